@@ -1,0 +1,2 @@
+//! The UEFI application.
+fn main() {}

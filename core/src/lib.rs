@@ -1,0 +1,2 @@
+//! Bulkhead core.
+#![no_std]
