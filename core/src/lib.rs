@@ -1,2 +1,28 @@
-//! Bulkhead core.
+//! Bulkhead core: every decision a node makes, and nothing else.
+//!
+//! The core owns no clock, no disk, no socket and no heap. A shell (the Linux command, the UEFI
+//! application, or a test) feeds it bytes it has read and carries out what it returns. The same
+//! inputs give the same decision in every shell.
+//!
+//! # Reading order
+//!
+//! 1. [`block`], [`bytes`], [`crc`]: the words every format is written in.
+//! 2. [`gpt`]: where the partitions of a node disk are (S1-01).
+//! 3. [`container`]: what a boot partition holds, and when it may be believed (V32).
+//! 4. [`bcb`]: what the disk remembers about its two boot slots (I8).
+//! 5. [`plan`]: how a change becomes writes and flushes that survive a power cut.
+//! 6. [`boot`]: which slot starts, and the operations on slots.
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod bcb;
+pub mod block;
+pub mod boot;
+pub mod bytes;
+pub mod container;
+pub mod crc;
+pub mod gpt;
+pub mod plan;
+pub mod slot;
