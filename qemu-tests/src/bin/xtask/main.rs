@@ -1,2 +1,47 @@
-//! The project tooling.
-fn main() {}
+//! `cargo xtask`: everything a developer or a CI machine does with this project, one subcommand each.
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "host tooling: an overflow is a panic in debug, never a wrong image"
+)]
+
+mod doctor;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use qemu_tests::tooling::workspace::Workspace;
+
+/// The project's own tooling. On a fresh Debian 12 machine `cargo xtask demo` and `cargo xtask test` are enough:
+/// both first install what is missing (see `cargo xtask doctor`).
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
+#[command(after_help = "Examples:\n  cargo xtask doctor --fix    make this machine ready\n  \
+    cargo xtask test            all checks and tests, as CI runs them")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    Doctor(doctor::Arguments),
+}
+
+fn main() -> ExitCode {
+    // clap ends a wrong command line with exit code 2 by itself.
+    let arguments = Arguments::parse();
+    match run(arguments.task, &Workspace::locate()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
+    match task {
+        Task::Doctor(arguments) => doctor::run(workspace, &arguments),
+    }
+}
