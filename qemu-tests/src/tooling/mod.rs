@@ -1,10 +1,17 @@
 //! What `cargo xtask` does before anything can run: find what is missing, install it, build what tests boot.
 //!
 //! Reading order: `workspace` (where things are), `progress` and `command` (how work is shown and run),
-//! `packages` and `toolchain` (what is needed), `setup` (make it so), then the builders.
+//! `packages` and `toolchain` (what is needed), `setup` (make it so), then the builders: `programs` (our two
+//! programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel gets), `node_image` (all of it).
 
 pub mod command;
+pub mod elf;
+pub mod initramfs;
+pub mod kernel;
+pub mod modules;
+pub mod node_image;
 pub mod packages;
+pub mod programs;
 pub mod progress;
 pub mod setup;
 pub mod toolchain;

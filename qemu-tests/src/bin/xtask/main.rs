@@ -4,6 +4,7 @@
     reason = "host tooling: an overflow is a panic in debug, never a wrong image"
 )]
 
+mod build;
 mod doctor;
 
 use std::process::ExitCode;
@@ -26,6 +27,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     Doctor(doctor::Arguments),
+    BootApp(build::BootApp),
+    Bulkhead(build::Bulkhead),
+    Kernel(build::KernelArguments),
+    NodeImage(build::NodeImage),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +47,11 @@ fn main() -> ExitCode {
 
 fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
     match task {
-        Task::Doctor(arguments) => doctor::run(workspace, &arguments),
+        Task::Doctor(arguments) => return doctor::run(workspace, &arguments),
+        Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,
+        Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
+        Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
+        Task::NodeImage(arguments) => build::node_image(workspace, &arguments)?,
     }
+    Ok(ExitCode::SUCCESS)
 }

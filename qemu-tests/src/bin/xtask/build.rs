@@ -1,0 +1,79 @@
+//! `cargo xtask boot-app`, `bulkhead`, `kernel`, `node-image`: the builders, one at a time.
+
+use anyhow::Result;
+use qemu_tests::tooling::initramfs::Compression;
+use qemu_tests::tooling::node_image::{self, Recipe, Variant};
+use qemu_tests::tooling::workspace::Workspace;
+use qemu_tests::tooling::{kernel, programs, setup};
+
+/// Build the boot application for UEFI: target/bulkhead/BOOTX64.EFI.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask boot-app && ls -l target/bulkhead/BOOTX64.EFI")]
+pub struct BootApp {}
+
+/// Build the static `bulkhead` that runs in node images: target/bulkhead/bulkhead.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  cargo xtask bulkhead && target/bulkhead/bulkhead --help")]
+pub struct Bulkhead {}
+
+/// Fetch Debian's kernel without installing it: target/bulkhead/kernel/{vmlinuz,modules,release}. Downloads stay in
+/// target/bulkhead/cache, or in $BULKHEAD_CACHE.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask kernel\n  cargo xtask kernel --update    take today's kernel"
+)]
+pub struct KernelArguments {
+    /// Take the newest kernel that apt knows, even when one is here already.
+    #[arg(long)]
+    update: bool,
+}
+
+/// Build a node image: kernel, command line and initramfs in target/bulkhead/node/VARIANT-vVERSION/.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask node-image --version 2\n  \
+    cargo xtask node-image --version 3 --variant unhealthy\n  \
+    cargo xtask node-image --version 1 --append 'bulkhead.shell'    with a shell on the console")]
+pub struct NodeImage {
+    /// A good image, or one with a fault that a node must come back from.
+    #[arg(long, default_value = "good")]
+    variant: Variant,
+    /// The image's version.
+    #[arg(long, default_value_t = 1)]
+    version: u64,
+    /// How the initramfs is packed.
+    #[arg(long, default_value = "zstd")]
+    compression: Compression,
+    /// Words to add to the kernel's command line.
+    #[arg(long, default_value = "", value_name = "WORDS")]
+    append: String,
+}
+
+pub fn boot_app(workspace: &Workspace) -> Result<()> {
+    println!("{}", programs::boot_app(workspace)?.display());
+    Ok(())
+}
+
+pub fn bulkhead(workspace: &Workspace) -> Result<()> {
+    println!("{}", programs::bulkhead(workspace)?.display());
+    Ok(())
+}
+
+pub fn kernel(workspace: &Workspace, arguments: &KernelArguments) -> Result<()> {
+    println!("{}", kernel::fetch(workspace, arguments.update)?.vmlinuz.display());
+    Ok(())
+}
+
+pub fn node_image(workspace: &Workspace, arguments: &NodeImage) -> Result<()> {
+    setup::everything(workspace)?;
+    let recipe = Recipe {
+        variant: arguments.variant,
+        version: arguments.version,
+        compression: arguments.compression,
+        extra: arguments.append.clone(),
+    };
+    let parts = node_image::parts(workspace, &recipe)?;
+    println!("kernel  {}", parts.kernel.display());
+    println!("initrd  {}", parts.initrd.display());
+    println!("cmdline {}", parts.command_line_file.display());
+    Ok(())
+}

@@ -1,0 +1,235 @@
+//! Builds what a boot partition starts: Debian's kernel, its command line, and an initramfs with busybox, the
+//! modules a node needs, the static `bulkhead` and `node/init`. Equal inputs give equal bytes.
+//!
+//! The large part is packed once (`base`); version and variant follow it in a second, small archive, so that another
+//! version of the same content is a matter of milliseconds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::command::output;
+use super::initramfs::{Archive, Compression, Entry, align, compress};
+use super::kernel::{self, Kernel};
+use super::modules::{Module, in_load_order};
+use super::progress::step;
+use super::workspace::{Workspace, write_atomically};
+use super::{elf, programs};
+
+/// The kernel's command line. The serial console comes last: it becomes `/dev/console`. `panic=3`: a node whose
+/// kernel fails restarts, so that the boot application can count it.
+const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 loglevel=4 panic=3";
+
+/// Seconds until a watchdog that nobody pets resets the machine: several times what a start of the agent takes,
+/// even under emulation.
+const WATCHDOG_SECONDS: u32 = 30;
+
+/// Watchdogs: Intel chipsets (and QEMU's q35), QEMU's PCI card, AMD chipsets. `lpc_ich` and `i2c_i801` are what the
+/// first hangs on in old and new chipsets.
+const WATCHDOGS: &[&str] = &["lpc_ich", "i2c_i801", "iTCO_wdt", "i6300esb", "sp5100_tco"];
+
+/// Disks, networks, consoles and file systems that a node may have.
+const DEVICES: &[&str] = &[
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio_rng",
+    "nvme",
+    "ahci",
+    "sd_mod",
+    "e1000e",
+    "igb",
+    "nbd",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "efivarfs",
+];
+
+/// What the node does with what it is: the good image, or one of the faults it must come back from (F45-F49).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Variant {
+    /// Starts the agent, which confirms it.
+    Good,
+    /// Spins before the agent: the watchdog must end it.
+    Hang,
+    /// The kernel panics.
+    Panic,
+    /// Restarts at once.
+    RebootLoop,
+    /// Starts, but a health check fails.
+    Unhealthy,
+}
+
+impl Variant {
+    /// Its name on the command line, in file names, and of its folder below `node/variants`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Hang => "hang",
+            Self::Panic => "panic",
+            Self::RebootLoop => "reboot-loop",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Good, or which fault.
+    pub variant: Variant,
+    /// The image's version.
+    pub version: u64,
+    /// How the initramfs is packed.
+    pub compression: Compression,
+    /// Words to add to the command line.
+    pub extra: String,
+}
+
+/// The parts of a node image, ready for `bulkhead image build` or for QEMU's `-kernel`.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The EFI-stub kernel.
+    pub kernel: PathBuf,
+    /// The packed initramfs.
+    pub initrd: PathBuf,
+    /// The command line as text.
+    pub command_line: String,
+    /// The same in a file.
+    pub command_line_file: PathBuf,
+}
+
+/// Builds the parts below `target/bulkhead/node/VARIANT-vVERSION/`.
+///
+/// # Errors
+/// When one of the inputs cannot be had, or a file cannot be written.
+pub fn parts(workspace: &Workspace, recipe: &Recipe) -> Result<Parts> {
+    let kernel = kernel::fetch(workspace, false)?;
+    let bulkhead = programs::bulkhead(workspace)?;
+    let folder = workspace.out().join("node").join(format!("{}-v{}", recipe.variant.name(), recipe.version));
+    let initrd = folder.join("initrd");
+    step(&format!("build: initramfs, {} {}", recipe.variant.name(), recipe.version), || {
+        let (mut content, reused) = base(workspace, &kernel, &bulkhead, recipe.compression)?;
+        align(&mut content);
+        content.extend(overlay(workspace, recipe)?.pack()?);
+        write_atomically(&initrd, &content)?;
+        let note = if reused { ", base up to date" } else { "" };
+        Ok(format!("{} KiB{note}", content.len().div_ceil(1024)))
+    })?;
+    let command_line = format!("{COMMAND_LINE} {}", recipe.extra).trim_end().to_owned();
+    let command_line_file = folder.join("cmdline");
+    write_atomically(&command_line_file, command_line.as_bytes())?;
+    Ok(Parts { kernel: kernel.vmlinuz, initrd, command_line, command_line_file })
+}
+
+/// The packed part that all variants share. Packing takes seconds, so the last one is kept beside what it was
+/// packed from, and used again while that is the same.
+fn base(
+    workspace: &Workspace,
+    kernel: &Kernel,
+    bulkhead: &Path,
+    compression: Compression,
+) -> Result<(Vec<u8>, bool)> {
+    let plain = base_archive(workspace, kernel, bulkhead)?.pack()?;
+    let name = format!("base-{compression:?}").to_lowercase();
+    let source = workspace.out().join("node").join(format!("{name}.cpio"));
+    let packed = source.with_extension("packed");
+    if fs::read(&source).is_ok_and(|old| old == plain)
+        && let Ok(content) = fs::read(&packed)
+    {
+        return Ok((content, true));
+    }
+    // The source is removed first and comes back last: a crash in between leaves nothing that looks reusable.
+    match fs::remove_file(&source) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        Ok(()) | Err(_) => {}
+    }
+    let content = compress(plain.clone(), compression)?;
+    write_atomically(&packed, &content)?;
+    write_atomically(&source, &plain)?;
+    Ok((content, false))
+}
+
+fn base_archive(workspace: &Workspace, kernel: &Kernel, bulkhead: &Path) -> Result<Archive> {
+    let mut archive = Archive::default();
+    for folder in ["dev", "etc", "proc", "root", "run", "sys", "tmp"] {
+        archive.add(folder, Entry::Directory);
+    }
+    // The kernel gives /init its console from here, before /dev is mounted.
+    archive.add("dev/console", Entry::Device { mode: 0o600, major: 5, minor: 1 });
+    archive.file("init", 0o755, read(&workspace.root().join("qemu-tests/node/init"))?);
+    archive.file("bin/bulkhead", 0o755, read(bulkhead)?);
+    busybox(&mut archive, Path::new("/bin/busybox"))?;
+    modules(&mut archive, kernel)?;
+    Ok(archive)
+}
+
+fn busybox(archive: &mut Archive, program: &Path) -> Result<()> {
+    let content = read(program)?;
+    anyhow::ensure!(elf::is_static(&content)?, "{} is not static; install busybox-static", program.display());
+    archive.file("bin/busybox", 0o755, content);
+    for applet in output(Command::new(program).arg("--list"))?.lines().filter(|name| *name != "busybox") {
+        archive.add(&format!("bin/{applet}"), Entry::Symlink { target: "busybox".to_owned() });
+    }
+    Ok(())
+}
+
+/// The module files, and per purpose a list in load order with parameters, which `node/init` reads.
+fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
+    for (purpose, wanted) in [
+        ("watchdog", WATCHDOGS),
+        ("devices", DEVICES),
+        ("kvm-amd", &["kvm_amd"]),
+        ("kvm-intel", &["kvm_intel"]),
+    ] {
+        let mut list = String::new();
+        for Module { name, path } in in_load_order(kernel, wanted)? {
+            archive.file(&format!("lib/modules/{name}.ko"), 0o644, read(&path)?);
+            let parameters = match name.as_str() {
+                "iTCO_wdt" | "i6300esb" | "sp5100_tco" => format!(" nowayout=1 heartbeat={WATCHDOG_SECONDS}"),
+                _ => String::new(),
+            };
+            list.push_str(&format!("{name}{parameters}\n"));
+        }
+        archive.file(&format!("etc/bulkhead/modules.d/{purpose}"), 0o644, list);
+    }
+    Ok(())
+}
+
+fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
+    let mut archive = Archive::default();
+    archive.file("etc/bulkhead/version", 0o644, format!("{} ({})\n", recipe.version, recipe.variant.name()));
+    match recipe.variant {
+        Variant::Good => {}
+        Variant::Hang | Variant::Panic | Variant::RebootLoop | Variant::Unhealthy => {
+            let root = workspace.root().join("qemu-tests/node/variants").join(recipe.variant.name());
+            add_tree(&mut archive, &root, "")?;
+        }
+    }
+    Ok(archive)
+}
+
+fn add_tree(archive: &mut Archive, folder: &Path, below: &str) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let entry = entry?;
+        let name = format!("{below}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            add_tree(archive, &entry.path(), &format!("{name}/"))?;
+            continue;
+        }
+        // Only the executable bit is kept: the others depend on the umask of whoever cloned this.
+        let executable = entry.metadata()?.permissions().mode() & 0o100 != 0;
+        archive.file(&name, if executable { 0o755 } else { 0o644 }, read(&entry.path())?);
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
