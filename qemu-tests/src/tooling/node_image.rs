@@ -23,13 +23,16 @@ use super::{elf, programs};
 /// kernel fails restarts, so that the boot application can count it.
 const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 loglevel=4 panic=3";
 
-/// Seconds until a watchdog that nobody pets resets the machine: several times what a start of the agent takes,
-/// even under emulation.
-const WATCHDOG_SECONDS: u32 = 30;
+/// Seconds until a watchdog that nobody pets resets the machine: ten times what a start of the agent takes under
+/// emulation. Intel's chipsets (and QEMU's q35) reset at its second expiry, after twice this time.
+pub const WATCHDOG_SECONDS: u32 = 15;
 
-/// Watchdogs: Intel chipsets (and QEMU's q35), QEMU's PCI card, AMD chipsets. `lpc_ich` and `i2c_i801` are what the
-/// first hangs on in old and new chipsets.
-const WATCHDOGS: &[&str] = &["lpc_ich", "i2c_i801", "iTCO_wdt", "i6300esb", "sp5100_tco"];
+/// What the Intel watchdog hangs on, in old chipsets and in new ones, with what it needs itself: loaded before it
+/// and without its parameters.
+const CHIPSET: &[&str] = &["lpc_ich", "i2c_i801", "intel_pmc_bxt", "iTCO_vendor_support", "watchdog"];
+
+/// Watchdogs: Intel chipsets (and QEMU's q35), QEMU's PCI card, AMD chipsets. All take the same two parameters.
+const WATCHDOGS: &[&str] = &["iTCO_wdt", "i6300esb", "sp5100_tco"];
 
 /// Disks, networks, consoles and file systems that a node may have.
 const DEVICES: &[&str] = &[
@@ -88,6 +91,8 @@ pub struct Recipe {
     pub version: u64,
     /// How the initramfs is packed.
     pub compression: Compression,
+    /// Seconds until an unpetted watchdog resets the machine, as armed by `node/init`.
+    pub watchdog_seconds: u32,
     /// Words to add to the command line.
     pub extra: String,
 }
@@ -122,7 +127,9 @@ pub fn parts(workspace: &Workspace, recipe: &Recipe) -> Result<Parts> {
         let note = if reused { ", base up to date" } else { "" };
         Ok(format!("{} KiB{note}", content.len().div_ceil(1024)))
     })?;
-    let command_line = format!("{COMMAND_LINE} {}", recipe.extra).trim_end().to_owned();
+    let watchdog = recipe.watchdog_seconds;
+    let command_line =
+        format!("{COMMAND_LINE} bulkhead.watchdog={watchdog} {}", recipe.extra).trim_end().to_owned();
     let command_line_file = folder.join("cmdline");
     write_atomically(&command_line_file, command_line.as_bytes())?;
     Ok(Parts { kernel: kernel.vmlinuz, initrd, command_line, command_line_file })
@@ -180,22 +187,28 @@ fn busybox(archive: &mut Archive, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The module files, and per purpose a list in load order with parameters, which `node/init` reads.
+/// The module files, and per purpose a list in load order, which `node/init` reads.
 fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
-    for (purpose, wanted) in [
+    let lists: [(&str, &[&str]); 5] = [
+        ("chipset", CHIPSET),
         ("watchdog", WATCHDOGS),
         ("devices", DEVICES),
         ("kvm-amd", &["kvm_amd"]),
         ("kvm-intel", &["kvm_intel"]),
-    ] {
+    ];
+    let mut chipset = Vec::new();
+    for (purpose, wanted) in lists {
         let mut list = String::new();
         for Module { name, path } in in_load_order(kernel, wanted)? {
+            // Loaded already when any later list is.
+            if chipset.contains(&name) {
+                continue;
+            }
             archive.file(&format!("lib/modules/{name}.ko"), 0o644, read(&path)?);
-            let parameters = match name.as_str() {
-                "iTCO_wdt" | "i6300esb" | "sp5100_tco" => format!(" nowayout=1 heartbeat={WATCHDOG_SECONDS}"),
-                _ => String::new(),
-            };
-            list.push_str(&format!("{name}{parameters}\n"));
+            list.push_str(&format!("{name}\n"));
+            if purpose == "chipset" {
+                chipset.push(name);
+            }
         }
         archive.file(&format!("etc/bulkhead/modules.d/{purpose}"), 0o644, list);
     }

@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -108,7 +109,15 @@ pub fn own_cargo(workspace: &Workspace) -> Command {
     for name in inherited() {
         cargo.env_remove(name);
     }
+    colour(&mut cargo);
     cargo
+}
+
+/// The output goes into a log first, so cargo sees no terminal; a person who sees its end after a failure does.
+fn colour(cargo: &mut Command) {
+    if std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none() {
+        cargo.env("CARGO_TERM_COLOR", "always");
+    }
 }
 
 /// The decision that is on record, if any. An unreadable record counts as none: it is decided anew.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use qemu_tests::tooling::initramfs::Compression;
-use qemu_tests::tooling::node_image::{self, Recipe, Variant};
+use qemu_tests::tooling::node_image::{self, Recipe, Variant, WATCHDOG_SECONDS};
 use qemu_tests::tooling::workspace::Workspace;
 use qemu_tests::tooling::{kernel, programs, setup};
 
@@ -43,6 +43,9 @@ pub struct NodeImage {
     /// How the initramfs is packed.
     #[arg(long, default_value = "zstd")]
     compression: Compression,
+    /// Seconds until an unpetted watchdog resets the machine.
+    #[arg(long, default_value_t = WATCHDOG_SECONDS, value_name = "SECONDS")]
+    watchdog: u32,
     /// Words to add to the kernel's command line.
     #[arg(long, default_value = "", value_name = "WORDS")]
     append: String,
@@ -69,6 +72,7 @@ pub fn node_image(workspace: &Workspace, arguments: &NodeImage) -> Result<()> {
         variant: arguments.variant,
         version: arguments.version,
         compression: arguments.compression,
+        watchdog_seconds: arguments.watchdog,
         extra: arguments.append.clone(),
     };
     let parts = node_image::parts(workspace, &recipe)?;

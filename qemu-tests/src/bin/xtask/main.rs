@@ -6,6 +6,7 @@
 
 mod build;
 mod doctor;
+mod test;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    #[command(alias = "ci")]
+    Test(test::Arguments),
+    Tidy(test::Tidy),
     Doctor(doctor::Arguments),
     BootApp(build::BootApp),
     Bulkhead(build::Bulkhead),
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
 fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
     match task {
         Task::Doctor(arguments) => return doctor::run(workspace, &arguments),
+        Task::Test(arguments) => test::run_all(workspace, &arguments)?,
+        Task::Tidy(test::Tidy {}) => test::tidy(workspace)?,
         Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,
         Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
