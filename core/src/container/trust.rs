@@ -9,7 +9,7 @@
 //! |   8 |   2 | format version | 1                                                          |
 //! |  10 |   2 | count          | keys that follow, 0 to 12                                  |
 //! |  12 |   4 | reserved       | zero                                                       |
-//! |  16 | 480 | keys           | 12 of 40 bytes: Ed25519 public key (32), status (1: 1 = trusted, 2 = revoked), 7 zero |
+//! |  16 | 480 | keys           | 12 of: Ed25519 key (32), status (1: 1 = trusted, 2 = revoked), zero (7) |
 //! | 496 |  12 | reserved       | zero                                                       |
 //! | 508 |   4 | CRC            | CRC-32C of bytes 0 to 507                                  |
 

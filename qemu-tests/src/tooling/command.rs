@@ -1,4 +1,5 @@
-//! Runs other programs: output into a log, the end of it in the error, and a deadline where the network is in play.
+//! Runs other programs: output into a log, the end of it in the error, and a deadline where the network is in
+//! play.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

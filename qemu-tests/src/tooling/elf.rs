@@ -1,5 +1,6 @@
 //! The two facts we need from 64-bit ELF files: is a program static, and what does a kernel module depend on.
-//! Files come from a build or a package, but every offset is checked: a damaged file is an error, never a panic.
+//! Files come from a build or a package, but every offset is checked: a damaged file is an error, never a
+//! panic.
 
 use anyhow::{Context, Result, bail};
 
@@ -53,7 +54,8 @@ fn check(file: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The entries of the header table whose offset stands at `offset_at` and whose entry size and count at `size_at`.
+/// The entries of the header table whose offset stands at `offset_at` and whose entry size and count at
+/// `size_at`.
 fn table(file: &[u8], offset_at: usize, size_at: usize) -> Result<Vec<&[u8]>> {
     let start = usize::try_from(u64_at(file, offset_at)?)?;
     let size = usize::from(u16_at(file, size_at)?);

@@ -1,5 +1,5 @@
-//! Writes an initramfs: a newc cpio archive with sorted names, no times and one owner, so that equal content gives
-//! equal bytes on every machine, and compresses it. The format is that of the kernel's
+//! Writes an initramfs: a newc cpio archive with sorted names, no times and one owner, so that equal content
+//! gives equal bytes on every machine, and compresses it. The format is that of the kernel's
 //! `Documentation/driver-api/early-userspace/buffer-format.rst`.
 
 use std::collections::BTreeMap;
@@ -65,8 +65,8 @@ pub enum Compression {
 }
 
 impl Archive {
-    /// Puts `entry` at `path` (relative to the root, without a leading slash), making its folders. A later entry
-    /// replaces an earlier one.
+    /// Puts `entry` at `path` (relative to the root, without a leading slash), making its folders. A later
+    /// entry replaces an earlier one.
     pub fn add(&mut self, path: &str, entry: Entry) {
         let mut folder = path;
         while let Some((above, _)) = folder.rsplit_once('/') {
@@ -136,8 +136,8 @@ pub fn align(out: &mut Vec<u8>) {
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
 }
 
-/// Compresses an archive with settings that the kernel's unpacker takes. One thread: more would cut the input at
-/// places that depend on the machine.
+/// Compresses an archive with settings that the kernel's unpacker takes. One thread: more would cut the input
+/// at places that depend on the machine.
 ///
 /// # Errors
 /// When the tool is missing or fails.

@@ -2,7 +2,8 @@
 //!
 //! Reading order: `workspace` (where things are), `progress` and `command` (how work is shown and run),
 //! `packages` and `toolchain` (what is needed), `setup` (make it so), then the builders: `programs` (our two
-//! programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel gets), `node_image` (all of it).
+//! programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel gets), `node_image` (all of
+//! it).
 
 pub mod command;
 pub mod elf;

@@ -1,5 +1,5 @@
-//! Which module files a set of kernel modules needs, in the order in which `insmod` can load them. Read from the
-//! modules themselves: a kernel package brings no `modules.dep`, that is made at installation.
+//! Which module files a set of kernel modules needs, in the order in which `insmod` can load them. Read from
+//! the modules themselves: a kernel package brings no `modules.dep`, that is made at installation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

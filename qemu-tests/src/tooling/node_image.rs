@@ -1,8 +1,8 @@
 //! Builds what a boot partition starts: Debian's kernel, its command line, and an initramfs with busybox, the
 //! modules a node needs, the static `bulkhead` and `node/init`. Equal inputs give equal bytes.
 //!
-//! The large part is packed once (`base`); version and variant follow it in a second, small archive, so that another
-//! version of the same content is a matter of milliseconds.
+//! The large part is packed once (`base`); version and variant follow it in a second, small archive, so that
+//! another version of the same content is a matter of milliseconds.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,19 +19,20 @@ use super::progress::step;
 use super::workspace::{Workspace, write_atomically};
 use super::{elf, programs};
 
-/// The kernel's command line. The serial console comes last: it becomes `/dev/console`. `panic=3`: a node whose
-/// kernel fails restarts, so that the boot application can count it.
+/// The kernel's command line. The serial console comes last: it becomes `/dev/console`. `panic=3`: a node
+/// whose kernel fails restarts, so that the boot application can count it.
 const COMMAND_LINE: &str = "console=tty0 console=ttyS0,115200 loglevel=4 panic=3";
 
-/// Seconds until a watchdog that nobody pets resets the machine: ten times what a start of the agent takes under
-/// emulation. Intel's chipsets (and QEMU's q35) reset at its second expiry, after twice this time.
+/// Seconds until a watchdog that nobody pets resets the machine: ten times what a start of the agent takes
+/// under emulation. Intel's chipsets (and QEMU's q35) reset at its second expiry, after twice this time.
 pub const WATCHDOG_SECONDS: u32 = 15;
 
-/// What the Intel watchdog hangs on, in old chipsets and in new ones, with what it needs itself: loaded before it
-/// and without its parameters.
+/// What the Intel watchdog hangs on, in old chipsets and in new ones, with what it needs itself: loaded
+/// before it and without its parameters.
 const CHIPSET: &[&str] = &["lpc_ich", "i2c_i801", "intel_pmc_bxt", "iTCO_vendor_support", "watchdog"];
 
-/// Watchdogs: Intel chipsets (and QEMU's q35), QEMU's PCI card, AMD chipsets. All take the same two parameters.
+/// Watchdogs: Intel chipsets (and QEMU's q35), QEMU's PCI card, AMD chipsets. All take the same two
+/// parameters.
 const WATCHDOGS: &[&str] = &["iTCO_wdt", "i6300esb", "sp5100_tco"];
 
 /// Disks, networks, consoles and file systems that a node may have.

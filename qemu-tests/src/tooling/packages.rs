@@ -1,4 +1,5 @@
-//! The Debian packages this project uses: what proves each present, and why it is needed. Edit the table here.
+//! The Debian packages this project uses: what proves each present, and why it is needed. Edit the table
+//! here.
 
 use std::path::{Path, PathBuf};
 

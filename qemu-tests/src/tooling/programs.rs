@@ -1,5 +1,5 @@
-//! Builds our two programs as they are shipped: the boot application for UEFI, and a static `bulkhead` that runs
-//! in the node image, which has no C library. Both without the builder's paths in them.
+//! Builds our two programs as they are shipped: the boot application for UEFI, and a static `bulkhead` that
+//! runs in the node image, which has no C library. Both without the builder's paths in them.
 
 use std::env;
 use std::fs;

@@ -1,5 +1,6 @@
 //! The compiler for bare-metal targets: rustup's target where it can be had, else Debian's toolchain with
-//! `-Zbuild-std`. Which way was taken is said in one line, remembered, and can be forced; both give the same program.
+//! `-Zbuild-std`. Which way was taken is said in one line, remembered, and can be forced; both give the same
+//! program.
 
 use std::env;
 use std::ffi::OsString;
@@ -113,7 +114,8 @@ pub fn own_cargo(workspace: &Workspace) -> Command {
     cargo
 }
 
-/// The output goes into a log first, so cargo sees no terminal; a person who sees its end after a failure does.
+/// The output goes into a log first, so cargo sees no terminal; a person who sees its end after a failure
+/// does.
 fn colour(cargo: &mut Command) {
     if std::io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none() {
         cargo.env("CARGO_TERM_COLOR", "always");

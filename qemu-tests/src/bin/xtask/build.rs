@@ -16,8 +16,8 @@ pub struct BootApp {}
 #[command(after_help = "Example:\n  cargo xtask bulkhead && target/bulkhead/bulkhead --help")]
 pub struct Bulkhead {}
 
-/// Fetch Debian's kernel without installing it: target/bulkhead/kernel/{vmlinuz,modules,release}. Downloads stay in
-/// target/bulkhead/cache, or in $BULKHEAD_CACHE.
+/// Fetch Debian's kernel without installing it: target/bulkhead/kernel/{vmlinuz,modules,release}. Downloads
+/// stay in target/bulkhead/cache, or in $BULKHEAD_CACHE.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask kernel\n  cargo xtask kernel --update    take today's kernel"

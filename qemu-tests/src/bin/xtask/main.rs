@@ -14,8 +14,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use qemu_tests::tooling::workspace::Workspace;
 
-/// The project's own tooling. On a fresh Debian 12 machine `cargo xtask demo` and `cargo xtask test` are enough:
-/// both first install what is missing (see `cargo xtask doctor`).
+/// The project's own tooling. On a fresh Debian 12 machine `cargo xtask demo` and `cargo xtask test` are
+/// enough: both first install what is missing (see `cargo xtask doctor`).
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
 #[command(after_help = "Examples:\n  cargo xtask doctor --fix    make this machine ready\n  \

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every check and test, in the order in which they are cheapest to fail, the same here and in CI.
+//! `cargo xtask test`: every check and test, in the order in which they are cheapest to fail, the same here
+//! and in CI.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +16,9 @@ use qemu_tests::tooling::{kernel, programs, setup};
 /// Run every check and test, stopping at the first that fails. The output of each step is kept in
 /// target/bulkhead/log/.
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask test\n  cargo xtask test --no-e2e             no QEMU: about a minute\n  \
-    cargo xtask test --e2e-only -- update_to_b --nocapture    one end-to-end test, with its output"
-)]
+#[command(after_help = "Examples:\n  cargo xtask test\n  \
+    cargo xtask test --no-e2e             no QEMU: about a minute\n  \
+    cargo xtask test --e2e-only -- update_to_b --nocapture    one end-to-end test, with its output")]
 pub struct Arguments {
     /// Only the end-to-end tests, with what they need.
     #[arg(long, conflicts_with = "no_e2e")]
