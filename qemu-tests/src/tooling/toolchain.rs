@@ -17,10 +17,19 @@ use super::packages::{Need, missing};
 use super::setup;
 use super::workspace::{Workspace, write_atomically};
 
+/// A bare-metal target, and the linker that Debian's compiler must be given for it (rustup brings its own).
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name rustc knows.
+    pub triple: &'static str,
+    /// From Debian's package lld: `lld-link` for UEFI, `ld.lld` for ELF.
+    debian_linker: &'static str,
+}
+
 /// The bare-metal targets in use. A new one is a line here, added with the program that needs it.
-pub const TARGETS: &[&str] = &[UEFI];
+pub const TARGETS: &[Target] = &[UEFI];
 /// The boot application.
-pub const UEFI: &str = "x86_64-unknown-uefi";
+pub const UEFI: Target = Target { triple: "x86_64-unknown-uefi", debian_linker: "/usr/bin/lld-link" };
 
 /// `rustup target add` on an open network takes a few seconds; on a closed one it would retry for minutes.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
@@ -68,25 +77,27 @@ impl Toolchain {
     #[must_use]
     pub fn is_ready(self) -> bool {
         match self {
-            Self::Rustup => TARGETS.iter().all(|target| rustup_library(target).is_some()),
+            Self::Rustup => TARGETS.iter().all(|target| rustup_library(*target).is_some()),
             Self::Debian => missing(Need::DebianRust).is_empty(),
         }
     }
 
     /// `cargo VERB` for the bare-metal `target`, run in the workspace. The caller adds packages and profiles.
     #[must_use]
-    pub fn cargo(self, workspace: &Workspace, verb: &str, target: &str) -> Command {
+    pub fn cargo(self, workspace: &Workspace, verb: &str, target: Target) -> Command {
         let mut cargo = match self {
             Self::Rustup => own_cargo(workspace),
             Self::Debian => debian_cargo(workspace),
         };
-        cargo.args([verb, "--target", target]);
+        cargo.args([verb, "--target", target.triple]);
         // Flags meant for the host (a static libc, a linker) mean nothing to firmware.
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         match self {
             Self::Rustup => {}
             Self::Debian => {
                 cargo.args(["-Zbuild-std=core,alloc", "-Zbuild-std-features=compiler-builtins-mem"]);
+                let name = target.triple.to_uppercase().replace('-', "_");
+                cargo.env(format!("CARGO_TARGET_{name}_LINKER"), target.debian_linker);
             }
         }
         cargo
@@ -94,10 +105,10 @@ impl Toolchain {
 
     /// Where [`Toolchain::cargo`] leaves what it built for `target` with `profile`.
     #[must_use]
-    pub fn built(self, workspace: &Workspace, target: &str, profile: &str) -> PathBuf {
+    pub fn built(self, workspace: &Workspace, target: Target, profile: &str) -> PathBuf {
         match self {
-            Self::Rustup => workspace.target().join(target).join(profile),
-            Self::Debian => debian_target(workspace).join(target).join(profile),
+            Self::Rustup => workspace.target().join(target.triple).join(profile),
+            Self::Debian => debian_target(workspace).join(target.triple).join(profile),
         }
     }
 }
@@ -186,17 +197,20 @@ fn choose(workspace: &Workspace) -> Result<(Choice, String)> {
 }
 
 fn add_by_rustup(workspace: &Workspace) -> Result<String> {
-    let wanted: Vec<_> = TARGETS.iter().filter(|target| rustup_library(target).is_none()).collect();
+    let wanted: Vec<_> = TARGETS.iter().filter(|target| rustup_library(**target).is_none()).collect();
     if wanted.is_empty() {
         return Ok("rustup, targets present".to_owned());
     }
     let rustup = find("rustup").context("rustup is not installed")?;
     let mut add = Command::new(rustup);
-    add.args(["target", "add"]).args(&wanted).env("RUSTUP_MAX_RETRIES", "1");
+    add.args(["target", "add"])
+        .args(wanted.iter().map(|target| target.triple))
+        .env("RUSTUP_MAX_RETRIES", "1");
     run_within(&mut add, RUSTUP_LIMIT, &workspace.log("rustup"))?;
     for target in wanted {
-        rustup_library(target)
-            .with_context(|| format!("rustup added {target}, but rustc does not see it"))?;
+        let triple = target.triple;
+        rustup_library(*target)
+            .with_context(|| format!("rustup added {triple}, but rustc does not see it"))?;
     }
     Ok("rustup, targets added".to_owned())
 }
@@ -212,9 +226,9 @@ fn add_by_debian(workspace: &Workspace) -> Result<String> {
 
 /// The library of `target` in the sysroot of the compiler that cargo uses.
 #[must_use]
-pub fn rustup_library(target: &str) -> Option<PathBuf> {
+pub fn rustup_library(target: Target) -> Option<PathBuf> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"])).ok()?;
-    let library = PathBuf::from(sysroot.trim()).join("lib/rustlib").join(target).join("lib");
+    let library = PathBuf::from(sysroot.trim()).join("lib/rustlib").join(target.triple).join("lib");
     Some(library).filter(|library| library.is_dir())
 }
 
@@ -326,7 +340,8 @@ mod tests {
         assert_eq!(cargo.get_program(), "/usr/bin/cargo");
         let kept: Vec<_> =
             cargo.get_envs().filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect();
-        assert_eq!(kept, ["CARGO_TARGET_DIR", "PATH", "RUSTC_BOOTSTRAP"]);
+        let linker = "CARGO_TARGET_X86_64_UNKNOWN_UEFI_LINKER";
+        assert_eq!(kept, ["CARGO_TARGET_DIR", linker, "PATH", "RUSTC_BOOTSTRAP"]);
         let gone: Vec<_> =
             cargo.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
         for name in

@@ -124,7 +124,7 @@ fn compilers(way: Option<Toolchain>) -> Vec<Finding> {
         let path = match way {
             Some(Toolchain::Debian) => Toolchain::Debian.is_ready().then(|| "/usr/bin/cargo".to_owned()),
             Some(Toolchain::Rustup) | None => {
-                toolchain::rustup_library(target).map(|path| path.display().to_string())
+                toolchain::rustup_library(*target).map(|path| path.display().to_string())
             }
         };
         let note = match way {
@@ -133,7 +133,7 @@ fn compilers(way: Option<Toolchain>) -> Vec<Finding> {
             None => "bare-metal target, way not chosen yet: the next build tries rustup, then Debian",
         };
         found.push(Finding {
-            name: (*target).to_owned(),
+            name: target.triple.to_owned(),
             path,
             version: None,
             needed: true,
