@@ -94,3 +94,67 @@ fn name_of(path: &Path) -> Option<String> {
 fn plain(name: &str) -> String {
     name.replace('-', "_")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest module: an ELF header, the two sections that are read, and the table that finds them.
+    fn module(depends: &str) -> Vec<u8> {
+        let info = format!("license=GPL\0depends={depends}\0");
+        let names = "\0.modinfo\0.shstrtab\0";
+        let info_at = 64;
+        let names_at = info_at + info.len();
+        let table_at = names_at + names.len();
+        let mut file = b"\x7fELF\x02\x01".to_vec();
+        file.resize(64, 0);
+        file[0x28..0x30].copy_from_slice(&u64::try_from(table_at).unwrap().to_le_bytes());
+        file[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
+        file.extend_from_slice(info.as_bytes());
+        file.extend_from_slice(names.as_bytes());
+        for (name, at, length) in [(0_u32, 0, 0), (1, info_at, info.len()), (10, names_at, names.len())] {
+            let mut header = [0; 64];
+            header[..4].copy_from_slice(&name.to_le_bytes());
+            header[0x18..0x20].copy_from_slice(&u64::try_from(at).unwrap().to_le_bytes());
+            header[0x20..0x28].copy_from_slice(&u64::try_from(length).unwrap().to_le_bytes());
+            file.extend_from_slice(&header);
+        }
+        file
+    }
+
+    /// What `wanted` gives, in a tree of (file name, what it depends on) where `built-in` is built in.
+    fn order(files: &[(&str, &str)], wanted: &[&str]) -> Result<Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().to_owned();
+        fs::create_dir_all(modules.join("kernel/drivers")).unwrap();
+        fs::write(modules.join("modules.builtin"), "kernel/lib/built-in.ko\n").unwrap();
+        for (name, depends) in files {
+            fs::write(modules.join("kernel/drivers").join(name), module(depends)).unwrap();
+        }
+        let kernel = Kernel { vmlinuz: modules.join("vmlinuz"), modules, release: "6".to_owned() };
+        Ok(in_load_order(&kernel, wanted)?.into_iter().map(|module| module.name).collect())
+    }
+
+    #[test]
+    fn each_module_comes_once_and_after_what_it_depends_on() {
+        let files = [
+            ("kvm-amd.ko", "kvm,ccp"),
+            ("kvm.ko", "irqbypass,built_in"),
+            ("irqbypass.ko", ""),
+            ("ccp.ko", ""),
+        ];
+        let wanted = ["kvm_amd", "kvm", "built-in", "kvm-amd"];
+        assert_eq!(order(&files, &wanted).unwrap(), ["irqbypass", "kvm", "ccp", "kvm_amd"]);
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_named() {
+        let missing = order(&[("nvme.ko", "nvme-core")], &["nvme"]).unwrap_err().to_string();
+        assert_eq!(
+            missing,
+            "kernel module nvme_core, which nvme needs, is neither in the kernel package nor built in"
+        );
+        let circle = order(&[("a.ko", "b"), ("b.ko", "a")], &["a"]).unwrap_err().to_string();
+        assert_eq!(circle, "kernel modules depend on each other: a -> b -> a");
+    }
+}

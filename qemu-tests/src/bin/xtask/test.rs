@@ -55,7 +55,7 @@ pub fn run_all(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 
 pub fn tidy(workspace: &Workspace) -> Result<()> {
     let mut cargo = own_cargo(workspace);
-    cargo.args(["test", "--package", "bulkhead-core", "--test", "tidy"]);
+    cargo.args(["test", "--package", "bulkhead-core", "--test", "tidy", "--test", "dependencies"]);
     tests(workspace, "tidy", &mut cargo)
 }
 
