@@ -1,5 +1,6 @@
 //! Builds our two programs as they are shipped: the boot application for UEFI, and a static `bulkhead` that
-//! runs in the node image, which has no C library. Both without the builder's paths in them.
+//! runs in the node image, which has no C library. Equal sources give equal bytes, wherever and whenever
+//! built.
 
 use std::env;
 use std::fs;
@@ -28,7 +29,10 @@ pub fn boot_app(workspace: &Workspace) -> Result<PathBuf> {
         let (choice, _) = toolchain::ensure(workspace)?;
         let mut cargo = choice.way.cargo(workspace, "build", UEFI);
         cargo.args(["-p", "bulkhead-boot", "--profile", PROFILE]);
-        cargo.env("RUSTFLAGS", without_paths(workspace));
+        // The linker would otherwise write the time of the build into the header, and a name and a digest of
+        // debug information that holds this machine's folders.
+        let same = "-C link-arg=/Brepro -C link-arg=/DEBUG:NONE";
+        cargo.env("RUSTFLAGS", format!("{same} {}", without_paths(workspace)));
         run(&mut cargo, &workspace.log("boot-app"))?;
         let built = choice.way.built(workspace, UEFI, PROFILE).join("bulkhead-boot.efi");
         place(&built, &app).map(|remark| format!("{remark}, {}", choice.way.name()))
