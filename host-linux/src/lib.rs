@@ -10,8 +10,9 @@
 //! 3. [`image`]: keys, image containers, the boot application, complete node disks.
 //! 4. [`machine`]: the machine this runs on: its command line, its firmware, its disks.
 //! 5. [`node_config`]: the node's identity on its infra partition.
-//! 6. [`agent`]: health, confirmation, watchdog.
-//! 7. [`cli`]: the commands.
+//! 6. [`slots`]: changes of the boot control block, read back.
+//! 7. [`agent`]: health, confirmation, watchdog.
+//! 8. [`cli`]: the commands.
 
 pub mod cli;
 pub mod disk;
@@ -20,3 +21,4 @@ pub mod image;
 pub mod machine;
 pub mod node_config;
 pub mod output;
+pub mod slots;

@@ -1,6 +1,6 @@
 //! `bulkhead image`: keys, images, the boot application, disks.
 
-use super::{Common, image_disk, trust};
+use super::{Common, image_disk, image_flash, trust};
 use crate::failure::Failure;
 use crate::image::build::{Contents, Draft, partial};
 use crate::image::verify::{ImageFile, verify};
@@ -27,6 +27,10 @@ pub(super) enum Verb {
     BootApp(BootApp),
     /// Make a complete node disk
     Disk(Box<image_disk::MakeDisk>),
+    /// Put an image into the slot that is not running
+    Flash(image_flash::FlashArgs),
+    /// Mend what a disk has two of
+    Repair(image_flash::RepairArgs),
 }
 
 pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
@@ -37,6 +41,8 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
         Verb::Verify(args) => verify_image(&args, common),
         Verb::BootApp(args) => patch_boot_app(&args),
         Verb::Disk(args) => image_disk::run(&args, common),
+        Verb::Flash(args) => image_flash::flash(&args, common),
+        Verb::Repair(args) => image_flash::repair(&args, common),
     }
 }
 

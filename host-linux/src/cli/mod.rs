@@ -1,8 +1,15 @@
 //! The commands: one file a noun. Each turns arguments into calls and results into a report.
 
+mod boot;
+mod boot_explain;
+mod boot_foreign;
+mod boot_status;
 mod completions;
 mod image;
 mod image_disk;
+mod image_flash;
+mod node;
+mod target;
 mod trust;
 
 use crate::failure::{Exit, Failure};
@@ -59,6 +66,12 @@ enum Noun {
     /// Keys, images, and the disks made of them
     #[command(subcommand)]
     Image(image::Verb),
+    /// The two boot slots of a node
+    #[command(subcommand)]
+    Boot(boot::Verb),
+    /// Who a node is
+    #[command(subcommand)]
+    Node(node::Verb),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -92,6 +105,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
     match noun {
         Noun::Image(verb) => image::run(verb, common),
+        Noun::Boot(verb) => boot::run(verb, common),
+        Noun::Node(verb) => node::run(verb, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
     }
 }

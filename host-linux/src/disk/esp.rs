@@ -1,121 +1,177 @@
-//! The EFI System Partition: written with `fatfs`, read with a reader of our own.
+//! The EFI System Partition: a FAT volume whose only file is `\EFI\BOOT\BOOTX64.EFI`.
 //!
-//! What is read may be anything (F45, V39): the reader below is total, bounded by the number of
-//! clusters, and looks for one file, `\EFI\BOOT\BOOTX64.EFI`. FAT as in Microsoft's "FAT32 File
+//! What we write is always the same FAT16 volume; `fatfs` would put long names even before the
+//! dot entries, which `fsck.fat` takes for damage. What is read may be anything (F45, V39): the reader below is total, bounded by the number of
+//! clusters, and looks for that one file. FAT as in Microsoft's "FAT32 File
 //! System Specification", 1.03.
 
 use super::open::Disk;
+use bulkhead_core::block::Lba;
+use bulkhead_core::bytes::Writer;
 use bulkhead_core::gpt::entries::Partition;
 use bulkhead_core::plan::DiskOffset;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 
 /// The largest boot application that is read: ours has a quarter of a mebibyte.
 pub const BOOT_APP_MAX: usize = 16 << 20;
 
-/// Writes a FAT file system into `partition` whose only file is the boot application.
+/// Sectors in front of the first FAT: the boot sector.
+const RESERVED: u64 = 1;
+const FATS: u64 = 2;
+const ROOT_ENTRIES: u16 = 512;
+const ENTRY: u64 = 32;
+/// FAT16 has between these numbers of clusters; we stay away from the ends, where readers differ.
+const CLUSTERS: std::ops::RangeInclusive<u64> = 4100..=65_000;
+/// Cluster of `\EFI`, of `\EFI\BOOT`, and the first one of the file.
+const CLUSTER_EFI: u16 = 2;
+const CLUSTER_BOOT: u16 = 3;
+const CLUSTER_FILE: u16 = 4;
+
+/// Where the parts of a new FAT16 volume are, in sectors.
+struct Shape {
+    sector: u64,
+    sectors: u64,
+    per_cluster: u64,
+    per_fat: u64,
+    root: u64,
+    clusters: u64,
+}
+
+impl Shape {
+    /// The smallest clusters for which `sectors` make a FAT16 volume.
+    fn of(sector: u64, sectors: u64) -> Option<Self> {
+        let root = u64::from(ROOT_ENTRIES).checked_mul(ENTRY)?.div_ceil(sector);
+        (0..=7).find_map(|shift| {
+            let per_cluster = 1_u64 << shift;
+            let per_fat = sectors.div_ceil(per_cluster).checked_add(2)?.checked_mul(2)?.div_ceil(sector);
+            let overhead = RESERVED.checked_add(FATS.checked_mul(per_fat)?)?.checked_add(root)?;
+            let clusters = sectors.checked_sub(overhead)? >> shift;
+            let shape = Self { sector, sectors, per_cluster, per_fat, root, clusters };
+            CLUSTERS.contains(&clusters).then_some(shape)
+        })
+    }
+
+    const fn root_at(&self) -> u64 {
+        RESERVED.saturating_add(FATS.saturating_mul(self.per_fat)).saturating_mul(self.sector)
+    }
+
+    const fn cluster_bytes(&self) -> u64 {
+        self.per_cluster.saturating_mul(self.sector)
+    }
+
+    fn cluster_at(&self, cluster: u16) -> u64 {
+        let data = self.root_at().saturating_add(self.root.saturating_mul(self.sector));
+        data.saturating_add(u64::from(cluster.saturating_sub(2)).saturating_mul(self.cluster_bytes()))
+    }
+
+    /// The first 512 bytes of the volume.
+    fn boot_sector(&self, first: Lba, serial: u32) -> [u8; 512] {
+        let small = |number: u64| u16::try_from(number).unwrap_or(0);
+        let mut out = Writer::<512>::default();
+        out.put(&[0xeb, 0x3c, 0x90]);
+        out.put(b"BULKHEAD");
+        out.u16(small(self.sector));
+        out.u8(u8::try_from(self.per_cluster).unwrap_or(0));
+        out.u16(small(RESERVED));
+        out.u8(u8::try_from(FATS).unwrap_or(0));
+        out.u16(ROOT_ENTRIES);
+        // A count that fits in 16 bits stands in the old field and only there.
+        out.u16(small(self.sectors));
+        out.u8(0xf8);
+        out.u16(small(self.per_fat));
+        // Sectors a track and heads: of no meaning since disks are addressed by block.
+        out.u16(32);
+        out.u16(64);
+        out.u32(u32::try_from(first.0).unwrap_or(u32::MAX));
+        out.u32(if small(self.sectors) == 0 { u32::try_from(self.sectors).unwrap_or(u32::MAX) } else { 0 });
+        out.put(&[0x80, 0, 0x29]);
+        out.u32(serial);
+        out.put(LABEL);
+        out.put(b"FAT16   ");
+        out.reserved(448);
+        out.put(&[0x55, 0xaa]);
+        out.finish()
+    }
+}
+
+const LABEL: &[u8; 11] = b"BULKHEAD   ";
+const DIRECTORY: u8 = 0x10;
+const VOLUME_LABEL: u8 = 0x08;
+const ARCHIVE: u8 = 0x20;
+/// 1 January 1980, the first day FAT can express: the day a disk was made is not part of it.
+const EPOCH: u16 = 1 << 5 | 1;
+
+fn entry(name: &[u8; 11], attributes: u8, cluster: u16, len: u32) -> [u8; 32] {
+    let mut out = Writer::<32>::default();
+    out.put(name);
+    out.u8(attributes);
+    out.reserved(4);
+    out.u16(EPOCH);
+    out.u16(EPOCH);
+    out.reserved(4);
+    out.u16(EPOCH);
+    out.u16(cluster);
+    out.u32(len);
+    out.finish()
+}
+
+/// Writes a FAT16 file system into `partition` whose only file is the boot application.
 ///
-/// The same inputs give the same bytes: time stamps are the format's epoch, the volume's serial
+/// The same inputs give the same bytes: time stamps are FAT's first day, the volume's serial
 /// number is `serial`.
 ///
 /// # Errors
 ///
 /// The disk refused, or the application does not fit.
 pub fn write(disk: &Disk, partition: &Partition, serial: u32, boot_app: &[u8]) -> io::Result<()> {
-    let block = disk.geometry.block_size.bytes();
-    let sectors = u32::try_from(partition.extent.blocks()).map_err(io::Error::other)?;
-    let options = fatfs::FormatVolumeOptions::new()
-        .bytes_per_sector(u16::try_from(block).map_err(io::Error::other)?)
-        .total_sectors(sectors)
-        .volume_id(serial)
-        .volume_label(*b"BULKHEAD   ");
-    let mut window = Window::new(disk, partition);
-    fatfs::format_volume(&mut window, options)?;
-    window.seek(SeekFrom::Start(0))?;
-    let volume = fatfs::FileSystem::new(window, fatfs::FsOptions::new().time_provider(&EPOCH))?;
-    let root = volume.root_dir();
-    let mut file = root.create_dir("EFI")?.create_dir("BOOT")?.create_file("BOOTX64.EFI")?;
-    file.write_all(boot_app)?;
-    file.flush()?;
-    drop(file);
-    drop(root);
-    volume.unmount()
+    let unfit = |why: &str| io::Error::other(why.to_owned());
+    let sector = u64::from(disk.geometry.block_size.bytes());
+    let shape = Shape::of(sector, partition.extent.blocks());
+    let shape = shape.ok_or_else(|| unfit("it must have at least 4,200 blocks and at most 2 GiB"))?;
+    let len = u32::try_from(boot_app.len()).map_err(io::Error::other)?;
+    let needed = u64::from(len).div_ceil(shape.cluster_bytes());
+    let last = u64::from(CLUSTER_FILE).saturating_add(needed).saturating_sub(1);
+    if shape.clusters <= last || needed == 0 {
+        return Err(unfit("the boot application does not fit in it"));
+    }
+    let start = DiskOffset(partition.extent.first().byte_offset(disk.geometry.block_size));
+    let put = |at: u64, bytes: &[u8], room: u64| {
+        let mut bytes = bytes.to_vec();
+        bytes.resize(usize::try_from(room).map_err(io::Error::other)?, 0);
+        disk.write(start.plus(at), &bytes)
+    };
+    put(0, &shape.boot_sector(partition.extent.first(), serial), sector)?;
+    let mut fat = vec![0xfff8_u16, 0xffff, 0xffff, 0xffff];
+    let file_end = u16::try_from(last).map_err(io::Error::other)?;
+    fat.extend((CLUSTER_FILE..file_end).map(|cluster| cluster.saturating_add(1)));
+    fat.push(0xffff);
+    let fat: Vec<u8> = fat.into_iter().flat_map(u16::to_le_bytes).collect();
+    let fat_bytes = shape.per_fat.saturating_mul(sector);
+    for copy in 0..FATS {
+        let at = RESERVED.saturating_mul(sector).saturating_add(copy.saturating_mul(fat_bytes));
+        put(at, &fat, fat_bytes)?;
+    }
+    let (dot, dots) = (b".          ", b"..         ");
+    let root = [entry(LABEL, VOLUME_LABEL, 0, 0), entry(NAME_EFI, DIRECTORY, CLUSTER_EFI, 0)];
+    let efi = [
+        entry(dot, DIRECTORY, CLUSTER_EFI, 0),
+        entry(dots, DIRECTORY, 0, 0),
+        entry(NAME_BOOT, DIRECTORY, CLUSTER_BOOT, 0),
+    ];
+    let boot = [
+        entry(dot, DIRECTORY, CLUSTER_BOOT, 0),
+        entry(dots, DIRECTORY, CLUSTER_EFI, 0),
+        entry(NAME_APP, ARCHIVE, CLUSTER_FILE, len),
+    ];
+    put(shape.root_at(), root.as_flattened(), shape.root.saturating_mul(sector))?;
+    put(shape.cluster_at(CLUSTER_EFI), efi.as_flattened(), shape.cluster_bytes())?;
+    put(shape.cluster_at(CLUSTER_BOOT), boot.as_flattened(), shape.cluster_bytes())?;
+    put(shape.cluster_at(CLUSTER_FILE), boot_app, needed.saturating_mul(shape.cluster_bytes()))
 }
 
-/// Every time stamp is the first moment FAT can express: the day a disk was made is not part of it.
-#[derive(Debug)]
-struct Epoch;
-
-static EPOCH: Epoch = Epoch;
-
-impl fatfs::TimeProvider for Epoch {
-    fn get_current_date(&self) -> fatfs::Date {
-        fatfs::Date { year: 1980, month: 1, day: 1 }
-    }
-
-    fn get_current_date_time(&self) -> fatfs::DateTime {
-        let time = fatfs::Time { hour: 0, min: 0, sec: 0, millis: 0 };
-        fatfs::DateTime { date: self.get_current_date(), time }
-    }
-}
-
-/// A partition as something `fatfs` can write to.
-struct Window<'a> {
-    disk: &'a Disk,
-    start: u64,
-    len: u64,
-    at: u64,
-}
-
-impl<'a> Window<'a> {
-    fn new(disk: &'a Disk, partition: &Partition) -> Self {
-        let block_size = disk.geometry.block_size;
-        let start = partition.extent.first().byte_offset(block_size);
-        Self { disk, start, len: partition.extent.bytes(block_size), at: 0 }
-    }
-
-    /// How many of `wanted` bytes lie inside, and where they are on the disk.
-    fn clip(&self, wanted: usize) -> (usize, DiskOffset) {
-        let room = usize::try_from(self.len.saturating_sub(self.at)).unwrap_or(usize::MAX);
-        (wanted.min(room), DiskOffset(self.start.saturating_add(self.at)))
-    }
-
-    fn advance(&mut self, count: usize) -> usize {
-        self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        count
-    }
-}
-
-impl Read for Window<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (count, at) = self.clip(buffer.len());
-        self.disk.read(at, buffer.get_mut(..count).unwrap_or_default())?;
-        Ok(self.advance(count))
-    }
-}
-
-impl Write for Window<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (count, at) = self.clip(bytes.len());
-        self.disk.write(at, bytes.get(..count).unwrap_or_default())?;
-        Ok(self.advance(count))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Window<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let at = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(by) => self.len.checked_add_signed(by),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-        };
-        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.at)
-    }
-}
+const NAME_EFI: &[u8; 11] = b"EFI        ";
+const NAME_BOOT: &[u8; 11] = b"BOOT       ";
+const NAME_APP: &[u8; 11] = b"BOOTX64 EFI";
 
 /// Why the boot application could not be read.
 #[derive(Debug)]
@@ -151,9 +207,9 @@ pub fn read_boot_app(disk: &Disk, partition: &Partition) -> Result<Vec<u8>, NoBo
     let start = DiskOffset(partition.extent.first().byte_offset(block_size));
     let volume = Volume::open(disk, start, partition.extent.bytes(block_size))?;
     let root = volume.root()?;
-    let efi = find(&root, b"EFI        ").ok_or(NoBootApp::Missing)?;
-    let boot = find(&volume.chain(efi.cluster, DIRECTORY_MAX)?, b"BOOT       ").ok_or(NoBootApp::Missing)?;
-    let file = find(&volume.chain(boot.cluster, DIRECTORY_MAX)?, b"BOOTX64 EFI").ok_or(NoBootApp::Missing)?;
+    let efi = find(&root, NAME_EFI).ok_or(NoBootApp::Missing)?;
+    let boot = find(&volume.chain(efi.cluster, DIRECTORY_MAX)?, NAME_BOOT).ok_or(NoBootApp::Missing)?;
+    let file = find(&volume.chain(boot.cluster, DIRECTORY_MAX)?, NAME_APP).ok_or(NoBootApp::Missing)?;
     let len = usize::try_from(file.len).unwrap_or(usize::MAX);
     if BOOT_APP_MAX < len {
         return Err(NoBootApp::Damaged);

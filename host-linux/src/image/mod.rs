@@ -6,7 +6,9 @@
 
 pub mod boot_app;
 pub mod build;
+pub mod flash;
 pub mod keys;
 pub mod node_disk;
 pub mod pe;
+pub mod repair;
 pub mod verify;
