@@ -1,0 +1,122 @@
+//! The commands: one file a noun. Each turns arguments into calls and results into a report.
+
+mod boot;
+mod boot_explain;
+mod boot_foreign;
+mod boot_status;
+mod completions;
+mod image;
+mod image_disk;
+mod image_flash;
+mod node;
+mod target;
+mod trust;
+
+use crate::failure::{Exit, Failure};
+use crate::machine::Machine;
+use crate::output::{Report, Voice};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed; the message says what state it left
+  2  the command line makes no sense
+  3  refused, because it would endanger the node or its data
+
+A DISK is a block device or a file that holds a disk. Where it may be left out, it is the disk this node
+booted from.";
+
+/// Boots nodes safely: signed images, two boot slots, automatic return.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+/// What all commands understand.
+#[derive(Clone, Debug, Args)]
+struct Common {
+    /// Answer with one JSON object on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Look for /proc, /sys, /dev and /etc below this directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_short_help = true)]
+    root: PathBuf,
+}
+
+impl Common {
+    fn machine(&self) -> Machine {
+        Machine::new(&self.root)
+    }
+
+    fn voice(&self) -> Voice {
+        Voice::new(self.json)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Keys, images, and the disks made of them
+    #[command(subcommand)]
+    Image(image::Verb),
+    /// The two boot slots of a node
+    #[command(subcommand)]
+    Boot(boot::Verb),
+    /// Who a node is
+    #[command(subcommand)]
+    Node(node::Verb),
+    /// Print the completion script of a shell
+    Completions(completions::Completions),
+}
+
+/// Runs the command line and answers with the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; everything else is a usage error.
+            let code = if error.use_stderr() { Exit::Usage.code() } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match run(cli.noun, &cli.common) {
+        Ok(report) => {
+            report.print(cli.common.json);
+            ExitCode::from(report.code)
+        }
+        Err(failure) => {
+            eprint!("{}", failure.text());
+            if cli.common.json {
+                Report::new(String::new(), failure.json()).print(true);
+            }
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
+    match noun {
+        Noun::Image(verb) => image::run(verb, common),
+        Noun::Boot(verb) => boot::run(verb, common),
+        Noun::Node(verb) => node::run(verb, common),
+        Noun::Completions(completions) => Ok(completions::run(&completions)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -1,0 +1,24 @@
+//! Bulkhead on Linux: the operator's commands and the node agent (issue of S1-01 to S1-03, S1-10).
+//!
+//! Decisions are made by `bulkhead-core`; this crate reads disks, carries out plans, and talks to
+//! people.
+//!
+//! # Reading order
+//!
+//! 1. [`failure`], [`output`]: what a command answers, in words and as JSON.
+//! 2. [`disk`]: opens disks and image files, reads what is on them, carries out plans.
+//! 3. [`image`]: keys, image containers, the boot application, complete node disks.
+//! 4. [`machine`]: the machine this runs on: its command line, its firmware, its disks.
+//! 5. [`node_config`]: the node's identity on its infra partition.
+//! 6. [`slots`]: changes of the boot control block, read back.
+//! 7. [`agent`]: health, confirmation, watchdog.
+//! 8. [`cli`]: the commands.
+
+pub mod cli;
+pub mod disk;
+pub mod failure;
+pub mod image;
+pub mod machine;
+pub mod node_config;
+pub mod output;
+pub mod slots;

@@ -1,0 +1,128 @@
+//! The machine this runs on: which disk it booted from, which slot, which boot.
+//!
+//! All of it is found below a root directory, `/` unless told otherwise, so that it can be tried
+//! on any machine.
+
+use crate::disk::open::{Access, Disk, Kind};
+use crate::disk::state::{NodeDisk, read_table};
+use crate::failure::Failure;
+use bulkhead_core::bcb::state::BootId;
+use bulkhead_core::boot::operations::Running;
+use bulkhead_core::gpt::layout::Layout;
+use std::path::{Path, PathBuf};
+
+/// The variable in which a boot loader leaves the identity of the ESP it came from: the Boot Loader
+/// Interface, <https://systemd.io/BOOT_LOADER_INTERFACE/>.
+const LOADER_DEVICE: &str =
+    "sys/firmware/efi/efivars/LoaderDevicePartUUID-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// Attributes in front of the value of a variable in efivarfs.
+const EFIVAR_ATTRIBUTES: usize = 4;
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    root: PathBuf,
+}
+
+impl Machine {
+    /// The machine whose `/proc`, `/sys`, `/dev` and `/etc` are below `root`.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// A path below the root.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The boot that is running, as the boot application put it on the kernel's command line.
+    pub fn running(&self) -> Option<Running> {
+        let line = std::fs::read_to_string(self.path("proc/cmdline")).ok()?;
+        let value =
+            |key: &str| line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)).next_back();
+        let slot = value("bulkhead.slot=")?.parse().ok()?;
+        let boot = BootId(u64::from_str_radix(value("bulkhead.boot=")?, 16).ok()?);
+        Some(Running { slot, boot })
+    }
+
+    /// Identity of the ESP the boot loader came from, in lower case.
+    fn loader_device(&self) -> Option<String> {
+        let bytes = std::fs::read(self.path(LOADER_DEVICE)).ok()?;
+        let units =
+            bytes.get(EFIVAR_ATTRIBUTES..)?.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair));
+        let text = String::from_utf16(&units.take_while(|unit| *unit != 0).collect::<Vec<_>>()).ok()?;
+        Some(text.to_ascii_lowercase())
+    }
+
+    /// Whether the machine booted from this disk: the firmware says so, or, where it says nothing,
+    /// the boot that is running is the last one the disk recorded. A file is never booted from.
+    pub fn booted_from(&self, disk: &Disk, node: &NodeDisk) -> bool {
+        if disk.kind == Kind::Image {
+            return false;
+        }
+        match self.loader_device() {
+            Some(device) => device == node.layout.esp.unique_guid.to_string(),
+            None => self.last_boot_is(node),
+        }
+    }
+
+    fn last_boot_is(&self, node: &NodeDisk) -> bool {
+        let last = node.copies.newest().and_then(|stored| Some((stored.bcb.boot, stored.bcb.booted?)));
+        self.running().is_some_and(|running| last == Some((running.boot, running.slot)))
+    }
+
+    /// The boot that is running, when the machine booted from this very disk.
+    pub fn running_from(&self, disk: &Disk, node: &NodeDisk) -> Option<Running> {
+        self.running().filter(|_| self.booted_from(disk, node))
+    }
+
+    /// The disk this machine booted from.
+    ///
+    /// # Errors
+    ///
+    /// No disk, or more than one, can be it.
+    pub fn find_disk(&self) -> Result<PathBuf, Failure> {
+        let name_it = "name the disk, such as /dev/nvme0n1, or the file that holds one.";
+        if self.running().is_none() && self.loader_device().is_none() {
+            return Err(Failure::usage(
+                "this machine was not booted by Bulkhead, so there is no disk to take by default",
+            )
+            .next(name_it));
+        }
+        let hits: Vec<PathBuf> = self.disks().into_iter().filter(|path| self.is_booted_disk(path)).collect();
+        match hits.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(Failure::failed("the disk this machine booted from was not found").next(name_it)),
+            [_, ..] => {
+                let names: Vec<String> = hits.iter().map(|path| path.display().to_string()).collect();
+                let what = format!("this machine may have booted from any of {}", names.join(", "));
+                Err(Failure::failed(what).next(name_it))
+            }
+        }
+    }
+
+    fn is_booted_disk(&self, path: &Path) -> bool {
+        let Ok(disk) = Disk::open(path, Access::Read) else { return false };
+        let layout = read_table(&disk).ok().map(|found| Layout::find(&found.table, disk.geometry.block_size));
+        if !matches!(layout, Some(Ok(_))) {
+            return false;
+        }
+        NodeDisk::read(&disk).is_ok_and(|node| match self.loader_device() {
+            Some(device) => device == node.layout.esp.unique_guid.to_string(),
+            None => self.last_boot_is(&node),
+        })
+    }
+
+    /// All whole disks, by name.
+    fn disks(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path("sys/block")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        let devices = names.into_iter().filter(|name| {
+            // Memory and loop devices are not booted from, and probing them loads modules.
+            let name = name.to_string_lossy();
+            !["loop", "ram", "zram"].iter().any(|prefix| name.starts_with(prefix))
+        });
+        devices.map(|name| self.path("dev").join(name)).collect()
+    }
+}
