@@ -1,1 +1,14 @@
-//! The harness.
+//! Harness for QEMU nodes: disks, firmware, consoles, networks and power cuts, as a library that
+//! tests can use. Start at [`node`], or at [`machine`] for computers that are not Bulkhead nodes.
+#![allow(
+    clippy::arithmetic_side_effects,
+    reason = "host tooling: an overflow is a panic in debug, never a wrong image"
+)]
+
+pub mod artefacts;
+pub mod console;
+
+pub mod limit;
+
+pub mod process;
+pub mod switch;

@@ -1,0 +1,2 @@
+//! Switch.
+pub mod chance;
