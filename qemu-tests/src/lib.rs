@@ -7,8 +7,9 @@
 
 pub mod artefacts;
 pub mod console;
-
+pub mod disk;
 pub mod limit;
-
+pub mod machine;
+pub mod node;
 pub mod process;
 pub mod switch;
