@@ -47,7 +47,9 @@ impl Artefacts {
         if result.is_err() {
             artefacts.keep();
         }
-        result
+        result.with_context(|| {
+            format!("the test {test} failed; its artefacts are in {}", artefacts.directory.display())
+        })
     }
 
     fn below(runs: &Path, test: &str) -> Result<Self> {

@@ -34,11 +34,16 @@ fn menu() -> Pattern {
 fn firmware_with_an_empty_disk_says_so_on_the_console() -> Result<()> {
     Artefacts::of("empty-disk", |artefacts| {
         let disk = Image::create(artefacts.path("empty.img"), 16 * 1024 * 1024)?;
-        let machine = Machine::new(artefacts, "pc")?.drive(Drive::new(disk.path()));
-        let powered = machine.power_on()?;
-        machine.console().wait_for("BdsDxe: ", BOOT)?;
-        ensure!(powered.qmp().status()? == "running");
-        powered.power_cut()
+        for firmware in [Firmware::Plain, Firmware::Small] {
+            let machine = Machine::new(artefacts, &format!("{firmware:?}"))?
+                .firmware(firmware)
+                .drive(Drive::new(disk.path()));
+            let powered = machine.power_on()?;
+            machine.console().wait_for("BdsDxe: ", BOOT)?;
+            ensure!(powered.qmp().status()? == "running");
+            powered.power_cut()?;
+        }
+        Ok(())
     })
 }
 

@@ -4,6 +4,7 @@
 //! the test. Waits go forward: each begins behind what the last one found. The whole text is in
 //! `<name>.log` (one line with its time per line) and `<name>.raw` (the bytes as they came).
 
+mod error;
 mod line;
 mod pattern;
 mod record;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+pub use error::{WaitCause, WaitError};
 pub use pattern::Pattern;
 pub use record::Line;
 use record::Record;
@@ -45,52 +47,6 @@ struct State {
     /// `None` while the machine is off.
     writer: Option<UnixStream>,
 }
-
-/// Why a wait ended without its line.
-#[derive(Debug)]
-pub struct WaitError {
-    console: String,
-    wanted: String,
-    cause: WaitCause,
-    waited: Duration,
-    tail: String,
-}
-
-/// What ended the wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WaitCause {
-    /// The time was up.
-    TimedOut,
-    /// The machine is off: nothing more can come.
-    Closed,
-    /// A line came that must not come.
-    Unwanted,
-}
-
-impl WaitError {
-    /// What ended the wait.
-    pub fn cause(&self) -> WaitCause {
-        self.cause
-    }
-}
-
-impl std::fmt::Display for WaitError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (console, wanted, waited) = (&self.console, &self.wanted, self.waited.as_secs_f64());
-        match self.cause {
-            WaitCause::TimedOut => write!(f, "{console} did not print {wanted} within {waited:.1} s")?,
-            WaitCause::Closed => {
-                write!(f, "{console} went off after {waited:.1} s without printing {wanted}")?
-            }
-            WaitCause::Unwanted => {
-                write!(f, "{console} printed {wanted} after {waited:.1} s, which it must not")?
-            }
-        }
-        write!(f, ".\n  Its last lines:\n{}", self.tail)
-    }
-}
-
-impl std::error::Error for WaitError {}
 
 impl Console {
     /// A console that keeps its files in `directory` and measures times from now.

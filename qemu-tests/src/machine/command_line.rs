@@ -85,7 +85,10 @@ impl Machine {
             let access = if drive.read_only { "on" } else { "off" };
             list.pair(
                 "-drive",
-                format!("if=none,id=disk{index},format=raw,cache={cache},readonly={access},discard=unmap,file={image}"),
+                format!(
+                    "if=none,id=disk{index},format=raw,cache={cache},readonly={access},\
+                     discard=unmap,file={image}"
+                ),
             );
             let device = match drive.bus {
                 Bus::Virtio => "virtio-blk-pci".to_owned(),

@@ -33,8 +33,6 @@ pub enum Cache {
     WriteThrough,
     /// As write-through, past the host's page cache. The file system must support direct access.
     DirectSync,
-    /// Flushes are ignored: the fastest, for tests that do not cut the host's power.
-    Unsafe,
 }
 
 /// Bytes of a logical block.
@@ -101,7 +99,6 @@ impl Cache {
             Self::WriteBack => "writeback",
             Self::WriteThrough => "writethrough",
             Self::DirectSync => "directsync",
-            Self::Unsafe => "unsafe",
         }
     }
 }

@@ -24,10 +24,10 @@ mod firmware;
 mod powered;
 mod qmp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::artefacts::Artefacts;
 use crate::console::Console;
@@ -117,6 +117,16 @@ impl Machine {
             extra: Vec::new(),
             permit: None,
         })
+    }
+
+    /// Begins with the firmware's variables in `file` instead of empty ones, as those of a machine that was
+    /// on before ([`Machine::variables`]): the firmware then starts 0.6 s sooner under TCG.
+    ///
+    /// # Errors
+    /// When the file cannot be copied.
+    pub fn variables_from(self, file: &Path) -> Result<Self> {
+        std::fs::copy(file, self.variables()).with_context(|| format!("copying {}", file.display()))?;
+        Ok(self)
     }
 
     /// Sets the firmware.

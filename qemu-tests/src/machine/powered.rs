@@ -66,34 +66,18 @@ impl Machine {
         let output = File::create(&stderr)?;
         let streams = [Stdio::null(), Stdio::from(output.try_clone()?), Stdio::from(output)];
         let mut process = Owned::start(&command, streams)?;
-        let started = Instant::now();
-        let mut accept = |listener: &UnixListener, what: &str| -> Result<UnixStream> {
-            loop {
-                match listener.accept() {
-                    Ok((stream, _)) => {
-                        stream.set_nonblocking(false)?;
-                        return Ok(stream);
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error).context("accepting QEMU's connection"),
-                }
-                let (name, said) = (&self.name, tail(&stderr));
-                if let Some(status) = process.ended()? {
-                    bail!(
-                        "QEMU of {name} ended at once with {status}.\n  It printed: {said}\n  Command: {}",
-                        self.script().display()
-                    );
-                }
-                if started.elapsed() > START_MAX {
-                    bail!(
-                        "QEMU of {name} did not connect its {what} within {START_MAX:?}; it was killed.\n  It printed: {said}"
-                    );
-                }
-                thread::sleep(Duration::from_millis(2));
-            }
+        let deadline = Instant::now() + START_MAX;
+        let mut connect = |listener: &UnixListener, what: &str| {
+            accept(listener, deadline, &mut process).with_context(|| {
+                let (name, said, script) = (&self.name, tail(&stderr), self.script());
+                format!(
+                    "QEMU of {name} did not connect its {what}.\n  It printed: {said}\n  Command: {}",
+                    script.display()
+                )
+            })
         };
-        self.console().attach(accept(&serial, "console")?)?;
-        let qmp = Qmp::connect(accept(&qmp, "control socket")?)?;
+        self.console().attach(connect(&serial, "console")?)?;
+        let qmp = Qmp::connect(connect(&qmp, "control socket")?)?;
         Ok(Powered { name: self.name.clone(), process, qmp, stderr, _permit: permit })
     }
 }
@@ -171,6 +155,27 @@ fn listen(path: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// QEMU's connection, or how QEMU ended instead.
+fn accept(listener: &UnixListener, deadline: Instant, process: &mut Owned) -> Result<UnixStream> {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = process.ended()? {
+            bail!("it ended with {status}");
+        }
+        if Instant::now() >= deadline {
+            bail!("nothing came within {START_MAX:?}; it was killed");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// The end of QEMU's error output.

@@ -3,21 +3,21 @@
 //! Nothing is left behind. The group is killed on timeout and on drop; and because a test that is
 //! itself killed runs no destructor, the kernel kills the command when this process ends.
 
+mod owned;
+
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
+
+pub use owned::Owned;
 
 /// Output kept of each stream of a command; what follows is read, counted and dropped.
 const OUTPUT_MAX: u64 = 16 * 1024 * 1024;
-/// Pause between two looks at a child: short beside any command that is worth a process.
-const POLL: Duration = Duration::from_millis(5);
 
 /// A command to run.
 ///
@@ -122,8 +122,8 @@ impl Run {
         let mut child = Owned::start(&command, [Stdio::piped(), Stdio::piped(), Stdio::piped()])
             .with_context(|| format!("`{line}` could not be started"))?;
         self.feed(&mut child);
-        let stdout = collect(child.child.stdout.take());
-        let stderr = collect(child.child.stderr.take());
+        let stdout = collect(child.stdout());
+        let stderr = collect(child.stderr());
         let status = child.wait(self.timeout)?;
         // The group is gone, daemons that the command left included, so both pipes are closed.
         child.kill();
@@ -171,7 +171,7 @@ impl Run {
 
     /// Writes the input from a thread of its own: a command that reads late must not block us.
     fn feed(&self, child: &mut Owned) {
-        if let Some(mut stdin) = child.child.stdin.take()
+        if let Some(mut stdin) = child.stdin()
             && !self.input.is_empty()
         {
             let input = self.input.clone();
@@ -193,119 +193,6 @@ impl Output {
     }
 }
 
-/// A child in its own process group that does not outlive its owner.
-#[derive(Debug)]
-pub struct Owned {
-    child: Child,
-    /// Invariant: true from the moment the child was reaped; its id may then belong to another.
-    reaped: bool,
-}
-
-impl Owned {
-    /// Starts `command` in a process group of its own, killed by the kernel when this process ends.
-    /// `streams` are its standard input, output and error.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn start(command: &Command, streams: [Stdio; 3]) -> Result<Self> {
-        let [stdin, stdout, stderr] = streams;
-        let mut command = tied(command);
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        Ok(Self { child: spawn(command)?, reaped: false })
-    }
-
-    /// The process id.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The exit status, if it ended.
-    ///
-    /// # Errors
-    /// When the kernel refuses the question.
-    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        if let (false, Some(id)) = (self.reaped, self.process()) {
-            let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-            if waitid(WaitId::Pid(id), look)?.is_none() {
-                return Ok(None);
-            }
-            // Before it is reaped: from then on the group's number may belong to somebody else.
-            self.kill_group();
-        }
-        let status = self.child.try_wait()?;
-        self.reaped |= status.is_some();
-        Ok(status)
-    }
-
-    /// Waits until it ends, at most `timeout`.
-    ///
-    /// # Errors
-    /// When the kernel refuses the question.
-    pub fn wait(&mut self, timeout: Duration) -> Result<Option<ExitStatus>> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let status = self.ended()?;
-            if status.is_some() || Instant::now() >= deadline {
-                return Ok(status);
-            }
-            thread::sleep(POLL);
-        }
-    }
-
-    /// Kills it and everything in its group, and waits until it is gone.
-    pub fn kill(&mut self) {
-        if !self.reaped {
-            self.kill_group();
-            // Both fail only for a child that has ended already, which is what we want.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-            self.reaped = true;
-        }
-    }
-
-    fn process(&self) -> Option<rustix::process::Pid> {
-        i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw)
-    }
-
-    fn kill_group(&self) {
-        if let Some(group) = self.process() {
-            // Fails when the group is empty: nothing is left behind.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The command behind `setpriv --pdeathsig KILL`, where Debian's util-linux is there: a test that is
-/// interrupted or killed runs no destructor. `setpriv` replaces itself, so the process id is the command's.
-fn tied(command: &Command) -> Command {
-    let mut tied = match find_program("setpriv") {
-        Some(setpriv) => {
-            let mut tied = Command::new(setpriv);
-            tied.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program());
-            tied
-        }
-        None => Command::new(command.get_program()),
-    };
-    tied.args(command.get_args()).process_group(0);
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => tied.env(name, value),
-            None => tied.env_remove(name),
-        };
-    }
-    if let Some(directory) = command.get_current_dir() {
-        tied.current_dir(directory);
-    }
-    tied
-}
-
 /// Where `PATH` has `program`.
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -320,27 +207,6 @@ pub fn quote(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
     }
-}
-
-/// Forks in a thread that lives as long as this process: the kernel sends the parent-death signal
-/// when the forking *thread* ends, and test threads end early.
-fn spawn(command: Command) -> Result<Child> {
-    type Order = (Command, mpsc::SyncSender<std::io::Result<Child>>);
-    static FORKER: OnceLock<mpsc::Sender<Order>> = OnceLock::new();
-    let forker = FORKER.get_or_init(|| {
-        let (orders, inbox) = mpsc::channel::<Order>();
-        thread::spawn(move || {
-            for (mut command, answer) in inbox {
-                // An asker that is gone drops the child's handle, and only that.
-                let _ = answer.send(command.spawn());
-            }
-        });
-        orders
-    });
-    let program = command.get_program().to_owned();
-    let (answer, result) = mpsc::sync_channel(1);
-    forker.send((command, answer)).map_err(|_| anyhow!("the thread that starts processes ended"))?;
-    result.recv()?.with_context(|| format!("starting {}", program.display()))
 }
 
 /// Reads a pipe to its end in a thread, keeping the first [`OUTPUT_MAX`] bytes.
