@@ -1,9 +1,17 @@
-//! Harness for QEMU nodes and the machinery behind `cargo xtask`, as a library that tests can use.
-//!
-//! Read `tooling` for set-up and builders.
+//! Harness for QEMU nodes: disks, firmware, consoles, networks and power cuts, as a library that
+//! tests can use. Start at [`node`], or at [`machine`] for computers that are not Bulkhead nodes;
+//! [`tooling`] is the machinery behind `cargo xtask`.
 #![allow(
     clippy::arithmetic_side_effects,
     reason = "host tooling: an overflow is a panic in debug, never a wrong image"
 )]
 
+pub mod artefacts;
+pub mod console;
+pub mod disk;
+pub mod limit;
+pub mod machine;
+pub mod node;
+pub mod process;
+pub mod switch;
 pub mod tooling;

@@ -1,0 +1,196 @@
+//! A machine that is on: starting QEMU, ending it in all the ways power ends.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::command_line::{QEMU, Wiring};
+use super::{Machine, Qmp};
+use crate::limit::Permit;
+use crate::process::{Owned, find_program};
+
+/// QEMU connects within a fraction of a second, even on a busy machine within this.
+const START_MAX: Duration = Duration::from_secs(30);
+/// What of QEMU's error output is shown.
+const STDERR_SHOWN: u64 = 4096;
+
+/// A machine with its power on. Dropping it cuts the power.
+#[derive(Debug)]
+pub struct Powered {
+    name: String,
+    // The order is that of dropping: the process is gone before its slot is free.
+    process: Owned,
+    qmp: Qmp,
+    stderr: PathBuf,
+    _permit: Arc<Permit>,
+}
+
+impl Machine {
+    /// Switches the machine on; waits for a QEMU slot first.
+    ///
+    /// # Errors
+    /// When QEMU or the firmware is missing, or QEMU does not start; with what QEMU printed.
+    pub fn power_on(&self) -> Result<Powered> {
+        if find_program(QEMU).is_none() {
+            bail!("{QEMU} is missing.\n  Next: run `cargo xtask doctor --fix`");
+        }
+        let permit = match &self.permit {
+            Some(permit) => Arc::clone(permit),
+            None => Arc::new(Permit::take(1)?),
+        };
+        let variables = self.variables();
+        if !variables.exists() {
+            std::fs::copy(self.firmware.variables()?, &variables)
+                .with_context(|| format!("making the firmware's variables {}", variables.display()))?;
+            std::fs::set_permissions(&variables, std::fs::Permissions::from_mode(0o644))?;
+        }
+        std::fs::write(self.script(), self.replay()?)?;
+        std::fs::set_permissions(self.script(), std::fs::Permissions::from_mode(0o755))?;
+        for port in &self.ports {
+            // A QEMU that was killed leaves its end behind, and the next one could not take it.
+            let _ = std::fs::remove_file(port.machine_socket());
+        }
+        let (serial, qmp) = (listen(&self.socket("serial"))?, listen(&self.socket("qmp"))?);
+        let stderr = self.script().with_extension("stderr");
+        let mut command = Command::new(QEMU);
+        command.args(self.arguments(Wiring::Harness)?);
+        let output = File::create(&stderr)?;
+        let streams = [Stdio::null(), Stdio::from(output.try_clone()?), Stdio::from(output)];
+        let mut process = Owned::start(&command, streams)?;
+        let deadline = Instant::now() + START_MAX;
+        let mut connect = |listener: &UnixListener, what: &str| {
+            accept(listener, deadline, &mut process).with_context(|| {
+                let (name, said, script) = (&self.name, tail(&stderr), self.script());
+                format!(
+                    "QEMU of {name} did not connect its {what}.\n  It printed: {said}\n  Command: {}",
+                    script.display()
+                )
+            })
+        };
+        self.console().attach(connect(&serial, "console")?)?;
+        let qmp = Qmp::connect(connect(&qmp, "control socket")?)?;
+        Ok(Powered { name: self.name.clone(), process, qmp, stderr, _permit: permit })
+    }
+}
+
+impl Powered {
+    /// QEMU's process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// QEMU's control socket.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Pulls the plug: kills QEMU, by its process id, and waits until it is gone.
+    ///
+    /// # Errors
+    /// When QEMU had ended before, which a test that cuts power does not expect.
+    pub fn power_cut(mut self) -> Result<()> {
+        if let Some(status) = self.process.ended()? {
+            bail!("QEMU of {} had ended before the power cut, {}", self.name, self.how(status));
+        }
+        self.process.kill();
+        Ok(())
+    }
+
+    /// Presses the reset button.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn reset(&self) -> Result<()> {
+        self.qmp.reset()
+    }
+
+    /// Presses the power button and waits until the guest has switched the machine off.
+    ///
+    /// # Errors
+    /// When it does not within `timeout`; then the power is cut.
+    pub fn shutdown(self, timeout: Duration) -> Result<()> {
+        self.qmp.execute("system_powerdown", json!({}))?;
+        self.wait_off(timeout)
+    }
+
+    /// Waits until the machine switches itself off.
+    ///
+    /// # Errors
+    /// When it does not within `timeout`, and when QEMU fails. Either way the power is off then.
+    pub fn wait_off(mut self, timeout: Duration) -> Result<()> {
+        match self.process.wait(timeout)? {
+            None => {
+                bail!("{} was still on after {:.1} s; its power was cut", self.name, timeout.as_secs_f64())
+            }
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("QEMU of {} ended {}", self.name, self.how(status)),
+        }
+    }
+
+    /// Whether the machine is still on.
+    ///
+    /// # Errors
+    /// When the kernel refuses the question.
+    pub fn is_on(&mut self) -> Result<bool> {
+        Ok(self.process.ended()?.is_none())
+    }
+
+    fn how(&self, status: ExitStatus) -> String {
+        format!("with {status}; it printed: {}", tail(&self.stderr))
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener> {
+    // Left from the last power-on.
+    let _ = std::fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("listening on {}", path.display()))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// QEMU's connection, or how QEMU ended instead.
+fn accept(listener: &UnixListener, deadline: Instant, process: &mut Owned) -> Result<UnixStream> {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(status) = process.ended()? {
+            bail!("it ended with {status}");
+        }
+        if Instant::now() >= deadline {
+            bail!("nothing came within {START_MAX:?}; it was killed");
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The end of QEMU's error output.
+fn tail(path: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(STDERR_SHOWN)))?;
+        let mut bytes = Vec::new();
+        file.take(STDERR_SHOWN).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    match read() {
+        Ok(text) if text.is_empty() => "nothing".to_owned(),
+        Ok(text) => text,
+        Err(error) => format!("(unreadable: {error})"),
+    }
+}
