@@ -1,4 +1,11 @@
 //! The agent as a process: confirms a healthy candidate, gives up a sick one, stops when asked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
 
 mod common;
 
