@@ -31,7 +31,8 @@ use uguid::Guid;
 /// --seed or --disk-guid the same inputs give the same bytes.
 ///
 /// Examples:
-///   bulkhead image disk --out node.disk --size 8G --boot-app BOOTX64.EFI --trust plant.pub --image node-1.img
+///   bulkhead image disk --out node.disk --size 8G --boot-app BOOTX64.EFI --trust plant.pub \
+///       --image node-1.img
 ///   bulkhead image disk --out /dev/nvme0n1 --yes --boot-app BOOTX64.trusting.EFI --image node-1.img
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -220,7 +221,7 @@ fn check_images(prepared: &Prepared, layout: &Layout, voice: Voice) -> Result<()
         bar.finish_and_clear();
         verified.map_err(|why| {
             Failure::refused(format!("{} would not start from slot {slot}: {why}", image.path.display()))
-                .next("`bulkhead image inspect` shows what signed it, `--trust` adds a key, `--slot-size` makes room.")
+                .next("`bulkhead image inspect` shows its key; `--trust` adds one, `--slot-size` makes room.")
         })?;
     }
     Ok(())

@@ -89,9 +89,15 @@ pub fn lay_out(disk: Geometry, sizes: &Sizes, zone: Zone, identity: Identity) ->
         let admin = if zone == Zone::Mz { format!(" + admin {}", size(admin)) } else { String::new() };
         let guest = guest.map_or_else(|| "at least 1 MiB".to_owned(), size);
         Failure::failed(format!(
-            "the disk has {}, at least {} are needed: esp {} + bcb {} + 2 x slot {} + infra {} + guest {guest}{admin} \
+            "the disk has {}, at least {} are needed: esp {} + bcb {} + 2 x slot {} + infra {} + \
+             guest {guest}{admin} \
              + 2 MiB for the partition table",
-            size(total), size(needed), size(esp), size(bcb), size(slot), size(infra),
+            size(total),
+            size(needed),
+            size(esp),
+            size(bcb),
+            size(slot),
+            size(infra),
         ))
         .next("enlarge `--size`, or shrink `--slot-size` or `--infra-size`.")
     };
