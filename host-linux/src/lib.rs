@@ -14,6 +14,7 @@
 //! 7. [`agent`]: health, confirmation, watchdog.
 //! 8. [`cli`]: the commands.
 
+pub mod agent;
 pub mod cli;
 pub mod disk;
 pub mod failure;

@@ -88,8 +88,9 @@ pub fn confirm(disk: &Disk, node: &NodeDisk, running: Running) -> Result<Confirm
     if mark().is_none_or(|mark| mark.image != image) {
         let plan = mark_writes(&stored.bcb, stored.seq, running.slot, place);
         carry_out(disk, &plan, Supplies::default()).map_err(|stopped| {
-            Failure::failed(format!("the confirmation mark of slot {} was not written: {stopped}", running.slot))
-                .left("The slot is confirmed; without its mark it is forgotten if both copies of the block are lost.")
+            let slot = running.slot;
+            Failure::failed(format!("the confirmation mark of slot {slot} was not written: {stopped}"))
+                .left("The slot is confirmed; if both copies of the block are lost, that is forgotten.")
                 .next("`bulkhead image repair` writes the mark.")
         })?;
     }

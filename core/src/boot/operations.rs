@@ -80,9 +80,13 @@ pub struct Running {
     pub boot: BootId,
 }
 
-/// The slot to flash when none is named: not the running one, else not the preferred one.
+/// The slot to flash when none is named: not the running one. On a disk that is not running, the
+/// one that is not preferred; but never the only confirmed one, which is what a candidate that was
+/// flashed and not yet tried leaves behind.
 pub fn inactive(bcb: &Bcb, running: Option<Running>) -> SlotId {
-    running.map_or(bcb.preferred, |running| running.slot).other()
+    let spare = running.map_or(bcb.preferred, |running| running.slot).other();
+    let confirmed = |slot| matches!(bcb.slots.get(slot), SlotState::Confirmed { .. });
+    if running.is_none() && confirmed(spare) && !confirmed(spare.other()) { spare.other() } else { spare }
 }
 
 /// Begins to flash `image` into `slot`: the slot is empty until [`flash_ends`].
@@ -203,4 +207,31 @@ pub fn roll_back(bcb: &Bcb) -> Result<Bcb, Refused> {
 pub fn first_image(tries_max: Tries, image: ImageId) -> Bcb {
     let bcb = Bcb::new(tries_max).with(SlotId::A, SlotState::Confirmed { image });
     Bcb { floor: image.security, ..bcb }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::image::{Digest, ImageVersion};
+
+    #[test]
+    fn the_slot_to_flash_is_neither_the_running_nor_the_only_confirmed_one() {
+        let security = SecurityVersion(1);
+        let image = ImageId { version: ImageVersion(1), security, digest: Digest([1; 32]) };
+        let confirmed = first_image(crate::bcb::state::TRIES_DEFAULT, image);
+        let flashed = flash_ends(&confirmed, SlotId::B, image);
+        let both = confirmed.with(SlotId::B, SlotState::Confirmed { image });
+        let running = |slot| Some(Running { slot, boot: BootId(1) });
+        let cases = [
+            (confirmed, None, SlotId::B),
+            (flashed, None, SlotId::B),
+            (both, None, SlotId::B),
+            (set_next(&both, SlotId::B).unwrap(), None, SlotId::A),
+            (flashed, running(SlotId::A), SlotId::B),
+            (flashed, running(SlotId::B), SlotId::A),
+        ];
+        for (bcb, running, expected) in cases {
+            assert_eq!(inactive(&bcb, running), expected, "{bcb:?} {running:?}");
+        }
+    }
 }

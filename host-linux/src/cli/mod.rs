@@ -1,5 +1,6 @@
 //! The commands: one file a noun. Each turns arguments into calls and results into a report.
 
+mod agent;
 mod boot;
 mod boot_explain;
 mod boot_foreign;
@@ -72,6 +73,10 @@ enum Noun {
     /// Who a node is
     #[command(subcommand)]
     Node(node::Verb),
+    /// Run the node agent
+    Agent(agent::Agent),
+    /// Show how this node is
+    Status(agent::StatusArgs),
     /// Print the completion script of a shell
     Completions(completions::Completions),
 }
@@ -107,6 +112,8 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Image(verb) => image::run(verb, common),
         Noun::Boot(verb) => boot::run(verb, common),
         Noun::Node(verb) => node::run(verb, common),
+        Noun::Agent(args) => agent::agent(args, common),
+        Noun::Status(args) => agent::status(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
     }
 }

@@ -1,9 +1,9 @@
 //! The EFI System Partition: a FAT volume whose only file is `\EFI\BOOT\BOOTX64.EFI`.
 //!
 //! What we write is always the same FAT16 volume; `fatfs` would put long names even before the
-//! dot entries, which `fsck.fat` takes for damage. What is read may be anything (F45, V39): the reader below is total, bounded by the number of
-//! clusters, and looks for that one file. FAT as in Microsoft's "FAT32 File
-//! System Specification", 1.03.
+//! dot entries, which `fsck.fat` takes for damage. What is read may be anything (F45, V39): the
+//! reader is total, bounded by the number of clusters, and looks for that one file. FAT as in
+//! Microsoft's "FAT32 File System Specification", 1.03.
 
 use super::open::Disk;
 use bulkhead_core::block::Lba;
