@@ -42,7 +42,7 @@ enum Wish {
 fn run() {
     let clock = Clock::start();
     variables::announce(&clock);
-    say!("bulkhead-boot {}", env!("CARGO_PKG_VERSION"));
+    say!("version {}", env!("CARGO_PKG_VERSION"));
     let mut wish = Wish::Retry;
     loop {
         wish = match Disk::loaded_from().map_err(Into::into).and_then(Survey::of) {
