@@ -8,7 +8,7 @@ use crate::disk::esp;
 use crate::disk::open::{Access, Disk};
 use crate::disk::state::NodeDisk;
 use crate::image::boot_app;
-use crate::image::flash::verify_slot;
+use crate::image::verify::verify;
 use crate::node_config::schema::Check;
 use bulkhead_core::boot::operations::Running;
 use bulkhead_core::container::image::SecurityVersion;
@@ -139,7 +139,15 @@ impl<'a> Round<'a> {
         let app = esp::read_boot_app(&disk, &node.layout.esp).map_err(|why| why.to_string())?;
         let trust = boot_app::trust_of(&app)?;
         let place = node.layout.slot(self.running.slot);
-        let verified = verify_slot(&disk, place, &trust, SecurityVersion(0), &mut |_| pulse.beat());
+        let mut reader = disk.uncached();
+        let mut read = |at: u64, buffer: &mut [u8]| {
+            pulse.beat();
+            if pulse.stopping() {
+                return Err(std::io::Error::other("the agent is stopping"));
+            }
+            reader.read(place.image.plus(at), buffer)
+        };
+        let verified = verify(&mut read, &trust, place.capacity, SecurityVersion(0), &mut |_| {});
         let image = verified.map_err(|why| why.to_string())?.image();
         let recorded =
             node.copies.newest().and_then(|stored| stored.bcb.slots.get(self.running.slot).image().copied());

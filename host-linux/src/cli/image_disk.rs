@@ -149,7 +149,7 @@ pub(super) fn run(args: &MakeDisk, common: &Common) -> Result<Report, Failure> {
     let table = lay_out(geometry, &sizes, args.zone.into(), prepared.identity)?;
     let layout = Layout::find(&table, geometry.block_size)
         .map_err(|fault| Failure::failed(format!("the disk would have {fault}")))?;
-    check_images(&prepared, &layout, common.voice())?;
+    let trust = check_images(&prepared, &layout, common.voice())?;
     let text = describe(&table, geometry);
     let json = table_json(&table, geometry);
     let path = args.out.display();
@@ -163,6 +163,7 @@ pub(super) fn run(args: &MakeDisk, common: &Common) -> Result<Report, Failure> {
         boot_app: &prepared.boot_app,
         image_a: &prepared.image_a,
         image_b: prepared.image_b.as_ref(),
+        trust: &trust,
         tries: prepared.tries,
         node_config: prepared.node_config.as_deref(),
     };
@@ -199,8 +200,8 @@ fn prepare(args: &MakeDisk) -> Result<Prepared, Failure> {
     Ok(Prepared { boot_app: app, image_a, image_b, node_config, identity, tries })
 }
 
-/// A disk that would not start its own images is not made.
-fn check_images(prepared: &Prepared, layout: &Layout, voice: Voice) -> Result<(), Failure> {
+/// A disk that would not start its own images is not made. Answers with the keys it will trust.
+fn check_images(prepared: &Prepared, layout: &Layout, voice: Voice) -> Result<Trust, Failure> {
     let trust: Trust = boot_app::trust_of(&prepared.boot_app)
         .map_err(|why| Failure::failed(format!("the boot application cannot be used: {why}")))?;
     if trust.keys.is_empty() {
@@ -224,7 +225,7 @@ fn check_images(prepared: &Prepared, layout: &Layout, voice: Voice) -> Result<()
                 .next("`bulkhead image inspect` shows its key; `--trust` adds one, `--slot-size` makes room.")
         })?;
     }
-    Ok(())
+    Ok(trust)
 }
 
 /// Where the disk goes.

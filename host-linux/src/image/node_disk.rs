@@ -4,6 +4,7 @@
 //! The table is written last: until everything it names is durable, there is no node disk. The
 //! same inputs and the same seed give the same bytes.
 
+use super::flash::verify_slot;
 use super::verify::ImageFile;
 use crate::disk::busy::ENDS;
 use crate::disk::esp;
@@ -16,10 +17,12 @@ use bulkhead_core::bcb::state::Tries;
 use bulkhead_core::bcb::state::{Bcb, SlotState};
 use bulkhead_core::block::{Extent, Geometry, Lba};
 use bulkhead_core::boot::operations::{first_image, flash_writes, mark_writes};
+use bulkhead_core::container::image::SecurityVersion;
+use bulkhead_core::container::trust::Trust;
 use bulkhead_core::gpt::entries::{Name, Partition, Table};
 use bulkhead_core::gpt::format::{create, usable};
 use bulkhead_core::gpt::header::ARRAY_LEN_MAX;
-use bulkhead_core::gpt::layout::{Layout, Role, Zone};
+use bulkhead_core::gpt::layout::{Layout, Role, SlotPlace, Zone};
 use bulkhead_core::plan::DiskOffset;
 use bulkhead_core::slot::SlotId;
 use sha2::{Digest as _, Sha256};
@@ -151,6 +154,8 @@ pub struct Contents<'a> {
     pub image_a: &'a ImageFile,
     /// A verified image for slot B.
     pub image_b: Option<&'a ImageFile>,
+    /// The keys the boot application trusts.
+    pub trust: &'a Trust,
     /// Tries a candidate gets on this disk.
     pub tries: Tries,
     /// Text of the node configuration.
@@ -199,6 +204,7 @@ pub fn write(disk: &Disk, contents: &Contents<'_>, voice: Voice) -> Result<(), F
         let plan = flash_writes(layout.slot(slot), image.header.container_len());
         carry_out(disk, &plan, Supplies { image: Some(&mut read), entries: None }).map_err(stopped)?;
         bar.finish_and_clear();
+        read_back(disk, layout.slot(slot), contents.trust, image)?;
     }
     let bcb = contents.bcb();
     let copies = Copies::parse([None, None]);
@@ -217,6 +223,19 @@ pub fn write(disk: &Disk, contents: &Contents<'_>, voice: Voice) -> Result<(), F
     let entries = entries.get(..contents.table.array_len());
     let plan = create(contents.table, disk.geometry);
     carry_out(disk, &plan, Supplies { entries, image: None }).map_err(stopped)
+}
+
+/// The image file may have changed since it was verified, and the disk may lie: what counts is what
+/// the slot returns.
+fn read_back(disk: &Disk, place: SlotPlace, trust: &Trust, image: &ImageFile) -> Result<(), Failure> {
+    let found = verify_slot(disk, place, trust, SecurityVersion(0), &mut |_| {});
+    let why = match found {
+        Ok(verified) if verified.image() == image.header.image => return Ok(()),
+        Ok(_) => "it returns another image".to_owned(),
+        Err(why) => why.to_string(),
+    };
+    let what = format!("{} does not return what was written: {why}", disk.path.display());
+    Err(Failure::failed(what).left("It has no partition table and does not boot."))
 }
 
 /// Wipes the ends of the disk and of each partition, so that nothing an earlier owner left is
