@@ -59,10 +59,10 @@ fn cuts(stream: u64) -> Result<()> {
             let parcel = if version == 2 { "/dev/vdb" } else { "/dev/vdc" };
             rig.shell.start(&format!("bulkhead image flash {parcel}; sync; echo flashed"))?;
             thread::sleep(flash);
-            rig.node.power_cut()?;
+            rig.cut_and_forget()?;
             rig.node.power_on()?;
             thread::sleep(boot);
-            rig.node.power_cut()?;
+            rig.cut_and_forget()?;
             rig.node.power_on()?;
             let now = up(&rig)?;
             let (flash, boot) = (flash.as_millis(), boot.as_millis());

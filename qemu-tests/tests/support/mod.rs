@@ -183,6 +183,13 @@ impl Rig {
         self.node.wait_for(format!("CONFIRMED slot={slot} version={version}"), LONG).map(drop)
     }
 
+    /// Cuts the power; the next waits begin with the next power-on.
+    pub fn cut_and_forget(&mut self) -> Result<()> {
+        self.node.power_cut()?;
+        self.node.console().skip_to_end(LONG)?;
+        self.node.machine().second().map_or(Ok(()), |console| console.skip_to_end(LONG))
+    }
+
     /// What `bulkhead boot status` says of a slot, while the node is off: its state's name.
     pub fn state(&self, lab: &Lab, slot: SlotId) -> Result<String> {
         let status = lab.ask(&["boot", "status"], self.node.disk())?;
