@@ -2,10 +2,12 @@
 //! by itself from a verified slot (I8, X20, X22; V30, V36). The moments follow from a printed seed;
 //! `BULKHEAD_SEED` sets it.
 
+#![allow(clippy::arithmetic_side_effects, reason = "counts and times of a test; an overflow fails it")]
+
 mod support;
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::Reason;
@@ -16,10 +18,9 @@ use qemu_tests::switch::chance::Chance;
 use qemu_tests::tooling::node_image::Variant;
 use support::{LONG, Lab, NodeDisk, Rig, parcel};
 
-/// Rounds of one test: each cuts the power once in a flash and once in a boot.
-const ROUNDS: u64 = 5;
-/// A flash with its verification takes this long under emulation, a boot to the agent that long.
-const FLASH: Duration = Duration::from_millis(2_200);
+/// Rounds of one test, of which there are two: each cuts the power once in a flash and once in a boot.
+const ROUNDS: u64 = 10;
+/// A boot to the agent takes this long under emulation.
 const BOOT: Duration = Duration::from_millis(7_000);
 
 /// Waits until the node runs from a slot that may be trusted with the next round; gives its version.
@@ -54,8 +55,13 @@ fn cuts(stream: u64) -> Result<()> {
             .node_with(artefacts, |machine| machine.firmware(Firmware::Small).drive(odd).drive(even))?;
         rig.node.power_on()?;
         let mut version = up(&rig)?;
+        // How long a whole flash takes here and now; some cuts shall come after it.
+        let begin = Instant::now();
+        rig.shell.exit(0, "bulkhead image flash /dev/vdc", LONG)?;
+        let whole = begin.elapsed() * 9 / 8;
+        let mut unfinished = 0;
         for round in 1..=ROUNDS {
-            let (flash, boot) = (moment(FLASH)?, moment(BOOT)?);
+            let (flash, boot) = (moment(whole)?, moment(BOOT)?);
             let parcel = if version == 2 { "/dev/vdb" } else { "/dev/vdc" };
             rig.shell.start(&format!("bulkhead image flash {parcel}; sync; echo flashed"))?;
             thread::sleep(flash);
@@ -70,8 +76,11 @@ fn cuts(stream: u64) -> Result<()> {
                 "stream {stream} round {round}: version {version}; cut {flash} ms into a flash and {boot} ms \
                  into a boot; then version {now}, confirmed"
             );
+            unfinished += usize::from(version == now);
             version = now;
         }
+        println!("stream {stream}: {unfinished} of {ROUNDS} flashes were cut before their end");
+        ensure!(unfinished > 0, "no cut was in the middle of a flash of {} ms", whole.as_millis());
         rig.node.power_cut()?;
         rig.timeline("power cuts");
         Ok(())

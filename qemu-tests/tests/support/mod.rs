@@ -64,7 +64,9 @@ impl Lab {
     /// The recipe of a test image: with a shell, and quick to give up.
     pub fn recipe(variant: Variant, version: u64) -> Recipe {
         let overlays = vec!["shell".to_owned()];
-        Recipe { watchdog_seconds: WATCHDOG_SECONDS, overlays, ..Recipe::new(variant, version) }
+        // The last `panic=` counts: restart a second after a panic.
+        let extra = "panic=1".to_owned();
+        Recipe { watchdog_seconds: WATCHDOG_SECONDS, overlays, extra, ..Recipe::new(variant, version) }
     }
 
     /// A signed image.
