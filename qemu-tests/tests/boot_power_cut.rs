@@ -1,5 +1,5 @@
-//! Power cuts at random moments, in the middle of an update and in the middle of a boot: the node always comes up
-//! by itself from a verified slot (I8, X20, X22; V30, V36). The moments follow from a printed seed;
+//! Power cuts at random moments, in the middle of an update and in the middle of a boot: the node always
+//! comes up by itself from a verified slot (I8, X20, X22; V30, V36). The moments follow from a printed seed;
 //! `BULKHEAD_SEED` sets it.
 
 #![allow(clippy::arithmetic_side_effects, reason = "counts and times of a test; an overflow fails it")]

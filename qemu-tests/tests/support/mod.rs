@@ -1,5 +1,5 @@
-//! What the end-to-end tests share: the products of this build, node disks made of them, and nodes that can be
-//! commanded. Each test file compiles this for itself and uses a part of it.
+//! What the end-to-end tests share: the products of this build, node disks made of them, and nodes that can
+//! be commanded. Each test file compiles this for itself and uses a part of it.
 #![allow(dead_code, reason = "each test file uses another part")]
 
 use std::collections::BTreeMap;
