@@ -13,5 +13,6 @@ pub mod limit;
 pub mod machine;
 pub mod node;
 pub mod process;
+pub mod shell;
 pub mod switch;
 pub mod tooling;

@@ -46,6 +46,11 @@ impl Machine {
                     list.pair("-chardev", format!("socket,id={what},path={path}"));
                 }
                 list.pair("-serial", "chardev:serial");
+                if self.second.is_some() {
+                    let socket = path(&self.socket("second"))?;
+                    list.pair("-chardev", format!("socket,id=second,path={socket}"));
+                    list.pair("-serial", "chardev:second");
+                }
                 list.pair("-mon", "chardev=qmp,mode=control");
             }
             Wiring::Terminal => list.pair("-serial", "mon:stdio"),

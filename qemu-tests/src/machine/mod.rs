@@ -80,6 +80,8 @@ pub struct Machine {
     directory: PathBuf,
     sockets: PathBuf,
     console: Console,
+    /// On the second serial port, where a guest may have a shell.
+    second: Option<Console>,
     firmware: Firmware,
     acceleration: Acceleration,
     processor: Option<String>,
@@ -105,6 +107,7 @@ impl Machine {
             directory: artefacts.directory().to_owned(),
             sockets: artefacts.socket(""),
             console: Console::new(artefacts.directory(), name)?,
+            second: None,
             firmware: Firmware::Plain,
             acceleration: Acceleration::chosen()?,
             processor: None,
@@ -201,6 +204,15 @@ impl Machine {
         self
     }
 
+    /// Adds a second serial port, with a console of its own in `<name>.second.log`.
+    ///
+    /// # Errors
+    /// When the console's files cannot be made.
+    pub fn second_console(mut self) -> Result<Self> {
+        self.second = Some(Console::new(&self.directory, &format!("{}.second", self.name))?);
+        Ok(self)
+    }
+
     /// Uses a permit that other machines share; otherwise each power-on waits for a slot of its own.
     /// Tests with several machines need this: see [`crate::limit`].
     #[must_use]
@@ -217,6 +229,11 @@ impl Machine {
     /// The console; it is one record over all power-ons.
     pub fn console(&self) -> &Console {
         &self.console
+    }
+
+    /// The console on the second serial port, if there is one.
+    pub fn second(&self) -> Option<&Console> {
+        self.second.as_ref()
     }
 
     /// The file with the firmware's variables; it is made at the first power-on.

@@ -60,6 +60,10 @@ impl Machine {
             let _ = std::fs::remove_file(port.machine_socket());
         }
         let (serial, qmp) = (listen(&self.socket("serial"))?, listen(&self.socket("qmp"))?);
+        let second = match &self.second {
+            Some(console) => Some((console, listen(&self.socket("second"))?)),
+            None => None,
+        };
         let stderr = self.script().with_extension("stderr");
         let mut command = Command::new(QEMU);
         command.args(self.arguments(Wiring::Harness)?);
@@ -77,6 +81,9 @@ impl Machine {
             })
         };
         self.console().attach(connect(&serial, "console")?)?;
+        if let Some((console, listener)) = &second {
+            console.attach(connect(listener, "second console")?)?;
+        }
         let qmp = Qmp::connect(connect(&qmp, "control socket")?)?;
         Ok(Powered { name: self.name.clone(), process, qmp, stderr, _permit: permit })
     }

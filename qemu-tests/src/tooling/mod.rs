@@ -3,7 +3,7 @@
 //! Reading order: `workspace` (where things are), `progress` and `command` (how work is shown and run),
 //! `packages` and `toolchain` (what is needed), `setup` (make it so), then the builders: `programs` (our two
 //! programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel gets), `node_image` (all of
-//! it).
+//! it), and `signed` (what a boot partition takes).
 
 pub mod command;
 pub mod elf;
@@ -15,5 +15,6 @@ pub mod packages;
 pub mod programs;
 pub mod progress;
 pub mod setup;
+pub mod signed;
 pub mod toolchain;
 pub mod workspace;

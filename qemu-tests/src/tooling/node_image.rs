@@ -96,6 +96,30 @@ pub struct Recipe {
     pub watchdog_seconds: u32,
     /// Words to add to the command line.
     pub extra: String,
+    /// Folders below `qemu-tests/node/overlays` to add.
+    pub overlays: Vec<String>,
+}
+
+impl Recipe {
+    /// An image as a node gets it.
+    #[must_use]
+    pub fn new(variant: Variant, version: u64) -> Self {
+        Self {
+            variant,
+            version,
+            compression: Compression::Zstd,
+            watchdog_seconds: WATCHDOG_SECONDS,
+            extra: String::new(),
+            overlays: Vec::new(),
+        }
+    }
+
+    /// Its name in file names, `good-v1`, with that of its overlays: `good-v1-shell`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let overlays = self.overlays.iter().fold(String::new(), |all, name| format!("{all}-{name}"));
+        format!("{}-v{}{overlays}", self.variant.name(), self.version)
+    }
 }
 
 /// The parts of a node image, ready for `bulkhead image build` or for QEMU's `-kernel`.
@@ -111,14 +135,14 @@ pub struct Parts {
     pub command_line_file: PathBuf,
 }
 
-/// Builds the parts below `target/bulkhead/node/VARIANT-vVERSION/`.
+/// Builds the parts below `target/bulkhead/node/`, in the folder that has the recipe's name.
 ///
 /// # Errors
 /// When one of the inputs cannot be had, or a file cannot be written.
 pub fn parts(workspace: &Workspace, recipe: &Recipe) -> Result<Parts> {
     let kernel = kernel::fetch(workspace, false)?;
     let bulkhead = programs::bulkhead(workspace)?;
-    let folder = workspace.out().join("node").join(format!("{}-v{}", recipe.variant.name(), recipe.version));
+    let folder = workspace.out().join("node").join(recipe.name());
     let initrd = folder.join("initrd");
     step(&format!("build: initramfs, {} {}", recipe.variant.name(), recipe.version), || {
         let (mut content, reused) = base(workspace, &kernel, &bulkhead, recipe.compression)?;
@@ -225,6 +249,9 @@ fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
             let root = workspace.root().join("qemu-tests/node/variants").join(recipe.variant.name());
             add_tree(&mut archive, &root, "")?;
         }
+    }
+    for name in &recipe.overlays {
+        add_tree(&mut archive, &workspace.root().join("qemu-tests/node/overlays").join(name), "")?;
     }
     Ok(archive)
 }

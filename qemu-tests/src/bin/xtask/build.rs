@@ -1,10 +1,12 @@
 //! `cargo xtask boot-app`, `bulkhead`, `kernel`, `node-image`: the builders, one at a time.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use qemu_tests::tooling::initramfs::Compression;
-use qemu_tests::tooling::node_image::{self, Recipe, Variant, WATCHDOG_SECONDS};
+use qemu_tests::tooling::node_image::{Recipe, Variant, WATCHDOG_SECONDS};
 use qemu_tests::tooling::workspace::Workspace;
-use qemu_tests::tooling::{kernel, programs, setup};
+use qemu_tests::tooling::{kernel, programs, setup, signed};
 
 /// Build the boot application for UEFI: target/bulkhead/BOOTX64.EFI.
 #[derive(clap::Args)]
@@ -28,7 +30,8 @@ pub struct KernelArguments {
     update: bool,
 }
 
-/// Build a node image: kernel, command line and initramfs in target/bulkhead/node/VARIANT-vVERSION/.
+/// Build a signed node image, as `bulkhead image flash` takes it: target/bulkhead/images/VARIANT-vVERSION.img. Its
+/// parts stay in target/bulkhead/node/.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask node-image --version 2\n  \
     cargo xtask node-image --version 3 --variant unhealthy\n  \
@@ -49,6 +52,12 @@ pub struct NodeImage {
     /// Words to add to the kernel's command line.
     #[arg(long, default_value = "", value_name = "WORDS")]
     append: String,
+    /// Folder of qemu-tests/node/overlays to add; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    overlay: Vec<String>,
+    /// Private key that signs; default: target/bulkhead/keys/development.key, made when it is not there.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
 }
 
 pub fn boot_app(workspace: &Workspace) -> Result<()> {
@@ -74,10 +83,13 @@ pub fn node_image(workspace: &Workspace, arguments: &NodeImage) -> Result<()> {
         compression: arguments.compression,
         watchdog_seconds: arguments.watchdog,
         extra: arguments.append.clone(),
+        overlays: arguments.overlay.clone(),
     };
-    let parts = node_image::parts(workspace, &recipe)?;
-    println!("kernel  {}", parts.kernel.display());
-    println!("initrd  {}", parts.initrd.display());
-    println!("cmdline {}", parts.command_line_file.display());
+    programs::bulkhead(workspace)?;
+    let key = match &arguments.key {
+        Some(key) => key.clone(),
+        None => signed::keys(workspace, "development")?.secret,
+    };
+    println!("{}", signed::image(workspace, &recipe, &key)?.display());
     Ok(())
 }
