@@ -123,9 +123,10 @@ impl Machine {
         let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         names.sort();
         let devices = names.into_iter().filter(|name| {
-            // Memory and loop devices are not booted from, and probing them loads modules.
+            // No node boots from memory, a loop device, a floppy or a CD, and probing those takes
+            // seconds or loads modules.
             let name = name.to_string_lossy();
-            !["loop", "ram", "zram"].iter().any(|prefix| name.starts_with(prefix))
+            !["loop", "ram", "zram", "fd", "sr"].iter().any(|prefix| name.starts_with(prefix))
         });
         devices.map(|name| self.path("dev").join(name)).collect()
     }
@@ -143,6 +144,49 @@ fn running_in(line: &str) -> Option<Running> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bulkhead_core::slot::SlotId;
+
+    fn machine(root: &Path, line: &str) -> Machine {
+        std::fs::create_dir_all(root.join("proc")).unwrap();
+        std::fs::write(root.join("proc/cmdline"), line).unwrap();
+        Machine::new(root)
+    }
+
+    #[test]
+    fn the_command_line_names_slot_and_boot_or_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let running = |line: &str| machine(root.path(), line).running();
+        let b = Some(Running { slot: SlotId::B, boot: BootId(0x1f) });
+        assert_eq!(running("quiet bulkhead.slot=b bulkhead.boot=000000000000001f\n"), b);
+        // The boot application appends: what stands last was not put there by the image.
+        assert_eq!(running("bulkhead.slot=a bulkhead.boot=1 x bulkhead.slot=b bulkhead.boot=1f"), b);
+        for line in [
+            "",
+            "quiet",
+            "bulkhead.slot=b",
+            "bulkhead.slot=c bulkhead.boot=1",
+            "bulkhead.slot=b bulkhead.boot=g",
+        ] {
+            assert_eq!(running(line), None, "{line}");
+        }
+        assert_eq!(Machine::new(Path::new("/no/such/root")).running(), None);
+    }
+
+    #[test]
+    fn the_loader_device_is_a_guid_in_lower_case() {
+        let root = tempfile::tempdir().unwrap();
+        let machine = machine(root.path(), "");
+        assert_eq!(machine.loader_device(), None);
+        let path = root.path().join(LOADER_DEVICE);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B\0".encode_utf16().flat_map(u16::to_le_bytes);
+        std::fs::write(&path, [6, 0, 0, 0].into_iter().chain(text).collect::<Vec<u8>>()).unwrap();
+        assert_eq!(machine.loader_device().unwrap(), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+        for junk in [&[][..], &[6, 0], &[6, 0, 0, 0, 0, 0xd8]] {
+            std::fs::write(&path, junk).unwrap();
+            assert!(machine.loader_device().is_none_or(|device| device.is_empty()));
+        }
+    }
 
     #[test]
     fn the_running_boot_is_on_the_command_line_else_in_the_variable() {
