@@ -8,7 +8,7 @@
 //! empty, so that a half-written image is never considered, [`flash_ends`] makes it a candidate
 //! once the image was read back. A cut in between leaves the slot empty and the other as it was.
 
-use crate::bcb::state::{Bcb, BootId, SlotState, Tries, Why};
+use crate::bcb::state::{Bcb, BootId, Reason, SlotState, Tries, Why};
 use crate::container::header::PAYLOAD_START;
 use crate::container::image::{ImageId, SecurityVersion};
 use crate::container::mark::Mark;
@@ -144,20 +144,30 @@ pub fn set_next(bcb: &Bcb, slot: SlotId) -> Result<Bcb, Refused> {
 }
 
 /// Confirms the slot that is running as good, and raises the floor to its security version. A
-/// slot that thereby falls below the floor is retired in the same write (V35).
+/// slot that thereby falls below the floor is retired in the same write (V35). A slot that is
+/// confirmed already stays so, and the choice of the next slot stays what it is.
 ///
 /// # Errors
 ///
-/// The running boot is not the last one this disk recorded, or did not start that slot (V38).
+/// The running boot is not the last one this disk recorded, or did not start that slot (V38);
+/// the slot is bad, and no person started it nevertheless; its image is below the floor.
 pub fn confirm(bcb: &Bcb, running: Running) -> Result<Bcb, Refused> {
     let Running { slot, boot } = running;
     if bcb.boot != boot || bcb.booted != Some(slot) {
         return Err(Refused::NotThisBoot { slot, boot });
     }
     let state = *bcb.slots.get(slot);
-    let image = *state.image().ok_or(Refused::NotBootable { slot, state })?;
-    let floor = bcb.floor.max(image.security);
-    let mut next = Bcb { floor, preferred: slot, ..bcb.with(slot, SlotState::Confirmed { image }) };
+    let (image, preferred) = match state {
+        SlotState::Candidate { image, .. } => (image, slot),
+        SlotState::Bad { image, .. } if bcb.reason == Reason::Operator => (image, slot),
+        SlotState::Confirmed { image } => (image, bcb.preferred),
+        SlotState::Empty | SlotState::Bad { .. } => return Err(Refused::NotBootable { slot, state }),
+    };
+    if image.security < bcb.floor {
+        return Err(Refused::BelowFloor { found: image.security, floor: bcb.floor });
+    }
+    let floor = image.security;
+    let mut next = Bcb { floor, preferred, ..bcb.with(slot, SlotState::Confirmed { image }) };
     if let SlotState::Candidate { image, .. } | SlotState::Confirmed { image } = *bcb.slots.get(slot.other())
         && image.security < floor
     {

@@ -1,7 +1,10 @@
 //! The table on whole small disks: what is written is what is read, and every damage has its name.
 
+#[path = "tests_damage.rs"]
 mod damage;
+#[path = "tests_places.rs"]
 mod places;
+#[path = "tests_repairs.rs"]
 mod repairs;
 
 use super::entries::{Name, Partition, Table};
