@@ -291,3 +291,7 @@ impl<'a> Choice<'a> {
         Bcb { boot: BootId(self.bcb.boot.0.saturating_add(1)), booted, reason, ..self.bcb }
     }
 }
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

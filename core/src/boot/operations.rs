@@ -214,3 +214,7 @@ pub fn first_image(tries_max: Tries, image: ImageId) -> Bcb {
     let bcb = Bcb::new(tries_max).with(SlotId::A, SlotState::Confirmed { image });
     Bcb { floor: image.security, ..bcb }
 }
+
+#[cfg(test)]
+#[path = "operations_tests.rs"]
+mod tests;
