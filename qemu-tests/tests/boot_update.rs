@@ -69,8 +69,7 @@ fn s1_10_an_update_in_the_running_node_is_confirmed_and_stays_until_switched_bac
     Artefacts::of("update", |artefacts| {
         let lab = Lab::get()?;
         let update = parcel(artefacts, "update.img", &lab.image(Variant::Good, 2)?)?;
-        let mut rig =
-            NodeDisk::new(lab, "node-1")?.node_with(artefacts, |machine| machine.drive(update))?;
+        let mut rig = NodeDisk::new(lab, "node-1")?.node_with(artefacts, |machine| machine.drive(update))?;
         rig.node.power_on()?;
         rig.boots(SlotId::A, 1, Reason::Confirmed)?;
         rig.healthy()?;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use error::{WaitCause, WaitError};
 pub use pattern::Pattern;
@@ -182,6 +182,25 @@ impl Console {
         self.shared.lock().record.skip();
     }
 
+    /// Waits until all that a machine printed before its power went off is in the record, and skips it: the next
+    /// wait begins with the next power-on.
+    ///
+    /// # Errors
+    /// When the machine is still on after `timeout`.
+    pub fn skip_to_end(&self, timeout: Duration) -> Result<()> {
+        let begin = Instant::now();
+        let mut state = self.shared.lock();
+        while state.writer.is_some() {
+            let waited = begin.elapsed();
+            if waited >= timeout {
+                bail!("{} is still on after {:.1} s", self.shared.name, timeout.as_secs_f64());
+            }
+            state = self.shared.wait(state, timeout.saturating_sub(waited));
+        }
+        state.record.skip();
+        Ok(())
+    }
+
     /// The next wait begins at the beginning.
     pub fn rewind(&self) {
         self.shared.lock().record.rewind();
@@ -293,7 +312,9 @@ mod tests {
     #[test]
     fn a_machine_that_goes_off_ends_the_wait_and_a_new_one_goes_on() {
         let (place, console, machine) = console();
+        assert!(console.skip_to_end(SOON).is_err(), "it is still on");
         drop(machine);
+        console.skip_to_end(LONG).unwrap();
         assert_eq!(console.wait_for("never", LONG).unwrap_err().cause(), WaitCause::Closed);
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         console.attach(ours).unwrap();

@@ -113,16 +113,12 @@ impl<'a> NodeDisk<'a> {
     /// Makes it.
     pub fn make(&self, artefacts: &Artefacts) -> Result<PathBuf> {
         let config = artefacts.path(&format!("{}.toml", self.name));
-        let number = self.name.bytes().fold(0_u64, |sum, byte| sum * 31 + u64::from(byte));
-        std::fs::write(
-            &config,
-            format!(
-                "[node]\nname = \"{}\"\nid = \"00000000-0000-4000-8000-{:012x}\"\ncompartment = \"a\"\nzone = \"dmz\"\n\
-                 [health]\ntimeout_s = {HEALTH_SECONDS}\ninterval_s = 1\n",
-                self.name,
-                number & 0xffff_ffff_ffff
-            ),
-        )?;
+        // The name in hexadecimal digits ends the identity: another name, another node.
+        let digits: String = self.name.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = format!("{digits:0<12}").chars().rev().take(12).collect();
+        let node = format!("name = \"{}\"\nid = \"00000000-0000-4000-8000-{digits}\"", self.name);
+        let health = format!("[health]\ntimeout_s = {HEALTH_SECONDS}\ninterval_s = 1\n");
+        std::fs::write(&config, format!("[node]\n{node}\ncompartment = \"a\"\nzone = \"dmz\"\n{health}"))?;
         let disk = artefacts.path(&format!("{}.disk", self.name));
         let sizes = ["--size", "224M", "--slot-size", "32M", "--infra-size", "16M", "--guest-size", "16M"];
         let mut run = self.lab.tool(["image", "disk", "--seed", self.name, "--out"]).arg(&disk).args(sizes);
@@ -185,6 +181,13 @@ impl Rig {
     /// Waits until the agent has confirmed the slot it runs from (X19).
     pub fn confirmed(&self, slot: SlotId, version: u64) -> Result<()> {
         self.node.wait_for(format!("CONFIRMED slot={slot} version={version}"), LONG).map(drop)
+    }
+
+    /// Cuts the power; the next waits begin with the next power-on.
+    pub fn cut_and_forget(&mut self) -> Result<()> {
+        self.node.power_cut()?;
+        self.node.console().skip_to_end(LONG)?;
+        self.node.machine().second().map_or(Ok(()), |console| console.skip_to_end(LONG))
     }
 
     /// What `bulkhead boot status` says of a slot, while the node is off: its state's name.
