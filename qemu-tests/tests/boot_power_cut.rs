@@ -1,8 +1,7 @@
-//! Power cuts at random moments, in the middle of an update and in the middle of a boot: the node always comes up
-//! by itself from a verified slot (I8, X20, X22; V30, V36). The moments follow from a printed seed;
+//! Power cuts at random moments, in the middle of an update and in the middle of a boot: the node always
+//! comes up by itself from a verified slot (I8, X20, X22; V30, V36). The moments follow from a printed
+//! seed;
 //! `BULKHEAD_SEED` sets it.
-
-mod support;
 
 use std::thread;
 use std::time::Duration;
@@ -11,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::console::Pattern;
+use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig, parcel};
 use qemu_tests::machine::Firmware;
 use qemu_tests::switch::chance::Chance;
 use qemu_tests::tooling::node_image::Variant;
-use support::{LONG, Lab, NodeDisk, Rig, parcel};
 
 /// Rounds of one test: each cuts the power once in a flash and once in a boot.
 const ROUNDS: u64 = 5;
