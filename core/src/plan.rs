@@ -34,7 +34,8 @@ pub enum Data {
         /// Number of bytes.
         len: u64,
     },
-    /// The encoded entry array of the partition table the plan was made for.
+    /// The entry array of the partition table the plan was made for: as many bytes as
+    /// `Table::array_len` says, then zeros up to the end of the last block.
     Entries,
 }
 

@@ -9,6 +9,7 @@
 pub mod artefacts;
 pub mod console;
 pub mod disk;
+pub mod lab;
 pub mod limit;
 pub mod machine;
 pub mod node;

@@ -1,12 +1,10 @@
-//! Damaged disks: what there are two of is used, what is gone is rebuilt, and when nothing may be started a person
-//! is asked (F9, F45, V31, V36, V37, X20).
+//! Damaged disks: what there are two of is used, what is gone is rebuilt, and when nothing may be
+//! started a person is asked (F9, F45, V31, V36, V37, X20).
 
 #![allow(
     clippy::arithmetic_side_effects,
     reason = "offsets in a small test disk; an overflow fails the test"
 )]
-
-mod support;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,8 +14,8 @@ use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::disk::Image;
+use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig, rescue};
 use qemu_tests::tooling::node_image::Variant;
-use support::{LONG, Lab, NodeDisk, Rig, rescue};
 
 /// One copy of the boot control block, and where the second begins.
 const COPY: u64 = 512;

@@ -1,15 +1,13 @@
 //! Bad updates: a node comes back to its confirmed slot by itself, after exactly the tries it was given
 //! (S1-10, X18, X20; V29, V30).
 
-mod support;
-
 use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::{Reason, TRIES_DEFAULT};
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
+use qemu_tests::lab::{LONG, Lab, NodeDisk};
 use qemu_tests::node::BootLine;
 use qemu_tests::tooling::node_image::Variant;
-use support::{LONG, Lab, NodeDisk};
 
 /// Puts a bad version 2 into slot B and watches; nobody touches the node after it is switched on.
 fn comes_back_from(variant: Variant, proof: &str) -> Result<()> {
@@ -61,8 +59,8 @@ fn x19_a_version_whose_health_check_fails_is_given_up() -> Result<()> {
     comes_back_from(Variant::Unhealthy, "GAVE-UP slot=b")
 }
 
-/// F48, V32: the same version with the signature of a key that nobody trusts, offered to the tool, then written
-/// behind its back where the record names a version with the very same digest.
+/// F48, V32: the same version with the signature of a key that nobody trusts, offered to the tool, then
+/// written behind its back where the record names a version with the very same digest.
 #[test]
 fn f48_a_foreign_signature_is_refused_by_the_tool_and_by_the_boot_application() -> Result<()> {
     Artefacts::of("foreign-signature", |artefacts| {

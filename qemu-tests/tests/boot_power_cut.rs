@@ -4,8 +4,6 @@
 
 #![allow(clippy::arithmetic_side_effects, reason = "counts and times of a test; an overflow fails it")]
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,10 +11,10 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::console::Pattern;
+use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig, parcel};
 use qemu_tests::machine::Firmware;
 use qemu_tests::switch::chance::Chance;
 use qemu_tests::tooling::node_image::Variant;
-use support::{LONG, Lab, NodeDisk, Rig, parcel};
 
 /// Rounds of one test, of which there are two: each cuts the power once in a flash and once in a boot.
 const ROUNDS: u64 = 10;

@@ -1,16 +1,14 @@
 //! A node alone: first boot, a second node from the same image, and updates in the running node
 //! (S1-01, S1-02, S1-03, S1-10, X18, X19).
 
-mod support;
-
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
+use qemu_tests::lab::{LONG, Lab, NodeDisk, parcel};
 use qemu_tests::tooling::node_image::Variant;
-use support::{LONG, Lab, NodeDisk, parcel};
 
 /// A command in the node, under emulation.
 const COMMAND: Duration = Duration::from_secs(60);

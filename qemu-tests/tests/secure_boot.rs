@@ -1,7 +1,5 @@
-//! Nodes with Secure Boot on: what the firmware's owner signed starts, and nothing else does, whatever our
-//! own signature says (issue 2, "It must also work where Secure Boot is on"; V32).
-
-mod support;
+//! Nodes with Secure Boot on: what the firmware's owner signed starts, and nothing else does, whatever
+//! our own signature says (issue 2, "It must also work where Secure Boot is on"; V32).
 
 use std::path::Path;
 
@@ -9,14 +7,14 @@ use anyhow::{Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
+use qemu_tests::lab::{Lab, NodeDisk};
 use qemu_tests::machine::Firmware;
 use qemu_tests::process::Run;
 use qemu_tests::tooling::node_image::{self, Variant};
 use qemu_tests::tooling::signed;
-use support::{Lab, NodeDisk};
 
-/// The test key of Debian's package `ovmf`, whose certificate is in the variables of its Secure Boot tests,
-/// and the passphrase that its maintainers publish with it.
+/// The test key of Debian's package `ovmf`, whose certificate is in the variables of its Secure Boot
+/// tests, and the passphrase that its maintainers publish with it.
 const KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil.key";
 const CERTIFICATE: &str = "/usr/share/ovmf/PkKek-1-snakeoil.pem";
 const PASSPHRASE: &str = "pass:snakeoil";

@@ -97,10 +97,7 @@ impl<'a> Boot<'a> {
                 *self.loaded.get_mut(slot) = Some(loaded);
                 Check::Good(image)
             }
-            Err(fault) => {
-                say!("slot {slot}: {fault}");
-                Check::Bad(fault)
-            }
+            Err(fault) => Check::Bad(fault),
         };
         *self.evidence.checks.get_mut(slot) = check;
     }

@@ -46,7 +46,7 @@ fn hand_off(
     say!("watchdog: {}", watchdog::arm());
     say!("handoff after {} ms", clock.micros().div_ceil(1000));
     uefi::println!("BOOT slot={} version={} reason={reason}", start.slot, start.image.version);
-    variables::handing_off(survey, start.slot, clock);
+    variables::handing_off(survey, start, clock);
     let result = boot::start_image(image).map_err(|error| error.status());
     drop(initrd);
     // It has ended, or was never begun; an image that cannot be unloaded only costs memory.

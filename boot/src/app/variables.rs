@@ -7,10 +7,10 @@ use super::alloc::{format, vec::Vec};
 use super::clock::Clock;
 use super::console::say;
 use super::survey::Survey;
+use bulkhead_boot::options::load_options;
 use bulkhead_core::bcb::state::SlotState;
 use bulkhead_core::boot::choice::Start;
 use bulkhead_core::container::image::SecurityVersion;
-use bulkhead_core::slot::SlotId;
 use uefi::runtime::{self, VariableAttributes, VariableVendor};
 use uefi::{CStr16, Status, cstr16, guid};
 
@@ -39,7 +39,12 @@ pub(super) fn announce(clock: &Clock) {
 }
 
 /// Says what is started, from where, and when.
-pub(super) fn handing_off(survey: &Survey, slot: SlotId, clock: &Clock) {
+pub(super) fn handing_off(survey: &Survey, start: &Start, clock: &Clock) {
+    let slot = start.slot;
+    // The words of the command line once more: a unified kernel image does not pass ours on.
+    let mut words = Vec::new();
+    load_options("", slot, start.record.boot, |unit| words.extend(unit.to_le_bytes()));
+    let _ = runtime::set_variable(cstr16!("BulkheadRunning"), &BULKHEAD, VOLATILE, &words);
     text(cstr16!("LoaderDevicePartUUID"), &format!("{}", survey.layout.esp.unique_guid));
     text(cstr16!("LoaderEntrySelected"), &format!("bulkhead-{slot}"));
     text(cstr16!("LoaderTimeExecUSec"), &format!("{}", clock.since_power_on()));

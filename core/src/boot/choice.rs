@@ -62,7 +62,7 @@ impl Evidence {
     /// The evidence at the beginning of a boot.
     pub fn new(copies: Copies, marks: PerSlot<Option<Mark>>) -> Self {
         Self {
-            copies,
+            copies: copies.resume_after(&marks),
             marks,
             checks: PerSlot::default(),
             firmware_floor: SecurityVersion(0),
@@ -130,7 +130,8 @@ pub fn decide(evidence: &Evidence) -> Decision {
     };
     let mut choice = Choice::new(evidence, bcb, lost);
     let preferred = bcb.preferred;
-    for slot in evidence.chosen.into_iter().chain([preferred, preferred.other()]) {
+    let by_itself = [preferred, preferred.other()].into_iter().filter(|slot| evidence.chosen != Some(*slot));
+    for slot in evidence.chosen.into_iter().chain(by_itself) {
         match choice.consider(slot) {
             Verdict::Examine => return Decision::Examine(slot),
             Verdict::Start { image, record_optional } => {
@@ -150,6 +151,7 @@ fn rebuild(evidence: &Evidence) -> Result<Bcb, SlotId> {
         let image = match evidence.checks.get(slot) {
             Check::Unknown => return Err(slot),
             Check::Bad(_) => continue,
+            Check::Good(image) if image.security < floor(evidence) => continue,
             Check::Good(image) => *image,
         };
         let mark = evidence.marks.get(slot).filter(|mark| mark.image == image);
@@ -217,6 +219,10 @@ impl<'a> Choice<'a> {
         match self.evidence.checks.get(slot) {
             Check::Unknown => Verdict::Examine,
             Check::Bad(fault) => Verdict::Pass(Finding::Image(*fault)),
+            Check::Good(ImageId { security: found, .. }) if *found < self.explanation.floor => {
+                let (found, floor) = (*found, self.explanation.floor);
+                Verdict::Pass(Finding::Image(ImageFault::BelowFloor { found, floor }))
+            }
             Check::Good(image) if !by_person && recorded != Some(image) => {
                 Verdict::Pass(Finding::Image(ImageFault::NotAsRecorded))
             }
@@ -243,6 +249,10 @@ impl<'a> Choice<'a> {
 
     fn start(mut self, slot: SlotId, image: ImageId, record_optional: bool) -> Start {
         let mut try_number = None;
+        if self.by_person(slot) && self.bcb.slots.get(slot).image() != Some(&image) {
+            // What is about to run is not what was recorded: a confirmation must name what ran.
+            self.bcb = self.bcb.with(slot, SlotState::Bad { image, why: Why::RecordLost });
+        }
         if let SlotState::Candidate { image, left, done } = *self.bcb.slots.get(slot) {
             let left = left.spend().unwrap_or(Tries::NONE);
             let done = done.count_up();
@@ -281,3 +291,7 @@ impl<'a> Choice<'a> {
         Bcb { boot: BootId(self.bcb.boot.0.saturating_add(1)), booted, reason, ..self.bcb }
     }
 }
+
+#[cfg(test)]
+#[path = "choice_tests.rs"]
+mod tests;

@@ -5,8 +5,8 @@ use crate::container::image::SecurityVersion;
 use crate::container::trust::ImageFault;
 use crate::slot::SlotId;
 
-/// Slots a decision can consider: one a person chose, the preferred, the other.
-pub const CONSIDERED_MAX: usize = 3;
+/// Slots a decision can consider: each once.
+pub const CONSIDERED_MAX: usize = 2;
 
 /// What was found about a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Explanation {
     }
 
     pub(super) fn note(&mut self, considered: Considered) {
-        // `decide` considers at most three; were there more, the first three are the telling ones.
+        // `decide` considers each slot once.
         let _ = self.considered.push(considered);
     }
 

@@ -8,7 +8,7 @@
 //! empty, so that a half-written image is never considered, [`flash_ends`] makes it a candidate
 //! once the image was read back. A cut in between leaves the slot empty and the other as it was.
 
-use crate::bcb::state::{Bcb, BootId, SlotState, Tries, Why};
+use crate::bcb::state::{Bcb, BootId, Reason, SlotState, Tries, Why};
 use crate::container::header::PAYLOAD_START;
 use crate::container::image::{ImageId, SecurityVersion};
 use crate::container::mark::Mark;
@@ -148,20 +148,30 @@ pub fn set_next(bcb: &Bcb, slot: SlotId) -> Result<Bcb, Refused> {
 }
 
 /// Confirms the slot that is running as good, and raises the floor to its security version. A
-/// slot that thereby falls below the floor is retired in the same write (V35).
+/// slot that thereby falls below the floor is retired in the same write (V35). A slot that is
+/// confirmed already stays so, and the choice of the next slot stays what it is.
 ///
 /// # Errors
 ///
-/// The running boot is not the last one this disk recorded, or did not start that slot (V38).
+/// The running boot is not the last one this disk recorded, or did not start that slot (V38);
+/// the slot is bad, and no person started it nevertheless; its image is below the floor.
 pub fn confirm(bcb: &Bcb, running: Running) -> Result<Bcb, Refused> {
     let Running { slot, boot } = running;
     if bcb.boot != boot || bcb.booted != Some(slot) {
         return Err(Refused::NotThisBoot { slot, boot });
     }
     let state = *bcb.slots.get(slot);
-    let image = *state.image().ok_or(Refused::NotBootable { slot, state })?;
-    let floor = bcb.floor.max(image.security);
-    let mut next = Bcb { floor, preferred: slot, ..bcb.with(slot, SlotState::Confirmed { image }) };
+    let (image, preferred) = match state {
+        SlotState::Candidate { image, .. } => (image, slot),
+        SlotState::Bad { image, .. } if bcb.reason == Reason::Operator => (image, slot),
+        SlotState::Confirmed { image } => (image, bcb.preferred),
+        SlotState::Empty | SlotState::Bad { .. } => return Err(Refused::NotBootable { slot, state }),
+    };
+    if image.security < bcb.floor {
+        return Err(Refused::BelowFloor { found: image.security, floor: bcb.floor });
+    }
+    let floor = image.security;
+    let mut next = Bcb { floor, preferred, ..bcb.with(slot, SlotState::Confirmed { image }) };
     if let SlotState::Candidate { image, .. } | SlotState::Confirmed { image } = *bcb.slots.get(slot.other())
         && image.security < floor
     {
@@ -210,28 +220,5 @@ pub fn first_image(tries_max: Tries, image: ImageId) -> Bcb {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::container::image::{Digest, ImageVersion};
-
-    #[test]
-    fn the_slot_to_flash_is_neither_the_running_nor_the_only_confirmed_one() {
-        let security = SecurityVersion(1);
-        let image = ImageId { version: ImageVersion(1), security, digest: Digest([1; 32]) };
-        let confirmed = first_image(crate::bcb::state::TRIES_DEFAULT, image);
-        let flashed = flash_ends(&confirmed, SlotId::B, image);
-        let both = confirmed.with(SlotId::B, SlotState::Confirmed { image });
-        let running = |slot| Some(Running { slot, boot: BootId(1) });
-        let cases = [
-            (confirmed, None, SlotId::B),
-            (flashed, None, SlotId::B),
-            (both, None, SlotId::B),
-            (set_next(&both, SlotId::B).unwrap(), None, SlotId::A),
-            (flashed, running(SlotId::A), SlotId::B),
-            (flashed, running(SlotId::B), SlotId::A),
-        ];
-        for (bcb, running, expected) in cases {
-            assert_eq!(inactive(&bcb, running), expected, "{bcb:?} {running:?}");
-        }
-    }
-}
+#[path = "operations_tests.rs"]
+mod tests;

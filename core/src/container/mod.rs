@@ -11,3 +11,6 @@ pub mod header;
 pub mod image;
 pub mod mark;
 pub mod trust;
+
+#[cfg(test)]
+mod tests;

@@ -195,9 +195,10 @@ impl Trust {
         if capacity < needed {
             return Err(ImageFault::TooLarge { needed, capacity });
         }
-        let key = self.keys.iter().find(|key| key.id() == header.key);
-        let key = key.ok_or(ImageFault::UnknownKey(header.key))?;
-        if key.revoked {
+        let entries = || self.keys.iter().filter(|key| key.id() == header.key);
+        let key = entries().next().ok_or(ImageFault::UnknownKey(header.key))?;
+        // A key that a table names twice is revoked when either entry says so (F48).
+        if entries().any(|key| key.revoked) {
             return Err(ImageFault::RevokedKey(header.key));
         }
         let public = VerifyingKey::from_bytes(&key.public).map_err(|_| ImageFault::Signature)?;

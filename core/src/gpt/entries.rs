@@ -38,7 +38,7 @@ pub enum EntryFault {
         last: u64,
     },
     /// The partition has no identity.
-    #[error("the unique GUID is zero")]
+    #[error("a GUID is zero")]
     NoIdentity,
     /// Two partitions have one identity.
     #[error("has the same unique GUID as entry {other}")]
@@ -51,6 +51,12 @@ pub enum EntryFault {
     NoRoom {
         /// Entries in the array.
         entries: u32,
+    },
+    /// The entry is used already, or one behind it is: entries are added in their order.
+    #[error("comes after entry {other} was added")]
+    OutOfOrder {
+        /// The last entry of the table.
+        other: u8,
     },
     /// Two partitions share blocks.
     #[error("overlaps entry {other}")]
@@ -208,6 +214,14 @@ impl Table {
         if !self.usable.contains(partition.extent) {
             let (first, last) = (partition.extent.first().0, partition.extent.last().0);
             return Err(EntryFault::OutOfRange { first, last });
+        }
+        if partition.unique_guid.is_zero() || partition.type_guid.is_zero() {
+            return Err(EntryFault::NoIdentity);
+        }
+        if let Some(last) = self.partitions.last()
+            && partition.index <= last.index
+        {
+            return Err(EntryFault::OutOfOrder { other: last.index });
         }
         for earlier in &self.partitions {
             if earlier.unique_guid == partition.unique_guid {

@@ -11,6 +11,9 @@ use crate::block::{BlockSize, Extent, Geometry, Lba};
 use crate::bytes::Writer;
 use crate::plan::{Data, DiskOffset, Plan, SECTOR};
 
+/// Where this code puts the primary entry array: right behind its header.
+const PRIMARY_ARRAY: Lba = Lba(2);
+
 /// The blocks partitions may use on `disk`: behind the primary array, before the backup array.
 /// `None` when the disk is too small for any.
 pub fn usable(disk: Geometry) -> Option<Extent> {
@@ -31,13 +34,22 @@ pub fn create(table: &Table, disk: Geometry) -> Plan {
 
 /// The plan that makes both copies good again; `None` when they are. The bad copy is written
 /// first: until it is durable, the one in use is not touched.
+///
+/// On a disk that has grown, only the primary header tells where the backup is, and a new backup
+/// at the end may lie over the old one. There the primary array is made good under the header
+/// that stands, then the new backup is made, and only then the primary header is touched.
 pub fn repair(found: &Found, disk: Geometry) -> Option<Plan> {
+    let mut plan = Plan::new();
     let order = match found.state {
         State::Good => return None,
+        State::PrimaryBad(_) if found.backup_at != disk.last() => {
+            plan.write(DiskOffset(PRIMARY_ARRAY.byte_offset(disk.block_size)), Data::Entries);
+            plan.flush();
+            [Copy::Backup, Copy::Primary]
+        }
         State::PrimaryBad(_) => [Copy::Primary, Copy::Backup],
         State::BackupBad(_) | State::Differ | State::BackupNotAtEnd { .. } => [Copy::Backup, Copy::Primary],
     };
-    let mut plan = Plan::new();
     for copy in order {
         plan.append(rewrite(copy, &found.table, disk));
     }
@@ -49,7 +61,7 @@ fn rewrite(copy: Copy, table: &Table, disk: Geometry) -> Plan {
     let array_crc = table.encode(&mut entries);
     let array_of_backup = Lba(disk.last().0.saturating_sub(array_blocks(disk.block_size, table.entry_count)));
     let (at, alternate, array) = match copy {
-        Copy::Primary => (Lba(1), disk.last(), Lba(2)),
+        Copy::Primary => (Lba(1), disk.last(), PRIMARY_ARRAY),
         Copy::Backup => (disk.last(), Lba(1), array_of_backup),
     };
     let Table { disk_guid, usable, entry_count, .. } = *table;

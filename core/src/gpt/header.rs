@@ -100,7 +100,7 @@ pub enum Fault {
         /// The address in the header.
         found: u64,
     },
-    /// The usable range is empty, outside the disk, or reaches into a header or an array.
+    /// The usable range is empty, outside the disk, or leaves no room for both headers and arrays.
     #[error("usable blocks {first} to {last} are impossible on this disk")]
     Usable {
         /// First usable block in the header.
@@ -319,7 +319,14 @@ impl Fields {
             Copy::Primary => Extent::new(at.plus(1), usable.first().before()),
             Copy::Backup => Extent::new(usable.last().plus(1), at.before()),
         };
-        array_extent(Lba(self.array), self.entry_count, disk)
+        let array = array_extent(Lba(self.array), self.entry_count, disk);
+        // The other copy's array has the same length and lies between the usable blocks and the
+        // other header. Without room for it there, a repair would write it over a partition.
+        let blocks = array.map_or(0, Extent::blocks);
+        if usable.first() < low.plus(1).plus(blocks) || high < usable.last().plus(1).plus(blocks) {
+            return Err(Fault::Usable { first: self.first_usable, last: self.last_usable });
+        }
+        array
             .filter(|array| between.is_some_and(|between| between.contains(*array)))
             .ok_or(Fault::ArrayAddress { found: self.array })?;
         Ok(Header {

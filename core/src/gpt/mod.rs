@@ -11,3 +11,6 @@ pub mod format;
 pub mod header;
 pub mod layout;
 pub mod reading;
+
+#[cfg(test)]
+mod tests;

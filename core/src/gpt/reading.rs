@@ -1,6 +1,8 @@
 //! Reads both copies of the table and decides which one is used.
 //!
-//! The rule is fixed (V33): the primary when it is good, else the backup, else nothing. Two good
+//! The rule is fixed (V33): the primary when it is good, else the backup, else nothing. The backup
+//! is looked for where a readable primary header says; where that leads to no table at all, at
+//! the end of the disk, where a repair that was cut has left one. Two good
 //! copies that differ, and a backup that is not at the end of the disk, are reported; nothing is
 //! written here (V37). A shell drives it:
 //!
@@ -87,6 +89,10 @@ impl Reading {
                 self.primary = table;
                 self.stage = Stage::Header(Copy::Backup);
             }
+            Copy::Backup if table.is_err() && self.primary.is_err() && self.backup_at != self.disk.last() => {
+                self.backup_at = self.disk.last();
+                self.stage = Stage::Header(Copy::Backup);
+            }
             Copy::Backup => {
                 self.backup = table;
                 self.stage = Stage::Finished;
@@ -100,6 +106,7 @@ impl Reading {
     ///
     /// [`NoTable`] when neither copy is good, with the fault of each.
     pub fn finish(self) -> Result<Found, NoTable> {
+        let backup_at = self.backup_at;
         match (self.primary, self.backup) {
             (Ok(table), backup) => {
                 let state = match backup {
@@ -110,9 +117,9 @@ impl Reading {
                     Ok(_) => State::Good,
                     Err(fault) => State::BackupBad(fault),
                 };
-                Ok(Found { table, state })
+                Ok(Found { table, state, backup_at })
             }
-            (Err(fault), Ok(table)) => Ok(Found { table, state: State::PrimaryBad(fault) }),
+            (Err(fault), Ok(table)) => Ok(Found { table, state: State::PrimaryBad(fault), backup_at }),
             (Err(primary), Err(backup)) => Err(NoTable { primary, backup }),
         }
     }
@@ -125,6 +132,8 @@ pub struct Found {
     pub table: Table,
     /// Whether both copies are as they should be.
     pub state: State,
+    /// The block in which the backup header was looked for.
+    pub backup_at: Lba,
 }
 
 /// The state of the two copies of a readable table.

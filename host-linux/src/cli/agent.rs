@@ -10,11 +10,14 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Runs the node agent: health checks, confirmation of the running slot, watchdog. Started once by the
-/// node's init; SIGTERM stops it.
+/// Run the node agent
 ///
-/// A candidate slot is confirmed when all checks pass, and given up (the machine restarts) when they do
-/// not pass in time. A confirmed slot that is not healthy keeps running; `bulkhead status` says why.
+/// Runs the node agent: health checks, confirmation of the running slot, watchdog. Started once
+/// by the node's init; SIGTERM stops it.
+///
+/// A candidate slot is confirmed when all checks pass, and given up (the machine restarts) when
+/// they do not pass in time. A confirmed slot that is not healthy keeps running; `bulkhead
+/// status` says why.
 ///
 /// Examples:
 ///   bulkhead agent
@@ -66,6 +69,8 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
     Ok(Report { text: String::new(), json: json!({ "ok": code == 0, "ended": ended }), code })
 }
 
+/// Show how this node is
+///
 /// Says how this node is: healthy or not, and why not. Exit code 0: healthy; 1: not, or the agent
 /// does not run.
 ///

@@ -14,19 +14,12 @@ use serde_json::json;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Show both slots and the last boot
     Status(boot_status::Status),
-    /// Confirm the running slot as good
     Confirm(Confirm),
-    /// Choose the slot that is considered first at the next boots
     SetNext(SetNext),
-    /// Go back to the other, confirmed slot
     Rollback(Rollback),
-    /// Show every input of the next slot choice and which rule fires
     Explain(boot_explain::Explain),
-    /// The backend RAUC calls as `bootloader=custom`
     RaucBackend(boot_foreign::Rauc),
-    /// Print the slots in the words of another boot loader
     Env(boot_foreign::Env),
 }
 
@@ -42,9 +35,11 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     }
 }
 
-/// Confirms the slot that is running: it is not given up any more, and images below its security
-/// version do not boot any more. Only the boot that started the slot can do this. The agent does it by
-/// itself when the node is healthy.
+/// Confirm the running slot as good
+///
+/// Confirms the slot that is running: it is not given up any more, and images below its
+/// security version do not boot any more. Only the boot that started the slot can do this. The
+/// agent does it by itself when the node is healthy.
 ///
 /// Examples:
 ///   bulkhead boot confirm
@@ -92,8 +87,10 @@ pub(super) fn confirm_on(target: &Target, dry: DryRun) -> Result<Report, Failure
     Ok(Report::new(text, json))
 }
 
-/// Makes a slot the one that is considered first at the next boots. A candidate still has only its
-/// tries; a slot that is empty or bad is refused.
+/// Choose the slot that is considered first at the next boots
+///
+/// Makes a slot the one that is considered first at the next boots. A candidate still has only
+/// its tries; a slot that is empty or bad is refused.
 ///
 /// Example:
 ///   bulkhead boot set-next a
@@ -114,8 +111,10 @@ fn set(args: &SetNext, common: &Common) -> Result<Report, Failure> {
     change(&target, &format!("prefer slot {}", args.slot), args.dry, |bcb| set_next(bcb, args.slot))
 }
 
-/// Goes back from the preferred slot to the other one, which must be confirmed. A candidate that is
-/// left this way is bad from now on. Takes effect at the next boot.
+/// Go back to the other, confirmed slot
+///
+/// Goes back from the preferred slot to the other one, which must be confirmed. A candidate
+/// that is left this way is bad from now on. Takes effect at the next boot.
 ///
 /// Example:
 ///   bulkhead boot rollback && reboot

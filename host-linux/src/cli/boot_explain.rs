@@ -14,8 +14,10 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Says which slot the next boot starts and why, with every input of the decision. Reads and verifies
-/// the images as the boot application would; writes nothing.
+/// Show every input of the next slot choice and which rule fires
+///
+/// Says which slot the next boot starts and why, with every input of the decision. Reads and
+/// verifies the images as the boot application would; writes nothing.
 ///
 /// Exit code 0: a slot starts; 1: none does, the next boot ends in the rescue console.
 ///

@@ -13,8 +13,10 @@ use bulkhead_core::slot::SlotId;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
-/// Speaks the protocol of RAUC's `bootloader=custom`. NAME is the `bootname` of the slot: A or B. An image
-/// that RAUC wrote is verified before it becomes a candidate.
+/// The backend RAUC calls as `bootloader=custom`
+///
+/// Speaks the protocol of RAUC's `bootloader=custom`. NAME is the `bootname` of the slot: A or
+/// B. An image that RAUC wrote is verified before it becomes a candidate.
 ///
 /// Example, in /etc/rauc/system.conf:
 ///   [system]
@@ -102,7 +104,8 @@ pub(super) fn rauc(args: &Rauc, common: &Common) -> Result<Report, Failure> {
     }
 }
 
-/// RAUC writes a slot itself and then names it: what it wrote is verified and becomes a candidate.
+/// RAUC writes a slot itself and then names it: what it wrote is verified and becomes a
+/// candidate.
 fn set_primary(target: &Target, common: &Common, slot: SlotId) -> Result<Report, Failure> {
     let dry = DryRun { dry_run: false };
     let bcb = target.stored()?.bcb;
@@ -160,6 +163,8 @@ fn set_bad(target: &Target, slot: SlotId, dry: DryRun) -> Result<Report, Failure
     Ok(word("bad"))
 }
 
+/// Print the slots in the words of another boot loader
+///
 /// Prints the slots as variables of another boot loader. Read-only: nothing reads them back.
 ///
 /// Example:

@@ -9,6 +9,8 @@ use bulkhead_core::slot::SlotId;
 use clap::Args;
 use serde_json::{Value, json};
 
+/// Show both slots and the last boot
+///
 /// Shows both slots and the last boot. The state words are ours and, in brackets, those of
 /// systemd-bless-boot: good, bad, indeterminate, clean (no boot counting is in effect).
 ///

@@ -4,6 +4,8 @@ use crate::output::Report;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
+/// Print the completion script of a shell
+///
 /// Examples:
 ///   bulkhead completions bash > /etc/bash_completion.d/bulkhead
 #[derive(Debug, Args)]

@@ -15,21 +15,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Make a key pair that signs images
     Keygen(Keygen),
-    /// Make a signed image from a kernel or a unified kernel image
     Build(Build),
-    /// Show what an image or a disk holds; believes nothing
     Inspect(Inspect),
-    /// Check an image against the keys you trust
     Verify(Verify),
-    /// Put the trusted keys into the boot application
     BootApp(BootApp),
-    /// Make a complete node disk
     Disk(Box<image_disk::MakeDisk>),
-    /// Put an image into the slot that is not running
     Flash(image_flash::FlashArgs),
-    /// Mend what a disk has two of
     Repair(image_flash::RepairArgs),
 }
 
@@ -46,6 +38,8 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     }
 }
 
+/// Make a key pair that signs images
+///
 /// Makes NAME.key (readable by you only; keep it off the nodes) and NAME.pub, in PEM form.
 ///
 /// Example:
@@ -67,12 +61,15 @@ fn keygen(args: &Keygen) -> Result<Report, Failure> {
     Ok(Report::new(text, json!({ "ok": true, "key": secret, "public": public, "key_id": id })))
 }
 
+/// Make a signed image from a kernel or a unified kernel image
+///
 /// Makes a signed image container for a boot slot. The same inputs give the same bytes.
 ///
 /// Examples:
 ///   bulkhead image build --efi vmlinuz --initrd initrd.img --cmdline 'console=ttyS0' \
 ///       --version 1 --security-version 1 --key plant.key --out node-1.img
-///   bulkhead image build --efi node.efi --version 2 --security-version 1 --key plant.key --out node-2.img
+///   bulkhead image build --efi node.efi --version 2 --security-version 1 --key plant.key \
+///       --out node-2.img
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Build {
@@ -158,9 +155,16 @@ pub(super) fn header_json(header: &Header) -> serde_json::Value {
     })
 }
 
+/// Show what an image or a disk holds; believes nothing
+///
 /// Shows an image's header, or a disk's partitions, slots and key table. Nothing is verified:
 /// for that, `image verify` and `boot explain`.
+///
+/// Examples:
+///   bulkhead image inspect node-2.img
+///   bulkhead image inspect /dev/nvme0n1 --json
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Inspect {
     /// An image, a disk, or a file that holds one
     #[arg(value_name = "IMG|DISK")]
@@ -181,6 +185,8 @@ fn inspect(args: &Inspect) -> Result<Report, Failure> {
     }
 }
 
+/// Check an image against the keys you trust
+///
 /// Reads the whole image, checks its signature, its digest and its security version.
 /// Exit code 0: good; 1: not good.
 ///
@@ -216,11 +222,14 @@ fn verify_image(args: &Verify, common: &Common) -> Result<Report, Failure> {
     Ok(Report::new(text, json!({ "ok": true, "image": header_json(header) })))
 }
 
-/// Writes a copy of the boot application that trusts these keys and no other. Do this before you sign
-/// it for Secure Boot, so that the signature covers the keys.
+/// Put the trusted keys into the boot application
+///
+/// Writes a copy of the boot application that trusts these keys and no other. Do this before
+/// you sign it for Secure Boot, so that the signature covers the keys.
 ///
 /// Example:
-///   bulkhead image boot-app --app BOOTX64.EFI --trust plant.pub --revoke old.pub --out BOOTX64.trusting.EFI
+///   bulkhead image boot-app --app BOOTX64.EFI --trust plant.pub --revoke old.pub \
+///       --out BOOTX64.trusting.EFI
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct BootApp {

@@ -26,9 +26,11 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use uguid::Guid;
 
-/// Makes a complete node disk: ESP with the boot application, boot control block, both boot slots,
-/// infra, guest, and in the militarized zone admin. A file needs no root; nothing is ever mounted. With
-/// --seed or --disk-guid the same inputs give the same bytes.
+/// Make a complete node disk
+///
+/// Makes a complete node disk: ESP with the boot application, boot control block, both boot
+/// slots, infra, guest, and in the militarized zone admin. A file needs no root; nothing is
+/// ever mounted. With --seed or --disk-guid the same inputs give the same bytes.
 ///
 /// Examples:
 ///   bulkhead image disk --out node.disk --size 8G --boot-app BOOTX64.EFI --trust plant.pub \

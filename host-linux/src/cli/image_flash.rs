@@ -14,9 +14,11 @@ use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Puts an image into the slot that is not running, verifies it on the disk, and makes it the one
-/// that is tried at the next boot. The other slot is not touched: a power cut at any moment leaves
-/// the node bootable, and an image that does not prove itself is given up by itself.
+/// Put an image into the slot that is not running
+///
+/// Puts an image into the slot that is not running, verifies it on the disk, and makes it the
+/// one that is tried at the next boot. The other slot is not touched: a power cut at any moment
+/// leaves the node bootable, and an image that does not prove itself is given up by itself.
 ///
 /// The keys that count are those of the boot application on the disk, unless you name others.
 ///
@@ -77,8 +79,10 @@ pub(super) fn flash(args: &FlashArgs, common: &Common) -> Result<Report, Failure
     Ok(Report::new(text, json))
 }
 
-/// Mends what a disk has two of: a bad copy of the partition table, a damaged or stale copy of the
-/// boot control block, a missing confirmation mark. Data partitions are not touched.
+/// Mend what a disk has two of
+///
+/// Mends what a disk has two of: a bad copy of the partition table, a damaged or stale copy of
+/// the boot control block, a missing confirmation mark. Data partitions are not touched.
 ///
 /// Example:
 ///   bulkhead image repair /dev/nvme0n1 --dry-run

@@ -28,8 +28,8 @@ Exit codes:
   2  the command line makes no sense
   3  refused, because it would endanger the node or its data
 
-A DISK is a block device or a file that holds a disk. Where it may be left out, it is the disk this node
-booted from.";
+A DISK is a block device or a file that holds a disk.
+Where it may be left out, it is the disk this node booted from.";
 
 /// Boots nodes safely: signed images, two boot slots, automatic return.
 #[derive(Debug, Parser)]
@@ -73,11 +73,8 @@ enum Noun {
     /// Who a node is
     #[command(subcommand)]
     Node(node::Verb),
-    /// Run the node agent
     Agent(agent::Agent),
-    /// Show how this node is
     Status(agent::StatusArgs),
-    /// Print the completion script of a shell
     Completions(completions::Completions),
 }
 
@@ -125,5 +122,29 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    /// Every command of every noun, with its path.
+    fn leaves(command: &clap::Command, path: &str, out: &mut Vec<(String, clap::Command)>) {
+        let path = format!("{path} {}", command.get_name());
+        if command.has_subcommands() && command.get_name() != "rauc-backend" {
+            command.get_subcommands().for_each(|command| leaves(command, &path, out));
+        } else {
+            out.push((path, command.clone()));
+        }
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        let mut commands = Vec::new();
+        leaves(&<Cli as clap::CommandFactory>::command(), "", &mut commands);
+        assert!(15 <= commands.len(), "{}", commands.len());
+        for (path, command) in commands {
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!((1..80).contains(&about.len()) && !about.contains('\n'), "{path}: `{about}`");
+            let long = command.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(long.contains("Example") && long.contains("bulkhead"), "{path}: {long}");
+            assert!(long.lines().all(|line| line.len() <= 100), "{path}: {long}");
+        }
     }
 }

@@ -20,9 +20,7 @@ pub(super) enum Verb {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigVerb {
-    /// Print the node configuration
     Show(Show),
-    /// Check a node configuration and put it on the disk
     Set(Set),
 }
 
@@ -33,8 +31,14 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     }
 }
 
+/// Print the node configuration
+///
 /// Prints the node configuration as it stands on the infra partition.
+///
+/// Example:
+///   bulkhead node config show node.disk
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Show {
     #[command(flatten)]
     disk: DiskArg,
@@ -57,8 +61,11 @@ fn show(args: &Show, common: &Common) -> Result<Report, Failure> {
     Ok(Report::new(stored.text, json))
 }
 
-/// Checks a node configuration and puts it on the infra partition. The one before is kept as a second
-/// copy: if the new one is lost to a power cut or a bad block, the node comes up as it was.
+/// Check a node configuration and put it on the disk
+///
+/// Checks a node configuration and puts it on the infra partition. The one before is kept as a
+/// second copy: if the new one is lost to a power cut or a bad block, the node comes up as it
+/// was.
 ///
 /// Examples:
 ///   bulkhead node config set n1.toml             (on the node)

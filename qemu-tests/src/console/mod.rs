@@ -182,8 +182,8 @@ impl Console {
         self.shared.lock().record.skip();
     }
 
-    /// Waits until all that a machine printed before its power went off is in the record, and skips it: the next
-    /// wait begins with the next power-on.
+    /// Waits until all that a machine printed before its power went off is in the record, and skips it:
+    /// the next wait begins with the next power-on.
     ///
     /// # Errors
     /// When the machine is still on after `timeout`.

@@ -30,8 +30,8 @@ pub struct KernelArguments {
     update: bool,
 }
 
-/// Build a signed node image, as `bulkhead image flash` takes it: target/bulkhead/images/VARIANT-vVERSION.img. Its
-/// parts stay in target/bulkhead/node/.
+/// Build a signed node image, as `bulkhead image flash` takes it:
+/// target/bulkhead/images/VARIANT-vVERSION.img. Its parts stay in target/bulkhead/node/.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask node-image --version 2\n  \
     cargo xtask node-image --version 3 --variant unhealthy\n  \

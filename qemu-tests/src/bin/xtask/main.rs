@@ -5,6 +5,7 @@
 )]
 
 mod build;
+mod demo;
 mod doctor;
 mod test;
 
@@ -18,7 +19,8 @@ use qemu_tests::tooling::workspace::Workspace;
 /// enough: both first install what is missing (see `cargo xtask doctor`).
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
-#[command(after_help = "Examples:\n  cargo xtask doctor --fix    make this machine ready\n  \
+#[command(after_help = "Examples:\n  cargo xtask demo            the main job, shown\n  \
+    cargo xtask doctor --fix    make this machine ready\n  \
     cargo xtask test            all checks and tests, as CI runs them")]
 struct Arguments {
     #[command(subcommand)]
@@ -27,6 +29,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    Demo(demo::Arguments),
     #[command(alias = "ci")]
     Test(test::Arguments),
     Tidy(test::Tidy),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
 fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
     match task {
         Task::Doctor(arguments) => return doctor::run(workspace, &arguments),
+        Task::Demo(arguments) => demo::run(workspace, &arguments)?,
         Task::Test(arguments) => test::run_all(workspace, &arguments)?,
         Task::Tidy(test::Tidy {}) => test::tidy(workspace)?,
         Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,

@@ -1,26 +1,25 @@
-//! What the end-to-end tests share: the products of this build, node disks made of them, and nodes that can
-//! be commanded. Each test file compiles this for itself and uses a part of it.
-#![allow(dead_code, reason = "each test file uses another part")]
+//! The products of this build, node disks made of them, and nodes that can be commanded: what end-to-end
+//! tests, the demonstration and the benchmarks start from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::artefacts::Artefacts;
+use crate::console::Pattern;
+use crate::disk::Image;
+use crate::machine::{Drive, Machine, Watchdog};
+use crate::node::{BootLine, Node};
+use crate::process::{Output, Run};
+use crate::shell::Shell;
+use crate::tooling::node_image::{Recipe, Variant};
+use crate::tooling::signed::{self, Keys};
+use crate::tooling::workspace::Workspace;
+use crate::tooling::{kernel, programs};
 use anyhow::{Result, anyhow, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
-use qemu_tests::artefacts::Artefacts;
-use qemu_tests::console::Pattern;
-use qemu_tests::disk::Image;
-use qemu_tests::machine::{Drive, Machine, Watchdog};
-use qemu_tests::node::{BootLine, Node};
-use qemu_tests::process::{Output, Run};
-use qemu_tests::shell::Shell;
-use qemu_tests::tooling::node_image::{Recipe, Variant};
-use qemu_tests::tooling::signed::{self, Keys};
-use qemu_tests::tooling::workspace::Workspace;
-use qemu_tests::tooling::{kernel, programs};
 
 /// Longest time to a line of a node under emulation on a busy machine; an idle one takes a fifth.
 pub const LONG: Duration = Duration::from_secs(150);
@@ -32,9 +31,11 @@ const HEALTH_SECONDS: u32 = 4;
 /// What was built, once per test program.
 #[derive(Debug)]
 pub struct Lab {
+    /// Where it was built.
     pub workspace: Workspace,
     /// The program an operator has, and the node too.
     pub bulkhead: PathBuf,
+    /// The keys that sign and are trusted.
     pub keys: Keys,
     /// The boot application that trusts `keys`.
     pub app: PathBuf,
@@ -97,10 +98,13 @@ impl Lab {
 /// How a node disk is made.
 #[derive(Clone, Debug)]
 pub struct NodeDisk<'a> {
+    /// The products it is made of.
     pub lab: &'a Lab,
     /// The node's name; its identity follows from it.
     pub name: &'a str,
+    /// The boot application on its ESP.
     pub app: &'a Path,
+    /// The image in slot A.
     pub image: PathBuf,
     /// A second, confirmed image for slot B.
     pub image_b: Option<PathBuf>,
@@ -162,7 +166,9 @@ impl<'a> NodeDisk<'a> {
 /// A node and the shell in it.
 #[derive(Debug)]
 pub struct Rig {
+    /// The node.
     pub node: Node,
+    /// A root shell in it, on its second serial port.
     pub shell: Shell,
 }
 
