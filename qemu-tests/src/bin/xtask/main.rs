@@ -4,6 +4,7 @@
     reason = "host tooling: an overflow is a panic in debug, never a wrong image"
 )]
 
+mod bench;
 mod build;
 mod demo;
 mod doctor;
@@ -30,6 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
     #[command(alias = "ci")]
     Test(test::Arguments),
     Tidy(test::Tidy),
@@ -56,6 +58,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
     match task {
         Task::Doctor(arguments) => return doctor::run(workspace, &arguments),
         Task::Demo(arguments) => demo::run(workspace, &arguments)?,
+        Task::Bench(arguments) => bench::run(workspace, &arguments)?,
         Task::Test(arguments) => test::run_all(workspace, &arguments)?,
         Task::Tidy(test::Tidy {}) => test::tidy(workspace)?,
         Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,
