@@ -41,7 +41,9 @@ fn hand_off(
     let source = LoadImageSource::FromBuffer { buffer: header.efi.of(payload), file_path };
     let image = boot::load_image(boot::image_handle(), source).map_err(|error| error.status())?;
     let options = options(loaded, start);
-    set_options(image, &options)?;
+    if let Some(options) = &options {
+        set_options(image, options)?;
+    }
     let initrd = Initrd::offer(header.initrd.of(payload))?;
     say!("watchdog: {}", watchdog::arm());
     say!("handoff after {} ms", clock.micros().div_ceil(1000));
@@ -54,13 +56,19 @@ fn hand_off(
     result
 }
 
-fn options(loaded: &Loaded, start: &Start) -> Vec<u16> {
-    let own = loaded.verified.header().command_line.of(loaded.payload());
+/// The load options; none for a unified kernel image: without Secure Boot its stub would take them
+/// in place of the command line inside it. It learns its slot from the variable `BulkheadRunning`.
+fn options(loaded: &Loaded, start: &Start) -> Option<Vec<u16>> {
+    let header = loaded.verified.header();
+    let own = header.command_line.of(loaded.payload());
+    if own.is_empty() && header.initrd.of(loaded.payload()).is_empty() {
+        return None;
+    }
     let mut units = Vec::new();
     // Verified to be UTF-8 when the image was believed.
     let own = core::str::from_utf8(own).unwrap_or_default();
     load_options(own, start.slot, start.record.boot, |unit| units.push(unit));
-    units
+    Some(units)
 }
 
 fn set_options(image: Handle, options: &[u16]) -> Result<(), Status> {

@@ -70,10 +70,11 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Reads the boot control block again.
+    /// Reads the boot control block again. While it is lost, the marks still say which sequence
+    /// numbers were used.
     pub(super) fn read_copies(&mut self) {
         let [first, second] = self.layout.bcb_copies().map(|at| self.sector(at));
-        self.copies = Copies::parse([first.as_ref(), second.as_ref()]);
+        self.copies = Copies::parse([first.as_ref(), second.as_ref()]).resume_after(&self.marks);
     }
 
     /// The first 512 bytes at `at`; `None` when they could not be read.
