@@ -50,6 +50,10 @@ const SCENES: &[(&str, &[Event], Event)] = &[
     ("rebuild beside a candidate", &[Event::Flash(B, 2), HANG, Event::LoseBoth], BOOT),
 ];
 
+/// Efforts of a cut, of a second during recovery, of a third during the recovery from that.
+const AGAIN: [Effort; 3] = [Effort::Some, Effort::Few, Effort::Few];
+const LONG_AGAIN: [Effort; 2] = [Effort::Few, Effort::Few];
+
 struct Cutter {
     points: u64,
     dice: Dice,
@@ -92,10 +96,9 @@ fn a_cut_at_any_write_leaves_a_node_that_boots() {
         let worked = node.clone().tell(*event);
         assert!(worked.is_ok_and(|told| told != Told::Refused), "{name} does not happen");
         cutter.cut(&node, *event, &[Effort::Whole]);
-        let again: &[Effort] = match event {
-            Event::Flash(..) => &[Effort::Few, Effort::Few],
-            _ => &[Effort::Some, Effort::Few, Effort::Few],
-        };
+        // A flash has ten times the writes of the others.
+        let long = matches!(event, Event::Flash(..));
+        let again = if long { &LONG_AGAIN[..] } else { &AGAIN[..] };
         cutter.cut(&node, *event, again);
         for copy in [0, 1] {
             let mut node = node.clone();

@@ -2,6 +2,13 @@
 //!
 //! The words of `systemd-bless-boot` for a slot are in brackets: empty, candidate
 //! ("indeterminate"), confirmed ("good"), bad ("bad").
+//!
+//! Every change of a slot's state there is, and what makes it. The test `boot_model` draws this
+//! from its walk over all short histories and fails when it differs (`UPDATE=1` draws it anew):
+//!
+//! ```text
+#![doc = include_str!("state.edges.txt")]
+//! ```
 
 use crate::container::image::{ImageId, SecurityVersion};
 use crate::slot::{PerSlot, SlotId};

@@ -19,7 +19,8 @@
 //! is passed over for this boot and asked again at the next (I8).
 //!
 //! Both copies of the block lost (F9): a slot is taken for confirmed when it carries the mark of
-//! the image it holds, the later mark is preferred, and no slot gets new tries.
+//! the image it holds, or when what it holds cannot be told today; the later mark is preferred,
+//! and no slot gets new tries.
 
 use super::explain::{Considered, Explanation, Finding};
 use crate::bcb::copies::Copies;
@@ -148,19 +149,23 @@ fn rebuild(evidence: &Evidence) -> Result<Bcb, SlotId> {
     let mut bcb = Bcb::new(TRIES_DEFAULT);
     let mut latest = None;
     for slot in SlotId::ALL {
-        let image = match evidence.checks.get(slot) {
-            Check::Unknown => return Err(slot),
-            Check::Bad(_) => continue,
-            Check::Good(image) if image.security < floor(evidence) => continue,
-            Check::Good(image) => *image,
+        let mark = *evidence.marks.get(slot);
+        let (image, vouched) = match (evidence.checks.get(slot), mark) {
+            (Check::Unknown, _) => return Err(slot),
+            // What cannot be read today may be asked again tomorrow: it keeps what the mark says.
+            (Check::Bad(fault), Some(mark)) if fault.may_pass() => (mark.image, true),
+            (Check::Bad(_), _) => continue,
+            (Check::Good(image), mark) => (*image, mark.is_some_and(|mark| mark.image == *image)),
         };
-        let mark = evidence.marks.get(slot).filter(|mark| mark.image == image);
-        let state = match mark {
-            Some(_) => SlotState::Confirmed { image },
-            None => SlotState::Bad { image, why: Why::RecordLost },
+        if image.security < floor(evidence) {
+            continue;
+        }
+        let state = match vouched {
+            true => SlotState::Confirmed { image },
+            false => SlotState::Bad { image, why: Why::RecordLost },
         };
         bcb = bcb.with(slot, state);
-        if let Some(mark) = mark
+        if let Some(mark) = mark.filter(|_| vouched)
             && latest < Some(mark.seq)
         {
             latest = Some(mark.seq);

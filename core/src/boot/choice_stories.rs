@@ -376,3 +376,20 @@ fn a_choice_that_cannot_start_falls_back_to_the_rules() {
         ",
     );
 }
+
+/// The disk's silence must not cost a confirmed slot its name (I8, F9).
+#[test]
+fn both_copies_lost_and_a_slot_that_cannot_be_read_today() {
+    check(
+        &[LoseBoth, Unreadable(A), Boot, Boot],
+        "
+        rescue
+          slot a passed over: the slot could not be read
+          slot b is empty
+          -> a confirmed 1, b empty, next a, floor 1
+        confirmed
+          slot a started
+          -> a confirmed 1, b empty, next a, floor 1
+        ",
+    );
+}

@@ -25,6 +25,8 @@ enum Event {
     RollBack,
     /// The image in this slot rots.
     Rot(SlotId),
+    /// At the next boot, the disk does not return this slot.
+    Unreadable(SlotId),
     /// An image comes into this slot that nobody recorded.
     Smuggle(SlotId, u8, u32),
     /// At the next boot, the image in this slot returns to the firmware.
@@ -50,6 +52,7 @@ struct Node {
     marks: PerSlot<Option<Mark>>,
     images: PerSlot<Option<ImageId>>,
     fails: Option<SlotId>,
+    unreadable: Option<SlotId>,
     can_record: bool,
     chosen: Option<SlotId>,
     firmware_floor: SecurityVersion,
@@ -68,6 +71,7 @@ impl Node {
             marks: PerSlot::default(),
             images: PerSlot { a: Some(first), b: None },
             fails: None,
+            unreadable: None,
             can_record: true,
             chosen: None,
             firmware_floor: SecurityVersion(0),
@@ -101,9 +105,14 @@ impl Node {
 
     fn tell(&mut self, event: Event) -> Option<String> {
         match event {
-            Boot => return Some(self.boot()),
+            Boot => {
+                let line = self.boot();
+                self.unreadable = None;
+                return Some(line);
+            }
             Confirm => {
                 let line = self.boot();
+                self.unreadable = None;
                 let bcb = self.bcb();
                 let running = Running { slot: bcb.booted?, boot: bcb.boot };
                 match confirm(&bcb, running) {
@@ -124,6 +133,7 @@ impl Node {
             Smuggle(slot, version, security) => {
                 *self.images.get_mut(slot) = Some(image(version, security));
             }
+            Unreadable(slot) => self.unreadable = Some(slot),
             StartFails(slot) => self.fails = Some(slot),
             NoRecord => self.can_record = false,
             Choose(slot) => self.chosen = Some(slot),
@@ -136,6 +146,9 @@ impl Node {
     }
 
     fn check(&self, slot: SlotId, floor: SecurityVersion) -> Check {
+        if self.unreadable == Some(slot) {
+            return Check::Bad(ImageFault::Unreadable);
+        }
         match *self.images.get(slot) {
             None => Check::Bad(ImageFault::Digest),
             Some(ImageId { security: found, .. }) if found < floor => {

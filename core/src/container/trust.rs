@@ -77,6 +77,24 @@ pub enum ImageFault {
     NoMemory,
 }
 
+impl ImageFault {
+    /// Whether another boot may find the same slot good: the fault tells nothing of the image.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreadable | Self::StartFailed | Self::NoMemory => true,
+            Self::Malformed(_)
+            | Self::TooLarge { .. }
+            | Self::UnknownKey(_)
+            | Self::RevokedKey(_)
+            | Self::Signature
+            | Self::BelowFloor { .. }
+            | Self::Digest
+            | Self::CommandLine
+            | Self::NotAsRecorded => false,
+        }
+    }
+}
+
 /// A key and what we think of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {

@@ -154,6 +154,18 @@ impl Disk {
         left
     }
 
+    /// The few outcomes that differ for a model that sees a sector as whole or not: of a single
+    /// sector old, unreadable, new; of many none, a half with one unreadable, all.
+    pub fn kinds_of_outcome(&self) -> Vec<Self> {
+        let settled = Self { pending: Vec::new(), power: None, refuses: false, only: None, ..self.clone() };
+        let (mut torn, mut new) = (settled.clone(), settled.clone());
+        let (last, before) = self.pending.split_last().expect("a cut is in the middle of a write");
+        torn.durable.extend(before.iter().step_by(2).cloned());
+        torn.durable.insert(last.0, None);
+        new.durable.extend(self.pending.iter().cloned());
+        vec![settled, torn, new]
+    }
+
     fn subsets(&self, effort: Effort, dice: &mut Dice) -> Vec<Vec<(u64, Sector)>> {
         let count = self.pending.len();
         let chosen = |mask: u64| {

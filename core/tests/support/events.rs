@@ -17,6 +17,8 @@ pub enum Event {
     Boot(Fate),
     /// Power comes, and the disk refuses writes.
     BootReadOnly(Fate),
+    /// Power comes, and for this boot a slot cannot be read.
+    BootUnreadable(SlotId),
     /// Power comes, and a person chooses a slot.
     Choose(SlotId),
     /// A copy of the block rots.
@@ -30,7 +32,7 @@ pub enum Event {
 }
 
 /// All events, in the order of their codes.
-pub const EVENTS: [Event; 24] = [
+pub const EVENTS: [Event; 26] = [
     Event::Boot(Fate::Runs),
     Event::Boot(Fate::Hangs),
     Event::Boot(Fate::Returns),
@@ -55,6 +57,8 @@ pub const EVENTS: [Event; 24] = [
     Event::Rot(SlotId::B),
     Event::LoseMark(SlotId::A),
     Event::LoseMark(SlotId::B),
+    Event::BootUnreadable(SlotId::A),
+    Event::BootUnreadable(SlotId::B),
 ];
 
 /// The event of a byte of fuzzer input, and whether power is cut during it: the top bit.
@@ -77,6 +81,9 @@ impl Node {
     /// Lets `event` happen.
     pub fn tell(&mut self, event: Event) -> Result<Told, Stop> {
         let done = |done| if done { Told::Done } else { Told::Refused };
+        if !matches!(event, Event::LoseOne(_)) {
+            self.truth.settle(self.newest().as_ref());
+        }
         match event {
             Event::Flash(slot, image) => self.flash(slot, image).map(done),
             Event::SetNext(slot) => self.set_next(slot).map(done),
@@ -87,6 +94,12 @@ impl Node {
                 self.disk.refuses = true;
                 let outcome = self.boot(fate, None);
                 self.disk.refuses = false;
+                outcome.map(Told::Booted)
+            }
+            Event::BootUnreadable(slot) => {
+                self.unreadable = Some(slot);
+                let outcome = self.boot(Fate::Runs, None);
+                self.unreadable = None;
                 outcome.map(Told::Booted)
             }
             Event::Choose(slot) => self.boot(Fate::Runs, Some(slot)).map(Told::Booted),
@@ -101,6 +114,10 @@ impl Node {
             }
             Event::LoseMark(slot) => {
                 self.disk.put(place(slot).mark.0, &[0; 512]);
+                if self.truth.lost {
+                    // With the block lost before, the mark was all that vouched for the slot.
+                    self.lose_both();
+                }
                 Ok(Told::Done)
             }
         }

@@ -8,6 +8,7 @@
 pub mod disk;
 pub mod events;
 pub mod images;
+pub mod key;
 pub mod node;
 pub mod truth;
 

@@ -17,6 +17,8 @@ use bulkhead_core::container::trust::ImageFault;
 use bulkhead_core::gpt::layout::SlotPlace;
 use bulkhead_core::plan::{DiskOffset, SECTOR};
 use bulkhead_core::slot::{PerSlot, SlotId};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Where the copies of the block are.
@@ -62,9 +64,23 @@ pub struct Node {
     pub truth: Truth,
     /// What runs, and the image it was started with.
     pub running: Option<(Running, usize)>,
-    /// The boot before the one that runs: a confirmation in its name must be refused.
+    /// The boot before the last recorded one: a confirmation in its name must be refused.
     pub stale: Option<Running>,
+    /// Every change of a slot's state that was recorded: from, to, by what.
+    pub edges: Rc<RefCell<BTreeSet<Edge>>>,
+    /// A slot that the disk does not return during the next boot.
+    pub unreadable: Option<SlotId>,
     images: Rc<Images>,
+}
+
+/// A change of a slot's state.
+pub type Edge = (String, String, &'static str);
+
+fn name(state: &SlotState) -> String {
+    match state {
+        SlotState::Bad { why, .. } => format!("bad, {}", why.token()),
+        SlotState::Empty | SlotState::Candidate { .. } | SlotState::Confirmed { .. } => state.name().into(),
+    }
 }
 
 impl Node {
@@ -80,7 +96,15 @@ impl Node {
         disk.carry_out(&mark_writes(&bcb, 2, SlotId::A, place(SlotId::A)), &[], &[]).unwrap();
         disk.writes = 0;
         let truth = Truth::new(bcb, &SECURITY);
-        Self { disk, truth, running: None, stale: None, images: Rc::clone(images) }
+        Self {
+            disk,
+            truth,
+            running: None,
+            stale: None,
+            edges: Rc::default(),
+            unreadable: None,
+            images: Rc::clone(images),
+        }
     }
 
     /// The same node with what a cut left of its disk.
@@ -117,7 +141,8 @@ impl Node {
     }
 
     /// Makes `next` the block.
-    fn commit(&mut self, next: &Bcb, change: Change) -> Result<(), Stop> {
+    fn commit(&mut self, what: &'static str, next: &Bcb, change: Change) -> Result<(), Stop> {
+        let before = self.newest();
         let plan = self.copies().write(COPIES, next);
         self.truth.in_doubt.push(InDoubt { next: *next, change });
         match self.disk.carry_out(&plan, &[], &[]) {
@@ -128,38 +153,52 @@ impl Node {
                 return Err(Stop::Refused);
             }
         }
+        for slot in SlotId::ALL {
+            let from = before.as_ref().map_or_else(|| "record lost".into(), |bcb| name(bcb.slots.get(slot)));
+            let to = name(next.slots.get(slot));
+            if from != to {
+                self.edges.borrow_mut().insert((from, to, what));
+            }
+        }
         assert_eq!(self.newest(), Some(*next), "a completed record does not count");
         Ok(())
     }
 
     /// Power comes: the boot application decides and starts.
     pub fn boot(&mut self, fate: Fate, chosen: Option<SlotId>) -> Result<Outcome, Stop> {
-        self.stale = self.running.take().map(|(running, _)| running);
+        let before = self.running.take().map(|(running, _)| running);
         self.truth.settle(self.newest().as_ref());
         self.disk.only = Some(self.disk.never_together.clone());
         let outcome = self.decide(fate, chosen);
         self.disk.only = None;
+        // A boot that could not be recorded leaves the last word to the one before it.
+        self.stale = before.filter(|before| self.newest().is_none_or(|bcb| bcb.boot != before.boot));
         outcome
     }
 
     fn decide(&mut self, mut fate: Fate, chosen: Option<SlotId>) -> Result<Outcome, Stop> {
+        let mut returned = Vec::new();
         let mut evidence = Evidence { chosen, ..Evidence::new(self.copies(), self.marks()) };
         loop {
             match decide(&evidence) {
                 Decision::Examine(slot) => {
-                    let check = self.images.examine(&self.disk, place(slot), floor(&evidence));
+                    let readable = self.unreadable != Some(slot);
+                    let examine = || self.images.examine(&self.disk, place(slot), floor(&evidence));
+                    let check = readable.then(examine).unwrap_or(Check::Bad(ImageFault::Unreadable));
                     *evidence.checks.get_mut(slot) = check;
                 }
                 Decision::Rescue(rescue) => {
-                    if fate != Fate::Returns {
-                        let must = self.truth.must_start(self.whole());
-                        assert_eq!(must, None, "I8: dark although a confirmed slot is whole");
+                    let mut whole = self.whole();
+                    for slot in returned.into_iter().chain(self.unreadable) {
+                        *whole.get_mut(slot) = None;
                     }
-                    self.commit(&rescue.record, Change::Nothing).or_else(forgive)?;
+                    let must = self.truth.must_start(whole);
+                    assert_eq!(must, None, "I8: dark although a confirmed slot is whole");
+                    self.commit("boot", &rescue.record, Change::Nothing).or_else(forgive)?;
                     return Ok(Outcome::Rescue);
                 }
                 Decision::Start(start) => {
-                    match self.commit(&start.record, Change::Nothing) {
+                    match self.commit("boot", &start.record, Change::Nothing) {
                         Ok(()) => {}
                         Err(Stop::Refused) if start.record_optional => {}
                         Err(Stop::Refused) => {
@@ -178,6 +217,7 @@ impl Node {
                     }
                     if fate == Fate::Returns {
                         fate = Fate::Runs;
+                        returned.push(slot);
                         *evidence.checks.get_mut(slot) = Check::Bad(ImageFault::StartFailed);
                         evidence.copies = self.copies();
                         evidence.chosen = None;
@@ -202,18 +242,18 @@ impl Node {
         let super::images::Image { id, container } = &images.images[image];
         let running = self.running.map(|(running, _)| running);
         let Ok(begun) = flash_begins(&bcb, running, slot, *id) else { return Ok(false) };
-        self.commit(&begun, Change::Emptied(slot))?;
+        self.commit("flash begins", &begun, Change::Emptied(slot))?;
         let len = u64::try_from(container.len()).unwrap();
         self.disk.carry_out(&flash_writes(place(slot), len), container, &[])?;
         let check = self.images.examine(&self.disk, place(slot), begun.floor);
         assert_eq!(check, Check::Good(*id), "what was flashed does not read back");
-        self.commit(&flash_ends(&begun, slot, *id), Change::Offered(slot, image))?;
+        self.commit("flash ends", &flash_ends(&begun, slot, *id), Change::Offered(slot, image))?;
         Ok(true)
     }
 
     pub fn set_next(&mut self, slot: SlotId) -> Result<bool, Stop> {
         let Some(next) = self.newest().and_then(|bcb| set_next(&bcb, slot).ok()) else { return Ok(false) };
-        self.commit(&next, Change::Nothing)?;
+        self.commit("set next", &next, Change::Nothing)?;
         Ok(true)
     }
 
@@ -229,7 +269,7 @@ impl Node {
         let id = *next.slots.get(running.slot).image().unwrap();
         assert_eq!(self.index(id), image, "V31: confirmed an image that does not run");
         if next != bcb {
-            self.commit(&next, Change::Confirmed(running.slot, image))?;
+            self.commit("confirm", &next, Change::Confirmed(running.slot, image))?;
         }
         let mark = *self.marks().get(running.slot);
         if mark.is_none_or(|mark| mark.image != id) {
@@ -247,7 +287,7 @@ impl Node {
             SlotState::Candidate { .. } => Change::GivenUp(bcb.preferred),
             SlotState::Empty | SlotState::Confirmed { .. } | SlotState::Bad { .. } => Change::Nothing,
         };
-        self.commit(&next, change)?;
+        self.commit("roll back", &next, change)?;
         Ok(true)
     }
 
@@ -280,8 +320,9 @@ impl Node {
 
     /// However candidates fail from now on, the node comes up in a confirmed slot that is whole.
     pub fn comes_back(&mut self) {
+        self.truth.settle(self.newest().as_ref());
         let must = self.truth.must_start(self.whole());
-        for _ in 0..=2 * TRIES {
+        for _ in 0..=2 * self.truth.tries {
             match self.boot(Fate::RunsIfConfirmed, None).unwrap() {
                 Outcome::Running(..) => return,
                 Outcome::Rescue => {

@@ -2,7 +2,7 @@
 //!
 //! It shares no code with the core and is dumber: it counts starts and remembers confirmations.
 
-use bulkhead_core::bcb::state::Bcb;
+use bulkhead_core::bcb::state::{Bcb, TRIES_DEFAULT};
 use bulkhead_core::slot::{PerSlot, SlotId};
 
 /// Tries a candidate gets in these tests.
@@ -54,6 +54,8 @@ pub struct Truth {
     /// Records begun since, and cut. Two torn writes of one sector may together make up an
     /// earlier one of them whole, so each stays possible until a record is completed.
     pub in_doubt: Vec<InDoubt>,
+    /// Tries a candidate gets; the core's default once neither block nor mark tells.
+    pub tries: u8,
     /// Both copies of the block are lost.
     pub lost: bool,
     /// Security version of each image.
@@ -68,6 +70,7 @@ impl Truth {
             floor: 0,
             last,
             in_doubt: Vec::new(),
+            tries: TRIES,
             lost: false,
             security: security.to_vec(),
         };
@@ -127,6 +130,9 @@ impl Truth {
         self.lost = true;
         self.in_doubt.clear();
         self.floor = floor_of_marks;
+        if vouched == PerSlot::default() {
+            self.tries = TRIES_DEFAULT.count();
+        }
         for slot in SlotId::ALL {
             let before = *self.slots.get(slot);
             let image = vouched.get(slot).filter(|image| self.security[*image] >= floor_of_marks);
@@ -146,7 +152,7 @@ impl Truth {
         assert!(!truth.given_up || truth.confirmed, "slot {slot} was started after it was given up");
         if !truth.confirmed {
             truth.starts += 1;
-            assert!(truth.starts <= TRIES, "V30: slot {slot} was tried {} times", truth.starts);
+            assert!(truth.starts <= self.tries, "V30: slot {slot} was tried {} times", truth.starts);
         }
     }
 
