@@ -23,6 +23,7 @@ const LEFT: &str =
 ///
 /// The disk did not take it, or does not return it.
 pub fn write(disk: &Disk, node: &NodeDisk, next: &Bcb) -> Result<Stored, Failure> {
+    node.may_write(disk)?;
     let path = disk.path.display();
     let plan = node.copies.write(node.layout.bcb_copies(), next);
     carry_out(disk, &plan, Supplies::default())

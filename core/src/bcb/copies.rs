@@ -40,6 +40,12 @@ impl Copies {
         &self.copies
     }
 
+    /// Whether a copy has a format newer than we know: it says something that we cannot read, and
+    /// must not be written over (V41).
+    pub fn newer_format(&self) -> bool {
+        self.copies.iter().any(|copy| matches!(copy, Err(Damage::Version { .. })))
+    }
+
     /// The copy that counts: the valid one with the higher sequence number, the first when they
     /// are equal. `None` when both are lost.
     pub fn newest(&self) -> Option<Stored> {
@@ -73,5 +79,30 @@ impl Copies {
             seq = seq.saturating_add(1);
         }
         plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bcb::state::TRIES_DEFAULT;
+    use crate::boot::choice::Evidence;
+
+    /// F30, V41: a block of a newer Bulkhead is neither guessed at nor written over.
+    #[test]
+    fn a_newer_format_is_not_written_over() {
+        let known = Stored { seq: 1, bcb: Bcb::new(TRIES_DEFAULT) }.encode();
+        let mut newer = known;
+        newer[8] = 2;
+        for (blocks, may_record) in [
+            ([Some(&known), Some(&known)], true),
+            ([Some(&known), None], true),
+            ([Some(&known), Some(&newer)], false),
+            ([Some(&newer), Some(&newer)], false),
+        ] {
+            let copies = Copies::parse(blocks);
+            assert_eq!(copies.newer_format(), !may_record);
+            assert_eq!(Evidence::new(copies, PerSlot::default()).can_record, may_record);
+        }
     }
 }

@@ -55,7 +55,8 @@ pub struct Evidence {
     pub firmware_floor: SecurityVersion,
     /// The slot a person chose on the rescue console, for this boot only.
     pub chosen: Option<SlotId>,
-    /// Whether writes of the block reach the disk. Set to `false` after one failed.
+    /// Whether the block may be written, and writes of it reach the disk. `false` from the beginning
+    /// when a copy has a newer format (V41); the shell sets it to `false` after a write failed.
     pub can_record: bool,
 }
 
@@ -68,7 +69,7 @@ impl Evidence {
             checks: PerSlot::default(),
             firmware_floor: SecurityVersion(0),
             chosen: None,
-            can_record: true,
+            can_record: !copies.newer_format(),
         }
     }
 }
@@ -102,7 +103,7 @@ pub struct Start {
     pub slot: SlotId,
     /// Its verified image.
     pub image: ImageId,
-    /// The block to make durable before the image gets control.
+    /// The block to make durable before the image gets control; not written without `can_record`.
     pub record: Bcb,
     /// The image may be started even when the record cannot be written. Never so for a candidate
     /// (V30): when its record fails, decide again with `can_record` false.

@@ -59,6 +59,21 @@ impl NodeDisk {
         Ok(Self { table, layout, copies: copies.resume_after(&marks), marks })
     }
 
+    /// Whether the boot control block may be written at all.
+    ///
+    /// # Errors
+    ///
+    /// A copy has a newer format: it says something that this program cannot read (V41).
+    pub fn may_write(&self, disk: &Disk) -> Result<(), Failure> {
+        if !self.copies.newer_format() {
+            return Ok(());
+        }
+        let path = disk.path.display();
+        Err(Failure::refused(format!("the boot control block of {path} was written by a newer Bulkhead"))
+            .left("Nothing was written.")
+            .next("use that version of `bulkhead` on this disk."))
+    }
+
     /// The boot control block that counts.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ impl Flash {
         trust: &Trust,
         voice: Voice,
     ) -> Result<Self, Failure> {
+        node.may_write(disk)?;
         let bcb = node.stored(disk)?.bcb;
         let slot = slot.unwrap_or_else(|| inactive(&bcb, running));
         let place = node.layout.slot(slot);

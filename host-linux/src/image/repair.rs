@@ -41,6 +41,7 @@ pub fn next(disk: &Disk, node: &NodeDisk, trust: &Trust) -> Result<Option<Mend>,
         let what = format!("{}: writes both copies of the partition table", node.table.state);
         return Ok(Some(Mend { what, plan }));
     }
+    node.may_write(disk)?;
     let places = node.layout.bcb_copies();
     let Some(stored) = node.copies.newest() else {
         let bcb = rebuild(disk, node, trust)?;

@@ -37,12 +37,12 @@ enum What {
     Boot(Boot),
 }
 
-/// From the firmware's hand-off to the kernel's first line: Bulkhead's boot application, systemd-boot and GRUB,
-/// with the same kernel, initrd and command line, in turn, in the same QEMU.
+/// From the firmware's hand-off to the kernel's first line: Bulkhead's boot application, systemd-boot and
+/// GRUB, with the same kernel, initrd and command line, in turn, in the same QEMU.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask bench boot --rounds 7\n\n\
-    The clock is the host's, at the arrival of serial lines: good to about 5 ms. It includes the kernel's own\n\
-    unpacking, the same for all. Compare within a round: machines are noisy.")]
+    The clock is the host's, at the arrival of serial lines: good to about 5 ms. It includes the kernel's\n\
+    own unpacking, the same for all. Compare within a round: machines are noisy.")]
 struct Boot {
     /// Rounds; in each, every loader boots once.
     #[arg(long, default_value_t = 5)]

@@ -60,7 +60,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
         Task::Demo(arguments) => demo::run(workspace, &arguments)?,
         Task::Bench(arguments) => bench::run(workspace, &arguments)?,
         Task::Test(arguments) => test::run_all(workspace, &arguments)?,
-        Task::Tidy(test::Tidy {}) => test::tidy(workspace)?,
+        Task::Tidy(test::Tidy {}) => drop(test::tidy(workspace)?),
         Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,
         Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
