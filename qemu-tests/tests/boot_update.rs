@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
-use qemu_tests::lab::{LONG, Lab, NodeDisk, parcel};
+use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig, parcel};
 use qemu_tests::tooling::node_image::Variant;
 
 /// A command in the node, under emulation.
@@ -33,10 +33,32 @@ fn s1_02_a_node_boots_from_its_own_boot_partition_with_nothing_else() -> Result<
         ensure!(cards == "lo", "the node has more than itself: {cards}");
         let status = rig.shell.exit(0, "bulkhead status", COMMAND)?;
         ensure!(status.contains("node node-1 is healthy"), "{status}");
+        loader_interface(&mut rig)?;
         rig.node.power_cut()?;
         rig.timeline("a node boots with no network and no other disk");
         Ok(())
     })
+}
+
+/// The variables by which `bootctl status` and `systemd-analyze` know a boot loader, and not the one that
+/// would make systemd rename files beside our boot control block.
+fn loader_interface(rig: &mut Rig) -> Result<()> {
+    let read = |name: &str| {
+        format!("tr -d '\\000' </sys/firmware/efi/efivars/{name}-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
+    };
+    for (name, value) in [
+        ("LoaderInfo", "bulkhead-boot "),
+        ("LoaderEntrySelected", "bulkhead-a"),
+        ("LoaderDevicePartUUID", "-"),
+        ("LoaderTimeInitUSec", ""),
+        ("LoaderTimeExecUSec", ""),
+        ("LoaderFirmwareType", "UEFI "),
+    ] {
+        let said = rig.shell.exit(0, &read(name), COMMAND)?;
+        ensure!(said.contains(value), "{name} is {said}");
+    }
+    rig.shell.exit(1, &read("LoaderBootCountPath"), COMMAND)?;
+    Ok(())
 }
 
 /// S1-03: the boot partition holds nothing of the node; who it is stands on the infra partition.
