@@ -1,6 +1,7 @@
 //! Where the firmware enters, and what happens if we break: never silence, never a hang.
 #![allow(unsafe_code, reason = "the entry point is exported by name")]
 
+use super::console::println;
 use core::time::Duration;
 use uefi::prelude::*;
 use uefi::runtime::ResetType;
@@ -15,7 +16,7 @@ fn main() -> Status {
 /// from what is recorded, and a candidate that provokes it uses up its tries.
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    uefi::println!("bulkhead-boot: defect: {info}\r\nReset in 10 s.");
+    println!("bulkhead-boot: defect: {info}\r\nReset in 10 s.");
     boot::stall(Duration::from_secs(10));
     uefi::runtime::reset(ResetType::COLD, Status::ABORTED, None)
 }

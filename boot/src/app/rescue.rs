@@ -4,7 +4,7 @@
 //! the machine resets and decides anew.
 
 use super::alloc::string::String;
-use super::console::say;
+use super::console::{print, println, say};
 use super::survey::{NoSurvey, Survey};
 use super::{Wish, watchdog};
 use bulkhead_core::bcb::state::{Reason, SlotState};
@@ -12,7 +12,7 @@ use bulkhead_core::slot::SlotId;
 use core::time::Duration;
 use uefi::proto::console::text::Key;
 use uefi::runtime::ResetType;
-use uefi::{Status, boot, print, println};
+use uefi::{Status, boot};
 
 /// Time without a key after which the machine resets.
 const WAIT: Duration = Duration::from_secs(300);

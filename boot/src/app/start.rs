@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "load options are passed as a raw pointer")]
 
 use super::clock::Clock;
-use super::console::say;
+use super::console::{println, say};
 use super::disk::open;
 use super::examine::Loaded;
 use super::initrd::Initrd;
@@ -47,7 +47,7 @@ fn hand_off(
     let initrd = Initrd::offer(header.initrd.of(payload))?;
     say!("watchdog: {}", watchdog::arm());
     say!("handoff after {} ms", clock.micros().div_ceil(1000));
-    uefi::println!("BOOT slot={} version={} reason={reason}", start.slot, start.image.version);
+    println!("BOOT slot={} version={} reason={reason}", start.slot, start.image.version);
     variables::handing_off(survey, start, clock);
     let result = boot::start_image(image).map_err(|error| error.status());
     drop(initrd);
