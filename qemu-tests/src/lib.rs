@@ -11,6 +11,7 @@ pub mod console;
 pub mod disk;
 pub mod limit;
 pub mod machine;
+pub mod mutants;
 pub mod node;
 pub mod process;
 pub mod switch;
