@@ -12,6 +12,7 @@ pub mod disk;
 pub mod lab;
 pub mod limit;
 pub mod machine;
+pub mod mutants;
 pub mod node;
 pub mod process;
 pub mod shell;

@@ -85,8 +85,91 @@ impl Copies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bcb::state::TRIES_DEFAULT;
+    use crate::bcb::state::{BootId, TRIES_DEFAULT};
     use crate::boot::choice::Evidence;
+    use crate::plan::Step;
+    use std::vec::Vec;
+
+    const PLACES: [DiskOffset; 2] = [DiskOffset(0), DiskOffset(0x1_0000)];
+
+    /// A block that names its copy by the number of its boot.
+    fn stored(seq: u64, boot: u64) -> [u8; SECTOR] {
+        Stored { seq, bcb: Bcb { boot: BootId(boot), ..Bcb::new(TRIES_DEFAULT) } }.encode()
+    }
+
+    fn copies(first: Option<u64>, second: Option<u64>) -> Copies {
+        let [first, second] = [first.map(|seq| stored(seq, 1)), second.map(|seq| stored(seq, 2))];
+        Copies::parse([first.as_ref(), second.as_ref()])
+    }
+
+    #[test]
+    fn the_valid_copy_with_the_higher_number_counts() {
+        let cases = [
+            (Some(5), Some(6), Some(2)),
+            (Some(6), Some(5), Some(1)),
+            (Some(5), Some(5), Some(1)),
+            (Some(u64::MAX), Some(1), Some(1)),
+            (None, Some(1), Some(2)),
+            (Some(1), None, Some(1)),
+            (None, None, None),
+        ];
+        for (first, second, counts) in cases {
+            let newest = copies(first, second).newest().map(|stored| stored.bcb.boot.0);
+            assert_eq!(newest, counts, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn the_copy_that_counts_is_written_last_and_never_together_with_the_other() {
+        let next = Bcb { boot: BootId(9), ..Bcb::new(TRIES_DEFAULT) };
+        let cases = [
+            (Some(5), Some(6), [0, 1], 7),
+            (Some(6), Some(5), [1, 0], 7),
+            (None, Some(6), [0, 1], 7),
+            (Some(6), None, [1, 0], 7),
+            (None, None, [1, 0], 1),
+        ];
+        for (first, second, order, seq) in cases {
+            let plan = copies(first, second).write(PLACES, &next);
+            let write = |index: usize, seq| Step::Write {
+                at: PLACES[index],
+                data: Data::Sector(Stored { seq, bcb: next }.encode()),
+            };
+            let steps: Vec<Step> = plan.steps().to_vec();
+            let expected = [write(order[0], seq), Step::Flush, write(order[1], seq + 1), Step::Flush];
+            assert_eq!(steps, expected, "{first:?} {second:?}");
+        }
+    }
+
+    /// At the end of all numbers each write still counts when it is complete.
+    #[test]
+    fn numbers_that_cannot_rise_still_make_the_last_write_count() {
+        for (first, second) in [(u64::MAX, u64::MAX), (u64::MAX, 1), (1, u64::MAX)] {
+            let next = Bcb { boot: BootId(9), ..Bcb::new(TRIES_DEFAULT) };
+            let mut sectors = [stored(first, 1), stored(second, 2)];
+            for step in copies(Some(first), Some(second)).write(PLACES, &next).steps() {
+                if let Step::Write { at, data: Data::Sector(bytes) } = step {
+                    sectors[usize::from(*at == PLACES[1])] = *bytes;
+                }
+                let newest = Copies::parse([Some(&sectors[0]), Some(&sectors[1])]).newest().unwrap().bcb;
+                assert!(newest == next || newest.boot.0 < 3);
+            }
+            assert_eq!(Copies::parse([Some(&sectors[0]), Some(&sectors[1])]).newest().unwrap().bcb, next);
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_after_those_of_the_marks() {
+        let image = crate::container::image::ImageId {
+            version: Default::default(),
+            security: Default::default(),
+            digest: crate::container::image::Digest([0; 32]),
+        };
+        let mark = Mark { image, floor: Default::default(), seq: 40, tries_max: 3 };
+        let marks = PerSlot { a: None, b: Some(mark) };
+        assert_eq!(copies(None, None).resume_after(&marks).next_seq(), 41);
+        assert_eq!(copies(Some(50), None).resume_after(&marks).next_seq(), 51);
+    }
 
     /// F30, V41: a block of a newer Bulkhead is neither guessed at nor written over.
     #[test]

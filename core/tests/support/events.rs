@@ -1,7 +1,8 @@
 //! What can happen to a node. One byte becomes one event: the walk, the fuzzer and a replay of
 //! its crash files share this decoding (STYLE rule 35).
 
-use super::disk::Stop;
+use super::Dice;
+use super::disk::{Effort, Stop};
 use super::node::{Fate, Node, Outcome, place};
 use bulkhead_core::slot::SlotId;
 
@@ -110,22 +111,39 @@ impl Node {
             }
             Event::Rot(slot) => {
                 self.disk.put(place(slot).image.plus(5000).0, &[0x5a; 512]);
+                self.lose_again();
                 Ok(Told::Done)
             }
             Event::LoseMark(slot) => {
                 self.disk.put(place(slot).mark.0, &[0; 512]);
-                if self.truth.lost {
-                    // With the block lost before, the mark was all that vouched for the slot.
-                    self.lose_both();
-                }
+                self.lose_again();
                 Ok(Told::Done)
             }
         }
     }
 
-    /// An event that a person or a program asks for, which needs a node that runs or a tool on
-    /// the disk, and not a fault or a boot.
-    pub const fn is_operation(event: Event) -> bool {
-        matches!(event, Event::Flash(..) | Event::SetNext(_) | Event::Confirm | Event::RollBack)
+    /// With the block lost before, image and mark were all that vouched for a slot.
+    fn lose_again(&mut self) {
+        if self.truth.lost {
+            self.lose_both();
+        }
+    }
+
+    /// What becomes of the node by the event of a byte. Where power is cut during it, the dice
+    /// say at which write and what is left.
+    pub fn after_byte(&self, byte: u8, dice: &mut Dice) -> Self {
+        let (event, cut) = decode(byte);
+        let mut after = self.clone();
+        after.disk.power = cut.then(|| dice.below(24));
+        match after.tell(event) {
+            Ok(_) => after.disk.power = None,
+            Err(stop) => {
+                assert_eq!(stop, Stop::Cut);
+                let mut left = after.disk.outcomes(Effort::Few, dice);
+                let left = left.swap_remove(dice.below(left.len()));
+                after = after.after_cut(left);
+            }
+        }
+        after
     }
 }

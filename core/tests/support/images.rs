@@ -71,10 +71,14 @@ impl Images {
         Self { images, trust, verified: RefCell::default() }
     }
 
-    /// Which image the slot at `place` holds, whole. Compares bytes; believes nobody.
+    /// Which image the slot at `place` holds, whole. Compares bytes; believes nobody. The unused
+    /// bytes behind the header are nobody's, and may be anything.
     pub fn whole(&self, disk: &Disk, place: SlotPlace) -> Option<usize> {
         let bytes = disk.bytes(place.image.0, CONTAINER)?;
-        self.images.iter().position(|image| image.container == bytes)
+        let same = |image: &Image| {
+            image.container[..512] == bytes[..512] && image.container[4096..] == bytes[4096..]
+        };
+        self.images.iter().position(same)
     }
 
     /// Examines a slot as a shell does.

@@ -10,6 +10,7 @@ pub mod events;
 pub mod images;
 pub mod key;
 pub mod node;
+pub mod parsers;
 pub mod truth;
 
 /// Numbers that look random and are the same in every run (STYLE rule 13).

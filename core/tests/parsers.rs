@@ -1,0 +1,136 @@
+//! Every parser against bytes that are nearly right: good structures with bytes changed, moved,
+//! cut and spliced, from a seed (V39, F45 to F49). The fuzzer in `core/fuzz` goes on from here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "test code: a panic is a red test"
+)]
+
+mod support;
+
+use bulkhead_core::bcb::format::Stored;
+use bulkhead_core::block::{BlockSize, Geometry, Lba};
+use bulkhead_core::container::trust::{Key, Trust};
+use bulkhead_core::gpt::entries::Table;
+use bulkhead_core::gpt::format::{create, usable};
+use bulkhead_core::plan::{Data, Step};
+use bulkhead_core::slot::SlotId;
+use std::rc::Rc;
+use support::Dice;
+use support::events::{Event, decode};
+use support::images::Images;
+use support::node::{Fate, Node};
+use support::parsers::PARSERS;
+
+/// Runs of each parser.
+const RUNS: usize = 40_000;
+/// Histories of random bytes as events, and their length.
+const HISTORIES: usize = 2_000;
+const HISTORY: usize = 40;
+
+/// Good structures to start from.
+fn seeds() -> Vec<Vec<u8>> {
+    let mut node = Node::new(&Rc::new(Images::new()));
+    for event in [Event::Flash(SlotId::B, 1), Event::Boot(Fate::Runs), Event::Confirm] {
+        node.tell(event).unwrap();
+    }
+    let stored = node.copies().newest().unwrap();
+    let mut knobs = vec![0; 8];
+    knobs.extend_from_slice(&stored.encode());
+    knobs.extend_from_slice(&Stored { seq: stored.seq + 1, ..stored }.encode());
+    knobs.extend_from_slice(&node.marks().a.unwrap().encode());
+    knobs.extend_from_slice(&node.marks().b.unwrap().encode());
+    let keys = [true, false].map(|revoked| Key { public: [3; 32], revoked });
+    let trust = Trust { keys: keys.into_iter().collect() };
+    let disk = Geometry { block_size: BlockSize::B512, blocks: 160 };
+    let table = Table::empty(uguid::Guid::from_bytes([1; 16]), usable(disk).unwrap());
+    let mut seeds = vec![
+        stored.encode().to_vec(),
+        node.marks().a.unwrap().encode().to_vec(),
+        Images::new().images[0].container[..512].to_vec(),
+        trust.encode().to_vec(),
+        knobs,
+        entries(),
+    ];
+    for step in create(&table, disk).steps() {
+        if let Step::Write { data: Data::Sector(sector), .. } = step {
+            seeds.push([&[0, 160][..], sector].concat());
+        }
+    }
+    seeds
+}
+
+/// Two entries of an array.
+fn entries() -> Vec<u8> {
+    let mut bytes = vec![0; 256];
+    for (index, entry) in (1_u8..).zip(bytes.chunks_mut(128)) {
+        entry[..32].fill(index);
+        entry[32] = 40 + index;
+        entry[40] = 40 + index;
+    }
+    assert_eq!(Lba(41).before(), Lba(40));
+    bytes
+}
+
+fn mutate(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
+    const TELLING: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xfe, 0xff, 16];
+    for _ in 0..=dice.below(4) {
+        let at = dice.below(bytes.len());
+        match dice.below(6) {
+            0 => bytes[at] ^= 1 << dice.below(8),
+            1 => bytes[at] = TELLING[dice.below(TELLING.len())],
+            2 => bytes[at] = dice.roll().to_le_bytes()[0],
+            3 => bytes[at..].iter_mut().take(8).for_each(|byte| *byte = 0xff),
+            4 => {
+                let len = dice.below(64).min(other.len()).min(bytes.len() - at);
+                bytes[at..at + len].copy_from_slice(&other[..len]);
+            }
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+}
+
+#[test]
+fn no_bytes_upset_a_parser() {
+    let seeds = seeds();
+    let mut dice = Dice(0xf0_22);
+    for (name, parser) in PARSERS {
+        for seed in &seeds {
+            parser(seed);
+        }
+        for _ in 0..RUNS {
+            let mut bytes = seeds[dice.below(seeds.len())].clone();
+            mutate(&mut bytes, &seeds[dice.below(seeds.len())], &mut dice);
+            parser(&bytes);
+        }
+        println!("{RUNS} runs of {name}");
+    }
+}
+
+/// What happened so far; told when the test fails.
+struct Tale(Vec<String>);
+
+impl Drop for Tale {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("it came to this by:\n  {}", self.0.join("\n  "));
+        }
+    }
+}
+
+#[test]
+fn no_history_upsets_a_node() {
+    let images = Rc::new(Images::new());
+    let mut dice = Dice(0x0b5e);
+    for history in 0..HISTORIES {
+        let mut node = Node::new(&images);
+        let mut tale = Tale(vec![format!("history {history}")]);
+        for _ in 0..HISTORY {
+            let byte = dice.roll().to_le_bytes()[0];
+            tale.0.push(format!("{:?}", decode(byte)));
+            node = node.after_byte(byte, &mut dice);
+        }
+        node.comes_back();
+    }
+}
