@@ -2,7 +2,7 @@
 
 use super::Event::*;
 use super::SlotId::{A, B};
-use super::check;
+use super::*;
 
 #[test]
 fn first_boot() {
@@ -392,4 +392,20 @@ fn both_copies_lost_and_a_slot_that_cannot_be_read_today() {
           -> a confirmed 1, b empty, next a, floor 1
         ",
     );
+}
+
+/// An image may be examined under one floor, and the floor be found higher before it starts: a
+/// copy of the block that could not be read at first can be read now (V35).
+#[test]
+fn an_image_examined_under_a_lower_floor_is_not_started() {
+    let node = Node::new();
+    let mut evidence = Evidence::new(node.copies(), node.marks);
+    evidence.checks.a = Check::Good(image(1, 1));
+    assert!(matches!(decide(&evidence), Decision::Start(_)));
+    evidence.firmware_floor = SecurityVersion(2);
+    for chosen in [None, Some(A)] {
+        evidence.chosen = chosen;
+        evidence.checks.b = Check::Bad(ImageFault::Digest);
+        assert!(matches!(decide(&evidence), Decision::Rescue(_)), "{chosen:?}");
+    }
 }

@@ -243,6 +243,8 @@ impl Node {
         let running = self.running.map(|(running, _)| running);
         let Ok(begun) = flash_begins(&bcb, running, slot, *id) else { return Ok(false) };
         self.commit("flash begins", &begun, Change::Emptied(slot))?;
+        let recorded = *self.newest().unwrap().slots.get(slot);
+        assert_eq!(recorded, SlotState::Empty, "V31: a slot is written over while its record vouches for it");
         let len = u64::try_from(container.len()).unwrap();
         self.disk.carry_out(&flash_writes(place(slot), len), container, &[])?;
         let check = self.images.examine(&self.disk, place(slot), begun.floor);
