@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod doctor;
+mod mutants;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ enum Task {
     Bulkhead(build::Bulkhead),
     Kernel(build::KernelArguments),
     NodeImage(build::NodeImage),
+    Mutants(mutants::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +66,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
         Task::BootApp(build::BootApp {}) => build::boot_app(workspace)?,
         Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
+        Task::Mutants(arguments) => mutants::run(&arguments)?,
         Task::NodeImage(arguments) => build::node_image(workspace, &arguments)?,
     }
     Ok(ExitCode::SUCCESS)
