@@ -103,7 +103,7 @@ fn a_cut_at_any_write_leaves_a_node_that_boots() {
         for copy in [0, 1] {
             let mut node = node.clone();
             if node.newest().is_some() && node.lose_one(copy) {
-                cutter.cut(&node, *event, &[Effort::Some, Effort::Few]);
+                cutter.cut(&node, *event, if long { &LONG_AGAIN[1..] } else { &AGAIN[..2] });
             }
         }
         println!("{:>8} cut points: {name}", cutter.points - points);
