@@ -16,6 +16,7 @@ use bulkhead_core::gpt::entries::Table;
 use bulkhead_core::gpt::format::{create, usable};
 use bulkhead_core::plan::{Data, Step};
 use bulkhead_core::slot::SlotId;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use support::Dice;
 use support::events::{Event, decode};
@@ -73,6 +74,14 @@ fn entries() -> Vec<u8> {
     bytes
 }
 
+/// Gives the fuzzer the same start: from nothing it does not find the magic numbers.
+fn keep(folder: &Path, seeds: &[Vec<u8>]) {
+    std::fs::create_dir_all(folder).unwrap();
+    for (index, seed) in seeds.iter().enumerate() {
+        std::fs::write(folder.join(format!("seed-{index}")), seed).unwrap();
+    }
+}
+
 fn mutate(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
     const TELLING: [u8; 8] = [0, 1, 2, 0x7f, 0x80, 0xfe, 0xff, 16];
     for _ in 0..=dice.below(4) {
@@ -94,6 +103,9 @@ fn mutate(bytes: &mut Vec<u8>, other: &[u8], dice: &mut Dice) {
 #[test]
 fn no_bytes_upset_a_parser() {
     let seeds = seeds();
+    if let Some(folder) = std::env::var_os("BULKHEAD_SEEDS").map(PathBuf::from) {
+        keep(&folder, &seeds);
+    }
     let mut dice = Dice(0xf0_22);
     for (name, parser) in PARSERS {
         for seed in &seeds {
