@@ -10,10 +10,10 @@ fn first_boot() {
         &[Boot, Confirm],
         "
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         the boot confirms itself
           -> a confirmed 1, b empty, next a, floor 1
@@ -27,12 +27,12 @@ fn an_update_that_is_good() {
         &[Flash(B, 2, 2), Confirm, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a bad 1 below-floor, b confirmed 2, next b, floor 2
         confirmed
-          slot b started
+          slot b chosen
           -> a bad 1 below-floor, b confirmed 2, next b, floor 2
         ",
     );
@@ -44,17 +44,17 @@ fn a_candidate_that_is_never_confirmed_is_left_after_its_tries() {
         &[Flash(B, 2, 2), Boot, Boot, Boot, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         candidate
-          slot b started, try 2, 0 left
+          slot b chosen, try 2, 0 left
           -> a confirmed 1, b candidate 2 with 0, next b, floor 1
         fallback-tries-used-up
           slot b had 2 tries and was never confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 tries-used-up, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 tries-used-up, next a, floor 1
         ",
     );
@@ -67,10 +67,10 @@ fn a_bad_image_is_passed_over() {
         "
         fallback-image-bad
           slot b passed over: the payload does not match its digest
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 image-bad, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 image-bad, next a, floor 1
         ",
     );
@@ -83,10 +83,10 @@ fn a_candidate_that_does_not_start_is_bad_at_once() {
         "
         fallback-start-failed
           slot b passed over: the image did not start
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 start-failed, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 start-failed, next a, floor 1
         ",
     );
@@ -98,16 +98,16 @@ fn a_confirmed_image_that_cannot_be_read_is_asked_again() {
         &[Flash(B, 2, 1), Confirm, Rot(B), Boot, Smuggle(B, 2, 1), Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         fallback-image-bad
           slot b passed over: the payload does not match its digest
-          slot a started
+          slot a chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         ",
     );
@@ -120,10 +120,10 @@ fn a_candidate_whose_try_cannot_be_recorded_waits() {
         "
         fallback-no-record
           slot b passed over: a try of it cannot be recorded
-          slot a started
+          slot a chosen
           -> a confirmed 1, b candidate 2 with 2, next b, floor 1
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         ",
     );
@@ -135,14 +135,14 @@ fn one_copy_lost_takes_no_try_back() {
         &[Flash(B, 2, 2), Boot, LoseOne(1), Boot, LoseOne(0), Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         candidate
-          slot b started, try 2, 0 left
+          slot b chosen, try 2, 0 left
           -> a confirmed 1, b candidate 2 with 0, next b, floor 1
         fallback-tries-used-up
           slot b had 2 tries and was never confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 tries-used-up, next a, floor 1
         ",
     );
@@ -154,15 +154,15 @@ fn both_copies_lost_the_marks_tell() {
         &[Flash(B, 2, 1), Confirm, LoseBoth, Boot, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         rebuilt
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         ",
     );
@@ -174,13 +174,13 @@ fn both_copies_lost_a_candidate_gets_no_new_tries() {
         &[Flash(B, 2, 2), Boot, LoseBoth, Boot, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         rebuilt
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 record-lost, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 record-lost, next a, floor 1
         ",
     );
@@ -196,12 +196,12 @@ fn both_copies_and_the_marks_lost_is_for_a_person() {
           slot b is empty
           -> a bad 1 record-lost, b empty, next a, floor 0
         operator
-          slot a started
+          slot a chosen
           -> a bad 1 record-lost, b empty, next a, floor 0
         the boot confirms itself
           -> a confirmed 1, b empty, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         ",
     );
@@ -213,13 +213,13 @@ fn an_image_below_the_floor_does_not_boot() {
         &[Flash(B, 2, 2), Confirm, Choose(A), Boot, FirmwareFloor(3), Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a bad 1 below-floor, b confirmed 2, next b, floor 2
         confirmed
           slot a passed over: security version 1 is below the floor 2
-          slot b started
+          slot b chosen
           -> a bad 1 below-floor, b confirmed 2, next b, floor 2
         rescue
           slot b passed over: security version 2 is below the floor 3
@@ -235,23 +235,23 @@ fn a_person_chooses_for_one_boot() {
         &[Flash(B, 2, 1), Confirm, Choose(A), Boot, Boot, Choose(A), Confirm, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         operator
-          slot a started
+          slot a chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         operator
-          slot a started
+          slot a chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         ",
     );
@@ -263,22 +263,22 @@ fn a_person_starts_a_bad_slot_and_it_proves_good() {
         &[Flash(B, 2, 1), Boot, Boot, Boot, Choose(B), Confirm, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         candidate
-          slot b started, try 2, 0 left
+          slot b chosen, try 2, 0 left
           -> a confirmed 1, b candidate 2 with 0, next b, floor 1
         fallback-tries-used-up
           slot b had 2 tries and was never confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 tries-used-up, next a, floor 1
         operator
-          slot b started
+          slot b chosen
           -> a confirmed 1, b bad 2 tries-used-up, next a, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 2, next b, floor 1
         ",
     );
@@ -291,19 +291,19 @@ fn an_unrecorded_image_that_a_person_starts_is_confirmed_under_its_own_name() {
         &[Flash(B, 2, 1), Boot, Smuggle(B, 3, 1), Boot, Choose(B), Confirm, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         fallback-image-bad
           slot b passed over: the image is not the one recorded for this slot
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 image-bad, next a, floor 1
         operator
-          slot b started
+          slot b chosen
           -> a confirmed 1, b bad 3 record-lost, next a, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 3, next b, floor 1
         confirmed
-          slot b started
+          slot b chosen
           -> a confirmed 1, b confirmed 3, next b, floor 1
         ",
     );
@@ -315,10 +315,10 @@ fn a_roll_back_leaves_the_candidate() {
         &[Flash(B, 2, 1), Boot, RollBack, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b bad 2 rolled-back, next a, floor 1
         ",
     );
@@ -330,15 +330,15 @@ fn set_next_chooses_between_confirmed_slots() {
         &[Flash(B, 2, 1), Confirm, SetNext(A), Boot, Boot],
         "
         candidate
-          slot b started, try 1, 1 left
+          slot b chosen, try 1, 1 left
           -> a confirmed 1, b candidate 2 with 1, next b, floor 1
         the boot confirms itself
           -> a confirmed 1, b confirmed 2, next b, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b confirmed 2, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b confirmed 2, next a, floor 1
         ",
     );
@@ -354,7 +354,7 @@ fn nothing_left_is_rescue_not_darkness() {
           slot b is empty
           -> a confirmed 1, b empty, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         ",
     );
@@ -367,7 +367,7 @@ fn a_choice_that_cannot_start_falls_back_to_the_rules() {
         "
         confirmed
           slot b passed over: the payload does not match its digest
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         rescue
           slot a passed over: the payload does not match its digest
@@ -388,7 +388,7 @@ fn both_copies_lost_and_a_slot_that_cannot_be_read_today() {
           slot b is empty
           -> a confirmed 1, b empty, next a, floor 1
         confirmed
-          slot a started
+          slot a chosen
           -> a confirmed 1, b empty, next a, floor 1
         ",
     );

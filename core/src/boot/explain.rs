@@ -24,7 +24,7 @@ pub enum Finding {
     Image(ImageFault),
     /// A try of it cannot be recorded, and an unrecorded try could repeat for ever.
     CannotRecord,
-    /// It is started.
+    /// It is chosen to be started.
     Started {
         /// Of a candidate: which try this is, and how many are left.
         try_number: Option<(Tries, Tries)>,
@@ -52,9 +52,9 @@ impl core::fmt::Display for Finding {
             Self::TriesUsedUp { done } => write!(f, "had {done} tries and was never confirmed"),
             Self::Image(fault) => write!(f, "passed over: {fault}"),
             Self::CannotRecord => f.write_str("passed over: a try of it cannot be recorded"),
-            Self::Started { try_number: None } => f.write_str("started"),
+            Self::Started { try_number: None } => f.write_str("chosen"),
             Self::Started { try_number: Some((done, left)) } => {
-                write!(f, "started, try {done}, {left} left")
+                write!(f, "chosen, try {done}, {left} left")
             }
         }
     }
