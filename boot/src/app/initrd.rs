@@ -67,6 +67,10 @@ impl Drop for Initrd {
 }
 
 /// LoadFile2: without a buffer it tells the size, with one it copies.
+///
+/// # Safety
+///
+/// Called by the firmware alone, with the protocol that [`Initrd::offer`] installed.
 unsafe extern "efiapi" fn load_file(
     this: *mut Protocol,
     _path: *const c_void,

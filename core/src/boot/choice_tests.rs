@@ -220,3 +220,17 @@ fn check(script: &[Event], expected: &str) {
     let lines = |text: &str| text.trim().lines().map(|line| line.trim().into()).collect::<Vec<String>>();
     assert_eq!(lines(&told), lines(expected), "it went like this:\n{told}\n");
 }
+
+/// F30, V41: a block of a newer Bulkhead is neither guessed at nor written over.
+#[test]
+fn a_block_of_a_newer_format_is_not_written_over() {
+    let known = Stored { seq: 1, bcb: Bcb::new(TRIES_DEFAULT) }.encode();
+    let mut newer = known;
+    newer[8] = 2;
+    for (blocks, may_record) in
+        [([&known, &known], true), ([&known, &newer], false), ([&newer, &newer], false)]
+    {
+        let copies = Copies::parse(blocks.map(Some));
+        assert_eq!(Evidence::new(copies, PerSlot::default()).can_record, may_record);
+    }
+}
