@@ -6,7 +6,8 @@
 //!
 //! # Reading order
 //!
-//! 1. [`block`], [`bytes`], [`crc`]: the words every format is written in.
+//! 1. [`block`], [`bytes`], [`crc`]: the words every format is written in; [`time`], [`id`], [`actions`]: the
+//!    words every machine is written in.
 //! 2. [`gpt`]: where the partitions of a node disk are (S1-01).
 //! 3. [`container`]: what a boot partition holds, and when it may be believed (V32).
 //! 4. [`bcb`]: what the disk remembers about its two boot slots (I8).
@@ -18,6 +19,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod actions;
 pub mod bcb;
 pub mod block;
 pub mod boot;
@@ -25,5 +27,7 @@ pub mod bytes;
 pub mod container;
 pub mod crc;
 pub mod gpt;
+pub mod id;
 pub mod plan;
 pub mod slot;
+pub mod time;
