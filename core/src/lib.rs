@@ -12,7 +12,8 @@
 //! 3. [`container`]: what a boot partition holds, and when it may be believed (V32).
 //! 4. [`bcb`]: what the disk remembers about its two boot slots (I8).
 //! 5. [`plan`]: how a change becomes writes and flushes that survive a power cut.
-//! 6. [`boot`]: which slot starts, and the operations on slots.
+//! 6. [`register`]: the leased register, the one coordination primitive (I1, I5).
+//! 7. [`boot`]: which slot starts, and the operations on slots.
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -29,5 +30,6 @@ pub mod crc;
 pub mod gpt;
 pub mod id;
 pub mod plan;
+pub mod register;
 pub mod slot;
 pub mod time;

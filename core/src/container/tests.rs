@@ -171,8 +171,8 @@ fn every_malformed_header_has_its_name() {
 fn a_part_is_what_the_payload_holds() {
     let payload = [1, 2, 3, 4];
     assert_eq!(Part { offset: 1, len: 2 }.of(&payload), [2, 3]);
-    assert_eq!(Part { offset: 1, len: 4 }.of(&payload), []);
-    assert_eq!(Part { offset: u64::MAX, len: u64::MAX }.of(&payload), []);
+    assert!(Part { offset: 1, len: 4 }.of(&payload).is_empty());
+    assert!(Part { offset: u64::MAX, len: u64::MAX }.of(&payload).is_empty());
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("id", &[]),
     ("actions", &[]),
+    ("register", &["actions", "bytes", "crc", "id", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),

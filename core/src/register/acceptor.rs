@@ -1,0 +1,395 @@
+//! The voter: keeps promises and records for many registers, grants leases, and says nothing that is not
+//! durable (S1-06, X03, V10, V11, V18; F25).
+//!
+//! Every change is first an [`Action::Persist`]; the answer follows when [`Event::Persisted`] says that the
+//! flush which covers it has returned. What is answered from memory in between waits behind the same flush.
+//! A flush that failed ends this voter for good (V13): nobody knows what the disk holds.
+
+use core::time::Duration;
+
+use heapless::{Deque, Vec};
+
+use super::ballot::Ballot;
+use super::message::{Answer, Ask, Fenced, Leased, Lending, Millis, Refusal, Reply, Request, Start};
+use super::record::Record;
+use super::store::Stored;
+use super::voters::Life;
+use crate::actions::Actions;
+use crate::id::{Epoch, NodeId, RegisterId};
+use crate::time::{Drift, Instant};
+
+/// What the shell tells the machine.
+#[expect(clippy::large_enum_variant, reason = "no heap to box into; events are given one by one")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A question arrived.
+    Asked {
+        /// From whom, authenticated.
+        from: NodeId,
+        /// What.
+        request: Request,
+    },
+    /// Everything up to this [`Action::Persist`] is durable.
+    Persisted(PersistId),
+    /// A write or a flush failed.
+    PersistFailed,
+}
+
+/// What the machine asks the shell to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make this durable, after everything asked for before, then report [`Event::Persisted`].
+    Persist {
+        /// Counts up.
+        id: PersistId,
+        /// The place in the voter's table: 0 up to its capacity.
+        place: u16,
+        /// What.
+        stored: Stored,
+    },
+    /// Send an answer.
+    Answer {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        answer: Answer,
+    },
+}
+
+/// Numbers the writes of one start of a voter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistId(pub u64);
+
+/// The machine's mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It answers. Exit: a write fails.
+    Voting,
+    /// It is silent, because it does not know what its disk holds. Final until the node starts again.
+    Failed,
+}
+
+/// Answers that wait for a flush. Full means: the question is dropped, counted, and asked again by its owner.
+pub const WAITING_MAX: usize = 16;
+/// Most actions of one step: every waiting answer.
+pub const ACTIONS_MAX: usize = WAITING_MAX;
+
+/// What a voter must know from its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The life of its durable state.
+    pub life: Life,
+    /// The longest lease it grants. Must not be lowered between two starts without waiting for the old one.
+    pub lease_max: Duration,
+    /// The bound on drift.
+    pub drift: Drift,
+}
+
+/// A voter for up to `REGISTERS` registers.
+#[derive(Clone, Debug)]
+pub struct Acceptor<const REGISTERS: usize> {
+    settings: Settings,
+    mode: Mode,
+    /// The place of an entry never changes: it is its place on the disk.
+    table: Vec<Entry, REGISTERS>,
+    waiting: Deque<Waiting, WAITING_MAX>,
+    /// The newest write asked for. Invariant: not before `durable`.
+    asked: PersistId,
+    /// The newest write known to be durable.
+    durable: PersistId,
+    dropped: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    stored: Stored,
+    /// The newest write of this entry.
+    written: PersistId,
+    /// Volatile on purpose: a restart grants the longest lease anew to the holder on record.
+    lease: Option<Lease>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lease {
+    leased: NodeId,
+    epoch: Epoch,
+    start: Option<Start>,
+    until: Instant,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    after: PersistId,
+    to: NodeId,
+    answer: Answer,
+}
+
+impl<const REGISTERS: usize> Acceptor<REGISTERS> {
+    /// Starts from what the disk holds, in the order of the places. The shell has written and flushed it once
+    /// more since it was read, so that what is answered from it is durable.
+    ///
+    /// # Panics
+    ///
+    /// If there are more entries than places: the shell reads no more than its table holds.
+    pub fn new(now: Instant, settings: Settings, stored: impl IntoIterator<Item = Stored>) -> Self {
+        let mut table = Vec::new();
+        for stored in stored {
+            // Whoever is on record could have been given the longest lease a moment before the restart.
+            let lease = stored.accepted.as_ref().and_then(|(_, record)| {
+                let until = now.after(settings.drift.at_least(settings.lease_max));
+                record.holder.map(|leased| Lease { leased, epoch: record.epoch, start: None, until })
+            });
+            let pushed = table.push(Entry { stored, written: PersistId(0), lease }).is_ok();
+            assert!(pushed, "the shell read more registers than the voter has places");
+        }
+        let (asked, durable) = (PersistId(0), PersistId(0));
+        Self { settings, mode: Mode::Voting, table, waiting: Deque::new(), asked, durable, dropped: 0 }
+    }
+
+    /// The current mode.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The life of its state.
+    pub const fn life(&self) -> Life {
+        self.settings.life
+    }
+
+    /// Questions dropped because too many answers waited for the disk.
+    pub const fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// What is accepted for `register`, durable or about to be.
+    pub fn accepted(&self, register: RegisterId) -> Option<&Record> {
+        self.entry(register).and_then(|entry| entry.stored.accepted.as_ref()).map(|(_, record)| record)
+    }
+
+    /// The lease in force on `register`.
+    pub fn lease(&self, now: Instant, register: RegisterId) -> Option<Leased> {
+        self.entry(register).and_then(|entry| entry.lease(now))
+    }
+
+    /// Takes one event and says what to do.
+    pub fn step(&mut self, now: Instant, event: Event) -> Actions<Action, ACTIONS_MAX> {
+        let mut todo = Actions::none();
+        match (self.mode, event) {
+            (Mode::Voting, Event::Asked { from, request }) => self.asked(now, from, &request, &mut todo),
+            (Mode::Voting, Event::Persisted(id)) => {
+                self.durable = self.durable.max(id.min(self.asked));
+                self.release(&mut todo);
+            }
+            (Mode::Voting, Event::PersistFailed) => {
+                self.mode = Mode::Failed;
+                self.waiting.clear();
+            }
+            // Silence is the only safe answer: no promise made now could be kept.
+            (Mode::Failed, Event::Asked { .. } | Event::Persisted(_) | Event::PersistFailed) => {}
+        }
+        self.check();
+        todo
+    }
+
+    fn asked(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        request: &Request,
+        todo: &mut Actions<Action, ACTIONS_MAX>,
+    ) {
+        let Request { register, ask, body } = request;
+        if self.waiting.is_full() {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        let settings = self.settings;
+        let place = match self.place(*register, body) {
+            Some(place) => place,
+            None => {
+                let empty = Reply::State { accepted: None, lease: None };
+                let reply = match body {
+                    Ask::Read => empty,
+                    Ask::Prepare { .. } | Ask::Accept { .. } => Reply::Refused(Refusal::Full),
+                    Ask::Renew(_) => Reply::Refused(Refusal::NotHolder { epoch: Epoch(0) }),
+                    Ask::Release { .. } => Reply::Released,
+                };
+                let answer = Answer { register: *register, ask: *ask, life: settings.life, body: reply };
+                todo.push(Action::Answer { to: from, answer });
+                return;
+            }
+        };
+        let Some(entry) = self.table.get_mut(usize::from(place)) else { return };
+        let (reply, changed) = entry.answer(now, settings, from, body);
+        if changed {
+            entry.stored.seq = entry.stored.seq.saturating_add(1);
+            self.asked = PersistId(self.asked.0.saturating_add(1));
+            entry.written = self.asked;
+            todo.push(Action::Persist { id: self.asked, place, stored: entry.stored.clone() });
+        }
+        let after = entry.written;
+        let answer = Answer { register: *register, ask: *ask, life: settings.life, body: reply };
+        let waiting = Waiting { after, to: from, answer };
+        // There is room: it was looked for above. What is already durable leaves at once.
+        let _ = self.waiting.push_back(waiting);
+        self.release(todo);
+    }
+
+    /// The place of `register`; a new one only for what changes something.
+    fn place(&mut self, register: RegisterId, body: &Ask) -> Option<u16> {
+        let found = self.table.iter().position(|entry| entry.stored.register == register);
+        let place = match (found, body) {
+            (Some(place), _) => place,
+            (None, Ask::Prepare { .. } | Ask::Accept { .. }) => {
+                let stored = Stored { register, seq: 0, promised: Ballot::NONE, accepted: None };
+                self.table.push(Entry { stored, written: PersistId(0), lease: None }).ok()?;
+                self.table.len().checked_sub(1)?
+            }
+            (None, Ask::Read | Ask::Renew(_) | Ask::Release { .. }) => return None,
+        };
+        u16::try_from(place).ok()
+    }
+
+    /// Hands out the answers whose writes are durable, oldest first.
+    fn release(&mut self, todo: &mut Actions<Action, ACTIONS_MAX>) {
+        for _ in 0..self.waiting.len() {
+            let Some(one) = self.waiting.pop_front() else { return };
+            if one.after <= self.durable {
+                todo.push(Action::Answer { to: one.to, answer: one.answer });
+            } else {
+                let _ = self.waiting.push_back(one);
+            }
+        }
+    }
+
+    fn entry(&self, register: RegisterId) -> Option<&Entry> {
+        self.table.iter().find(|entry| entry.stored.register == register)
+    }
+
+    /// Cheap facts that hold between any two events.
+    fn check(&self) {
+        assert!(self.durable <= self.asked, "more is durable than was asked for");
+        for entry in &self.table {
+            let accepted = entry.stored.accepted.as_ref().map_or(Ballot::NONE, |(ballot, _)| *ballot);
+            assert!(accepted <= entry.stored.promised, "accepted an attempt that was promised away");
+        }
+    }
+}
+
+impl Settings {
+    fn is_too_long(&self, lease: Lending) -> bool {
+        self.lease_max < lease.length.duration()
+    }
+
+    /// The asker would count on more than this voter remembers across a restart.
+    fn too_long(&self) -> Refusal {
+        // Rounded down: what is offered must not be too long again.
+        let max = u32::try_from(self.lease_max.as_millis()).unwrap_or(u32::MAX);
+        Refusal::LeaseTooLong { max: Millis(max) }
+    }
+}
+
+impl Entry {
+    /// The lease in force.
+    fn lease(&self, now: Instant) -> Option<Leased> {
+        let lease = self.lease.filter(|lease| now < lease.until)?;
+        let left = Millis::ceil(lease.until.since(now));
+        Some(Leased { holder: lease.leased, epoch: lease.epoch, start: lease.start, left })
+    }
+
+    /// Whose lease forbids `from` to change the record.
+    fn forbidden(&self, now: Instant, from: NodeId, fenced: Option<Fenced>) -> Option<Leased> {
+        let lease = self.lease(now).filter(|lease| lease.holder != from)?;
+        let is_fenced = |fence: Fenced| fence.node == lease.holder && Some(fence.start) == lease.start;
+        Some(lease).filter(|_| !fenced.is_some_and(is_fenced))
+    }
+
+    fn answer(&mut self, now: Instant, settings: Settings, from: NodeId, ask: &Ask) -> (Reply, bool) {
+        let unchanged = |reply| (reply, false);
+        match ask {
+            Ask::Read => {
+                let accepted = self.stored.accepted.clone();
+                unchanged(Reply::State { accepted, lease: self.lease(now) })
+            }
+            Ask::Prepare { ballot, fenced } => {
+                if let Some(lease) = self.forbidden(now, from, *fenced) {
+                    return unchanged(Reply::Refused(Refusal::Leased(lease)));
+                }
+                // Strictly above: an attempt of an earlier start of the same node is not promised again.
+                if *ballot <= self.stored.promised {
+                    return unchanged(Reply::Refused(Refusal::Outbid { promised: self.stored.promised }));
+                }
+                self.stored.promised = *ballot;
+                self.lease = self.lease.filter(|lease| lease.leased == from);
+                (Reply::Promised { accepted: self.stored.accepted.clone() }, true)
+            }
+            Ask::Accept { ballot, record, lease, fenced } => {
+                if lease.is_some_and(|lease| settings.is_too_long(lease)) {
+                    return unchanged(Reply::Refused(settings.too_long()));
+                }
+                if let Some(refusal) = self.cannot_accept(now, from, *ballot, record, *fenced) {
+                    return unchanged(Reply::Refused(refusal));
+                }
+                let repeated = self.stored.accepted.as_ref().is_some_and(|(held, _)| held == ballot);
+                self.stored.promised = *ballot;
+                if !repeated {
+                    self.stored.accepted = Some((*ballot, record.clone()));
+                }
+                self.lease = self.lease.filter(|held| Some(held.leased) == record.holder);
+                if let Some(lease) = lease.filter(|_| record.holder == Some(from)) {
+                    self.grant(now, settings, from, record.epoch, lease);
+                }
+                (Reply::Accepted, !repeated)
+            }
+            Ask::Renew(lease) => {
+                let record = self.stored.accepted.as_ref().map(|(_, record)| record);
+                let epoch = record.map(|record| record.epoch).unwrap_or_default();
+                if record.and_then(|record| record.holder) != Some(from) {
+                    return unchanged(Reply::Refused(Refusal::NotHolder { epoch }));
+                }
+                if settings.is_too_long(*lease) {
+                    return unchanged(Reply::Refused(settings.too_long()));
+                }
+                self.grant(now, settings, from, epoch, *lease);
+                unchanged(Reply::Granted { epoch })
+            }
+            Ask::Release { epoch } => {
+                self.lease = self.lease.filter(|lease| lease.leased != from || lease.epoch != *epoch);
+                unchanged(Reply::Released)
+            }
+        }
+    }
+
+    fn cannot_accept(
+        &self,
+        now: Instant,
+        from: NodeId,
+        ballot: Ballot,
+        record: &Record,
+        fenced: Option<Fenced>,
+    ) -> Option<Refusal> {
+        // Asked again here: a lease may have been renewed since the promise. A holder may hand its register
+        // over itself; nobody else may move it away.
+        if let Some(lease) = self.forbidden(now, from, fenced)
+            && record.holder != Some(lease.holder)
+        {
+            return Some(Refusal::Leased(lease));
+        }
+        if ballot < self.stored.promised {
+            return Some(Refusal::Outbid { promised: self.stored.promised });
+        }
+        let epoch = self.stored.accepted.as_ref().map(|(_, held)| held.epoch).unwrap_or_default();
+        (record.epoch < epoch).then_some(Refusal::OldEpoch { epoch })
+    }
+
+    fn grant(&mut self, now: Instant, settings: Settings, to: NodeId, epoch: Epoch, lending: Lending) {
+        let until = now.after(settings.drift.at_least(lending.length.duration()));
+        // A shorter lease asked for later does not shorten what was granted before.
+        let until = self.lease.filter(|held| held.leased == to).map_or(until, |held| held.until.max(until));
+        self.lease = Some(Lease { leased: to, epoch, start: Some(lending.start), until });
+    }
+}
+
+#[cfg(test)]
+#[path = "acceptor_tests.rs"]
+mod tests;

@@ -1,0 +1,274 @@
+//! Stories of a seat among real voters, every short disorder of them, and the picture.
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::string::String;
+
+use super::*;
+use crate::register::message::{Fenced, Start};
+use crate::register::testing::{LEASE, REGISTER, Site, Verdicts};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn epoch(site: &mut Site, node: u16) -> Epoch {
+    let now = site.clock(NodeId(node));
+    site.machine(node).seat.as_ref().unwrap().holds(now).unwrap()
+}
+
+/// S1-18: one holds, the other knows who does.
+#[test]
+fn one_holds_and_the_other_waits() {
+    let mut site = Site::new(3, 1);
+    site.want(1, Wish::Hold);
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1"]);
+    site.want(2, Wish::Hold);
+    site.pass(20 * LEASE);
+    assert_eq!(site.told(), ["1 holds 1"], "a lease that is renewed is never lost");
+    assert_eq!(site.holders(), [NodeId(1)]);
+}
+
+/// S1-19: the holder is gone, the other takes over when its lease has run out, not before.
+#[test]
+fn the_other_takes_over_when_the_lease_has_run_out() {
+    let mut site = Site::new(3, 2);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.want(2, Wish::Hold);
+    site.pass(LEASE);
+    site.machine(1).up = false;
+    let died = site.now;
+    while site.holders() != [NodeId(2)] {
+        site.pass(5 * MS);
+        assert!(site.now < died + 2_000_000, "nobody took over");
+    }
+    assert!(died + 400_000 < site.now, "taken over while the lease could still hold");
+    assert_eq!(epoch(&mut site, 2), Epoch(2));
+    site.restart(NodeId(1));
+    site.pass(3 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)], "the old holder follows");
+}
+
+/// A planned handover costs no lease.
+#[test]
+fn what_is_given_back_is_free_at_once() {
+    let mut site = Site::new(3, 3);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.want(1, Wish::Follow);
+    site.settle();
+    site.want(2, Wish::Hold);
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1", "1 released", "2 holds 2"]);
+}
+
+/// V20: a confirmed fence makes the lease void, for the start it was granted to.
+#[test]
+fn a_confirmed_fence_ends_the_wait() {
+    let mut site = Site::new(3, 4);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.machine(1).up = false;
+    site.want(2, Wish::Hold);
+    site.settle();
+    assert_eq!(site.holders(), [], "the lease still holds");
+    let wrong = Fenced { node: NodeId(1), start: Start(7) };
+    site.seat_step(NodeId(2), Event::Fenced(wrong));
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1"], "a fence of another start proves nothing");
+    site.seat_step(NodeId(2), Event::Fenced(Fenced { node: NodeId(1), start: Start(1) }));
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1", "2 holds 2"]);
+}
+
+/// F19: a process that slept through its lease knows so before it does anything.
+#[test]
+fn who_slept_through_its_lease_has_lost_it() {
+    let mut site = Site::new(3, 5);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.now += 30_000_000;
+    assert_eq!(site.holders(), []);
+    site.seat_step(NodeId(1), Event::Want(Wish::Hold));
+    assert_eq!(site.told(), ["1 holds 1", "1 expired"]);
+}
+
+/// X04: one may go on alone, and then nobody else can, in any order of losses.
+#[test]
+fn who_was_agreed_to_go_on_alone_does_and_nobody_else() {
+    let mut site = Site::new(3, 6);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.cut.insert(NodeId(3));
+    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1", "1 holds 2", "1 holds 3"], "one step with both sets, one without");
+    site.machine(2).up = false;
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [NodeId(1)], "it needs nobody");
+
+    // The witness is back, this node is cut off: the other two are a majority of the old set, and may not.
+    site.cut = [NodeId(1)].into();
+    site.restart(NodeId(2));
+    site.want(2, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [NodeId(1)]);
+
+    site.cut.clear();
+    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1), NodeId(2), NodeId(3)]).unwrap()));
+    site.pass(LEASE);
+    site.machine(1).up = false;
+    site.pass(5 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)], "three voters again: the other may take over");
+}
+
+/// F26, V18: without a majority there is no new holder.
+#[test]
+fn without_a_majority_nobody_gains() {
+    let mut site = Site::new(3, 7);
+    site.cut = [NodeId(2), NodeId(3)].into();
+    site.want(1, Wish::Hold);
+    site.want(2, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert!(site.told().is_empty());
+    assert!(matches!(
+        site.machine(1).seat.as_ref().unwrap().mode(),
+        Mode::Pausing { wait: Wait::Majority, .. } | Mode::Preparing(_)
+    ));
+}
+
+/// Growth from three to five and back keeps the holder and never lets two majorities disagree.
+#[test]
+fn voters_can_be_more_and_fewer() {
+    let mut site = Site::new(5, 8);
+    site.want(1, Wish::Hold);
+    site.settle();
+    for nodes in [&[1, 2, 3][..], &[1, 2, 3, 4, 5], &[3, 4, 5], &[2, 4]] {
+        site.seat_step(NodeId(1), Event::Revote(Set::on(nodes.iter().map(|node| NodeId(*node))).unwrap()));
+        site.pass(2 * LEASE);
+        let voters = &site.machine(1).seat.as_ref().unwrap().known().unwrap().voters;
+        assert!(voters.previous.is_none());
+        assert_eq!(voters.current.iter().map(|voter| voter.node.0).collect::<std::vec::Vec<_>>(), nodes);
+        assert_eq!(site.holders(), [NodeId(1)]);
+    }
+}
+
+/// Any order of loss, repetition, reordering, restarts, cuts, sleep, changes of voters and wishes, with
+/// clocks at the bound of drift: never two holders (I1, I5, V2, V3, V11), and every edge of the picture is
+/// walked.
+#[test]
+fn no_disorder_makes_two_holders() {
+    let seeds = 1..=600;
+    let (mut edges, mut gains) = (BTreeSet::new(), 0);
+    for seed in seeds {
+        let mut site = Site::new(3 + 2 * u16::from(seed % 4 == 0), seed);
+        let voters = u64::try_from(site.machines.len()).unwrap();
+        for _ in 0..4_000 {
+            disorder(&mut site, voters);
+            site.check();
+        }
+        gains += site.held_epochs.len();
+        edges.extend(site.edges);
+    }
+    let allowed: BTreeSet<_> = EDGES.iter().copied().collect();
+    assert_eq!(edges, allowed, "an edge is unreachable or unlisted");
+    assert!(10_000 < gains, "the walk collapsed: {gains} records");
+}
+
+/// One random thing happens.
+fn disorder(site: &mut Site, voters: u64) {
+    let node = NodeId(u16::try_from(1 + site.chance.below(voters)).unwrap());
+    let seat = u16::try_from(1 + site.chance.below(2)).unwrap();
+    match site.chance.below(100) {
+        0..=49 => (0..6).for_each(|_| transmit(site)),
+        50..=79 => {
+            site.now += site.chance.below(30_000);
+            site.timeouts();
+        }
+        80..=84 => site.want(seat, Wish::Hold),
+        85 => site.want(seat, Wish::Follow),
+        86 | 87 => site.restart(node),
+        88 => site.machine(node.0).up = false,
+        89 => {
+            site.cut.insert(node);
+        }
+        90..=93 => site.cut.clear(),
+        94 => site.now += 700_000,
+        95 => {
+            let set = match site.chance.below(3) {
+                0 => Set::on([NodeId(seat)]),
+                1 => Set::on((1..=u16::try_from(voters).unwrap()).map(NodeId)),
+                2.. => Set::on([NodeId(1), NodeId(2), NodeId(3)]),
+            };
+            site.seat_step(NodeId(seat), Event::Revote(set.unwrap()));
+        }
+        96 => fence(site, seat),
+        97 => {
+            site.verdicts = match site.chance.below(12) {
+                0 => Verdicts::Leave,
+                1 => Verdicts::Late,
+                2.. => Verdicts::Take,
+            };
+        }
+        98.. => {
+            for node in site.machines.keys().copied().collect::<std::vec::Vec<_>>() {
+                if !site.machines[&node].up {
+                    site.restart(node);
+                }
+            }
+        }
+    }
+}
+
+/// One message arrives, out of order, perhaps twice, or is lost.
+fn transmit(site: &mut Site) {
+    let waiting = u64::try_from(site.wire.len()).unwrap().min(4);
+    if waiting == 0 {
+        return;
+    }
+    let index = usize::try_from(site.chance.below(waiting)).unwrap();
+    match site.chance.below(25) {
+        0 => drop(site.wire.remove(index)),
+        1 => site.arrive(site.wire[index].clone()),
+        2.. => site.deliver(index),
+    }
+}
+
+/// Node `seat` really cuts the power of the holder it knows of, and says so.
+fn fence(site: &mut Site, seat: u16) {
+    let now = site.clock(NodeId(seat));
+    let told = site.machine(seat).seat.as_ref().unwrap().told(now);
+    if let Some(lease) = told.filter(|lease| lease.holder != NodeId(seat))
+        && let Some(start) = lease.start
+    {
+        if site.machine(lease.holder.0).start == start {
+            site.machine(lease.holder.0).up = false;
+        }
+        let fenced = Fenced { node: lease.holder, start };
+        site.seat_step(NodeId(seat), Event::Fenced(fenced));
+    }
+}
+
+#[test]
+fn the_register_of_another_is_not_ours() {
+    let mut site = Site::new(3, 9);
+    let answer = Answer {
+        register: RegisterId(REGISTER.0 + 1),
+        ask: AskId(1),
+        life: crate::register::voters::Life(1),
+        body: Reply::Released,
+    };
+    site.seat_step(NodeId(1), Event::Answered { from: NodeId(2), answer });
+    assert!(site.log.is_empty());
+}
+
+/// The picture in the documentation is printed from the code. `UPDATE=1` rewrites it.
+#[test]
+fn picture_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/register/seat.edges.txt");
+    let drawn: String = EDGES.iter().map(|(from, to)| std::format!("{from:>9} -> {to}\n")).collect();
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(path, &drawn).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), drawn, "run with UPDATE=1");
+}
