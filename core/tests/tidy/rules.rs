@@ -12,6 +12,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("actions", &[]),
     ("register", &["actions", "bytes", "crc", "id", "time"]),
+    ("monitor", &["actions", "id", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),
