@@ -13,8 +13,9 @@
 //! 4. [`bcb`]: what the disk remembers about its two boot slots (I8).
 //! 5. [`plan`]: how a change becomes writes and flushes that survive a power cut.
 //! 6. [`register`]: the leased register, the one coordination primitive (I1, I5).
-//! 7. [`monitor`]: who is alive, who is master (S1-17 to S1-20).
-//! 8. [`boot`]: which slot starts, and the operations on slots.
+//! 7. [`link`]: between a message and a datagram on two paths (V22, S3-02).
+//! 8. [`monitor`]: who is alive, who is master (S1-17 to S1-20).
+//! 9. [`boot`]: which slot starts, and the operations on slots.
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -30,6 +31,7 @@ pub mod container;
 pub mod crc;
 pub mod gpt;
 pub mod id;
+pub mod link;
 pub mod monitor;
 pub mod plan;
 pub mod register;

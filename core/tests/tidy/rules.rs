@@ -11,6 +11,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("id", &[]),
     ("actions", &[]),
+    ("link", &["bytes", "id", "time"]),
     ("register", &["actions", "bytes", "crc", "id", "time"]),
     ("monitor", &["actions", "id", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),

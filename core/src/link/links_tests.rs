@@ -1,0 +1,246 @@
+//! Two ends and a network that loses, repeats, reorders and replays: nothing is delivered twice or changed,
+//! and a session always comes back (V22, F31, F39, S1-09).
+
+use std::collections::BTreeSet;
+use std::vec::Vec;
+
+use super::*;
+
+const SITE: SiteId = SiteId([9; 16]);
+const HEARTBEAT: Duration = Duration::from_millis(100);
+
+fn end(me: u16, start: u8, now: u64) -> Links<4> {
+    let limits = Limits {
+        slow: Duration::from_millis(250),
+        silence: Duration::from_millis(500),
+        stable: Duration::from_millis(300),
+    };
+    let key = SiteKey::new([3; 32]);
+    let settings =
+        Settings { site: SITE, me: NodeId(me), nonce: Nonce([start; 16]), key, heartbeat: HEARTBEAT, limits };
+    let mut links = Links::new(Instant::from_millis(now), settings);
+    assert!(links.add(Instant::from_millis(now), NodeId(3 - me)));
+    links
+}
+
+/// Two ends, and what is under way between them.
+struct Wire {
+    ends: [Links<4>; 2],
+    starts: [u8; 2],
+    now: u64,
+    under_way: Vec<(usize, Path, Datagram)>,
+    /// Everything ever sent: what somebody could replay.
+    recorded: Vec<(usize, Path, Datagram)>,
+    sent: BTreeSet<Vec<u8>>,
+    delivered: BTreeSet<(usize, Vec<u8>)>,
+    chance: u64,
+}
+
+impl Wire {
+    fn new(seed: u64) -> Self {
+        Self {
+            ends: [end(1, 1, 0), end(2, 2, 0)],
+            starts: [1, 2],
+            now: 0,
+            under_way: Vec::new(),
+            recorded: Vec::new(),
+            sent: BTreeSet::new(),
+            delivered: BTreeSet::new(),
+            chance: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        usize::try_from(self.chance % u64::try_from(bound).unwrap()).unwrap()
+    }
+
+    fn send(&mut self, from: usize, path: Option<Path>, datagram: &Datagram) {
+        for path in path.map_or(Path::ALL.to_vec(), |path| std::vec![path]) {
+            self.under_way.push((1 - from, path, datagram.clone()));
+            self.recorded.push((1 - from, path, datagram.clone()));
+        }
+    }
+
+    fn tick(&mut self, millis: u64) {
+        self.now += millis;
+        let now = Instant::from_millis(self.now);
+        for from in 0..2 {
+            while let Some(out) = self.ends[from].next_due(now) {
+                self.send(from, out.path, &out.datagram);
+            }
+            self.ends[from].judge(now, |_, _| {});
+        }
+    }
+
+    fn say(&mut self, from: usize, text: &[u8]) {
+        let to = NodeId(u16::try_from(2 - from).unwrap());
+        if let Ok(datagram) = self.ends[from].seal(to, text) {
+            self.sent.insert(text.to_vec());
+            self.send(from, None, &datagram);
+        }
+    }
+
+    fn arrive(&mut self, (to, path, datagram): (usize, Path, Datagram)) {
+        if let Received::Message { message, .. } =
+            self.ends[to].receive(Instant::from_millis(self.now), path, &datagram)
+        {
+            assert!(self.sent.contains(&message[..]), "delivered what nobody sent");
+            assert!(self.delivered.insert((to, message.to_vec())), "delivered twice: {message:?}");
+        }
+    }
+
+    fn restart(&mut self, which: usize) {
+        self.starts[which] += 2;
+        self.ends[which] = end(u16::try_from(which + 1).unwrap(), self.starts[which], self.now);
+    }
+
+    fn connected(&self) -> bool {
+        let spoken = |end: usize, other: usize| {
+            let node = NodeId(u16::try_from(other + 1).unwrap());
+            self.ends[end].nonce_of(node) == Some(Nonce([self.starts[other]; 16]))
+        };
+        spoken(0, 1) && spoken(1, 0)
+    }
+
+    /// A good network for a while.
+    fn heal(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            self.tick(50);
+            while let Some(one) = self.under_way.pop() {
+                self.arrive(one);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_nodes_find_each_other_and_talk() {
+    let mut wire = Wire::new(1);
+    assert_eq!(wire.ends[0].seal(NodeId(2), b"early"), Err(NoSession));
+    wire.heal(10);
+    assert!(wire.connected());
+    assert!(wire.ends[0].contacted(NodeId(2)));
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Up);
+    wire.say(0, b"hello");
+    wire.heal(1);
+    assert_eq!(wire.delivered.len(), 1);
+    assert!(wire.ends[1].drops().repeated >= 1, "the copy on the other path");
+    assert_eq!(wire.ends[1].drops().not_authentic, 0);
+}
+
+/// F39: recordings of an earlier start end no session, and deliver nothing.
+#[test]
+fn a_recording_is_worth_nothing() {
+    let mut wire = Wire::new(2);
+    wire.heal(10);
+    wire.say(0, b"once");
+    wire.heal(2);
+    let recorded = wire.recorded.clone();
+    wire.restart(0);
+    wire.heal(10);
+    assert!(wire.connected());
+    for one in recorded.clone().into_iter().chain(recorded) {
+        wire.arrive(one);
+        assert!(wire.connected(), "a recording ended a session");
+    }
+    assert_eq!(wire.delivered.len(), 1);
+    wire.heal(5);
+    assert!(wire.connected());
+}
+
+/// Loss, repetition, reordering, replay, restarts, in any order: at most once, nothing foreign; and when the
+/// network is good again the two speak within a second.
+#[test]
+fn every_disorder_ends_in_a_session() {
+    for seed in 1..=300 {
+        let mut wire = Wire::new(seed);
+        for step in 0..300_u32 {
+            match wire.below(12) {
+                0..=2 => wire.tick(30),
+                3 | 4 => {
+                    let from = wire.below(2);
+                    wire.say(from, &step.to_le_bytes());
+                }
+                5 if wire.below(6) == 0 => {
+                    let which = wire.below(2);
+                    wire.restart(which);
+                }
+                6 if !wire.recorded.is_empty() => {
+                    let index = wire.below(wire.recorded.len());
+                    wire.arrive(wire.recorded[index].clone());
+                }
+                7 if !wire.under_way.is_empty() => {
+                    let index = wire.below(wire.under_way.len());
+                    wire.under_way.swap_remove(index);
+                }
+                5.. if !wire.under_way.is_empty() => {
+                    let index = wire.below(wire.under_way.len());
+                    let one = wire.under_way.swap_remove(index);
+                    wire.arrive(one);
+                }
+                5.. => {}
+            }
+        }
+        wire.heal(20);
+        assert!(wire.connected(), "seed {seed}");
+        assert!(wire.ends.iter().all(|end| end.drops().malformed == 0));
+    }
+}
+
+/// V22, F32: a bent frame changes nothing, also in the middle of a session.
+#[test]
+fn a_bent_frame_changes_nothing() {
+    let mut wire = Wire::new(4);
+    wire.heal(10);
+    wire.say(0, b"text");
+    let (to, path, datagram) = wire.under_way.pop().unwrap();
+    for bit in 0..datagram.len() * 8 {
+        let mut bent = datagram.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        wire.arrive((to, path, bent));
+    }
+    assert!(wire.delivered.is_empty());
+    assert!(wire.connected());
+    wire.arrive((to, path, datagram));
+    assert_eq!(wire.delivered.len(), 1);
+}
+
+/// F35, S3-02: one path is enough; both gone is silence.
+#[test]
+fn one_path_is_enough() {
+    let mut wire = Wire::new(5);
+    wire.heal(10);
+    for _ in 0..40 {
+        wire.tick(50);
+        for one in std::mem::take(&mut wire.under_way) {
+            if one.1 == Path::Two {
+                wire.arrive(one);
+            }
+        }
+    }
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Up);
+    for _ in 0..20 {
+        wire.tick(50);
+        wire.under_way.clear();
+    }
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Silent);
+    assert_eq!(wire.ends[0].silences(NodeId(2)), 1);
+    wire.heal(12);
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Up);
+}
+
+#[test]
+fn strangers_are_counted() {
+    let mut links = end(1, 1, 0);
+    let stranger = SiteKey::new([3; 32]).between(NodeId(1), NodeId(7));
+    let header = Header { kind: Kind::Hello, site: SITE, from: NodeId(7), to: NodeId(1), counter: 0 };
+    for (site, to) in [(SITE, NodeId(1)), (SITE, NodeId(9)), (SiteId([8; 16]), NodeId(1))] {
+        let datagram = frame::seal(&Header { site, to, ..header }, &[0; 56], &stranger);
+        let _ = links.receive(Instant::ZERO, Path::One, &datagram);
+    }
+    let _ = links.receive(Instant::ZERO, Path::One, b"noise");
+    assert_eq!(*links.drops(), Drops { stranger: 1, not_for_us: 2, not_a_frame: 1, ..Drops::default() });
+}

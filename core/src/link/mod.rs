@@ -1,0 +1,12 @@
+//! Between a message and a datagram: who may speak, what is fresh, which path works, who is silent.
+//!
+//! Reading order: [`key`], [`frame`], [`window`], [`hello`] (the handshake), [`path`] (round trips and loss),
+//! [`suspicion`] (slow is not dead), [`links`] (all peers together).
+
+pub mod frame;
+pub mod hello;
+pub mod key;
+pub mod links;
+pub mod path;
+pub mod suspicion;
+pub mod window;

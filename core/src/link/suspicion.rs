@@ -1,0 +1,201 @@
+//! Is a peer alive? Slow is not dead (X07, V28), a flapping link is not a returning peer (F40, L-4), and who
+//! has slept must listen before it judges (F19).
+
+use core::time::Duration;
+
+use crate::time::Instant;
+
+/// What is thought of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// Nothing was heard of it yet.
+    Unknown,
+    /// It is heard in time.
+    Up,
+    /// It is heard, but late. It costs nothing yet.
+    Slow,
+    /// Nothing was heard of it on any path for longer than [`Limits::silence`].
+    Silent,
+}
+
+impl Verdict {
+    /// Whether it can be counted on: heard of, not silent.
+    pub const fn is_alive(self) -> bool {
+        match self {
+            Self::Up | Self::Slow => true,
+            Self::Unknown | Self::Silent => false,
+        }
+    }
+}
+
+/// When a peer is what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Not heard for longer than this, or a longer round trip: slow.
+    pub slow: Duration,
+    /// Not heard for longer than this: silent. Longer than `slow`.
+    pub silence: Duration,
+    /// A silent peer is up again when it was heard without a gap for this long.
+    pub stable: Duration,
+}
+
+/// The judgement of one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    verdict: Verdict,
+    /// Since when it is heard again without a gap, while it is still taken for silent.
+    returning: Option<Instant>,
+    heard: Option<Instant>,
+    /// How often it became silent.
+    silences: u32,
+}
+
+impl Default for Suspicion {
+    fn default() -> Self {
+        Self { verdict: Verdict::Unknown, returning: None, heard: None, silences: 0 }
+    }
+}
+
+impl Suspicion {
+    /// What is thought of the peer.
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// How often it became silent: a link that flaps shows here.
+    pub const fn silences(&self) -> u32 {
+        self.silences
+    }
+
+    /// Something authenticated was heard on any path.
+    pub fn hear(&mut self, now: Instant, limits: &Limits) {
+        let gap = self.heard.map(|heard| now.since(heard));
+        self.heard = Some(now);
+        if self.verdict == Verdict::Silent && gap.is_none_or(|gap| limits.slow < gap) {
+            self.returning = Some(now);
+        }
+    }
+
+    /// The peer proved that it started anew: its silence is explained and over.
+    pub fn restart(&mut self, now: Instant) {
+        self.heard = Some(now);
+        self.returning = None;
+        self.verdict = Verdict::Up;
+    }
+
+    /// Judges. `listening` is since when this node has been able to hear: its start, or its last sleep.
+    pub fn judge(
+        &mut self,
+        now: Instant,
+        listening: Instant,
+        round_trip: Option<Duration>,
+        limits: &Limits,
+    ) -> Verdict {
+        let Some(heard) = self.heard else { return self.verdict };
+        let quiet = now.since(heard.max(listening));
+        let is_late = limits.slow < quiet || round_trip.is_some_and(|round_trip| limits.slow < round_trip);
+        let next = match (self.verdict, is_late) {
+            (Verdict::Silent, _) if limits.silence < quiet => Verdict::Silent,
+            (Verdict::Unknown | Verdict::Up | Verdict::Slow, _) if limits.silence < quiet => {
+                self.silences = self.silences.saturating_add(1);
+                self.returning = None;
+                Verdict::Silent
+            }
+            (Verdict::Silent, late) => match self.returning {
+                Some(since) if !late && limits.stable <= now.since(since) => Verdict::Up,
+                Some(_) | None => Verdict::Silent,
+            },
+            (Verdict::Unknown | Verdict::Up | Verdict::Slow, true) => Verdict::Slow,
+            (Verdict::Unknown | Verdict::Up | Verdict::Slow, false) => Verdict::Up,
+        };
+        self.verdict = next;
+        next
+    }
+
+    /// When the verdict changes next if nothing is heard.
+    pub fn deadline(&self, listening: Instant, limits: &Limits) -> Option<Instant> {
+        let quiet_since = self.heard?.max(listening);
+        // One microsecond later the limit is passed.
+        let past = |limit: Duration| quiet_since.after(limit).after(Duration::from_micros(1));
+        match self.verdict {
+            Verdict::Up => Some(past(limits.slow)),
+            Verdict::Slow | Verdict::Unknown => Some(past(limits.silence)),
+            Verdict::Silent => self.returning.map(|since| since.after(limits.stable)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        slow: Duration::from_millis(100),
+        silence: Duration::from_millis(300),
+        stable: Duration::from_millis(200),
+    };
+
+    /// Hears at `heard` (milliseconds), judges at each of `at`.
+    fn verdicts(heard: &[u64], at: &[u64], listening: u64) -> Vec<Verdict> {
+        let mut suspicion = Suspicion::default();
+        let mut times: Vec<_> =
+            heard.iter().map(|ms| (*ms, true)).chain(at.iter().map(|ms| (*ms, false))).collect();
+        times.sort_unstable_by_key(|(ms, hears)| (*ms, !hears));
+        let mut verdicts = Vec::new();
+        for (ms, hears) in times {
+            let now = Instant::from_millis(ms);
+            match hears {
+                true => {
+                    suspicion.hear(now, &LIMITS);
+                    suspicion.judge(now, Instant::from_millis(listening.min(ms)), None, &LIMITS);
+                }
+                false => verdicts.push(suspicion.judge(
+                    now,
+                    Instant::from_millis(listening.min(ms)),
+                    None,
+                    &LIMITS,
+                )),
+            }
+        }
+        verdicts
+    }
+
+    #[test]
+    fn slow_is_not_dead() {
+        use Verdict::{Silent, Slow, Unknown, Up};
+        assert_eq!(verdicts(&[], &[1_000], 0), [Unknown], "nobody is suspected before it was heard");
+        assert_eq!(verdicts(&[0], &[0, 100, 101, 300, 301], 0), [Up, Up, Slow, Slow, Silent]);
+        assert_eq!(
+            verdicts(&[0, 250, 500], &[240, 251, 490, 501], 0),
+            [Slow, Up, Slow, Up],
+            "late is not lost"
+        );
+    }
+
+    /// F40, L-4: a link that comes and goes does not bring the peer back.
+    #[test]
+    fn a_flapping_link_is_silent_until_it_is_stable() {
+        use Verdict::{Silent, Up};
+        let flapping = [0, 400, 450, 800, 850, 1_200];
+        assert_eq!(verdicts(&flapping, &[399, 500, 851, 1_000, 1_201], 0), [Silent; 5]);
+        let steady: Vec<_> = [0].into_iter().chain((400..=700).step_by(50)).collect();
+        assert_eq!(verdicts(&steady, &[399, 590, 600], 0), [Silent, Silent, Up]);
+    }
+
+    /// F19: after a sleep of its own, a node hears out one silence before it suspects anybody.
+    #[test]
+    fn who_slept_listens_first() {
+        use Verdict::{Silent, Slow, Up};
+        assert_eq!(verdicts(&[0], &[30_000, 30_101, 30_301], 30_000), [Up, Slow, Silent]);
+    }
+
+    #[test]
+    fn a_long_round_trip_is_slow() {
+        let mut suspicion = Suspicion::default();
+        suspicion.hear(Instant::ZERO, &LIMITS);
+        let trip = Some(Duration::from_millis(150));
+        assert_eq!(suspicion.judge(Instant::ZERO, Instant::ZERO, trip, &LIMITS), Verdict::Slow);
+    }
+}
