@@ -16,6 +16,7 @@
 //! 7. [`link`]: between a message and a datagram on two paths (V22, S3-02).
 //! 8. [`monitor`]: who is alive, who is master (S1-17 to S1-20).
 //! 9. [`boot`]: which slot starts, and the operations on slots.
+//! 10. [`node`]: all machines of the cluster together; [`budget`]: their timers.
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -26,6 +27,7 @@ pub mod actions;
 pub mod bcb;
 pub mod block;
 pub mod boot;
+pub mod budget;
 pub mod bytes;
 pub mod container;
 pub mod crc;
@@ -33,6 +35,7 @@ pub mod gpt;
 pub mod id;
 pub mod link;
 pub mod monitor;
+pub mod node;
 pub mod plan;
 pub mod register;
 pub mod slot;

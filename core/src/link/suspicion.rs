@@ -80,7 +80,8 @@ impl Suspicion {
     pub fn restart(&mut self, now: Instant) {
         self.heard = Some(now);
         self.returning = None;
-        self.verdict = Verdict::Up;
+        // Not `Up`: the next judgement says so, and tells everybody.
+        self.verdict = Verdict::Unknown;
     }
 
     /// Judges. `listening` is since when this node has been able to hear: its start, or its last sleep.

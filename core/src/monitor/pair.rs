@@ -146,10 +146,32 @@ impl Pair {
             Event::Lost(why) => self.lost(now, why, &mut todo),
             Event::Leased(lease) => self.leased(now, lease, &mut todo),
             Event::FenceAnswered { fenced, confirmed } => self.fence_answered(fenced, confirmed),
+            Event::Yield => self.give_way(now, &mut todo),
+            Event::Promoted { by } => self.promoted(now, by, &mut todo),
             Event::Timeout => self.timeout(now, &mut todo),
         }
         self.look(now, &mut todo);
         todo
+    }
+
+    fn give_way(&mut self, now: Instant, todo: &mut Todo) {
+        if matches!(self.mode, Mode::Master { .. }) {
+            todo.push(Action::Follow);
+            // Should the other fail to take it, this one asks again.
+            let from = now.after(self.settings.listen);
+            self.enter(Mode::Contending { from, asking: false }, Reason::Released, todo);
+        }
+    }
+
+    fn promoted(&mut self, now: Instant, by: NodeId, todo: &mut Todo) {
+        self.note(by, |other| other.saying = None);
+        match self.mode {
+            Mode::Slave { .. } | Mode::Starting { .. } => {
+                self.enter(Mode::Contending { from: now, asking: true }, Reason::Moved { by }, todo);
+                todo.push(Action::Hold);
+            }
+            Mode::Stopped | Mode::Contending { .. } | Mode::Master { .. } => {}
+        }
     }
 
     fn timeout(&mut self, now: Instant, todo: &mut Todo) {
@@ -229,6 +251,7 @@ impl Pair {
             | Reason::RegisterWon { .. }
             | Reason::LeaseExpired
             | Reason::Released
+            | Reason::Moved { .. }
             | Reason::Outranked => None,
         };
         let side = |node| self.settings.candidates.iter().find(|one| one.node == node).map(|one| one.side);

@@ -14,6 +14,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("link", &["bytes", "id", "time"]),
     ("register", &["actions", "bytes", "crc", "id", "time"]),
     ("monitor", &["actions", "id", "register", "time"]),
+    ("budget", &["time"]),
+    ("node", &["actions", "budget", "id", "link", "monitor", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),

@@ -46,6 +46,13 @@ pub enum Event {
         /// The power is off, and was read back as off.
         confirmed: bool,
     },
+    /// The operator wants another candidate in this role: give it up, and let the other ask first.
+    Yield,
+    /// The one who had this role gave it up for this node.
+    Promoted {
+        /// Who.
+        by: NodeId,
+    },
     /// [`Pair::deadline`](super::Pair::deadline) has passed.
     Timeout,
 }
@@ -132,6 +139,11 @@ pub enum Reason {
     Released,
     /// Another node holds a newer epoch.
     Outranked,
+    /// The operator moved the role here.
+    Moved {
+        /// Who gave it up.
+        by: NodeId,
+    },
 }
 
 /// A node that can take the role.

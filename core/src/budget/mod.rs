@@ -1,0 +1,3 @@
+//! Every timer of a site, and how they hang together (X06).
+
+pub mod timers;

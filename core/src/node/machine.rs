@@ -1,0 +1,478 @@
+//! The composer: routes what one machine asks for to the one it concerns (X23, rule 20 of the house).
+
+use heapless::{Deque, Vec};
+
+use super::message::{Office, Said, decode, encode};
+use super::post::Post;
+use super::settings::{CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, infra_register, start_of};
+use super::words::{Action, Command, Event, Note};
+use crate::id::{NodeId, PairId, RegisterId};
+use crate::link::links::{self, Links, Received};
+use crate::link::suspicion::{Limits, Verdict};
+use crate::monitor::{alone, pair};
+use crate::register::acceptor::{self, Acceptor};
+use crate::register::message::{Fenced, Start};
+use crate::register::record::Payload;
+use crate::register::seat::{self, Seat};
+use crate::register::store::{Owner, Stored};
+use crate::time::{Instant, earliest};
+
+/// Registers one voter keeps: two for each of 64 pairs, and the controller's.
+pub const REGISTERS: usize = 129;
+
+/// Inner events of one outer one. Only what concerns this node itself is queued, and each of those leads to
+/// less than it came from; the walk of the simulator would find a longer chain.
+const WORK_MAX: usize = 48;
+
+type Work = Deque<Inner, WORK_MAX>;
+/// Where a node's actions go, in order.
+pub type Out<'a> = &'a mut dyn FnMut(Action);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Seat(Office, seat::Event),
+    Pair(Office, pair::Event),
+    Voter(acceptor::Event),
+}
+
+/// A node of the site, or a witness.
+#[derive(Clone, Debug)]
+pub struct Node {
+    settings: Settings,
+    me: Member,
+    started: Instant,
+    links: Links<MEMBERS_MAX>,
+    voter: Option<Acceptor<REGISTERS>>,
+    /// None on a witness.
+    posts: Vec<Post, 2>,
+    say_at: Instant,
+}
+
+impl Node {
+    /// A node that has just started, with what its voter's disk holds. Its offices are stopped until a
+    /// [`Command::Start`].
+    ///
+    /// # Errors
+    ///
+    /// [`Unsound`] settings.
+    pub fn new(
+        now: Instant,
+        settings: Settings,
+        stored: impl IntoIterator<Item = Stored>,
+    ) -> Result<Self, Unsound> {
+        let me = settings.check()?;
+        let timers = settings.timers;
+        let limits = Limits { slow: timers.slow, silence: timers.silence, stable: timers.stable };
+        let links = links::Settings {
+            site: settings.site,
+            me: settings.me,
+            nonce: settings.nonce,
+            key: settings.key.clone(),
+            heartbeat: timers.heartbeat,
+            limits,
+        };
+        let mut links = Links::new(now, links);
+        for member in settings.members.iter().filter(|member| member.node != settings.me) {
+            links.add(now, member.node);
+        }
+        let voter =
+            acceptor::Settings { life: settings.life, lease_max: timers.lease, drift: settings.drift };
+        let voter = me.votes.then(|| Acceptor::new(now, voter, stored));
+        let mut node = Self { settings, me, started: now, links, voter, posts: Vec::new(), say_at: now };
+        if node.me.side.is_some() {
+            for office in Office::ALL {
+                let post = node.post_for(now, office)?;
+                // One post for each office: there is room.
+                let _ = node.posts.push(post);
+            }
+        }
+        Ok(node)
+    }
+
+    fn post_for(&self, now: Instant, office: Office) -> Result<Post, Unsound> {
+        let (settings, timers) = (&self.settings, self.settings.timers);
+        let first_pair = settings.members.iter().map(|member| member.pair).min().unwrap_or(PairId(0));
+        let (register, pair) = match office {
+            Office::Infra => (infra_register(self.me.pair), self.me.pair),
+            Office::Controller => (CONTROLLER, first_pair),
+        };
+        let founders = settings.founders(pair).map_err(Unsound::Voters)?;
+        let Start(start) = settings.start();
+        let seat = seat::Settings {
+            register,
+            me: settings.me,
+            start: settings.start(),
+            founders: founders.clone(),
+            lease: timers.lease,
+            renew: timers.renew,
+            answer_max: timers.answer_max,
+            watch: timers.watch,
+            backoff: timers.backoff,
+            drift: settings.drift,
+            seed: start.wrapping_add(u64::from(register.0)),
+        };
+        let everybody = || {
+            let with_side = settings
+                .members
+                .iter()
+                .filter_map(|member| member.side.map(|side| pair::Candidate { node: member.node, side }));
+            with_side.collect()
+        };
+        let is_infra = office == Office::Infra;
+        let pair = pair::Settings {
+            me: settings.me,
+            candidates: if is_infra { settings.candidates(pair) } else { everybody() },
+            listen: timers.listen,
+            stagger: timers.stagger,
+            silence: timers.silence,
+            lease: timers.lease,
+            activate: is_infra.then_some(timers.activate),
+            fence: (is_infra && settings.fences).then_some(timers.fence),
+        };
+        let known = self.voter.as_ref().and_then(|voter| voter.accepted(register)).cloned();
+        let (seat, pair) = (Seat::new(now, seat, known), pair::Pair::new(pair));
+        Ok(Post { office, seat, pair, founders, barred: false, told: None, told_voters: None })
+    }
+
+    /// This node's line in the list of members.
+    pub const fn member(&self) -> &Member {
+        &self.me
+    }
+
+    /// All it was told at its start.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The links to its peers.
+    pub const fn links(&self) -> &Links<MEMBERS_MAX> {
+        &self.links
+    }
+
+    /// Its voter, if it votes.
+    pub const fn voter(&self) -> Option<&Acceptor<REGISTERS>> {
+        self.voter.as_ref()
+    }
+
+    /// Its part in `office`; `None` on a witness.
+    pub fn post(&self, office: Office) -> Option<&Post> {
+        self.posts.iter().find(|post| post.office == office)
+    }
+
+    /// When [`Event::Timeout`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let posts = earliest(self.posts.iter().map(Post::deadline));
+        let say = (!self.posts.is_empty()).then_some(self.say_at);
+        earliest([self.links.deadline(), posts, say])
+    }
+
+    /// Takes one event, and hands what is to be done to `out`, in order.
+    pub fn step(&mut self, now: Instant, event: Event<'_>, out: Out<'_>) {
+        let mut work = Work::new();
+        self.judge(now, &mut work, out);
+        match event {
+            Event::Received { path, bytes } => match self.links.receive(now, path, bytes) {
+                Received::Message { from, message } => self.heard(now, from, &message, &mut work, out),
+                Received::Handled | Received::Dropped(_) => {}
+            },
+            Event::Persisted(id) => push(&mut work, Inner::Voter(acceptor::Event::Persisted(id))),
+            Event::PersistFailed => {
+                push(&mut work, Inner::Voter(acceptor::Event::PersistFailed));
+                out(Action::Note(Note::VoterFailed));
+            }
+            Event::FenceAnswered { fenced, confirmed } => fence_answered(fenced, confirmed, &mut work),
+            Event::Command(command) => self.command(now, command, &mut work, out),
+            Event::Timeout => {}
+        }
+        self.timeouts(now, &mut work);
+        while let Some(inner) = work.pop_front() {
+            self.inner(now, inner, &mut work, out);
+        }
+        self.speak(now, out);
+    }
+
+    /// Judges the peers, and tells the machines whose verdict changed.
+    fn judge(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+        let mut changed = Vec::<(NodeId, Verdict), MEMBERS_MAX>::new();
+        self.links.judge(now, |node, verdict| {
+            // One change for each peer: there is room.
+            let _ = changed.push((node, verdict));
+        });
+        for (node, verdict) in changed {
+            out(Action::Note(Note::Peer { node, verdict }));
+            self.each_now(now, pair::Event::Heard { node, alive: verdict.is_alive() }, work, out);
+        }
+    }
+
+    /// Gives `event` to the rule of every office, at once: there can be as many as there are peers.
+    fn each_now(&mut self, now: Instant, event: pair::Event, work: &mut Work, out: Out<'_>) {
+        for office in Office::ALL {
+            self.pair_step(now, office, event, work, out);
+        }
+        while let Some(inner) = work.pop_front() {
+            self.inner(now, inner, work, out);
+        }
+    }
+
+    fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work, out: Out<'_>) {
+        let Some(said) = decode(message) else { return };
+        match said {
+            Said::Request(request) => push(work, Inner::Voter(acceptor::Event::Asked { from, request })),
+            Said::Answer(answer) => {
+                if let Some(office) = self.office_of(answer.register) {
+                    push(work, Inner::Seat(office, seat::Event::Answered { from, answer }));
+                }
+            }
+            Said::Saying(office, saying) => {
+                push(work, Inner::Pair(office, pair::Event::Said { node: from, saying }));
+            }
+            Said::Activate => self.activated(now, from, work, out),
+            Said::TakeController => {
+                push(work, Inner::Pair(Office::Controller, pair::Event::Promoted { by: from }));
+            }
+        }
+    }
+
+    fn activated(&self, _now: Instant, by: NodeId, work: &mut Work, out: Out<'_>) {
+        let Some(post) = self.post(Office::Infra) else { return };
+        let started = !post.barred && post.pair.role() == pair::Role::Stopped;
+        if started {
+            push(work, Inner::Pair(Office::Infra, pair::Event::Started));
+        }
+        out(Action::Note(Note::Activated { by, started }));
+    }
+
+    fn command(&mut self, now: Instant, command: Command, work: &mut Work, out: Out<'_>) {
+        match command {
+            Command::Start(office) => {
+                self.bar(office, false);
+                push(work, Inner::Pair(office, pair::Event::Started));
+            }
+            Command::Stop(office) => {
+                self.bar(office, true);
+                push(work, Inner::Pair(office, pair::Event::Stopped));
+            }
+            Command::MoveController { to } => {
+                let acts = self.post(Office::Controller).and_then(|post| post.seat.holds(now)).is_some();
+                if acts && to != self.settings.me {
+                    push(work, Inner::Pair(Office::Controller, pair::Event::Yield));
+                    while let Some(inner) = work.pop_front() {
+                        self.inner(now, inner, work, out);
+                    }
+                    self.say(now, out);
+                    self.send(to, &Said::TakeController, out);
+                }
+            }
+        }
+    }
+
+    fn bar(&mut self, office: Office, barred: bool) {
+        if let Some(post) = self.posts.iter_mut().find(|post| post.office == office) {
+            post.barred = barred;
+        }
+    }
+
+    fn timeouts(&self, now: Instant, work: &mut Work) {
+        for post in &self.posts {
+            if post.seat.deadline() <= now {
+                push(work, Inner::Seat(post.office, seat::Event::Timeout));
+            }
+            if post.pair.deadline().is_some_and(|at| at <= now) {
+                push(work, Inner::Pair(post.office, pair::Event::Timeout));
+            }
+        }
+    }
+
+    fn inner(&mut self, now: Instant, inner: Inner, work: &mut Work, out: Out<'_>) {
+        match inner {
+            Inner::Voter(event) => self.voter_step(now, event, work, out),
+            Inner::Seat(office, event) => self.seat_step(now, office, event, work, out),
+            Inner::Pair(office, event) => self.pair_step(now, office, event, work, out),
+        }
+    }
+
+    fn voter_step(&mut self, now: Instant, event: acceptor::Event, work: &mut Work, out: Out<'_>) {
+        let owner = Owner { site: self.settings.site, node: self.settings.me, life: self.settings.life };
+        let Some(voter) = &mut self.voter else { return };
+        for action in voter.step(now, event) {
+            match action {
+                acceptor::Action::Persist { id, place, stored } => {
+                    out(Action::Persist { id, place, bytes: stored.encode(&owner) });
+                }
+                acceptor::Action::Answer { to, answer } if to == self.settings.me => {
+                    if let Some(office) = self.office_of(answer.register) {
+                        push(work, Inner::Seat(office, seat::Event::Answered { from: to, answer }));
+                    }
+                }
+                acceptor::Action::Answer { to, answer } => self.send(to, &Said::Answer(answer), out),
+            }
+        }
+    }
+
+    fn seat_step(&mut self, now: Instant, office: Office, event: seat::Event, work: &mut Work, out: Out<'_>) {
+        let me = self.settings.me;
+        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+        let before = post.seat.mode().name();
+        let actions = post.seat.step(now, event);
+        if let seat::Mode::Pausing { wait: seat::Wait::Lease(lease), .. } = post.seat.mode()
+            && before != post.seat.mode().name()
+        {
+            push(work, Inner::Pair(office, pair::Event::Leased(*lease)));
+        }
+        for action in actions {
+            match action {
+                seat::Action::Ask { to, request } if to == me => {
+                    push(work, Inner::Voter(acceptor::Event::Asked { from: me, request }));
+                }
+                seat::Action::Ask { to, request } => self.send(to, &Said::Request(request), out),
+                // Neither office keeps data in its register: whoever may ask for it may take it.
+                seat::Action::Decide { .. } => {
+                    let verdict = seat::Verdict::Take(Payload::new());
+                    push(work, Inner::Seat(office, seat::Event::Decided(verdict)));
+                }
+                seat::Action::Held(record) => {
+                    push(work, Inner::Pair(office, pair::Event::Held(record.epoch)));
+                }
+                seat::Action::Lost(why) => push(work, Inner::Pair(office, pair::Event::Lost(why))),
+                seat::Action::Seen(_) => {}
+            }
+        }
+        self.tell(office, out);
+    }
+
+    /// Notes a new holder or new voters.
+    fn tell(&mut self, office: Office, out: Out<'_>) {
+        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+        let Some(record) = post.seat.known() else { return };
+        let (epoch, set) = (record.epoch, &record.voters.current);
+        if let Some(holder) = record.holder
+            && post.told.is_none_or(|(_, told)| told != holder)
+        {
+            post.told = Some((epoch, holder));
+            out(Action::Note(Note::Holder { office, epoch, holder }));
+        }
+        let nodes =
+            |set: &crate::register::voters::Set| -> Vec<NodeId, 5> { set.iter().map(|v| v.node).collect() };
+        if post.told_voters.as_ref().is_none_or(|told| nodes(told) != nodes(set)) {
+            post.told_voters = Some(set.clone());
+            out(Action::Note(Note::Voters { office, epoch, voters: set.clone() }));
+        }
+    }
+
+    fn pair_step(&mut self, now: Instant, office: Office, event: pair::Event, work: &mut Work, out: Out<'_>) {
+        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+        for action in post.pair.step(now, event) {
+            match action {
+                pair::Action::Hold => push(work, Inner::Seat(office, seat::Event::Want(seat::Wish::Hold))),
+                pair::Action::Follow => {
+                    push(work, Inner::Seat(office, seat::Event::Want(seat::Wish::Follow)))
+                }
+                pair::Action::Role { role, reason } => {
+                    out(Action::Role { office, role, reason });
+                    // Peers learn of it now, not with the next heartbeat.
+                    self.say_at = now;
+                }
+                pair::Action::Activate { node } => {
+                    out(Action::Note(Note::Activating { node }));
+                    match self.links.verdict(node).is_alive() {
+                        true => self.send(node, &Said::Activate, out),
+                        false => out(Action::PowerOn { node }),
+                    }
+                }
+                pair::Action::Fence(fenced) => out(Action::Fence(fenced)),
+            }
+        }
+    }
+
+    /// Says what is due: who this node is, what it does, and who is to vote.
+    fn speak(&mut self, now: Instant, out: Out<'_>) {
+        if self.say_at <= now && !self.posts.is_empty() {
+            self.say_at = now.after(self.settings.timers.heartbeat);
+            self.say(now, out);
+            self.revote(now, out);
+        }
+        while let Some(due) = self.links.next_due(now) {
+            out(Action::Send { to: due.to, path: due.path, datagram: due.datagram });
+        }
+    }
+
+    fn say(&mut self, now: Instant, out: Out<'_>) {
+        for place in 0..self.posts.len() {
+            let Some(post) = self.posts.get(place) else { return };
+            let said = Said::Saying(post.office, post.saying(now));
+            let candidates: Vec<NodeId, MEMBERS_MAX> = self.candidates(post.office);
+            for node in candidates {
+                self.send(node, &said, out);
+            }
+        }
+    }
+
+    fn candidates(&self, office: Office) -> Vec<NodeId, MEMBERS_MAX> {
+        let others =
+            self.settings.members.iter().filter(|one| one.side.is_some() && one.node != self.me.node);
+        others
+            .filter(|one| office == Office::Controller || one.pair == self.me.pair)
+            .map(|one| one.node)
+            .collect()
+    }
+
+    /// Has the right voters decide about what this node holds (X04).
+    fn revote(&mut self, now: Instant, out: Out<'_>) {
+        let mut work = Work::new();
+        for post in &self.posts {
+            let (Some(_), Some(record)) = (post.seat.holds(now), post.seat.known()) else { continue };
+            let heard = |node| match self.links.verdict(node) {
+                Verdict::Up | Verdict::Slow => true,
+                Verdict::Silent => false,
+                // It is given as long as a master is listened for.
+                Verdict::Unknown => now.since(self.started) < self.settings.timers.listen,
+            };
+            let current = &record.voters.current;
+            let wanted = alone::voters(self.settings.me, &post.founders, current, heard);
+            let nodes = |set: &crate::register::voters::Set| -> Vec<NodeId, 5> {
+                set.iter().map(|v| v.node).collect()
+            };
+            if nodes(&wanted) != nodes(current) {
+                push(&mut work, Inner::Seat(post.office, seat::Event::Revote(wanted)));
+            }
+        }
+        while let Some(inner) = work.pop_front() {
+            self.inner(now, inner, &mut work, out);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, said: &Said, out: Out<'_>) {
+        // Without a session nobody is there: what is asked is asked again, what is answered was asked.
+        if let Ok(datagram) = self.links.seal(to, &encode(said)) {
+            out(Action::Send { to, path: None, datagram });
+        }
+    }
+
+    fn office_of(&self, register: RegisterId) -> Option<Office> {
+        self.posts.iter().find(|post| post.register() == register).map(|post| post.office)
+    }
+
+    /// The start of `node` that this node speaks with, as voters know it.
+    pub fn start_of(&self, node: NodeId) -> Option<Start> {
+        self.links.nonce_of(node).map(|nonce| start_of(&nonce))
+    }
+}
+
+fn fence_answered(fenced: Fenced, confirmed: bool, work: &mut Work) {
+    push(work, Inner::Pair(Office::Infra, pair::Event::FenceAnswered { fenced, confirmed }));
+    if confirmed {
+        for office in Office::ALL {
+            push(work, Inner::Seat(office, seat::Event::Fenced(fenced)));
+        }
+    }
+}
+
+/// Queues an inner event.
+fn push(work: &mut Work, inner: Inner) {
+    let pushed = work.push_back(inner).is_ok();
+    assert!(pushed, "one event led to more inner ones than its documented bound");
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

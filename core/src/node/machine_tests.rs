@@ -1,0 +1,285 @@
+//! A site of two compartments and a witness on a good network, told as stories. The disorders are the
+//! simulator's.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::*;
+use crate::budget::timers::Timers;
+use crate::id::{Path, Side, SiteId};
+use crate::link::frame::Datagram;
+use crate::link::key::{Nonce, SiteKey};
+use crate::monitor::pair::Role;
+use crate::register::voters::Life;
+use crate::time::Drift;
+
+const A: NodeId = NodeId(1);
+const B: NodeId = NodeId(2);
+const W: NodeId = NodeId(3);
+
+struct Site {
+    nodes: BTreeMap<NodeId, Node>,
+    disks: BTreeMap<NodeId, BTreeMap<u16, Stored>>,
+    starts: u8,
+    now: u64,
+    wire: Vec<(NodeId, NodeId, Path, Datagram)>,
+    /// Directed: nothing gets from the first to the second.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    told: Vec<String>,
+    fences: bool,
+    powered: Vec<NodeId>,
+}
+
+fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
+    let member = |node, side, votes| Member { node, pair: PairId(0), side, votes };
+    Settings {
+        site: SiteId([1; 16]),
+        me,
+        nonce: Nonce([start; 16]),
+        key: SiteKey::new([2; 32]),
+        members: [member(A, Some(Side::A), true), member(B, Some(Side::B), true), member(W, None, true)]
+            .into_iter()
+            .collect(),
+        timers: Timers::DEFAULT,
+        drift: Drift::DEFAULT,
+        life: Life(u32::from(me.0) + 40),
+        fences,
+    }
+}
+
+impl Site {
+    fn new(nodes: &[NodeId]) -> Self {
+        let mut site = Self {
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            starts: 0,
+            now: 1_000,
+            wire: Vec::new(),
+            cut: BTreeSet::new(),
+            told: Vec::new(),
+            fences: false,
+            powered: Vec::new(),
+        };
+        nodes.iter().for_each(|node| site.start(*node));
+        site
+    }
+
+    fn start(&mut self, me: NodeId) {
+        self.starts += 1;
+        let stored: Vec<_> = self.disks.entry(me).or_default().values().cloned().collect();
+        let settings = settings(me, self.starts, self.fences);
+        let node = Node::new(Instant::from_millis(self.now), settings, stored).unwrap();
+        self.nodes.insert(me, node);
+        for office in Office::ALL {
+            self.step(me, Event::Command(Command::Start(office)));
+        }
+    }
+
+    fn step(&mut self, me: NodeId, event: Event<'_>) {
+        let Some(node) = self.nodes.get_mut(&me) else { return };
+        let (mut actions, now) = (Vec::new(), Instant::from_millis(self.now));
+        node.step(now, event, &mut |action| actions.push(action));
+        for action in actions {
+            match action {
+                Action::Send { to, path, datagram } => {
+                    for path in path.map_or(Path::ALL.to_vec(), |path| std::vec![path]) {
+                        self.wire.push((me, to, path, datagram.clone()));
+                    }
+                }
+                Action::Persist { id, place, bytes } => {
+                    let settings = self.nodes[&me].settings();
+                    let owner = Owner { site: settings.site, node: me, life: settings.life };
+                    let stored = Stored::parse(&bytes, &owner).unwrap();
+                    self.disks.get_mut(&me).unwrap().insert(place, stored);
+                    self.step(me, Event::Persisted(id));
+                }
+                Action::Role { office: Office::Infra, role, .. } => {
+                    self.told.push(format!("{} {}", me.0, role.name()));
+                }
+                Action::Fence(fenced) => {
+                    self.nodes.remove(&fenced.node);
+                    self.told.push(format!("{} fences {}", me.0, fenced.node.0));
+                    self.step(me, Event::FenceAnswered { fenced, confirmed: true });
+                }
+                Action::PowerOn { node } => self.powered.push(node),
+                Action::Role { .. } | Action::Note(_) => {}
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + u64::try_from(time.as_millis()).unwrap();
+        while self.now < end {
+            self.now += 5;
+            for (from, to, path, datagram) in std::mem::take(&mut self.wire) {
+                if !self.cut.contains(&(from, to)) {
+                    self.step(to, Event::Received { path, bytes: &datagram });
+                }
+            }
+            for me in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let due = self.nodes[&me].deadline();
+                if due.is_some_and(|due| due <= Instant::from_millis(self.now)) {
+                    self.step(me, Event::Timeout);
+                }
+            }
+            assert!(self.masters().len() <= 1, "two masters at {} ms (I5)", self.now);
+        }
+    }
+
+    fn masters(&self) -> Vec<NodeId> {
+        let now = Instant::from_millis(self.now);
+        let acts =
+            |node: &Node| node.post(Office::Infra).is_some_and(|post| post.acting(now) == Role::Master);
+        self.nodes.iter().filter(|(_, node)| acts(node)).map(|(me, _)| *me).collect()
+    }
+
+    fn role(&self, node: NodeId) -> Role {
+        self.nodes[&node].post(Office::Infra).unwrap().acting(Instant::from_millis(self.now))
+    }
+
+    fn both_ways(&mut self, a: NodeId, b: NodeId) {
+        self.cut.extend([(a, b), (b, a)]);
+    }
+}
+
+const S: Duration = Duration::from_secs(1);
+
+/// S1-18, V24: both up and connected: exactly one master, one slave.
+#[test]
+fn two_instances_are_master_and_slave() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    assert_eq!(site.masters(), [A]);
+    assert_eq!(site.role(B), Role::Slave);
+    let controller = site.nodes[&B].post(Office::Controller).unwrap().pair().master();
+    assert!(controller.is_some(), "S2-03: there is a designated controller");
+    site.pass(20 * S);
+    assert_eq!(site.masters(), [A], "and nothing changes by itself");
+    assert_eq!(
+        site.told,
+        ["1 starting", "2 starting", "1 contending", "2 contending", "1 master", "2 slave"]
+    );
+}
+
+/// S1-19, L-1: the slave takes over within a second, and the old master comes back as slave.
+#[test]
+fn the_slave_takes_over() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    site.nodes.remove(&A);
+    let died = site.now;
+    while site.masters().is_empty() {
+        site.pass(Duration::from_millis(5));
+        assert!(site.now < died + 1_000, "no master after a second");
+    }
+    assert_eq!(site.masters(), [B]);
+    site.start(A);
+    site.pass(5 * S);
+    assert_eq!((site.masters(), site.role(A)), (Vec::from([B]), Role::Slave));
+}
+
+/// S1-20: one alone with the witness becomes master and has the other switched on; S1-20 also for an instance
+/// whose control domain is up.
+#[test]
+fn a_lone_instance_activates_the_other() {
+    let mut site = Site::new(&[A, W]);
+    site.pass(6 * S);
+    assert_eq!(site.masters(), [A]);
+    assert_eq!(site.powered, [B], "asked once in three seconds");
+    site.start(B);
+    site.pass(3 * S);
+    assert_eq!(site.role(B), Role::Slave);
+    // It dies as a program would, without the operator: the master starts it again.
+    site.step(B, Event::Command(Command::Stop(Office::Infra)));
+    site.nodes.get_mut(&B).unwrap().bar(Office::Infra, false);
+    site.pass(5 * S);
+    assert_eq!(site.role(B), Role::Slave);
+    site.step(B, Event::Command(Command::Stop(Office::Infra)));
+    site.pass(8 * S);
+    assert_eq!(site.role(B), Role::Stopped, "what the operator stops stays stopped");
+}
+
+/// F33, F36: without each other, the one with the witness goes on and the other stops.
+#[test]
+fn the_side_with_the_witness_goes_on() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    site.both_ways(A, B);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [A], "the witness hears both: nothing changes");
+    site.both_ways(A, W);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [A], "it had been agreed that A may go on alone (X04)");
+    site.cut.clear();
+    site.pass(5 * S);
+    assert_eq!((site.masters(), site.role(B)), (Vec::from([A]), Role::Slave));
+    site.both_ways(A, B);
+    site.both_ways(A, W);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [B], "cut off at one stroke, A stops and B goes on");
+}
+
+/// X04, F26: the witness dies, then the slave: the master goes on. The witness dies, then the master: nobody
+/// can.
+#[test]
+fn after_the_witness_is_lost_the_master_may_go_on_alone() {
+    for (second, expected) in [(B, Vec::from([A])), (A, Vec::new())] {
+        let mut site = Site::new(&[A, B, W]);
+        site.pass(3 * S);
+        site.nodes.remove(&W);
+        site.pass(2 * S);
+        site.nodes.remove(&second);
+        site.pass(10 * S);
+        assert_eq!(site.masters(), expected, "{second:?} died after the witness");
+        site.start(W);
+        site.start(second);
+        site.pass(5 * S);
+        assert_eq!(site.masters().len(), 1, "all are back: one of them is master");
+    }
+}
+
+/// V19, V20: with a fencing device the takeover need not wait for the lease.
+#[test]
+fn a_dead_master_is_fenced() {
+    let mut site = Site::new(&[W]);
+    site.fences = true;
+    site.start(A);
+    site.start(B);
+    site.pass(3 * S);
+    site.both_ways(A, B);
+    site.both_ways(A, W);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [B]);
+    assert!(site.told.contains(&String::from("2 fences 1")), "{:?}", site.told);
+}
+
+/// S2-03: the operator moves the designated controller.
+#[test]
+fn the_controller_can_be_moved() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    let controller = |site: &Site| site.nodes[&A].post(Office::Controller).unwrap().pair().master();
+    assert_eq!(controller(&site), Some(A));
+    site.step(A, Event::Command(Command::MoveController { to: B }));
+    site.pass(2 * S);
+    assert_eq!(controller(&site), Some(B));
+    assert_eq!(site.masters(), [A], "the infra instances are not concerned");
+}
+
+#[test]
+fn unsound_settings_make_no_node() {
+    let node = |change: fn(&mut Settings)| {
+        let mut settings = settings(A, 1, false);
+        change(&mut settings);
+        Node::new(Instant::ZERO, settings, []).err()
+    };
+    assert_eq!(node(|_| {}), None);
+    assert_eq!(node(|settings| settings.me = NodeId(9)), Some(Unsound::NotAMember));
+    assert_eq!(node(|settings| settings.members[1].node = A), Some(Unsound::Twice(A)));
+    let nobody = crate::register::voters::NotASet::Empty;
+    let none_votes = |settings: &mut Settings| settings.members.iter_mut().for_each(|one| one.votes = false);
+    assert_eq!(node(none_votes), Some(Unsound::Voters(nobody)));
+}

@@ -1,0 +1,18 @@
+//! A node: all machines of the cluster together, and the only place where one's action becomes another's
+//! event.
+//!
+//! The Linux agent, the witness firmware and the simulator run this same machine (X23). It is fed datagrams,
+//! completed writes, fencing answers, commands and the time; it says what to send, to write, to start, to
+//! fence.
+//!
+//! - [`settings`]: what a node must know at its start.
+//! - [`words`]: events, actions, notes for the operator.
+//! - [`message`]: what nodes say to each other.
+//! - [`machine`]: the composer.
+//! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
+
+pub mod machine;
+pub mod message;
+pub mod post;
+pub mod settings;
+pub mod words;

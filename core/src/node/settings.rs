@@ -1,0 +1,121 @@
+//! What a node must know at its start.
+
+use heapless::Vec;
+
+use crate::budget::timers::Timers;
+use crate::id::{NodeId, PairId, RegisterId, Side, SiteId};
+use crate::link::key::{NONCE_LEN, Nonce, SiteKey};
+use crate::monitor::pair::{CANDIDATES_MAX, Candidate};
+use crate::register::message::Start;
+use crate::register::voters::{Life, NotASet, Set};
+use crate::time::Drift;
+
+/// Nodes of a site, its witnesses included.
+pub const MEMBERS_MAX: usize = CANDIDATES_MAX;
+
+/// The register of the designated controller of the site.
+pub const CONTROLLER: RegisterId = RegisterId(0);
+
+/// The register of the infra instances of `pair`.
+pub const fn infra_register(pair: PairId) -> RegisterId {
+    RegisterId(pair.0.wrapping_mul(2).wrapping_add(1))
+}
+
+/// One node of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name on the wire.
+    pub node: NodeId,
+    /// Which pair of compartments it belongs to; for a witness, the pair it votes for.
+    pub pair: PairId,
+    /// Its compartment; `None` for a witness, which is in neither.
+    pub side: Option<Side>,
+    /// Whether it votes on the registers of its pair.
+    pub votes: bool,
+}
+
+/// What a node must know at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The site.
+    pub site: SiteId,
+    /// This node.
+    pub me: NodeId,
+    /// Drawn at random for this start.
+    pub nonce: Nonce,
+    /// The secret of the site.
+    pub key: SiteKey,
+    /// All nodes, this one included; most wanted first.
+    pub members: Vec<Member, MEMBERS_MAX>,
+    /// The timers of the site.
+    pub timers: Timers,
+    /// The bound on drift.
+    pub drift: Drift,
+    /// The life of this voter's durable state.
+    pub life: Life,
+    /// Whether a holder that is silent can be fenced, or its lease runs out.
+    pub fences: bool,
+}
+
+/// Why settings make no node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsound {
+    /// The node itself is not in the list.
+    #[error("this node is not among the members")]
+    NotAMember,
+    /// Two members have one name.
+    #[error("node {0:?} is named twice")]
+    Twice(NodeId),
+    /// The voters of the pair are no set.
+    #[error("the voters of the pair: {0}")]
+    Voters(NotASet),
+}
+
+impl Settings {
+    /// This node among the members.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsound`].
+    pub fn check(&self) -> Result<Member, Unsound> {
+        for (place, member) in self.members.iter().enumerate() {
+            if self.members.iter().take(place).any(|other| other.node == member.node) {
+                return Err(Unsound::Twice(member.node));
+            }
+        }
+        let me = self.members.iter().find(|member| member.node == self.me).ok_or(Unsound::NotAMember)?;
+        self.founders(me.pair).map_err(Unsound::Voters)?;
+        Ok(*me)
+    }
+
+    /// Who votes on the registers of `pair` while there is no record.
+    ///
+    /// # Errors
+    ///
+    /// [`NotASet`] when nobody votes, or too many do.
+    pub fn founders(&self, pair: PairId) -> Result<Set, NotASet> {
+        Set::on(
+            self.members
+                .iter()
+                .filter(|member| member.pair == pair && member.votes)
+                .map(|member| member.node),
+        )
+    }
+
+    /// Who can run the infra instance of `pair`.
+    pub fn candidates(&self, pair: PairId) -> Vec<Candidate, CANDIDATES_MAX> {
+        let of_pair = self.members.iter().filter(|member| member.pair == pair);
+        of_pair.filter_map(|member| member.side.map(|side| Candidate { node: member.node, side })).collect()
+    }
+
+    /// This start of this node, as voters know it.
+    pub const fn start(&self) -> Start {
+        start_of(&self.nonce)
+    }
+}
+
+/// The start that a nonce stands for.
+pub const fn start_of(nonce: &Nonce) -> Start {
+    let [a, b, c, d, e, f, g, h, ..]: [u8; NONCE_LEN] = nonce.0;
+    Start(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}

@@ -1,0 +1,140 @@
+//! What the shell tells a node, and what a node tells the shell.
+
+use crate::id::{Epoch, NodeId, Path};
+use crate::link::frame::Datagram;
+use crate::link::suspicion::Verdict;
+use crate::monitor::pair::{Reason, Role};
+use crate::node::message::Office;
+use crate::register::acceptor::PersistId;
+use crate::register::message::Fenced;
+use crate::register::store::STORED_LEN;
+use crate::register::voters::Set;
+
+/// What the shell tells a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A datagram came.
+    Received {
+        /// On which network.
+        path: Path,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// Everything up to this [`Action::Persist`] is durable.
+    Persisted(PersistId),
+    /// A write or a flush of the voter's state failed. Final.
+    PersistFailed,
+    /// The fencing device answered [`Action::Fence`].
+    FenceAnswered {
+        /// About whom.
+        fenced: Fenced,
+        /// The power is off, and was read back as off.
+        confirmed: bool,
+    },
+    /// The operator or the boot profile wants something.
+    Command(Command),
+    /// [`super::machine::Node::deadline`] has passed.
+    Timeout,
+}
+
+/// What an operator or the boot profile can want of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Run this node's part in an office.
+    Start(Office),
+    /// Do not, until told otherwise: an activation by a lone master is refused, too.
+    Stop(Office),
+    /// Have `to` become the designated controller. Only the controller itself can carry it out.
+    MoveController {
+        /// The new one.
+        to: NodeId,
+    },
+}
+
+/// What a node asks of the shell.
+#[expect(clippy::large_enum_variant, reason = "no heap to box into; actions are handed over one by one")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a datagram.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// On which network; `None`: on both.
+        path: Option<Path>,
+        /// The bytes.
+        datagram: Datagram,
+    },
+    /// Write copy 0 of a register's place and flush it, report [`Event::Persisted`], then write copy 1
+    /// (`register::store`). In the order asked for.
+    Persist {
+        /// Which write.
+        id: PersistId,
+        /// Which place.
+        place: u16,
+        /// The bytes.
+        bytes: [u8; STORED_LEN],
+    },
+    /// Make certain that this start of a node cannot act, then report [`Event::FenceAnswered`].
+    Fence(Fenced),
+    /// Switch on the node, which does not answer: its compartment has no running instance (S1-20).
+    PowerOn {
+        /// Which.
+        node: NodeId,
+    },
+    /// This node's role in an office is another. A node that stops being master has already stopped acting:
+    /// the services that hang on the role are to be stopped now.
+    Role {
+        /// Which office.
+        office: Office,
+        /// Its role from now on.
+        role: Role,
+        /// Why.
+        reason: Reason,
+    },
+    /// For the event log.
+    Note(Note),
+}
+
+/// Something an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A peer is judged otherwise than before.
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// What is thought of it now.
+        verdict: Verdict,
+    },
+    /// The voters of an office's register were changed.
+    Voters {
+        /// Which office.
+        office: Office,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Who decides from now on.
+        voters: Set,
+    },
+    /// Another holder of an office's register became known.
+    Holder {
+        /// Which office.
+        office: Office,
+        /// Under which epoch.
+        epoch: Epoch,
+        /// Who.
+        holder: NodeId,
+    },
+    /// A lone master asked this node to run its instance.
+    Activated {
+        /// Who asked.
+        by: NodeId,
+        /// Whether it was started.
+        started: bool,
+    },
+    /// This node asked another to run its instance.
+    Activating {
+        /// Which.
+        node: NodeId,
+    },
+    /// This voter is silent from now on: its disk failed.
+    VoterFailed,
+}
