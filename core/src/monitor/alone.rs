@@ -12,7 +12,7 @@ use crate::register::voters::{Set, VOTERS_MAX};
 /// - all founders are heard: the founders;
 /// - the set in force can lose one more of those heard: no change;
 /// - an odd number of at least three is heard: those;
-/// - else: `me` alone.
+/// - else: `me` alone, if it votes.
 pub fn voters(me: NodeId, founders: &Set, current: &Set, heard: impl Fn(NodeId) -> bool) -> Set {
     let heard = |node: NodeId| node == me || heard(node);
     let reachable = |set: &Set| set.iter().filter(|voter| heard(voter.node)).count();
@@ -27,12 +27,14 @@ pub fn voters(me: NodeId, founders: &Set, current: &Set, heard: impl Fn(NodeId) 
     }
     let rest: heapless::Vec<NodeId, VOTERS_MAX> =
         founders.iter().map(|voter| voter.node).filter(|node| heard(*node)).collect();
-    let shrunk = (rest.len() % 2 == 1 && 3 <= rest.len()).then(|| Set::on(rest.iter().copied()));
-    match shrunk.unwrap_or_else(|| Set::on([me])) {
-        Ok(set) => set,
-        // Nodes of a set are not named twice, and `me` is one.
-        Err(_) => current.clone(),
-    }
+    let set = match rest.len() % 2 == 1 && 3 <= rest.len() {
+        true => Set::on(rest.iter().copied()),
+        // A holder that keeps no votes cannot decide anything alone.
+        false if !founders.has(me) => return current.clone(),
+        false => Set::on([me]),
+    };
+    // The nodes of a set are not named twice, and `me` is one.
+    set.unwrap_or_else(|_| current.clone())
 }
 
 #[cfg(test)]
@@ -60,6 +62,13 @@ mod tests {
             let voters = voters(NodeId(1), &set(founders), &set(current), |node| heard.contains(&node.0));
             assert_eq!(voters, set(expected), "{why}");
         }
+    }
+
+    /// A holder that does not vote leaves the decision to those who do.
+    #[test]
+    fn who_does_not_vote_does_not_decide_alone() {
+        let all = set(&[1, 2, 3]);
+        assert_eq!(voters(NodeId(9), &all, &all, |node| node != NodeId(3)), all);
     }
 
     /// Whatever is heard, the holder is among those who decide.

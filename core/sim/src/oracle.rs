@@ -1,0 +1,90 @@
+//! What must never happen, and what must have happened at least once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bulkhead_core::id::{Epoch, NodeId};
+use bulkhead_core::monitor::pair::{Reason, Role};
+use bulkhead_core::node::message::Office;
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// True time, microseconds.
+    pub at: u64,
+    /// What.
+    pub text: String,
+}
+
+/// Watches a run.
+#[derive(Clone, Debug, Default)]
+pub struct Oracle {
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The "sometimes" properties that were reached.
+    pub reached: BTreeSet<&'static str>,
+    /// Changes of role of the infra pair.
+    pub role_changes: u64,
+    /// Who held which epoch.
+    holders: BTreeMap<(Office, Epoch), NodeId>,
+    /// The newest epoch held.
+    newest: BTreeMap<Office, Epoch>,
+}
+
+impl Oracle {
+    /// A promise was broken.
+    pub fn violated(&mut self, at: u64, text: String) {
+        self.violation.get_or_insert(Violation { at, text });
+    }
+
+    /// `node` holds the register of `office` (I1, V2, V10).
+    pub fn holds(&mut self, at: u64, node: NodeId, office: Office, epoch: Epoch) {
+        let holder = *self.holders.entry((office, epoch)).or_insert(node);
+        if holder != node {
+            let text =
+                format!("n{} and n{} both had epoch {} of {}", holder.0, node.0, epoch.0, office.name());
+            self.violated(at, text);
+        }
+        let newest = self.newest.entry(office).or_insert(epoch);
+        if epoch < *newest {
+            let text = format!("n{} holds epoch {} of {} after {}", node.0, epoch.0, office.name(), newest.0);
+            self.violated(at, text);
+        } else {
+            *newest = epoch;
+        }
+    }
+
+    /// A role changed.
+    pub fn role(&mut self, node: NodeId, office: Office, role: Role, reason: Reason) {
+        if office != Office::Infra {
+            return;
+        }
+        self.role_changes += 1;
+        let reached = match (role, reason) {
+            (Role::Contending, Reason::MasterSilent { .. }) => "master silent",
+            (Role::Contending, Reason::MasterResigned { .. }) => "master resigned",
+            (Role::Contending, Reason::LeaseExpired) => "lease expired",
+            (Role::Contending, Reason::Outranked) => "outranked",
+            (Role::Contending, Reason::NoMasterHeard) => "cold start",
+            (Role::Slave, Reason::MasterHeard { .. }) => "slave",
+            (
+                Role::Stopped | Role::Starting | Role::Slave | Role::Contending | Role::Master,
+                Reason::Started
+                | Reason::Stopped
+                | Reason::MasterHeard { .. }
+                | Reason::NoMasterHeard
+                | Reason::MasterSilent { .. }
+                | Reason::MasterResigned { .. }
+                | Reason::RegisterWon { .. }
+                | Reason::LeaseExpired
+                | Reason::Released
+                | Reason::Moved { .. }
+                | Reason::Outranked,
+            ) => "other",
+        };
+        self.reached.insert(reached);
+        let before = self.newest.get(&office).and_then(|epoch| self.holders.get(&(office, *epoch)));
+        if role == Role::Master && before.is_some_and(|before| *before != node) {
+            self.reached.insert("failover");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Power, sleep, and empty disks: what happens to a whole machine (F14, F16, F17, F19, F25).
+
+use bulkhead_core::id::NodeId;
+use bulkhead_core::link::key::{Nonce, SiteKey};
+use bulkhead_core::node::machine::Node;
+use bulkhead_core::node::message::Office;
+use bulkhead_core::node::settings::Settings;
+use bulkhead_core::node::words::{Command, Event};
+use bulkhead_core::register::acceptor::Mode;
+use bulkhead_core::register::store::Owner;
+use bulkhead_core::register::voters::Life;
+use bulkhead_core::time::Drift;
+
+use crate::disk::Disk;
+use crate::world::{DRIFT_PPM, Due, SITE, World};
+
+impl World {
+    /// Switches a machine on; nothing happens when it is on.
+    pub fn power_on(&mut self, node: NodeId) {
+        let (now, timers, fences, true_time) =
+            (self.machines[&node].clock.at(self.now), self.timers, self.fences, self.now);
+        let members = self.machines.values().map(|machine| machine.member).collect();
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.node.is_none()) else {
+            return;
+        };
+        machine.starts += 1;
+        machine.writes.clear();
+        machine.untold = None;
+        machine.flush_fails = false;
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&(machine.starts << 16 | u64::from(node.0)).to_le_bytes());
+        nonce[8..].copy_from_slice(&self.chance.next().to_le_bytes());
+        let life = machine.disk.life;
+        let owner = Owner { site: SITE, node, life };
+        let stored = machine.disk.read(&owner);
+        let settings = Settings {
+            site: SITE,
+            me: node,
+            nonce: Nonce(nonce),
+            key: SiteKey::new([0x6b; 32]),
+            members,
+            timers,
+            drift: Drift::from_ppm(DRIFT_PPM).unwrap_or(Drift::DEFAULT),
+            life,
+            fences,
+        };
+        let started = stored
+            .map_err(|fault| fault.to_string())
+            .and_then(|stored| Node::new(now, settings, stored).map_err(|unsound| unsound.to_string()));
+        match started {
+            Ok(started) => machine.node = Some(Box::new(started)),
+            Err(why) => {
+                self.oracle.violated(true_time, format!("n{} cannot start: {why}", node.0));
+                return;
+            }
+        }
+        self.note(&|| format!("n{} starts", node.0));
+        for office in Office::ALL {
+            self.step(node, Event::Command(Command::Start(office)));
+        }
+    }
+
+    /// Cuts the power of a machine.
+    pub fn power_off(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.node.is_some()) else {
+            return;
+        };
+        machine.node = None;
+        machine.generation += 1;
+        machine.timer_at = None;
+        machine.sleeps = false;
+        machine.buffer.clear();
+        // Only the first is on its way to the platter: the next one waits for its flush.
+        if let Some(write) = machine.writes.pop_front() {
+            machine.disk.write(write.place, u8::from(write.reported), write.bytes);
+        }
+        machine.writes.clear();
+        machine.disk.cut(&mut self.chance);
+        self.note(&|| format!("n{} loses power", node.0));
+    }
+
+    /// Puts a machine to sleep for `micros`.
+    pub fn sleep(&mut self, node: NodeId, micros: u64) {
+        let Some(machine) = self.machines.get_mut(&node).filter(|one| one.node.is_some() && !one.sleeps)
+        else {
+            return;
+        };
+        machine.sleeps = true;
+        self.schedule(self.now + micros, Due::Wake { node });
+        self.note(&|| format!("n{} sleeps for {micros} us", node.0));
+    }
+
+    pub(crate) fn wake(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.sleeps) else { return };
+        machine.sleeps = false;
+        self.note(&|| format!("n{} wakes", node.0));
+        // What it does first is a race of its event loop.
+        let timers_first = self.chance.happens(500);
+        if timers_first {
+            self.step(node, Event::Timeout);
+        }
+        let untold = self.machines.get_mut(&node).and_then(|machine| machine.untold.take());
+        if let Some(id) = untold {
+            self.step(node, Event::Persisted(id));
+        }
+        while let Some((path, bytes)) = self.machines.get_mut(&node).and_then(|one| one.buffer.pop_front()) {
+            self.step(node, Event::Received { path, bytes: &bytes });
+        }
+        self.step(node, Event::Timeout);
+    }
+
+    /// Replaces the disk of a machine that is off by an empty one (F14, F25).
+    pub fn wipe(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.node.is_none()) else {
+            return;
+        };
+        machine.lives += 1;
+        machine.disk = Disk::blank(Life(u32::from(node.0) << 8 | machine.lives));
+        self.note(&|| format!("n{} gets an empty disk", node.0));
+    }
+
+    /// Everything is repaired: power on, nobody sleeps, links and disks are good.
+    pub fn heal(&mut self) {
+        self.note(&|| String::from("all is repaired"));
+        self.network.heal();
+        for node in self.all() {
+            self.wake(node);
+            let failed = self.machines[&node]
+                .node
+                .as_ref()
+                .and_then(|running| running.voter())
+                .is_some_and(|voter| voter.mode() == Mode::Failed);
+            if failed {
+                self.power_off(node);
+            }
+            if let Some(machine) = self.machines.get_mut(&node) {
+                machine.flush_max = 3_000;
+                machine.flush_fails = false;
+            }
+            self.power_on(node);
+        }
+    }
+}

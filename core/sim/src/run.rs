@@ -1,0 +1,114 @@
+//! One run: a cold start, a time of faults, repair, and a time of calm in which all must be well (L-1, L-4).
+
+use std::collections::BTreeSet;
+
+use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::monitor::pair::Role;
+
+use crate::chance::Chance;
+use crate::oracle::Violation;
+use crate::plan::{Fault, Profile, strike};
+use crate::world::World;
+
+/// What to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Determines everything.
+    pub seed: u64,
+    /// Which faults.
+    pub profile: Profile,
+    /// Nodes in each compartment.
+    pub per_side: u16,
+    /// Keep every line of the trace.
+    pub whole_trace: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Of everything that happened: the same seed, the same hash.
+    pub hash: u64,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The "sometimes" properties that were reached.
+    pub reached: BTreeSet<&'static str>,
+    /// Simulated time, microseconds.
+    pub simulated: u64,
+    /// Events.
+    pub steps: u64,
+    /// The last lines of the trace, or all.
+    pub trace: Vec<String>,
+}
+
+/// Phases, in leases: cold start, faults, from repair until all must be well, and calm.
+const START: u64 = 4;
+const FAULTS: u64 = 16;
+const REPAIR: u64 = 10;
+const CALM: u64 = 3;
+
+/// Runs one seed.
+pub fn run(options: &Options) -> Outcome {
+    let mut chance = Chance::new(options.seed);
+    let timers = Timers::DEFAULT;
+    let lease = u64::try_from(timers.lease.as_micros()).unwrap_or(600_000);
+    let allowed = options.profile.faults();
+    let mut faults: Vec<Fault> = allowed.iter().copied().filter(|_| chance.happens(600)).collect();
+    if faults.is_empty() {
+        faults.extend(allowed.first());
+    }
+    let fences = faults.contains(&Fault::Fence);
+    let mut world = World::new(chance, options.per_side, timers, fences);
+    world.trace.is_whole = options.whole_trace;
+    world.note(&|| format!("seed {}: {faults:?}", options.seed));
+    for node in world.all() {
+        // Not all at once, and not always all.
+        let at = world.chance.below(lease);
+        world.run_until(world.now + at / 4);
+        if faults.is_empty() || !world.chance.happens(100) {
+            world.power_on(node);
+        }
+    }
+    world.run_until(START * lease);
+    let end = (START + FAULTS) * lease;
+    let pace = world.chance.between(lease / 20, lease);
+    while !faults.is_empty() && world.now < end && world.oracle.violation.is_none() {
+        let fault = world.chance.one_of(&faults);
+        strike(&mut world, fault);
+        let wait = world.chance.between(100, 2 * pace);
+        world.run_until((world.now + wait).min(end));
+    }
+    if world.oracle.violation.is_none() {
+        settle(&mut world, lease);
+    }
+    let trace = world.trace.lines().map(String::from).collect();
+    Outcome {
+        hash: world.trace.hash(),
+        violation: world.oracle.violation.clone(),
+        reached: world.oracle.reached.clone(),
+        simulated: world.now,
+        steps: world.steps,
+        trace,
+    }
+}
+
+/// After repair: one master, the others slaves, in time; and then nothing changes (L-1, L-4, V24).
+fn settle(world: &mut World, lease: u64) {
+    world.heal();
+    world.run_until(world.now + REPAIR * lease);
+    all_is_well(world, "after repair");
+    let before = world.oracle.role_changes;
+    world.run_until(world.now + CALM * lease);
+    all_is_well(world, "in the calm");
+    if before != world.oracle.role_changes {
+        world.oracle.violated(world.now, String::from("a role changed in the calm"));
+    }
+}
+
+fn all_is_well(world: &mut World, when: &str) {
+    let roles = world.roles();
+    let masters = roles.iter().filter(|(_, role)| *role == Role::Master).count();
+    let slaves = roles.iter().filter(|(_, role)| *role == Role::Slave).count();
+    if masters != 1 || masters + slaves != world.nodes().len() {
+        world.oracle.violated(world.now, format!("{when}: not one master and its slaves, but {roles:?}"));
+    }
+}

@@ -1,0 +1,91 @@
+//! Many seeds of every profile: no promise is broken, and what should sometimes happen does.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bulkhead_sim::plan::{PROFILES, Profile};
+use bulkhead_sim::run::{Options, run};
+
+/// How many seeds: `BULKHEAD_SEEDS`, else what every change must pass.
+fn seeds() -> u64 {
+    std::env::var("BULKHEAD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20_000)
+}
+
+fn options(seed: u64, profile: Profile) -> Options {
+    Options { seed, profile, per_side: 1 + u16::from(seed % 16 == 15), whole_trace: false }
+}
+
+#[derive(Default)]
+struct Sum {
+    reached: BTreeMap<&'static str, u64>,
+    simulated: u64,
+    steps: u64,
+    failed: Vec<String>,
+}
+
+fn run_one(seed: u64, sum: &Mutex<Sum>) {
+    let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];
+    let options = options(seed, profile);
+    let outcome = run(&options);
+    let mut sum = sum.lock().unwrap();
+    if let Some(violation) = outcome.violation {
+        let trace = outcome.trace[outcome.trace.len().saturating_sub(60)..].join("\n");
+        let (name, at) = (profile.name(), violation.at);
+        sum.failed.push(format!(
+            "{trace}\nseed {seed}, {name}: at {}.{:06} s: {}\n\
+             replay: bulkhead sim --seed {seed} --profile {name} --nodes {} --trace",
+            at / 1_000_000,
+            at % 1_000_000,
+            violation.text,
+            options.per_side,
+        ));
+    }
+    outcome.reached.iter().for_each(|what| *sum.reached.entry(what).or_default() += 1);
+    sum.simulated += outcome.simulated;
+    sum.steps += outcome.steps;
+}
+
+#[test]
+fn no_promise_is_broken() {
+    let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(0));
+    let begun = std::time::Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while sum.lock().unwrap().failed.is_empty() {
+                    match next.fetch_add(1, Ordering::Relaxed) {
+                        seed if seed < seeds() => run_one(seed, &sum),
+                        _all_done => return,
+                    }
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().unwrap();
+    let took = begun.elapsed();
+    let hours = sum.simulated / 1_000_000 / 3_600;
+    println!(
+        "{} seeds, {hours} simulated hours in {took:?}, {} events, {:?}",
+        seeds(),
+        sum.steps,
+        sum.reached
+    );
+    assert!(sum.failed.is_empty(), "{}", sum.failed.join("\n\n"));
+    for what in ["failover", "master silent", "lease expired", "cold start", "slave", "fenced", "switched on"]
+    {
+        assert!(sum.reached.contains_key(what), "never reached: {what}");
+    }
+}
+
+/// V47: the same seed gives the same trace, another one another.
+#[test]
+fn a_seed_determines_everything() {
+    for profile in PROFILES {
+        let hash = |seed| run(&options(seed, profile)).hash;
+        assert_eq!(hash(5), hash(5), "{}", profile.name());
+        assert_ne!(hash(5), hash(6), "{}", profile.name());
+    }
+}
