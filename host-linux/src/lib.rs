@@ -12,7 +12,8 @@
 //! 5. [`node_config`]: the node's identity on its infra partition.
 //! 6. [`slots`]: changes of the boot control block, read back.
 //! 7. [`agent`]: health, confirmation, watchdog.
-//! 8. [`cli`]: the commands.
+//! 8. [`site_config`]: the site: its nodes, networks, timers, fencing.
+//! 9. [`cli`]: the commands.
 
 pub mod agent;
 pub mod cli;
@@ -22,4 +23,5 @@ pub mod image;
 pub mod machine;
 pub mod node_config;
 pub mod output;
+pub mod site_config;
 pub mod slots;

@@ -6,6 +6,7 @@ mod boot_explain;
 mod boot_foreign;
 mod boot_status;
 mod completions;
+mod config;
 mod image;
 mod image_disk;
 mod image_flash;
@@ -73,6 +74,9 @@ enum Noun {
     /// Who a node is
     #[command(subcommand)]
     Node(node::Verb),
+    /// The configuration file of the agent
+    #[command(subcommand)]
+    Config(config::Verb),
     Agent(agent::Agent),
     Status(agent::StatusArgs),
     Completions(completions::Completions),
@@ -109,6 +113,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Image(verb) => image::run(verb, common),
         Noun::Boot(verb) => boot::run(verb, common),
         Noun::Node(verb) => node::run(verb, common),
+        Noun::Config(verb) => config::run(verb, common),
         Noun::Agent(args) => agent::agent(args, common),
         Noun::Status(args) => agent::status(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
