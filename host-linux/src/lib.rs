@@ -17,6 +17,7 @@
 
 pub mod agent;
 pub mod cli;
+pub mod cluster;
 pub mod disk;
 pub mod failure;
 pub mod image;

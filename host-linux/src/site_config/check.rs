@@ -12,6 +12,7 @@ use super::{
     WatchdogDevice,
 };
 use bulkhead_core::id::{NodeId, Side};
+use bulkhead_core::register::voters::VOTERS_MAX;
 use bulkhead_core::time::Drift;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -21,8 +22,6 @@ use toml::Spanned;
 
 /// Members of a site: what DESIGN's numbers ask for (64 nodes) and a handful of witnesses.
 pub const MEMBERS_MAX: usize = 72;
-/// Voters: more only make every change slower.
-pub const VOTERS_MAX: usize = 7;
 /// Infrastructure services of one node.
 const RESOURCES_MAX: usize = 64;
 
@@ -192,7 +191,7 @@ fn voters(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Probl
     let span = last.map_or(0..0, Spanned::span);
     if !(3..=VOTERS_MAX).contains(&count) || count.checked_rem(2) == Some(0) {
         let what = format!("{count} of the nodes have `voter = true`, so no side can be outvoted safely");
-        let remedy = "let 3 vote (one node of each compartment and a witness), or 5, or 7";
+        let remedy = "let 3 vote (one node of each compartment and a witness), or 5";
         problems.push(Problem::new(span, what, remedy));
         return;
     }
