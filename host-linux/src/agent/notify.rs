@@ -22,7 +22,10 @@ impl Notify {
             None => SocketAddr::from_pathname(&name),
         };
         let socket = address.ok().filter(|_| !name.is_empty());
-        let socket = socket.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        // A manager that does not read must not stall the loop.
+        let nonblocking =
+            || UnixDatagram::unbound().ok().filter(|socket| socket.set_nonblocking(true).is_ok());
+        let socket = socket.and_then(|address| Some((nonblocking()?, address)));
         Self { socket, last: None }
     }
 
