@@ -54,7 +54,7 @@ fn check(args: &Check) -> Result<Report, Failure> {
     for member in &config.members {
         let [one, two] = member.addresses;
         let duty = match member.duty {
-            Duty::Witness => "witness".to_owned(),
+            Duty::Witness { pair } => format!("witness of pair {}", pair.0),
             Duty::Compartment { pair, side, .. } => format!("pair {} side {}", pair.0, letter(side)),
         };
         let vote = if member.voter { ", votes" } else { "" };

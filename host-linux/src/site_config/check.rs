@@ -11,7 +11,8 @@ use super::{
     Duty, Fencing, Goal, Local, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
     WatchdogDevice,
 };
-use bulkhead_core::id::{NodeId, Side};
+use bulkhead_core::id::{NodeId, PairId, Side};
+use bulkhead_core::node::settings::MEMBERS_MAX;
 use bulkhead_core::register::voters::VOTERS_MAX;
 use bulkhead_core::time::Drift;
 use std::net::SocketAddr;
@@ -20,8 +21,8 @@ use std::path::Path;
 use std::time::Duration;
 use toml::Spanned;
 
-/// Members of a site: what DESIGN's numbers ask for (64 nodes) and a handful of witnesses.
-pub const MEMBERS_MAX: usize = 72;
+/// The pair of a witness that names none.
+const FIRST_PAIR: PairId = PairId(1);
 /// Infrastructure services of one node.
 const RESOURCES_MAX: usize = 64;
 
@@ -97,20 +98,16 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
             "give it one address in each of the two control networks",
         );
     }
-    let place = (table.witness, table.pair, table.side);
-    let duty = match place {
-        (true, None, None) if table.priority.is_some() => {
+    let duty = match (table.witness, table.pair, table.side) {
+        (true, _, None) if table.priority.is_some() => {
             let what = format!("the witness {name} has a priority");
-            return wrong(
-                node.span(),
-                &what,
-                "take `priority` out: a witness never runs the management system",
-            );
+            let remedy = "take `priority` out: a witness never runs the management system";
+            return wrong(node.span(), &what, remedy);
         }
-        (true, None, None) => Duty::Witness,
-        (true, Some(_), _) | (true, _, Some(_)) => {
+        (true, pair, None) => Duty::Witness { pair: pair.map_or(FIRST_PAIR, |pair| pair.0) },
+        (true, _, Some(_)) => {
             let what = format!("the witness {name} stands in a compartment");
-            return wrong(node.span(), &what, "take `pair` and `side` out, or `witness = true`");
+            return wrong(node.span(), &what, "take `side` out, or `witness = true`");
         }
         (false, Some(pair), Some(side)) => {
             let priority = table.priority.as_ref().map_or(0, |priority| *priority.as_ref());
@@ -118,11 +115,8 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         }
         (false, None, _) | (false, _, None) => {
             let what = format!("{name} is in no compartment");
-            return wrong(
-                node.span(),
-                &what,
-                "write `pair = 1` and `side = \"a\"` or \"b\", or `witness = true`",
-            );
+            let remedy = "write `pair = 1` and `side = \"a\"` or \"b\", or `witness = true`";
+            return wrong(node.span(), &what, remedy);
         }
     };
     if table.witness && !table.voter {
@@ -184,30 +178,33 @@ fn addresses(this: &NodeTable, other: &NodeTable, problems: &mut Problems) {
     }
 }
 
-/// An odd number, and no compartment holds the majority alone: else its loss stops the site.
+/// An odd number for each pair, and no compartment holds the majority alone: else its loss stops the pair.
 fn voters(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Problems) {
-    let count = members.iter().filter(|member| member.voter).count();
-    let last = nodes.iter().rev().find(|node| node.as_ref().voter).or(nodes.last());
-    let span = last.map_or(0..0, Spanned::span);
-    if !(3..=VOTERS_MAX).contains(&count) || count.checked_rem(2) == Some(0) {
-        let what = format!("{count} of the nodes have `voter = true`, so no side can be outvoted safely");
-        let remedy = "let 3 vote (one node of each compartment and a witness), or 5";
-        problems.push(Problem::new(span, what, remedy));
-        return;
-    }
-    for (node, member) in nodes.iter().zip(members) {
-        let Duty::Compartment { pair, side, .. } = member.duty else { continue };
-        let here = |other: &&Member| {
-            other.voter
-                && matches!(other.duty, Duty::Compartment { pair: p, side: s, .. } if (p, s) == (pair, side))
-        };
-        if count < members.iter().filter(here).count().saturating_mul(2) {
+    let mut pairs: Vec<PairId> = members.iter().map(|member| member.duty.pair()).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    for pair in pairs {
+        let of_pair = || nodes.iter().zip(members).filter(move |(_, member)| member.duty.pair() == pair);
+        let voters = || of_pair().filter(|(_, member)| member.voter);
+        let count = voters().count();
+        let span = voters().last().or(of_pair().last()).map_or(0..0, |(node, _)| node.span());
+        if !(3..=VOTERS_MAX).contains(&count) || count.checked_rem(2) == Some(0) {
             let what =
-                format!("side {} of pair {} alone has the majority of the voters", letter(side), pair.0);
-            let remedy = "let a node of the other side or a witness vote instead: the loss of one compartment must \
-                          leave a majority";
-            problems.push(Problem::new(node.span(), what, remedy));
-            return;
+                format!("{count} nodes of pair {} have `voter = true`: no loss can be outvoted", pair.0);
+            let remedy = "let 3 vote (one node of each compartment and a witness), or 5";
+            problems.push(Problem::new(span, what, remedy));
+            continue;
+        }
+        for side in [Side::A, Side::B] {
+            let here =
+                |member: &Member| matches!(member.duty, Duty::Compartment { side: s, .. } if s == side);
+            if count < voters().filter(|(_, member)| here(member)).count().saturating_mul(2) {
+                let letter = letter(side);
+                let what = format!("side {letter} of pair {} alone has the majority of its voters", pair.0);
+                let remedy = "let a node of the other side or a witness vote instead: the loss of one compartment \
+                              must leave a majority";
+                problems.push(Problem::new(span.clone(), what, remedy));
+            }
         }
     }
 }

@@ -87,7 +87,10 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Duty {
     /// It only votes.
-    Witness,
+    Witness {
+        /// For which pair of compartments.
+        pair: PairId,
+    },
     /// It stands in a compartment.
     Compartment {
         /// The pair of compartments.
@@ -276,6 +279,13 @@ impl SiteConfig {
 impl Duty {
     /// Whether it only votes.
     pub const fn is_witness(self) -> bool {
-        matches!(self, Self::Witness)
+        matches!(self, Self::Witness { .. })
+    }
+
+    /// The pair it belongs to, or votes for.
+    pub const fn pair(&self) -> PairId {
+        match self {
+            Self::Witness { pair } | Self::Compartment { pair, .. } => *pair,
+        }
     }
 }

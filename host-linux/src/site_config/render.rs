@@ -71,7 +71,7 @@ fn member(member: &Member, out: &mut String) {
         member.voter
     );
     let _ = match member.duty {
-        Duty::Witness => writeln!(out, "witness = true"),
+        Duty::Witness { pair } => writeln!(out, "witness = true\npair = {}", pair.0),
         Duty::Compartment { pair, side, priority } => {
             writeln!(out, "pair = {}\nside = \"{}\"\npriority = {priority}", pair.0, letter(side))
         }
