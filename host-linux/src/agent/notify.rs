@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The socket of the service manager; silent where there is none.
+#[derive(Debug)]
 pub struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
     last: Option<Instant>,
@@ -38,6 +39,11 @@ impl Notify {
     /// The agent knows its node and watches it.
     pub fn ready(&mut self) {
         self.send("READY=1");
+    }
+
+    /// The agent was asked to stop and does.
+    pub fn stopping(&mut self) {
+        self.send("STOPPING=1");
     }
 
     /// The loop made progress.
