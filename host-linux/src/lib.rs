@@ -12,14 +12,17 @@
 //! 5. [`node_config`]: the node's identity on its infra partition.
 //! 6. [`slots`]: changes of the boot control block, read back.
 //! 7. [`agent`]: health, confirmation, watchdog.
-//! 8. [`cli`]: the commands.
+//! 8. [`site_config`]: the site: its nodes, networks, timers, fencing.
+//! 9. [`cli`]: the commands.
 
 pub mod agent;
 pub mod cli;
+pub mod cluster;
 pub mod disk;
 pub mod failure;
 pub mod image;
 pub mod machine;
 pub mod node_config;
 pub mod output;
+pub mod site_config;
 pub mod slots;

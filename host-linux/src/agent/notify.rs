@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The socket of the service manager; silent where there is none.
+#[derive(Debug)]
 pub struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
     last: Option<Instant>,
@@ -22,7 +23,10 @@ impl Notify {
             None => SocketAddr::from_pathname(&name),
         };
         let socket = address.ok().filter(|_| !name.is_empty());
-        let socket = socket.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        // A manager that does not read must not stall the loop.
+        let nonblocking =
+            || UnixDatagram::unbound().ok().filter(|socket| socket.set_nonblocking(true).is_ok());
+        let socket = socket.and_then(|address| Some((nonblocking()?, address)));
         Self { socket, last: None }
     }
 
@@ -35,6 +39,11 @@ impl Notify {
     /// The agent knows its node and watches it.
     pub fn ready(&mut self) {
         self.send("READY=1");
+    }
+
+    /// The agent was asked to stop and does.
+    pub fn stopping(&mut self) {
+        self.send("STOPPING=1");
     }
 
     /// The loop made progress.

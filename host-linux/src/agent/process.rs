@@ -37,10 +37,20 @@ impl Child {
     ///
     /// There is no such program.
     pub fn start(words: &[String]) -> std::io::Result<Self> {
+        Self::start_with(words, &[])
+    }
+
+    /// As [`Self::start`], with more variables in its environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(words: &[String], variables: &[(&str, String)]) -> std::io::Result<Self> {
         let (program, arguments) = words.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let (reader, writer) = std::io::pipe()?;
         let child = Command::new(program)
             .args(arguments)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)

@@ -4,6 +4,7 @@ use super::watchdog_ioctl::set_timeout;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// Seconds without food after which the machine resets: far above the longest pause of the loop,
 /// short enough that a hung candidate costs seconds.
@@ -23,9 +24,22 @@ impl Watchdog {
     ///
     /// There is none, or somebody else feeds it.
     pub fn open(path: &Path) -> std::io::Result<Self> {
+        Self::with_seconds(path, TIMEOUT_S)
+    }
+
+    /// Opens and thereby arms the watchdog, to reset after `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_for(path: &Path, timeout: Duration) -> std::io::Result<Self> {
+        Self::with_seconds(path, i32::try_from(timeout.as_secs()).unwrap_or(TIMEOUT_S))
+    }
+
+    fn with_seconds(path: &Path, seconds: i32) -> std::io::Result<Self> {
         let device = OpenOptions::new().write(true).open(path)?;
         // A driver with a fixed timeout keeps its own.
-        let seconds = set_timeout(&device, TIMEOUT_S).unwrap_or(0);
+        let seconds = set_timeout(&device, seconds).unwrap_or(0);
         Ok(Self { device, seconds })
     }
 

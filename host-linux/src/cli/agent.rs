@@ -1,33 +1,41 @@
-//! `bulkhead agent` and `bulkhead status`.
+//! `bulkhead agent` and `bulkhead witness`.
 
 use super::Common;
 use crate::agent::settings::Settings;
-use crate::agent::status::{FILE, Status};
 use crate::agent::{Ended, default_state_dir, run};
+use crate::cluster::fencer;
+use crate::cluster::start::{Kind, Plan, start};
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::site_config::SiteConfig;
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Run the node agent
 ///
-/// Runs the node agent: health checks, confirmation of the running slot, watchdog. Started once
-/// by the node's init; SIGTERM stops it.
+/// Runs the node agent. Started once by the node's init; SIGTERM stops it.
+///
+/// With --config it is the cluster agent: two compartments watch each other, one is master, the
+/// other takes over; `bulkhead status` says how things are. Without, it checks the node's health
+/// and confirms the running slot.
 ///
 /// A candidate slot is confirmed when all checks pass, and given up (the machine restarts) when
 /// they do not pass in time. A confirmed slot that is not healthy keeps running; `bulkhead
 /// status` says why.
 ///
 /// Examples:
-///   bulkhead agent
+///   bulkhead agent --config /etc/bulkhead/site.toml
 ///   bulkhead agent --state-dir /run/bulkhead --health-dir /etc/bulkhead/health.d
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Agent {
+    /// The configuration of the site: run the cluster agent (`bulkhead config example`)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["node_config", "disk", "timeout_s", "no_reboot"])]
+    config: Option<PathBuf>,
     /// Read the node configuration from this file, not from the infra partition
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    node_config: Option<PathBuf>,
     /// The disk; default: the one this node booted from
     #[arg(long, value_name = "DISK")]
     disk: Option<PathBuf>,
@@ -52,10 +60,13 @@ pub(super) struct Agent {
 }
 
 pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
+    if let Some(config) = &args.config {
+        return cluster(config, Kind::Agent, common);
+    }
     let settings = Settings {
         machine: common.machine(),
         disk: args.disk,
-        config: args.config,
+        config: args.node_config,
         state_dir: args.state_dir,
         health_dir: args.health_dir,
         watchdog: (!args.no_watchdog).then_some(args.watchdog),
@@ -69,40 +80,28 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
     Ok(Report { text: String::new(), json: json!({ "ok": code == 0, "ended": ended }), code })
 }
 
-/// Show how this node is
+/// Run the third voter of a site
 ///
-/// Says how this node is: healthy or not, and why not. Exit code 0: healthy; 1: not, or the agent
-/// does not run.
+/// Runs a witness: it only votes, on any Linux machine that stands in neither compartment. Its
+/// [[node]] in the configuration has `witness = true`. SIGTERM stops it.
 ///
 /// Example:
-///   bulkhead status --json
+///   bulkhead witness --config /etc/bulkhead/site.toml
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct StatusArgs {
-    /// The agent's state directory
-    #[arg(long, value_name = "DIR", default_value_os = default_state_dir().as_os_str())]
-    state_dir: PathBuf,
+pub(super) struct Witness {
+    /// The configuration of the site
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
-pub(super) fn status(args: &StatusArgs, common: &Common) -> Result<Report, Failure> {
-    let path = args.state_dir.join(FILE);
-    let not_running = |what: String| Failure::failed(what).left("").next("start it with `bulkhead agent`.");
-    let text = std::fs::read_to_string(&path)
-        .map_err(|error| not_running(format!("the agent never ran here ({}: {error})", path.display())))?;
-    let status: Status = serde_json::from_str(&text)
-        .map_err(|error| not_running(format!("{} is damaged: {error}", path.display())))?;
-    let alive = status.running && common.machine().path(&format!("proc/{}", status.pid)).exists();
-    let healthy = alive && status.health == "ok";
-    let Status { node, slot, boot, slot_state, health, .. } = &status;
-    let mut text = match (alive, healthy) {
-        (true, true) => format!("node {node} is healthy\n"),
-        (true, false) => format!("node {node} is not healthy: health {health}\n"),
-        (false, _) => format!("node {node}: the agent does not run\n"),
-    };
-    text.push_str(&format!("slot {slot} ({slot_state}), boot {boot}, disk {}\n", status.disk));
-    if let Some(error) = &status.last_error {
-        text.push_str(&format!("last error: {error}\n"));
-    }
-    let json = json!({ "ok": healthy, "agent_running": alive, "agent": status });
-    Ok(Report { text, json, code: if healthy { 0 } else { Exit::Failed.code() } })
+pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure> {
+    cluster(&args.config, Kind::Witness, common)
+}
+
+fn cluster(config: &Path, kind: Kind, common: &Common) -> Result<Report, Failure> {
+    let config = SiteConfig::read(config).map_err(|failure| failure.left("Nothing was started."))?;
+    let root = common.machine().path("");
+    start(config, &Plan { kind, root: &root, perform: fencer::perform })?.run();
+    Ok(Report::new(String::new(), json!({ "ok": true, "ended": "stopped" })))
 }

@@ -5,11 +5,15 @@ mod boot;
 mod boot_explain;
 mod boot_foreign;
 mod boot_status;
+mod cluster;
 mod completions;
+mod config;
+mod events;
 mod image;
 mod image_disk;
 mod image_flash;
 mod node;
+mod status;
 mod target;
 mod trust;
 
@@ -73,8 +77,16 @@ enum Noun {
     /// Who a node is
     #[command(subcommand)]
     Node(node::Verb),
+    /// The configuration file of the agent
+    #[command(subcommand)]
+    Config(config::Verb),
     Agent(agent::Agent),
-    Status(agent::StatusArgs),
+    Witness(agent::Witness),
+    Status(status::StatusArgs),
+    Events(events::Events),
+    /// The node that takes the cluster's decisions
+    #[command(subcommand)]
+    Controller(cluster::ControllerVerb),
     Completions(completions::Completions),
 }
 
@@ -109,8 +121,12 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Image(verb) => image::run(verb, common),
         Noun::Boot(verb) => boot::run(verb, common),
         Noun::Node(verb) => node::run(verb, common),
+        Noun::Config(verb) => config::run(verb, common),
         Noun::Agent(args) => agent::agent(args, common),
-        Noun::Status(args) => agent::status(&args, common),
+        Noun::Witness(args) => agent::witness(&args, common),
+        Noun::Status(args) => status::status(&args, common),
+        Noun::Events(args) => events::events(&args, common),
+        Noun::Controller(verb) => cluster::controller(&verb),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
     }
 }

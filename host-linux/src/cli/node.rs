@@ -1,7 +1,7 @@
 //! `bulkhead node`: who this node is.
 
-use super::Common;
 use super::target::{DiskArg, DryRun, Target, dry_run};
+use super::{Common, cluster};
 use crate::failure::Failure;
 use crate::node_config::schema::NodeConfig;
 use crate::node_config::store;
@@ -16,6 +16,9 @@ pub(super) enum Verb {
     /// The configuration that makes one image serve every node
     #[command(subcommand)]
     Config(ConfigVerb),
+    Join(cluster::Join),
+    Leave(cluster::Leave),
+    Fences(cluster::Fences),
 }
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,9 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     match verb {
         Verb::Config(ConfigVerb::Show(args)) => show(&args, common),
         Verb::Config(ConfigVerb::Set(args)) => set(&args, common),
+        Verb::Join(args) => cluster::join(&args),
+        Verb::Leave(args) => cluster::leave(&args),
+        Verb::Fences(args) => cluster::fences(&args),
     }
 }
 

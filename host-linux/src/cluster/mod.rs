@@ -1,0 +1,34 @@
+//! The cluster part of the agent: runs the machine of `bulkhead_core::node` over two networks, with durable
+//! votes, and tells people and programs how things are (issue of S1-17..S1-23, S2-02..S2-08).
+//!
+//! Reading order:
+//!
+//! 1. [`start`]: from a configuration file to a loop; [`node_settings`], [`pressure`].
+//! 2. [`run`]: the loop, which never waits; [`hands`] carries out what the node asks for.
+//! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`], [`control`]
+//!    with [`request`], [`events`].
+//! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
+//! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
+//!    [`words`] say it to people, [`client`] asks for it.
+
+pub mod client;
+pub mod clock;
+pub mod control;
+pub mod events;
+pub mod fencer;
+pub mod hands;
+pub mod medium;
+pub mod node_settings;
+pub mod outlook;
+pub mod pressure;
+pub mod request;
+pub mod run;
+pub mod start;
+pub mod status;
+pub mod status_text;
+pub mod store;
+pub mod transport;
+pub mod view;
+pub mod wake;
+pub mod words;
+pub mod writer;

@@ -1,0 +1,87 @@
+//! From the configuration to what `bulkhead_core::node` must know (F54, V40, X06).
+
+use crate::failure::Failure;
+use crate::site_config::value::time;
+use crate::site_config::{Duty, Goal, Method, Preset, SiteConfig, Timing, key};
+use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
+use bulkhead_core::node::settings::{MEMBERS_MAX, Member, Settings};
+use bulkhead_core::register::voters::Life;
+use bulkhead_core::time::Drift;
+use std::time::Duration;
+
+/// What this node must know at this start.
+///
+/// # Errors
+///
+/// The timers contradict each other, or the system has no random numbers.
+pub fn settings(config: &SiteConfig, key: &key::SiteKey, life: Life) -> Result<Settings, Failure> {
+    let mut nonce = [0; NONCE_LEN];
+    getrandom::fill(&mut nonce)
+        .map_err(|error| Failure::failed(format!("the system has no random numbers: {error}")))?;
+    Ok(Settings {
+        site: config.site,
+        me: config.local.node,
+        nonce: Nonce(nonce),
+        key: SiteKey::new(key.0),
+        members: members(config),
+        timers: timers(&config.timers)?,
+        drift: drift(&config.timers),
+        life,
+        fences: can_fence(config),
+    })
+}
+
+/// Most wanted first: by priority, then by id, the same on every node.
+fn members(config: &SiteConfig) -> heapless::Vec<Member, MEMBERS_MAX> {
+    let mut sorted: Vec<_> = config.members.iter().collect();
+    let priority = |duty: &Duty| match duty {
+        Duty::Compartment { priority, .. } => *priority,
+        Duty::Witness { .. } => 0,
+    };
+    sorted.sort_by_key(|member| (std::cmp::Reverse(priority(&member.duty)), member.id));
+    let of = |member: &&crate::site_config::Member| {
+        let side = match member.duty {
+            Duty::Compartment { side, .. } => Some(side),
+            Duty::Witness { .. } => None,
+        };
+        Member { node: member.id, pair: member.duty.pair(), side, votes: member.voter }
+    };
+    // The checks of the configuration allow no more than fit.
+    sorted.iter().take(MEMBERS_MAX).map(of).collect()
+}
+
+/// The bound on drift.
+pub fn drift(timing: &Timing) -> Drift {
+    timing.drift_ppm.and_then(Drift::from_ppm).unwrap_or(Drift::DEFAULT)
+}
+
+/// The timers that the configuration asks for.
+///
+/// # Errors
+///
+/// What is asked for cannot be had; the message says which inequality fails.
+pub fn timers(timing: &Timing) -> Result<Timers, Failure> {
+    match timing.goal {
+        Goal::Preset(Preset::Default) => Ok(Timers::DEFAULT),
+        Goal::Preset(Preset::Tight) => Ok(Timers::TIGHT),
+        Goal::Preset(Preset::Relaxed) => {
+            Err(Failure::failed("no timers are known for `timers.preset` = relaxed"))
+        }
+        Goal::Recovery(rto) => {
+            Err(Failure::failed(format!("no timers are known for `timers.rto` = {}", time(rto))))
+        }
+    }
+}
+
+/// Whether anybody who could be master can be fenced by a device: else leases run out.
+fn can_fence(config: &SiteConfig) -> bool {
+    let me = config.local.node;
+    config.fencing.iter().any(|fencing| fencing.node != me && fencing.method != Method::Expiry)
+}
+
+/// The longest takeover: the master dies just after it renewed, and the next one wins in one round.
+pub fn takeover(timers: &Timers, drift: Drift) -> Duration {
+    let waits = timers.silence.max(drift.at_least(timers.lease));
+    waits.saturating_add(timers.answer_max.saturating_mul(2)).saturating_add(timers.stagger)
+}

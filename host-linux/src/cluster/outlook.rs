@@ -1,0 +1,150 @@
+//! What would happen if one part failed now, as far as this node can see: the question behind "is
+//! everything protected".
+//!
+//! A pure function of what the status knows otherwise. It mirrors two rules of the core and decides nothing:
+//! a majority of the voters in force decides, and a master may have agreed on going on alone (X04).
+
+use super::status::{Node, Outlook, Pair, State};
+
+/// What follows for all parts, and in one word and one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// For each part.
+    pub parts: Vec<Outlook>,
+    /// In one word.
+    pub state: State,
+    /// In one line.
+    pub summary: String,
+}
+
+/// What would happen, for the pairs that this node sees. `takeover` says how long a takeover takes at most.
+pub fn outlook(pairs: &[Pair], nodes: &[Node], takeover: &str) -> Outcome {
+    let mut parts = Vec::new();
+    for node in nodes.iter().filter(|node| is_up(node)) {
+        let name = &node.name;
+        let all = pairs.iter().map(|pair| loss_of(node, pair, nodes, takeover));
+        parts.push(merge(name.clone(), all));
+    }
+    for network in [1, 2] {
+        let all = pairs.iter().map(|pair| loss_of_network(network, pair, nodes));
+        parts.push(merge(format!("network {network}"), all));
+    }
+    let (state, summary) = summary(pairs, nodes, &parts);
+    Outcome { parts, state, summary }
+}
+
+/// One part and all pairs: it survives when each pair does.
+fn merge(part: String, all: impl Iterator<Item = (bool, String)>) -> Outlook {
+    let mut survives = true;
+    let mut words: Vec<String> = Vec::new();
+    for (well, then) in all {
+        survives &= well;
+        if !words.contains(&then) {
+            words.push(then);
+        }
+    }
+    Outlook { part, survives, then: words.join("; ") }
+}
+
+fn is_up(node: &Node) -> bool {
+    matches!(node.verdict.as_str(), "self" | "up" | "slow")
+}
+
+/// Whether those of `pair`'s voters for whom `stays` holds are a majority.
+fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> bool {
+    let votes = |id: &&u16| nodes.iter().any(|node| node.id == **id && is_up(node) && stays(node));
+    let heard = pair.voters.iter().filter(votes).count();
+    pair.voters.len() < heard.saturating_mul(2)
+}
+
+/// Those of `pair` that run and could be master, but for `lost`.
+fn heirs<'a>(pair: &'a Pair, nodes: &'a [Node], lost: u16) -> impl Iterator<Item = &'a Node> {
+    let runs = |node: &Node| matches!(node.role.as_str(), "slave" | "master" | "contending" | "starting");
+    nodes
+        .iter()
+        .filter(move |node| node.pair == Some(pair.pair) && node.id != lost && is_up(node) && runs(node))
+}
+
+fn loss_of(lost: &Node, pair: &Pair, nodes: &[Node], takeover: &str) -> (bool, String) {
+    let Some(master) = &pair.master else {
+        return (false, format!("pair {} has no master anyway", pair.pair));
+    };
+    let decides = majority(pair, nodes, |node| node.id != lost.id);
+    let alone = pair.voters.as_slice() == [master.id];
+    if lost.id != master.id {
+        // A master whose voters shrink agrees at once on going on alone, while a majority is left to agree.
+        return match (decides, alone) {
+            (true, _) => (true, format!("{} goes on", master.name)),
+            (false, _) => {
+                let why = format!("{} stops: too few voters are left to renew its lease", master.name);
+                (false, why)
+            }
+        };
+    }
+    let Some(heir) = heirs(pair, nodes, lost.id).next() else {
+        return (false, format!("pair {} stops: no other instance of it runs", pair.pair));
+    };
+    match decides {
+        true => (true, format!("{} takes over {takeover}", heir.name)),
+        false if alone => {
+            let why = format!(
+                "pair {} stops: {} has agreed on going on alone and must come back, or the other voters must",
+                pair.pair, master.name
+            );
+            (false, why)
+        }
+        false => {
+            (false, format!("pair {} stops: too few voters are left to make {} master", pair.pair, heir.name))
+        }
+    }
+}
+
+fn loss_of_network(network: u8, pair: &Pair, nodes: &[Node]) -> (bool, String) {
+    let other = if network == 1 { 2 } else { 1 };
+    let stays = |node: &Node| {
+        node.verdict == "self" || node.paths.iter().any(|path| path.network == other && path.alive)
+    };
+    let Some(lost) = nodes.iter().find(|node| is_up(node) && !stays(node)) else {
+        return (true, format!("all goes on over network {other}"));
+    };
+    let word =
+        if majority(pair, nodes, stays) { "is cut off" } else { "is cut off, and too few voters are left" };
+    (majority(pair, nodes, stays), format!("{} {word}: it is not heard on network {other}", lost.name))
+}
+
+fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String) {
+    if let Some(pair) = pairs.iter().find(|pair| pair.master.is_none()) {
+        let decides = majority(pair, nodes, |_| true);
+        let why = match decides {
+            true => "its instances are agreeing on one".to_owned(),
+            false => format!("this node hears too few of its {} voters", pair.voters.len()),
+        };
+        return (State::Critical, format!("NOT PROTECTED: pair {} has no master: {why}", pair.pair));
+    }
+    let masters: Vec<String> = pairs
+        .iter()
+        .filter_map(|pair| {
+            pair.master.as_ref().map(|master| format!("{} is master of pair {}", master.name, pair.pair))
+        })
+        .collect();
+    let masters = masters.join(", ");
+    let down: Vec<&str> = nodes.iter().filter(|node| !is_up(node)).map(|node| node.name.as_str()).collect();
+    let fatal: Vec<&str> =
+        parts.iter().filter(|part| !part.survives).map(|part| part.part.as_str()).collect();
+    match (fatal.as_slice(), down.as_slice()) {
+        ([], []) => (State::Ok, format!("protected: {masters}, and any one part may fail")),
+        ([], down) => (
+            State::Warning,
+            format!("protected: {masters}, and any one part may fail; away: {}", down.join(", ")),
+        ),
+        (fatal, down) => {
+            let why = if down.is_empty() {
+                String::new()
+            } else {
+                format!(", because {} is away", down.join(", "))
+            };
+            let text = format!("NOT PROTECTED: {masters}, but {} must not fail now{why}", fatal.join(", "));
+            (State::Warning, text)
+        }
+    }
+}

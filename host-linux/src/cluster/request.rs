@@ -1,0 +1,84 @@
+//! The words of the control socket: one JSON object on one line asks, one answers. docs/status.md documents
+//! both.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How things are.
+    Status,
+    /// What happened.
+    Events {
+        /// Only what is newer than the event with this number.
+        #[serde(default)]
+        after: u64,
+        /// Go on with what will happen.
+        #[serde(default)]
+        follow: bool,
+    },
+    /// Who is the designated controller (S2-03).
+    ControllerShow,
+    /// Make another node the designated controller.
+    ControllerMove {
+        /// Which.
+        node: u16,
+    },
+    /// Take a node of the roster into the cluster (S2-08).
+    NodeJoin {
+        /// Which.
+        node: u16,
+    },
+    /// Take a node out of the cluster; it stays in the roster.
+    NodeLeave {
+        /// Which.
+        node: u16,
+    },
+    /// Start this node's infra instance.
+    InfraStart,
+    /// Stop this node's infra instance; its peer takes over.
+    InfraStop,
+    /// Which nodes were fenced, and how that ended.
+    FenceHistory,
+}
+
+/// An answer, as JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer(pub Value);
+
+impl Answer {
+    /// It was done; `key` holds what was asked for.
+    pub fn done(key: &str, value: Value) -> Self {
+        Self(json!({ "ok": true, key: value }))
+    }
+
+    /// It was not done: why, and what to do. `kind` is a word of [`crate::failure::Exit::name`].
+    pub fn refused(kind: &str, what: impl Into<String>, next: impl Into<String>) -> Self {
+        Self(json!({ "ok": false, "error": { "kind": kind, "what": what.into(), "next": next.into() } }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_one_form_and_unknown_ones_are_refused() {
+        let all = [
+            (r#"{"request":"status"}"#, Request::Status),
+            (r#"{"request":"events","after":7,"follow":true}"#, Request::Events { after: 7, follow: true }),
+            (r#"{"request":"controller-move","node":2}"#, Request::ControllerMove { node: 2 }),
+            (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3 }),
+            (r#"{"request":"fence-history"}"#, Request::FenceHistory),
+        ];
+        for (text, request) in all {
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        }
+        for text in ["", "{}", "[]", r#"{"request":"reboot"}"#, r#"{"request":"node-join","node":70000}"#] {
+            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
+        }
+    }
+}

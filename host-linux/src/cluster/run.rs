@@ -1,0 +1,317 @@
+//! The loop: waits for datagrams, completed writes, questions, signals and deadlines, and feeds the node
+//! (X07, X08, X23, V17, V29).
+//!
+//! Nothing in it waits for anything but the poll: disks, devices, clients and the journal have threads of
+//! their own. The watchdogs are fed from here and only from here, after every round, so they show progress
+//! and nothing else.
+
+use super::clock;
+use super::control::Control;
+use super::events::News;
+use super::fencer::Order;
+use super::hands::Hands;
+use super::pressure::Lack;
+use super::request::{Answer, Request};
+use super::transport::Network;
+use super::view::{Surroundings, status};
+use super::wake::Wake;
+use super::writer::Progress;
+use crate::agent::notify::Notify;
+use crate::agent::watchdog::Watchdog;
+use bulkhead_core::id::NodeId;
+use bulkhead_core::link::frame::DATAGRAM_MAX;
+use bulkhead_core::monitor::pair::Role;
+use bulkhead_core::node::machine::Node;
+use bulkhead_core::node::message::Office;
+use bulkhead_core::node::words::{Command, Event};
+use bulkhead_core::register::acceptor::PersistId;
+use bulkhead_core::time::Instant;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// The longest wait: bounds how seldom the watchdogs are fed.
+const TICK: Duration = Duration::from_millis(100);
+/// Datagrams taken from one network in one round: a flood on one cannot starve the other, or the clock.
+const DATAGRAMS_AT_ONCE: usize = 64;
+/// Questions answered in one round.
+const QUESTIONS_AT_ONCE: usize = 4;
+/// A round that took longer than this is worth a line in the log.
+const STALL: Duration = Duration::from_millis(500);
+/// A clean stop gives its roles back within this time, or leaves them to expire.
+const STOP_MAX: Duration = Duration::from_millis(1500);
+
+/// A node and all it needs. Made by [`super::start::start`].
+#[derive(Debug)]
+pub struct Agent {
+    pub(super) node: Node,
+    pub(super) hands: Hands,
+    pub(super) control: Control,
+    pub(super) wake: Wake,
+    pub(super) signals: UnixStream,
+    pub(super) vital: Vital,
+    pub(super) lacks: Vec<Lack>,
+    pub(super) started: Instant,
+    pub(super) takeover: Duration,
+    /// When the node was asked to stop.
+    pub(super) stopping: Option<Instant>,
+    /// Held for as long as the agent runs.
+    #[expect(dead_code, reason = "its lock is what counts")]
+    pub(super) lock: std::fs::File,
+}
+
+/// What is fed by progress.
+#[derive(Debug)]
+pub struct Vital {
+    pub(super) watchdog: Option<Watchdog>,
+    pub(super) notify: Notify,
+}
+
+impl Agent {
+    /// Runs until asked to stop.
+    pub fn run(mut self) {
+        let me = self.hands.config.name_of(self.hands.config.local.node);
+        let text = format!("{me} started, site {}", self.hands.config.site_name);
+        let fields = json!({ "node": self.hands.config.local.node.0, "pid": std::process::id() });
+        self.hands.log.say(News::new("started", text, fields));
+        for office in Office::ALL {
+            self.step(Event::Command(Command::Start(office)));
+        }
+        self.vital.notify.ready();
+        let mut last = clock::now();
+        while !self.is_over() {
+            self.round();
+            self.feed();
+            self.note_stall(&mut last);
+            self.hands.log.pass_on();
+            self.wait();
+            last = clock::now();
+        }
+        self.hands.log.say(News::new("stopped", format!("{me} stopped"), json!({})));
+        if let Some(watchdog) = self.vital.watchdog.take() {
+            watchdog.disarm();
+        }
+    }
+
+    fn step(&mut self, event: Event<'_>) {
+        let hands = &mut self.hands;
+        self.node.step(clock::now(), event, &mut |action| hands.carry_out(action));
+    }
+
+    /// One round: everything that is there now, in bounded portions.
+    fn round(&mut self) {
+        self.wake.clear();
+        let mut buffer = [0; DATAGRAM_MAX + 1];
+        for network in 0..self.hands.networks.len() {
+            for _ in 0..DATAGRAMS_AT_ONCE {
+                let Some(path) = self.hands.networks.get(network).map(Network::path) else { break };
+                let received = self.hands.networks.get_mut(network).and_then(|one| one.receive(&mut buffer));
+                let Some(bytes) = received else { break };
+                self.step(Event::Received { path, bytes });
+            }
+        }
+        match self.hands.writer.as_ref().and_then(super::writer::Writer::progress) {
+            Some(Progress::Durable(id)) => self.step(Event::Persisted(PersistId(id))),
+            Some(Progress::Failed) => self.step(Event::PersistFailed),
+            None => {}
+        }
+        while let Some((order, ended)) = self.hands.fencer.ended() {
+            if let Some((fenced, confirmed)) = self.hands.order_ended(order, &ended) {
+                self.step(Event::FenceAnswered { fenced, confirmed });
+            }
+            if let (Order::On(node), Ok(())) = (order, &ended) {
+                let text = format!("{} was switched on", self.hands.config.name_of(node));
+                self.hands.log.say(News::new("powered-on", text, json!({ "node": node.0 })));
+            }
+        }
+        for _ in 0..QUESTIONS_AT_ONCE {
+            let Ok(question) = self.control.questions.try_recv() else { break };
+            let answer = self.answer(&question.request);
+            question.answer(answer);
+        }
+        if self.node.deadline().is_some_and(|at| at <= clock::now()) {
+            self.step(Event::Timeout);
+        }
+        if self.stopping.is_none() && self.is_asked_to_stop() {
+            self.begin_to_stop();
+        }
+    }
+
+    fn is_asked_to_stop(&mut self) -> bool {
+        let mut byte = [0; 1];
+        self.signals.read(&mut byte).is_ok_and(|len| 0 < len)
+    }
+
+    /// Gives back what it holds, so that the others need not wait for a lease to end.
+    fn begin_to_stop(&mut self) {
+        self.stopping = Some(clock::now());
+        self.vital.notify.stopping();
+        self.hands.log.say(News::new("stopping", "asked to stop: giving its roles back", json!({})));
+        for office in Office::ALL {
+            self.step(Event::Command(Command::Stop(office)));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let now = clock::now();
+        let holds = |office| self.node.post(office).and_then(|post| post.seat().holds(now)).is_some();
+        self.stopping.is_some_and(|since| STOP_MAX <= now.since(since) || !Office::ALL.into_iter().any(holds))
+    }
+
+    /// Feeds the watchdogs: the round is over, and what the node says it is, it may be. A node whose lease
+    /// has ended and that still calls itself master is not fed: it is to be reset.
+    fn feed(&mut self) {
+        let now = clock::now();
+        let overdue = |office| {
+            let post = self.node.post(office);
+            post.is_some_and(|post| post.pair().role() == Role::Master && post.seat().holds(now).is_none())
+        };
+        if Office::ALL.into_iter().any(overdue) && self.node.deadline().is_some_and(|at| TICK < now.since(at))
+        {
+            return;
+        }
+        if let Some(watchdog) = &mut self.vital.watchdog {
+            watchdog.feed();
+        }
+        self.vital.notify.alive();
+    }
+
+    /// Says when this node itself was late: what looks like a lost peer may be a lost processor (X07).
+    fn note_stall(&mut self, last: &mut Instant) {
+        let took = clock::now().since(*last);
+        if STALL < took {
+            let ms = took.as_millis();
+            let text = format!("this node itself stood still for {ms} ms");
+            self.hands.log.say(News::new(
+                "stalled",
+                text,
+                json!({ "ms": u64::try_from(ms).unwrap_or(u64::MAX) }),
+            ));
+        }
+    }
+
+    /// Waits for something to do.
+    fn wait(&mut self) {
+        let due = self.node.deadline().map_or(TICK, |at| at.since(clock::now())).min(TICK);
+        let timeout = Timespec { tv_sec: 0, tv_nsec: due.subsec_nanos().into() };
+        let [one, two] = &self.hands.networks;
+        let mut fds = [
+            PollFd::new(one, PollFlags::IN),
+            PollFd::new(two, PollFlags::IN),
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.signals, PollFlags::IN),
+        ];
+        // A signal ends the wait early, which is harmless.
+        let _ = poll(&mut fds, Some(&timeout));
+    }
+
+    fn answer(&mut self, request: &Request) -> Answer {
+        match request {
+            Request::Status => {
+                let [one, two] = &self.hands.networks;
+                let around = Surroundings {
+                    config: &self.hands.config,
+                    started: self.started,
+                    lacks: &self.lacks,
+                    last_error: self.hands.last_error.as_deref(),
+                    counts: [one.counts(), two.counts()],
+                    takeover: self.takeover,
+                };
+                let status = status(&self.node, clock::now(), &around);
+                Answer::done("status", serde_json::to_value(status).unwrap_or_default())
+            }
+            // The connection's own thread answers these.
+            Request::Events { .. } => Answer::done("events", json!([])),
+            Request::ControllerShow => self.controller(),
+            Request::ControllerMove { node } => self.move_controller(NodeId(*node)),
+            Request::NodeJoin { node } => self.here(*node, Command::Start, "joined"),
+            Request::NodeLeave { node } => self.here(*node, Command::Stop, "left"),
+            Request::InfraStart => self.infra(Command::Start(Office::Infra), "started"),
+            Request::InfraStop => self.infra(Command::Stop(Office::Infra), "stopped"),
+            Request::FenceHistory => {
+                Answer::done("fences", serde_json::to_value(&self.hands.history).unwrap_or_default())
+            }
+        }
+    }
+
+    fn controller(&self) -> Answer {
+        let Some(post) = self.node.post(Office::Controller) else {
+            return Answer::refused("failed", "a witness does not follow the controller", "ask another node");
+        };
+        let node = post.pair().master();
+        let name = node.map(|node| self.hands.config.name_of(node));
+        let left = post.seat().left(clock::now()).map(|left| u64::try_from(left.as_millis()).unwrap_or(0));
+        let value = json!({
+            "node": node.map(|node| node.0),
+            "name": name,
+            "epoch": post.epoch().0,
+            "leaseLeftMs": left,
+        });
+        Answer::done("controller", value)
+    }
+
+    fn move_controller(&mut self, to: NodeId) -> Answer {
+        let config = &self.hands.config;
+        let name = config.name_of(to);
+        let Some(post) = self.node.post(Office::Controller) else {
+            return Answer::refused("failed", "a witness cannot move the controller", "ask another node");
+        };
+        if config.member(to).is_none_or(|member| member.duty.is_witness()) {
+            return Answer::refused(
+                "usage",
+                format!("{name} cannot be controller"),
+                "name a node of a compartment",
+            );
+        }
+        if post.seat().holds(clock::now()).is_none() {
+            let now = post.pair().master().map(|node| config.name_of(node));
+            let next = match now {
+                Some(now) => format!("run it on {now}, which is the controller now"),
+                None => "wait until there is one".into(),
+            };
+            return Answer::refused("refused", "this node is not the designated controller", next);
+        }
+        if !self.node.links().verdict(to).is_alive() && to != config.local.node {
+            return Answer::refused("refused", format!("{name} is not heard"), "name a node that is up");
+        }
+        self.step(Event::Command(Command::MoveController { to }));
+        Answer::done("movedTo", json!({ "node": to.0, "name": name }))
+    }
+
+    /// Has this node take part in the cluster, or not.
+    fn here(&mut self, node: u16, command: fn(Office) -> Command, word: &'static str) -> Answer {
+        let config = &self.hands.config;
+        let name = config.name_of(NodeId(node));
+        if NodeId(node) != config.local.node {
+            let next = format!("run it on {name}: a node joins and leaves by itself");
+            return Answer::refused("refused", format!("{name} is not this node"), next);
+        }
+        if self.node.post(Office::Infra).is_none() {
+            let next = "stop it with SIGTERM if it is not to vote";
+            return Answer::refused("refused", format!("{name} is a witness: it has no instance"), next);
+        }
+        for office in Office::ALL {
+            self.step(Event::Command(command(office)));
+        }
+        self.hands.log.say(News::new(
+            "membership",
+            format!("{name} {word}"),
+            json!({ "node": node, "what": word }),
+        ));
+        Answer::done(word, json!({ "node": node, "name": name }))
+    }
+
+    fn infra(&mut self, command: Command, word: &'static str) -> Answer {
+        if self.node.post(Office::Infra).is_none() {
+            return Answer::refused(
+                "refused",
+                "a witness has no infra instance",
+                "ask a node of a compartment",
+            );
+        }
+        self.step(Event::Command(command));
+        Answer::done("infra", word.into())
+    }
+}

@@ -1,0 +1,189 @@
+//! From a configuration file to a running loop: everything that can fail fails here, before the node says a
+//! word, and leaves nothing behind.
+
+use super::clock;
+use super::control::Control;
+use super::events::{Log, News};
+use super::fencer::{Fencer, Perform};
+use super::hands::Hands;
+use super::node_settings::{drift, settings, takeover};
+use super::pressure::{Lack, Thread, protect_process, protect_thread};
+use super::run::{Agent, Vital};
+use super::store::{self, Opened};
+use super::transport::Network;
+use super::wake::Wake;
+use super::writer::Writer;
+use crate::agent::notify::Notify;
+use crate::agent::watchdog::Watchdog;
+use crate::failure::Failure;
+use crate::site_config::{SiteConfig, key};
+use bulkhead_core::id::Path;
+use bulkhead_core::node::machine::{Node, REGISTERS};
+use bulkhead_core::register::voters::Life;
+use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+/// Whether the node must be a witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `bulkhead agent`.
+    Agent,
+    /// `bulkhead witness`.
+    Witness,
+}
+
+/// What [`start`] is told besides the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// What this node must be.
+    pub kind: Kind,
+    /// Where `/proc` is.
+    pub root: &'a std::path::Path,
+    /// Carries out fencing orders.
+    pub perform: Perform,
+}
+
+/// Prepares a node.
+///
+/// # Errors
+///
+/// It cannot run here, or must not.
+pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
+    check_kind(&config, plan.kind)?;
+    let key = key::read(&config.local.key_file)?;
+    let lock = lock(&config)?;
+    let mut lacks = protect_process(plan.root);
+    let wake = Wake::new().map_err(|error| failed("the loop cannot be woken", &error))?;
+    let votes = config.me().is_some_and(|me| me.voter);
+    let opened = if votes { Some(open_store(&config)?) } else { None };
+    let life = opened.as_ref().map_or(Life::UNSEEN, |opened| opened.owner.life);
+    let mut log = Log::new();
+    let networks = networks(&config)?;
+    let control = Control::open(&config.local.socket, log.reader(), wake.clone())?;
+    log.reader().journal().map_err(|error| failed("the journal cannot be written", &error))?;
+    if let Some(opened) = opened.as_ref().filter(|opened| opened.is_new) {
+        let text = "this node votes for the first time, or its disk was replaced: its votes count once the others know";
+        log.say(News::new("new-voter", text, json!({ "life": opened.owner.life.0 })));
+    }
+    let settings = settings(&config, &key, life)?;
+    let (timers, drift) = (settings.timers, drift(&config.timers));
+    let now = clock::now();
+    let (stored, writer) = match opened {
+        Some(opened) => {
+            let stored: Vec<_> = opened.registers.into_iter().map(|(_, stored)| stored).collect();
+            let writer = Writer::start(opened.store, wake.clone());
+            (stored, Some(writer.map_err(|error| failed("the votes' writer cannot start", &error))?))
+        }
+        None => (Vec::new(), None),
+    };
+    let node = Node::new(now, settings, stored)
+        .map_err(|error| Failure::failed(format!("this configuration makes no node: {error}")))?;
+    let watchdog = watchdog(&config, &mut lacks);
+    let signals = signals()?;
+    lacks.extend(protect_thread(Thread::Loop));
+    for lack in &lacks {
+        log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
+    }
+    let config = Arc::new(config);
+    let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
+    let hands = Hands { config, networks, writer, log, fencer, history: VecDeque::new(), last_error: None };
+    let vital = Vital { watchdog, notify: Notify::from_env() };
+    let takeover = takeover(&timers, drift);
+    Ok(Agent {
+        node,
+        hands,
+        control,
+        wake,
+        signals,
+        vital,
+        lacks,
+        started: now,
+        takeover,
+        stopping: None,
+        lock,
+    })
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("{what}: {error}")).left("Nothing was started.")
+}
+
+fn check_kind(config: &SiteConfig, kind: Kind) -> Result<(), Failure> {
+    let is_witness = config.me().is_some_and(|me| me.duty.is_witness());
+    let name = config.name_of(config.local.node);
+    match (kind, is_witness) {
+        (Kind::Agent, false) | (Kind::Witness, true) => Ok(()),
+        (Kind::Agent, true) => {
+            let what = format!("{name} is a witness");
+            Err(Failure::usage(what).left("Nothing was started.").next("start it with `bulkhead witness`."))
+        }
+        (Kind::Witness, false) => {
+            let what = format!("{name} is no witness");
+            Err(Failure::usage(what).left("Nothing was started.").next("start it with `bulkhead agent`."))
+        }
+    }
+}
+
+/// One agent for one state directory, whether it votes or not.
+fn lock(config: &SiteConfig) -> Result<File, Failure> {
+    let state = &config.local.state;
+    std::fs::create_dir_all(state).map_err(|error| Failure::io("create", state, &error))?;
+    let path = state.join("lock");
+    let file = File::create(&path).map_err(|error| Failure::io("create", &path, &error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Failure::refused(format!("another agent uses {}", state.display()))
+            .left("Nothing was started.")
+            .next("stop it first, or set `local.state` to another directory.")
+    })?;
+    Ok(file)
+}
+
+fn open_store(config: &SiteConfig) -> Result<Opened<super::medium::Place>, Failure> {
+    let places = u16::try_from(REGISTERS).unwrap_or(u16::MAX);
+    let local = &config.local;
+    store::open(&local.state, local.device.as_deref(), config.site, local.node, places)
+}
+
+fn networks(config: &SiteConfig) -> Result<[Network; 2], Failure> {
+    let [one, two] = config.listen;
+    let bind = |path, listen: std::net::SocketAddr| {
+        Network::bind(path, listen).map_err(|error| {
+            Failure::failed(format!("cannot receive at {listen}: {error}"))
+                .left("Nothing was started.")
+                .next("end what uses this address, or correct `addresses` of this node.")
+        })
+    };
+    Ok([bind(Path::One, one)?, bind(Path::Two, two)?])
+}
+
+fn watchdog(config: &SiteConfig, lacks: &mut Vec<Lack>) -> Option<Watchdog> {
+    let wanted = config.watchdog.as_ref()?;
+    match Watchdog::open_for(&wanted.device, wanted.timeout) {
+        Ok(watchdog) => Some(watchdog),
+        Err(error) => {
+            let why = format!(
+                "{} cannot be used ({error}): a node that hangs is not reset by it",
+                wanted.device.display()
+            );
+            lacks.push(Lack { what: "watchdog", why });
+            None
+        }
+    }
+}
+
+/// A socket with a byte in it for each request to stop.
+fn signals() -> Result<UnixStream, Failure> {
+    let listen = || {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+            signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+        }
+        Ok(ours)
+    };
+    listen().map_err(|error: std::io::Error| failed("cannot listen for signals", &error))
+}

@@ -1,0 +1,149 @@
+//! The status in words: one screen, the answer first. Made here only, pinned by golden files.
+
+use super::status::{Node, PathState, Status};
+use std::fmt::Write as _;
+
+/// The whole status.
+pub fn text(status: &Status) -> String {
+    let mut out = format!("{}\n\n", status.summary);
+    // Writing into a string does not fail.
+    let _ = writeln!(out, "site {}, seen by {}: {}", status.site.name, status.node.name, me(status));
+    for pair in &status.pairs {
+        let reduced = if pair.reduced {
+            format!(", decided by {}", names(status, &pair.voters))
+        } else {
+            String::new()
+        };
+        let _ = match &pair.master {
+            Some(master) => {
+                writeln!(out, "pair {}: master {}, epoch {}{reduced}", pair.pair, master.name, pair.epoch)
+            }
+            None => writeln!(out, "pair {}: no master{reduced}", pair.pair),
+        };
+    }
+    let controller = &status.controller;
+    let _ = match &controller.node {
+        Some(node) => {
+            writeln!(
+                out,
+                "controller: {}, epoch {}{}",
+                node.name,
+                controller.epoch,
+                lease(controller.lease_left_ms)
+            )
+        }
+        None => writeln!(out, "controller: none: {}", controller.reason),
+    };
+    if status.voter.mode == "failed" {
+        let _ =
+            writeln!(out, "VOTE LOST: the disk failed; this node is silent as a voter until it is replaced");
+    }
+    if let Some(profile) = &status.profile {
+        let _ = writeln!(out, "boot profile {}: starts {}: {}", profile.row, profile.start, profile.reason);
+    }
+    nodes(status, &mut out);
+    out.push_str("\nif it failed now\n");
+    let width = status.outlook.iter().map(|part| part.part.len()).max().unwrap_or(0);
+    for part in &status.outlook {
+        let mark = if part.survives { ' ' } else { '!' };
+        let _ = writeln!(out, "{mark} {:width$}  {}", part.part, part.then);
+    }
+    if !status.lacks.is_empty() {
+        out.push_str("\nnot granted by the system\n");
+        for lack in &status.lacks {
+            let _ = writeln!(out, "  {}: {}", lack.what, lack.why);
+        }
+    }
+    if let Some(error) = &status.last_error {
+        let _ = writeln!(out, "\nlast error: {error}");
+    }
+    out
+}
+
+/// What this node does, and why.
+fn me(status: &Status) -> String {
+    format!("{}{}: {}", status.role, lease(status.lease_left_ms), status.reason)
+}
+
+fn lease(left: Option<u64>) -> String {
+    left.map_or_else(String::new, |left| format!(", lease {left} ms left"))
+}
+
+fn names(status: &Status, ids: &[u16]) -> String {
+    let name = |id: &u16| {
+        let node = status.nodes.iter().find(|node| node.id == *id);
+        node.map_or_else(|| format!("node {id}"), |node| node.name.clone())
+    };
+    ids.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn nodes(status: &Status, out: &mut String) {
+    let width = status.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max(4);
+    let head = format!(
+        "{:width$}  {:9}  {:10}  {:7}  {:19}  network 2",
+        "node", "where", "role", "heard", "network 1"
+    );
+    let _ = writeln!(out, "\n{head}");
+    for node in &status.nodes {
+        let [one, two] = [1, 2].map(|network| path(node, network));
+        let line = format!(
+            "{:width$}  {:9}  {:10}  {:7}  {one:19}  {two:19}",
+            node.name,
+            place(node),
+            node.role,
+            node.verdict
+        );
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+fn place(node: &Node) -> String {
+    match (node.pair, &node.side) {
+        (Some(pair), Some(side)) => format!("pair {pair} {side}{}", if node.voter { " v" } else { "" }),
+        (Some(_) | None, Some(_) | None) => "witness v".to_owned(),
+    }
+}
+
+/// Round trip and loss of one network to one node.
+fn path(node: &Node, network: u8) -> String {
+    let Some(PathState { heard_ms, round_trip_us, loss_permille, alive, .. }) =
+        node.paths.iter().find(|path| path.network == network)
+    else {
+        return String::new();
+    };
+    let loss = loss_permille.div_ceil(10);
+    match (alive, heard_ms, round_trip_us) {
+        (false, None, _) => "never heard".to_owned(),
+        (false, Some(ms), _) => format!("silent for {}", ago(*ms)),
+        (true, _, Some(us)) => format!("{} ms, {loss} % lost", millis(*us)),
+        (true, _, None) => format!("{loss} % lost"),
+    }
+}
+
+/// Milliseconds with one decimal.
+fn millis(us: u64) -> String {
+    let tenths = us.saturating_add(50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+fn ago(ms: u64) -> String {
+    match ms / 1000 {
+        0 => format!("{ms} ms"),
+        seconds @ 1..=599 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}
+
+/// One line for a monitoring system, in the form of the Nagios plugins, with its exit code.
+pub fn one_line(status: &Status) -> (String, u8) {
+    let (word, code) = status.nagios();
+    let up =
+        status.nodes.iter().filter(|node| matches!(node.verdict.as_str(), "self" | "up" | "slow")).count();
+    let all = status.nodes.len();
+    let lease = status.lease_left_ms.map_or_else(String::new, |left| format!(" lease_left={left}ms"));
+    let line = format!(
+        "BULKHEAD {word} - {} | nodes_up={up};;;0;{all} epoch={}{lease} unsent={}c\n",
+        status.summary, status.epoch, status.counters.unsent
+    );
+    (line, code)
+}

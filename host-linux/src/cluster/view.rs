@@ -1,0 +1,225 @@
+//! The status of a node: what the machines know, as [`super::status`] says it.
+
+use super::outlook::outlook;
+use super::pressure::Lack;
+use super::status::{
+    API_VERSION, Controller, Counters, Lacking, Node as NodeStatus, NodeName, Pair, PathState, Site, State,
+    Status, Voter,
+};
+use super::transport::Counts;
+use super::words;
+use crate::site_config::value::{site_text, time};
+use crate::site_config::{Duty, Member, SiteConfig, check::letter};
+use bulkhead_core::id::{NodeId, Path};
+use bulkhead_core::monitor::pair::Role;
+use bulkhead_core::node::machine::Node;
+use bulkhead_core::node::message::Office;
+use bulkhead_core::node::post::Post;
+use bulkhead_core::register::acceptor::Mode;
+use bulkhead_core::time::{Instant, micros};
+use std::time::Duration;
+
+/// What only the shell knows.
+#[derive(Clone, Debug)]
+pub struct Surroundings<'a> {
+    /// The configuration.
+    pub config: &'a SiteConfig,
+    /// When the agent started.
+    pub started: Instant,
+    /// What it did not get.
+    pub lacks: &'a [Lack],
+    /// The last error.
+    pub last_error: Option<&'a str>,
+    /// What both networks saw.
+    pub counts: [Counts; 2],
+    /// How long a takeover takes at most.
+    pub takeover: Duration,
+}
+
+/// How things are at `now`.
+pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
+    let config = around.config;
+    let nodes: Vec<NodeStatus> =
+        config.members.iter().map(|member| node_status(node, now, config, member)).collect();
+    let infra = node.post(Office::Infra);
+    let pairs: Vec<Pair> = infra.map(|post| pair(node, post, now, config)).into_iter().collect();
+    let mut outcome = outlook(&pairs, &nodes, &format!("within {}", time(around.takeover)));
+    if infra.is_none() {
+        (outcome.state, outcome.summary) = witness_summary(node, config, &nodes);
+    }
+    let left = |post: &Post| post.seat().left(now).map(millis);
+    Status {
+        api_version: API_VERSION.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        protected: outcome.state != State::Critical && outcome.parts.iter().all(|part| part.survives),
+        summary: outcome.summary,
+        state: outcome.state,
+        site: Site {
+            id: site_text(config.site),
+            name: config.site_name.clone(),
+            digest: config.digest_text(),
+        },
+        node: name(config, config.local.node),
+        role: infra.map_or("witness", |post| post.acting(now).name()).into(),
+        epoch: infra.map_or(0, |post| post.epoch().0),
+        lease_left_ms: infra.and_then(left),
+        reason: infra.map_or_else(|| "it only votes".into(), |post| why(config, post)),
+        pairs,
+        controller: controller(node, now, config),
+        voter: voter(node),
+        profile: None,
+        nodes,
+        outlook: outcome.parts,
+        lacks: around
+            .lacks
+            .iter()
+            .map(|lack| Lacking { what: lack.what.into(), why: lack.why.clone() })
+            .collect(),
+        last_error: around.last_error.map(str::to_owned),
+        counters: counters(node, around.counts),
+        uptime_ms: millis(now.since(around.started)),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    micros(duration) / 1000
+}
+
+fn name(config: &SiteConfig, node: NodeId) -> NodeName {
+    NodeName { id: node.0, name: config.name_of(node) }
+}
+
+fn why(config: &SiteConfig, post: &Post) -> String {
+    match post.is_barred() {
+        true => "the operator stopped it".into(),
+        false => words::reason(config, post.pair().reason()),
+    }
+}
+
+/// Who acts as master at this instant, as far as this node knows: itself only while its lease holds.
+fn acting_master(node: &Node, post: &Post, now: Instant) -> Option<NodeId> {
+    let me = node.member().node;
+    match (post.pair().master(), post.acting(now)) {
+        (Some(master), role) if master == me => (role == Role::Master).then_some(me),
+        (master, _) => master,
+    }
+}
+
+fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
+    let founders: Vec<u16> = post.founders().iter().map(|voter| voter.node.0).collect();
+    let known = post.seat().known();
+    let in_force = known.map(|record| record.voters.current.iter().map(|voter| voter.node.0).collect());
+    let voters: Vec<u16> = in_force.unwrap_or_else(|| founders.clone());
+    Pair {
+        pair: node.member().pair.0,
+        master: acting_master(node, post, now).map(|master| name(config, master)),
+        epoch: post.epoch().0,
+        reduced: voters != founders,
+        voters,
+    }
+}
+
+fn controller(node: &Node, now: Instant, config: &SiteConfig) -> Controller {
+    let Some(post) = node.post(Office::Controller) else {
+        let reason = "a witness does not follow the controller".into();
+        return Controller { node: None, epoch: 0, lease_left_ms: None, reason };
+    };
+    Controller {
+        node: acting_master(node, post, now).map(|master| name(config, master)),
+        epoch: post.epoch().0,
+        lease_left_ms: post.seat().left(now).map(millis),
+        reason: why(config, post),
+    }
+}
+
+fn voter(node: &Node) -> Voter {
+    let Some(voter) = node.voter() else { return Voter { mode: "none".into(), life: 0, dropped: 0 } };
+    let mode = match voter.mode() {
+        Mode::Voting => "voting",
+        Mode::Failed => "failed",
+    };
+    Voter { mode: mode.into(), life: voter.life().0, dropped: voter.dropped() }
+}
+
+fn node_status(node: &Node, now: Instant, config: &SiteConfig, member: &Member) -> NodeStatus {
+    let is_me = member.id == config.local.node;
+    let (pair, side) = match member.duty {
+        Duty::Witness { .. } => (None, None),
+        Duty::Compartment { pair, side, .. } => (Some(pair.0), Some(letter(side).to_owned())),
+    };
+    let post = node.post(Office::Infra);
+    let role = match (is_me, member.duty) {
+        (_, Duty::Witness { .. }) => "witness",
+        (true, Duty::Compartment { .. }) => post.map_or("unknown", |post| post.acting(now).name()),
+        (false, Duty::Compartment { .. }) => {
+            let said = post.and_then(|post| post.pair().said(member.id));
+            said.map_or("unknown", |said| said.role.name())
+        }
+    };
+    let verdict = node.links().verdict(member.id);
+    let paths = Path::ALL.iter().filter_map(|path| path_state(node, now, member.id, *path));
+    NodeStatus {
+        id: member.id.0,
+        name: member.name.clone(),
+        witness: member.duty.is_witness(),
+        pair,
+        side,
+        voter: member.voter,
+        verdict: if is_me { "self" } else { words::verdict(verdict) }.into(),
+        role: role.into(),
+        paths: paths.collect(),
+        silences: node.links().silences(member.id),
+    }
+}
+
+fn path_state(node: &Node, now: Instant, of: NodeId, path: Path) -> Option<PathState> {
+    let found = node.links().path(of, path)?;
+    let silence = node.settings().timers.silence;
+    Some(PathState {
+        network: match path {
+            Path::One => 1,
+            Path::Two => 2,
+        },
+        heard_ms: found.heard.map(|heard| millis(now.since(heard))),
+        round_trip_us: found.round_trip.map(micros),
+        loss_permille: found.loss_permille,
+        alive: found.heard.is_some_and(|heard| now.since(heard) <= silence),
+    })
+}
+
+/// What a witness can answer: whether those it votes for can be heard.
+fn witness_summary(node: &Node, config: &SiteConfig, nodes: &[NodeStatus]) -> (State, String) {
+    let failed = node.voter().is_none_or(|voter| voter.mode() == Mode::Failed);
+    let pair = node.member().pair.0;
+    let silent: Vec<&str> = nodes
+        .iter()
+        .filter(|node| node.pair == Some(pair) && !matches!(node.verdict.as_str(), "up" | "slow"))
+        .map(|node| node.name.as_str())
+        .collect();
+    let me = config.name_of(config.local.node);
+    match (failed, silent.as_slice()) {
+        (true, _) => (State::Critical, format!("NOT PROTECTED: {me} cannot vote: its disk failed")),
+        (false, []) => (State::Ok, format!("{me} votes for pair {pair} and hears all its nodes")),
+        (false, silent) => {
+            (State::Warning, format!("{me} votes for pair {pair}, but does not hear {}", silent.join(", ")))
+        }
+    }
+}
+
+fn counters(node: &Node, counts: [Counts; 2]) -> Counters {
+    let [one, two] = counts;
+    let drops = node.links().drops();
+    let sum = |a: u32, b: u32| u64::from(a).saturating_add(u64::from(b));
+    Counters {
+        received: one.received.saturating_add(two.received),
+        sent: one.sent.saturating_add(two.sent),
+        bytes_sent: one.bytes_sent.saturating_add(two.bytes_sent),
+        unsent: one.unsent.saturating_add(two.unsent),
+        oversize: one.oversize.saturating_add(two.oversize),
+        foreign: sum(drops.not_for_us, drops.stranger),
+        not_authentic: drops.not_authentic.into(),
+        repeated: sum(drops.repeated, drops.too_late),
+        malformed: sum(drops.malformed, drops.not_a_frame),
+        no_common_version: drops.no_common_version.into(),
+    }
+}

@@ -1,0 +1,137 @@
+//! What a node does, in the words of the operator. Made here only.
+
+use super::events::News;
+use crate::site_config::SiteConfig;
+use bulkhead_core::id::NodeId;
+use bulkhead_core::link::suspicion::Verdict;
+use bulkhead_core::monitor::pair::{Reason, Role};
+use bulkhead_core::node::message::Office;
+use bulkhead_core::node::words::Note;
+use bulkhead_core::register::message::Fenced;
+use bulkhead_core::register::voters::Set;
+use serde_json::json;
+
+/// Why a role was taken, as a clause.
+pub fn reason(config: &SiteConfig, reason: Reason) -> String {
+    let name = |node| config.name_of(node);
+    match reason {
+        Reason::Started => "it was started and listens for a master".into(),
+        Reason::Stopped => "the operator stopped it".into(),
+        Reason::MasterHeard { master } => format!("{} is master", name(master)),
+        Reason::NoMasterHeard => "nobody said to be master".into(),
+        Reason::MasterSilent { master } => format!("{} is silent on both networks", name(master)),
+        Reason::MasterResigned { master } => format!("{} is not master any more", name(master)),
+        Reason::RegisterWon { epoch } => format!("the voters gave it the register under epoch {}", epoch.0),
+        Reason::LeaseExpired => "its lease ran out: too few voters answered in time".into(),
+        Reason::Released => "it gave the register back".into(),
+        Reason::Outranked => "another node holds a newer epoch".into(),
+        Reason::Moved { by } => format!("{} handed it over", name(by)),
+    }
+}
+
+/// A word for a [`Reason`], for programs.
+pub const fn reason_word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Started => "started",
+        Reason::Stopped => "stopped",
+        Reason::MasterHeard { .. } => "master-heard",
+        Reason::NoMasterHeard => "no-master-heard",
+        Reason::MasterSilent { .. } => "master-silent",
+        Reason::MasterResigned { .. } => "master-resigned",
+        Reason::RegisterWon { .. } => "register-won",
+        Reason::LeaseExpired => "lease-expired",
+        Reason::Released => "released",
+        Reason::Outranked => "outranked",
+        Reason::Moved { .. } => "moved",
+    }
+}
+
+/// What is thought of a peer, as in the status.
+pub const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Unknown => "unknown",
+        Verdict::Up => "up",
+        Verdict::Slow => "slow",
+        Verdict::Silent => "silent",
+    }
+}
+
+/// This node's role in an office is another.
+pub fn role(config: &SiteConfig, office: Office, role: Role, why: Reason) -> News {
+    let me = config.name_of(config.local.node);
+    let of = match office {
+        Office::Infra => "of the pair",
+        Office::Controller => "as designated controller",
+    };
+    let text = format!("{me} is {} {of}: {}", role.name(), reason(config, why));
+    let fields = json!({ "office": office.name(), "role": role.name(), "reason": reason_word(why) });
+    News::new("role", text, fields)
+}
+
+/// A note of the core.
+pub fn note(config: &SiteConfig, note: &Note) -> News {
+    let name = |node: NodeId| config.name_of(node);
+    match note {
+        Note::Peer { node, verdict: found } => {
+            let what = match found {
+                Verdict::Unknown => "was not heard of yet",
+                Verdict::Up => "is up",
+                Verdict::Slow => "is slow: heard late, which costs nothing yet",
+                Verdict::Silent => "is silent on both networks",
+            };
+            let fields = json!({ "node": node.0, "verdict": verdict(*found) });
+            News::new("peer", format!("{} {what}", name(*node)), fields)
+        }
+        Note::Voters { office, epoch, voters } => {
+            let ids: Vec<u16> = voters.iter().map(|voter| voter.node.0).collect();
+            let text = match ids.as_slice() {
+                [only] => format!("{} may go on alone ({} register)", name(NodeId(*only)), office.name()),
+                _ => format!("{} decide about the {} register", names(config, voters), office.name()),
+            };
+            News::new("voters", text, json!({ "office": office.name(), "epoch": epoch.0, "voters": ids }))
+        }
+        Note::Holder { office, epoch, holder } => {
+            let text = format!("{} holds the {} register, epoch {}", name(*holder), office.name(), epoch.0);
+            News::new(
+                "holder",
+                text,
+                json!({ "office": office.name(), "epoch": epoch.0, "holder": holder.0 }),
+            )
+        }
+        Note::Activated { by, started } => {
+            let what = if *started { "and it starts" } else { "which it does or must not" };
+            let text = format!("{} asked this node to run its instance, {what}", name(*by));
+            News::new("activated", text, json!({ "by": by.0, "started": started }))
+        }
+        Note::Activating { node } => {
+            let text = format!("{} runs no instance: it is to be started", name(*node));
+            News::new("activating", text, json!({ "node": node.0 }))
+        }
+        Note::VoterFailed => News::new(
+            "voter-failed",
+            "writing a vote failed: this node does not vote any more until its disk is replaced",
+            json!({}),
+        ),
+    }
+}
+
+fn names(config: &SiteConfig, set: &Set) -> String {
+    set.iter().map(|voter| config.name_of(voter.node)).collect::<Vec<_>>().join(", ")
+}
+
+/// A node is to be fenced.
+pub fn fencing(config: &SiteConfig, fenced: Fenced, how: &str) -> News {
+    let text = format!("{} is to be fenced: {how}", config.name_of(fenced.node));
+    News::new("fencing", text, json!({ "node": fenced.node.0, "start": fenced.start.0 }))
+}
+
+/// Fencing ended.
+pub fn fenced(config: &SiteConfig, fenced: Fenced, ended: &Result<(), String>) -> News {
+    let name = config.name_of(fenced.node);
+    let text = match ended {
+        Ok(()) => format!("{name} is fenced: its power is off"),
+        Err(why) => format!("{name} is not fenced: {why}; its lease must run out"),
+    };
+    let fields = json!({ "node": fenced.node.0, "start": fenced.start.0, "confirmed": ended.is_ok() });
+    News::new("fenced", text, fields)
+}

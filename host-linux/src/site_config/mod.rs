@@ -1,0 +1,291 @@
+//! The one configuration file of a node's agent: which site, which node, who else is there, over which
+//! networks, how fast, and how a node is fenced (F54, V40, X06).
+//!
+//! The file is the same on all nodes but for its table `[local]`. docs/configuration.md explains every key;
+//! `bulkhead config example` prints one to start from; `bulkhead config check` says all that is wrong with
+//! one. Programs that need a configuration build a [`SiteConfig`] and write [`SiteConfig::to_toml`].
+//!
+//! Reading order: the types here, [`value`] and `file` for how they are written, [`check`] for the rules
+//! between keys, [`render`] for the way back, [`key`] for the site key, [`problem`] for what errors look like.
+
+pub mod check;
+mod file;
+pub mod key;
+pub mod problem;
+pub mod render;
+pub mod value;
+
+use crate::failure::Failure;
+use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
+use problem::Problem;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A commented configuration that passes every check.
+pub const EXAMPLE: &str = include_str!("example.toml");
+/// The largest file that is read: a full roster with every key is far smaller.
+const FILE_MAX: u64 = 1 << 20;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteConfig {
+    /// The site.
+    pub site: SiteId,
+    /// Its name, for people.
+    pub site_name: String,
+    /// What differs from node to node.
+    pub local: Local,
+    /// The addresses this node receives on: one in each control network.
+    pub listen: [SocketAddr; 2],
+    /// All nodes and witnesses, this one too. Invariant: ids, names and addresses are different.
+    pub members: Vec<Member>,
+    /// How fast the site must be, and how good its networks, disks and clocks are.
+    pub timers: Timing,
+    /// How nodes are fenced; those not named: by the expiry of their lease only.
+    pub fencing: Vec<Fencing>,
+    /// The watchdog that makes a node fence itself.
+    pub watchdog: Option<WatchdogDevice>,
+    /// Infrastructure services.
+    pub resources: Vec<Resource>,
+}
+
+/// What differs from node to node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Which of the members this is.
+    pub node: NodeId,
+    /// The file with the site key.
+    pub key_file: PathBuf,
+    /// The one directory this node writes to.
+    pub state: PathBuf,
+    /// Keeps the votes on this partition instead of in a file in `state`: from its second mebibyte on.
+    pub device: Option<PathBuf>,
+    /// The control socket.
+    pub socket: PathBuf,
+}
+
+/// A node or a witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its identity: never 0.
+    pub id: NodeId,
+    /// Its name, for people.
+    pub name: String,
+    /// What it is there for.
+    pub duty: Duty,
+    /// Its addresses: one in each control network.
+    pub addresses: [SocketAddr; 2],
+    /// Whether it has a vote in the registers.
+    pub voter: bool,
+    /// Addresses outside the control networks at which it answers while it lives (S1-07).
+    pub external: Vec<IpAddr>,
+}
+
+/// What a member is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It only votes.
+    Witness {
+        /// For which pair of compartments.
+        pair: PairId,
+    },
+    /// It stands in a compartment.
+    Compartment {
+        /// The pair of compartments.
+        pair: PairId,
+        /// Which of the two.
+        side: Side,
+        /// For the management system: the highest one that is there runs it; 0 never does (S1-06).
+        priority: u8,
+    },
+}
+
+/// How fast the site must be, and how good its parts are. What is not said is the preset's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// What is asked for.
+    pub goal: Goal,
+    /// The longest round trip on either network.
+    pub round_trip: Option<Duration>,
+    /// The longest time the agent may not be scheduled for.
+    pub pause: Option<Duration>,
+    /// The longest time a vote may take to become durable.
+    pub persist: Option<Duration>,
+    /// How many heartbeats in a row may be lost on both networks at once without suspicion.
+    pub losses: Option<u8>,
+    /// How far any clock may be off, in parts per million.
+    pub drift_ppm: Option<u32>,
+}
+
+/// What the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// The longest time from the death of a master to the next one acting.
+    Recovery(Duration),
+    /// A named set.
+    Preset(Preset),
+}
+
+/// A named set of timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// For a switched network on the site.
+    Default,
+    /// For a dedicated link between the compartments.
+    Tight,
+    /// For shared or wireless links.
+    Relaxed,
+}
+
+/// How one node is fenced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fencing {
+    /// The node that is fenced.
+    pub node: NodeId,
+    /// How.
+    pub method: Method,
+    /// How long it may take until it counts as failed.
+    pub timeout: Duration,
+}
+
+/// A way to make certain that a node can no longer act (V19, V20).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A program of the fence-agents packages: options as `key=value` lines on its standard input.
+    FenceAgent {
+        /// Its name or path, such as `fence_ipmilan`.
+        agent: String,
+        /// What it is told besides the action.
+        options: BTreeMap<String, String>,
+    },
+    /// A relay in the node's power feed, switched by a witness.
+    Relay {
+        /// The witness.
+        witness: NodeId,
+        /// Which of its relays.
+        relay: u8,
+    },
+    /// Nobody can reach it; its lease and its watchdog must have run out.
+    Expiry,
+}
+
+/// A hardware watchdog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchdogDevice {
+    /// Its device.
+    pub device: PathBuf,
+    /// Without food for this long it resets the node.
+    pub timeout: Duration,
+}
+
+/// An infrastructure service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Its name: different in the site.
+    pub name: String,
+    /// What runs it.
+    pub runner: Runner,
+    /// When it runs.
+    pub on: RunsOn,
+    /// Lower numbers start first and stop last.
+    pub order: u16,
+    /// How long a start may take.
+    pub start_timeout: Duration,
+    /// How long a stop may take.
+    pub stop_timeout: Duration,
+    /// From one look at it to the next.
+    pub interval: Duration,
+}
+
+/// What runs a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Runner {
+    /// A systemd unit.
+    Systemd {
+        /// Its name, such as `dnsmasq.service`.
+        unit: String,
+    },
+    /// An OCF resource agent.
+    Ocf {
+        /// `provider:type`, such as `heartbeat:dhcpd`, or a path.
+        agent: String,
+        /// Its parameters, without `OCF_RESKEY_`.
+        options: BTreeMap<String, String>,
+    },
+}
+
+/// When a resource runs (S1-05, S1-06).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunsOn {
+    /// On every node, whatever boot profile it chose.
+    Infrastructure,
+    /// Where the management system runs.
+    Management,
+}
+
+impl SiteConfig {
+    /// Reads and checks the file at `path`. Paths in it are relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it, each with file, line, column, key and remedy.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let long = std::fs::metadata(path).is_ok_and(|found| FILE_MAX < found.len());
+        if long {
+            let what = format!("{} is longer than {FILE_MAX} bytes", path.display());
+            return Err(Failure::failed(what).next("name a configuration file."));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::io("read", path, &error).next("`bulkhead config example` prints one to start from.")
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks `text`, which is or will be in the file `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Failure> {
+        let file: file::File = toml::from_str(text)
+            .map_err(|error| problem::failure(path, text, &[Problem::of_toml(&error)]))?;
+        let beside = path.parent().unwrap_or(Path::new(""));
+        check::check(file, beside).map_err(|problems| problem::failure(path, text, &problems))
+    }
+
+    /// The member with this identity.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == node)
+    }
+
+    /// This node. It is one of the members: the checks saw to it.
+    pub fn me(&self) -> Option<&Member> {
+        self.member(self.local.node)
+    }
+
+    /// What to call a node in a message to people.
+    pub fn name_of(&self, node: NodeId) -> String {
+        self.member(node).map_or_else(|| format!("node {}", node.0), |member| member.name.clone())
+    }
+
+    /// Those with a vote.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.voter)
+    }
+}
+
+impl Duty {
+    /// Whether it only votes.
+    pub const fn is_witness(self) -> bool {
+        matches!(self, Self::Witness { .. })
+    }
+
+    /// The pair it belongs to, or votes for.
+    pub const fn pair(&self) -> PairId {
+        match self {
+            Self::Witness { pair } | Self::Compartment { pair, .. } => *pair,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A configuration back as text: for programs that make one, such as the playground.
+
+use super::check::letter;
+use super::value::{site_text, time};
+use super::{Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+impl SiteConfig {
+    /// The file that reads back as this configuration. All paths are written as they are.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let [one, two] = self.listen.map(|address| address.to_string());
+        // Writing into a string does not fail.
+        let _ = write!(
+            out,
+            "[site]\nid = \"{}\"\nname = {}\n\n[local]\nnode = {}\nkey_file = {}\nstate = {}\nsocket = {}\n",
+            site_text(self.site),
+            quoted(&self.site_name),
+            self.local.node.0,
+            path(&self.local.key_file),
+            path(&self.local.state),
+            path(&self.local.socket),
+        );
+        if let Some(device) = &self.local.device {
+            let _ = writeln!(out, "device = {}", path(device));
+        }
+        let _ = writeln!(out, "\n[network]\nlisten = [\"{one}\", \"{two}\"]");
+        self.shared(&mut out);
+        if let Some(watchdog) = &self.watchdog {
+            let (device, timeout) = (path(&watchdog.device), time(watchdog.timeout));
+            let _ = writeln!(out, "\n[watchdog]\ndevice = {device}\ntimeout = \"{timeout}\"");
+        }
+        self.resources.iter().for_each(|each| resource(each, &mut out));
+        out
+    }
+
+    /// What must be the same on all nodes: who there is, and how fast.
+    fn shared(&self, out: &mut String) {
+        self.members.iter().for_each(|each| member(each, out));
+        timers(&self.timers, out);
+        self.fencing.iter().for_each(|each| fencing(each, out));
+    }
+
+    /// Identifies what must be the same on all nodes, whatever the order or the comments in their files:
+    /// nodes with different digests have different sites in mind (F54).
+    pub fn digest(&self) -> [u8; 32] {
+        let mut same = self.clone();
+        same.members.sort_by_key(|member| member.id);
+        same.fencing.sort_by_key(|fencing| fencing.node);
+        let mut text = site_text(same.site);
+        same.shared(&mut text);
+        Sha256::digest(text.as_bytes()).into()
+    }
+
+    /// The digest's first half in hex: for people to compare.
+    pub fn digest_text(&self) -> String {
+        self.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn member(member: &Member, out: &mut String) {
+    let [one, two] = member.addresses;
+    let _ = write!(
+        out,
+        "\n[[node]]\nid = {}\nname = {}\naddresses = [\"{one}\", \"{two}\"]\nvoter = {}\n",
+        member.id.0,
+        quoted(&member.name),
+        member.voter
+    );
+    let _ = match member.duty {
+        Duty::Witness { pair } => writeln!(out, "witness = true\npair = {}", pair.0),
+        Duty::Compartment { pair, side, priority } => {
+            writeln!(out, "pair = {}\nside = \"{}\"\npriority = {priority}", pair.0, letter(side))
+        }
+    };
+    if !member.external.is_empty() {
+        let external: Vec<_> = member.external.iter().map(|ip| format!("\"{ip}\"")).collect();
+        let _ = writeln!(out, "external = [{}]", external.join(", "));
+    }
+}
+
+fn timers(timing: &Timing, out: &mut String) {
+    let _ = match timing.goal {
+        Goal::Recovery(rto) => writeln!(out, "\n[timers]\nrto = \"{}\"", time(rto)),
+        Goal::Preset(preset) => writeln!(out, "\n[timers]\npreset = \"{}\"", preset.name()),
+    };
+    let times = [("round_trip", timing.round_trip), ("pause", timing.pause), ("persist", timing.persist)];
+    for (key, value) in times {
+        if let Some(value) = value {
+            let _ = writeln!(out, "{key} = \"{}\"", time(value));
+        }
+    }
+    let numbers = [("losses", timing.losses.map(u32::from)), ("drift_ppm", timing.drift_ppm)];
+    for (key, value) in numbers {
+        if let Some(value) = value {
+            let _ = writeln!(out, "{key} = {value}");
+        }
+    }
+}
+
+fn fencing(fencing: &Fencing, out: &mut String) {
+    let _ =
+        writeln!(out, "\n[[fencing]]\nnode = {}\ntimeout = \"{}\"", fencing.node.0, time(fencing.timeout));
+    let _ = match &fencing.method {
+        Method::FenceAgent { agent, options } => {
+            let (agent, options) = (quoted(agent), table(options));
+            writeln!(out, "method = \"fence-agent\"\nagent = {agent}\noptions = {options}")
+        }
+        Method::Relay { witness, relay } => {
+            writeln!(out, "method = \"relay\"\nwitness = {}\nrelay = {relay}", witness.0)
+        }
+        Method::Expiry => writeln!(out, "method = \"expiry\""),
+    };
+}
+
+fn resource(resource: &Resource, out: &mut String) {
+    let _ = writeln!(out, "\n[[resource]]\nname = {}", quoted(&resource.name));
+    let _ = match &resource.runner {
+        Runner::Systemd { unit } => writeln!(out, "class = \"systemd\"\nunit = {}", quoted(unit)),
+        Runner::Ocf { agent, options } => {
+            writeln!(out, "class = \"ocf\"\nagent = {}\noptions = {}", quoted(agent), table(options))
+        }
+    };
+    let on = match resource.on {
+        RunsOn::Infrastructure => "infrastructure",
+        RunsOn::Management => "management",
+    };
+    let _ = writeln!(
+        out,
+        "on = \"{on}\"\norder = {}\nstart_timeout = \"{}\"\nstop_timeout = \"{}\"\ninterval = \"{}\"",
+        resource.order,
+        time(resource.start_timeout),
+        time(resource.stop_timeout),
+        time(resource.interval)
+    );
+}
+
+fn table(options: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> =
+        options.iter().map(|(key, value)| format!("{} = {}", quoted(key), quoted(value))).collect();
+    format!("{{ {} }}", pairs.join(", "))
+}
+
+fn path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+impl Preset {
+    /// Its word in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Tight => "tight",
+            Self::Relaxed => "relaxed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let at = Path::new("/etc/bulkhead/site.toml");
+        let mut config = SiteConfig::parse(at, super::super::EXAMPLE).unwrap();
+        config.local.state = "/tmp/a \"quoted\"\\\u{1} path".into();
+        config.local.device = Some("/dev/x".into());
+        config.timers.goal = Goal::Recovery(std::time::Duration::from_millis(1500));
+        config.timers.losses = Some(4);
+        let device = "/dev/watchdog".into();
+        config.watchdog =
+            Some(super::super::WatchdogDevice { device, timeout: std::time::Duration::from_secs(9) });
+        let text = config.to_toml();
+        assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
+    }
+
+    #[test]
+    fn the_digest_is_of_what_nodes_must_agree_on() {
+        let at = Path::new("/etc/bulkhead/site.toml");
+        let one = SiteConfig::parse(at, super::super::EXAMPLE).unwrap();
+        let mut two = one.clone();
+        two.local.node = bulkhead_core::id::NodeId(2);
+        two.local.state = "/elsewhere".into();
+        two.members.reverse();
+        assert_eq!(one.digest(), two.digest());
+        two.members[0].voter = false;
+        assert_ne!(one.digest(), two.digest());
+    }
+}

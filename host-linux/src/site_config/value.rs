@@ -1,0 +1,179 @@
+//! Values of a configuration file that are more than a string: each says what is wrong and, behind a
+//! semicolon, the remedy.
+
+use bulkhead_core::id::{PairId, SiteId};
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use uguid::Guid;
+
+/// The UDP port where none is written.
+pub const PORT: u16 = 7901;
+
+/// A time as people write it: `5s`, `250ms`, `2m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Time(pub Duration);
+
+impl TryFrom<String> for Time {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_time(&text).map(Self)
+    }
+}
+
+/// Reads a time: a whole number and one of `us`, `ms`, `s`, `m`, `h`.
+///
+/// # Errors
+///
+/// What a time looks like.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("`{text}` is not a time; write a whole number with us, ms, s, m or h, such as 250ms");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let micros = match text.strip_prefix(digits).unwrap_or_default() {
+        "us" => 1_u64,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return Err(wrong()),
+    };
+    let count: u64 = digits.trim_end().parse().map_err(|_| wrong())?;
+    count.checked_mul(micros).map(Duration::from_micros).ok_or_else(wrong)
+}
+
+/// A time as people write it: the largest unit that loses nothing.
+pub fn time(duration: Duration) -> String {
+    let micros = bulkhead_core::time::micros(duration);
+    let units = [(3_600_000_000_u64, "h"), (60_000_000, "m"), (1_000_000, "s"), (1_000, "ms"), (1, "us")];
+    let whole = units.iter().find(|(unit, _)| 0 < micros && micros.checked_rem(*unit) == Some(0));
+    match whole.and_then(|(unit, name)| Some((micros.checked_div(*unit)?, name))) {
+        Some((count, name)) => format!("{count}{name}"),
+        None => "0s".to_owned(),
+    }
+}
+
+/// A site's identity: a UUID that is not all zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Site(pub SiteId);
+
+impl TryFrom<String> for Site {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let guid = Guid::try_parse(&text).ok().filter(|guid| !guid.is_zero());
+        let id = guid.map(|_| SiteId(site_bytes(&text)));
+        id.map(Self).ok_or_else(|| format!("`{text}` is not a site id; `bulkhead config keygen` draws one"))
+    }
+}
+
+/// The hex digits of a UUID in the order in which they are written.
+fn site_bytes(text: &str) -> [u8; 16] {
+    let mut digits = text.chars().filter_map(|c| c.to_digit(16)).filter_map(|digit| u8::try_from(digit).ok());
+    std::array::from_fn(|_| {
+        let (high, low) = (digits.next().unwrap_or_default(), digits.next().unwrap_or_default());
+        (high << 4) | low
+    })
+}
+
+/// A site id as a UUID.
+pub fn site_text(site: SiteId) -> String {
+    let mut text = String::new();
+    for (index, byte) in site.0.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+/// An address on a control network: `10.0.1.1`, `10.0.1.1:7901`, `fd00::1`, `[fd00::1]:7901`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Address(pub SocketAddr);
+
+impl TryFrom<String> for Address {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)));
+        let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast() && !at.ip().is_unspecified();
+        with_port.ok().filter(usable).map(Self).ok_or_else(|| {
+            format!("`{text}` is not an address of a node; write one such as 10.0.1.1 or [fd00::1]:{PORT}")
+        })
+    }
+}
+
+/// A name for people: of a node, a site, a resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Name(pub String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if text.is_empty() || 63 < text.len() || !text.chars().all(plain) {
+            return Err(format!("`{text}` is not a name; write 1 to 63 letters, digits, '-', '_' or '.'"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// A pair's number: 1 to 65535.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u16")]
+pub(super) struct Pair(pub PairId);
+
+impl TryFrom<u16> for Pair {
+    type Error = String;
+
+    fn try_from(number: u16) -> Result<Self, String> {
+        if number == 0 {
+            return Err("there is no pair 0; the first pair is 1".to_owned());
+        }
+        Ok(Self(PairId(number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written_as_people_do() {
+        for (text, micros) in [("5s", 5_000_000), ("250ms", 250_000), ("2m", 120_000_000), ("7us", 7)] {
+            assert_eq!(parse_time(text), Ok(Duration::from_micros(micros)));
+            assert_eq!(time(Duration::from_micros(micros)), text);
+        }
+        for text in ["", "5", "s", "-1s", "1.5s", "99999999999999999h", "5 parsecs"] {
+            assert!(parse_time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_site_id_is_written_as_it_is_read() {
+        let text = "2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11";
+        let Site(id) = Site::try_from(text.to_owned()).unwrap();
+        assert_eq!((id.0[0], id.0[15], site_text(id).as_str()), (0x2f, 0x11, text));
+        for text in ["", "2f1c", "00000000-0000-0000-0000-000000000000"] {
+            assert!(Site::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_get_the_usual_port() {
+        let of = |text: &str| Address::try_from(text.to_owned()).map(|address| address.0.to_string());
+        assert_eq!(of("10.0.1.1").unwrap(), "10.0.1.1:7901");
+        assert_eq!(of("fd00::1").unwrap(), "[fd00::1]:7901");
+        assert_eq!(of("[fd00::1]:9").unwrap(), "[fd00::1]:9");
+        for text in ["10.0.1.1:0", "0.0.0.0", "224.0.0.1", "host", "10.0.1.1:99999"] {
+            assert!(of(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The configuration file as an operator meets it: everything wrong is named with line, column, key and
+//! remedy, and what is right alone but wrong in the site is refused (F54, V40, F46).
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod common;
+
+use bulkhead::site_config::{EXAMPLE, SiteConfig};
+use common::bulkhead;
+use std::path::Path;
+
+/// The failure of the example with `from` replaced by `to`.
+fn wrong(from: &str, to: &str) -> String {
+    assert!(EXAMPLE.contains(from), "the example has no `{from}`");
+    let failure = SiteConfig::parse(Path::new("site.toml"), &EXAMPLE.replacen(from, to, 1)).unwrap_err();
+    assert_eq!(failure.exit.code(), 1);
+    failure.text()
+}
+
+/// Each change of the example, and words of the message it must give.
+const WRONG: &[(&str, &str, &[&str])] = &[
+    // Misspelt, missing, of the wrong kind.
+    ("pair = 1 ", "pear = 1 ", &["site.toml:21:1", "`node.pear`", "unknown field", "config example"]),
+    ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
+    ("state = ", "#state = ", &["missing field `state`"]),
+    ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
+    ("side = \"a\"", "side = \"c\"", &["`node.side`", "unknown variant `c`"]),
+    ("id = \"2f1c", "id = \"zz", &["`site.id`", "is not a site id", "keygen"]),
+    ("\"10.0.1.1\", ", "\"a1\", ", &["`node.addresses`", "is not an address", "write one such as"]),
+    ("\"20s\"", "\"20 minutes\"", &["`fencing.timeout`", "is not a time", "write a whole number"]),
+    ("\"20s\"", "\"2h\"", &["`fencing.timeout`", "out of range", "write 1s to 10m"]),
+    ("[site]", "[site", &["site.toml:4:", "The file is not used"]),
+    // Right alone, wrong in this site.
+    ("node = 1 ", "node = 9 ", &["`local.node`", "is not one of the nodes of the site"]),
+    ("id = 2", "id = 1", &["`node.id`", "b1 has the id 1 of a1", "id of its own"]),
+    ("id = 2", "id = 0", &["`node.id`", "number the nodes from 1"]),
+    ("name = \"b1\"", "name = \"a1\"", &["`node.name`", "two nodes named a1"]),
+    ("\"10.0.1.2\", ", "\"10.0.1.1\", ", &["`node.addresses`", "b1 has the address 10.0.1.1:7901 of a1"]),
+    ("\"10.0.1.2\", ", "\"10.0.2.1\", ", &["b1 has the address 10.0.2.1:7901 of a1"]),
+    ("\"10.0.1.2\", ", "\"fd00::2\", ", &["addresses of different kinds in one network"]),
+    (
+        "\"10.0.1.2\", \"10.0.2.2\"",
+        "\"10.0.1.2\", \"10.0.1.2:7902\"",
+        &["both addresses of b1 are on one network"],
+    ),
+    ("side = \"b\"", "side = \"a\"", &["alone has the majority", "pair 1 has no node on side b"]),
+    ("voter = true", "voter = false", &["2 nodes of pair 1 have `voter = true`", "let 3 vote"]),
+    ("witness = true", "pair = 2\nside = \"a\" #", &["pair 2 has no node on side b"]),
+    ("witness = true", "witness = true\nside = \"a\"", &["the witness witness stands in a compartment"]),
+    ("witness = true", "witness = true\npair = 2", &["1 nodes of pair 2", "2 nodes of pair 1"]),
+    ("pair = 1 ", "#pair = 1", &["a1 is in no compartment"]),
+    ("#[network]", "[network]\nlisten = [\"10.0.2.1\", \"10.0.1.1\"]\n#", &["`network.listen`", "swapped"]),
+    ("#rto", "rto", &["`timers.preset`", "both `rto` and `preset`", "keep one"]),
+    ("#drift_ppm = 10000", "drift_ppm = 500000", &["`timers.drift_ppm`", "is broken", "at most 100000"]),
+    ("witness = 3\n", "witness = 2\n", &["`fencing.method`", "2 is no witness"]),
+    ("relay = 1", "", &["a relay needs `witness` and `relay`"]),
+    ("node = 2\n", "node = 3\n", &["`fencing.node`", "3 is no node that could act"]),
+    ("node = 2\n", "node = 1\n", &["node 1 is fenced in two ways"]),
+    ("username = \"admin\"", "username = \"a\\nb\"", &["cannot be told to an agent"]),
+    ("name = \"dhcp\"", "name = \"dns\"", &["`resource.name`", "there twice"]),
+    ("unit = ", "#unit = ", &["`dns` does not say what runs it"]),
+];
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
+    let mut missing = String::new();
+    for (from, to, words) in WRONG {
+        let text = wrong(from, to);
+        for word in words.iter().chain([&"bulkhead: site.toml"]).filter(|word| !text.contains(**word)) {
+            missing.push_str(&format!("`{from}` -> `{to}`: no `{word}` in\n{text}\n"));
+        }
+    }
+    assert!(missing.is_empty(), "{missing}");
+}
+
+#[test]
+fn every_cut_and_every_changed_byte_gives_an_answer_and_no_panic() {
+    let path = Path::new("site.toml");
+    for at in (0..EXAMPLE.len()).step_by(7) {
+        let _ = SiteConfig::parse(path, EXAMPLE.get(..at).unwrap());
+        let mut bytes = EXAMPLE.as_bytes().to_vec();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1;
+        }
+        if let Ok(text) = String::from_utf8(bytes) {
+            let _ = SiteConfig::parse(path, &text);
+        }
+    }
+}
+
+#[test]
+fn the_commands_draw_a_key_print_an_example_and_check_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("site.toml");
+    let example = bulkhead(&["config", "example"]).output().unwrap();
+    assert!(example.status.success());
+    std::fs::write(&file, &example.stdout).unwrap();
+
+    let check = || bulkhead(&["config", "check", "--json"]).arg(&file).output().unwrap();
+    let answer =
+        |out: &std::process::Output| serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap();
+    assert_eq!(answer(&check()).get("keyUsable").unwrap(), false);
+
+    let key = directory.path().join("site.key");
+    let drawn = bulkhead(&["config", "keygen", "--json"]).arg(&key).output().unwrap();
+    let id = answer(&drawn).get("siteId").unwrap().as_str().unwrap().to_owned();
+    let (again, what) = (bulkhead(&["config", "keygen"]).arg(&key).output().unwrap(), "never overwritten");
+    assert!(again.status.code() == Some(1) && String::from_utf8_lossy(&again.stderr).contains(what));
+
+    let text = EXAMPLE.replace("2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11", &id);
+    std::fs::write(&file, text).unwrap();
+    let good = answer(&check());
+    assert_eq!((good.get("keyUsable").unwrap(), good.get("voters").unwrap()), (&true.into(), &3.into()));
+    assert_eq!(good.get("site").unwrap(), &id);
+
+    std::fs::write(&file, EXAMPLE.replace("voter = true", "")).unwrap();
+    let bad = check();
+    assert_eq!(bad.status.code(), Some(1));
+    let what = answer(&bad).pointer("/error/what").unwrap().as_str().unwrap().to_owned();
+    assert!(what.contains("site.toml:"), "{what}");
+}

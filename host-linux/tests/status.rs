@@ -1,0 +1,162 @@
+//! What `bulkhead status` says in the situations an operator meets: the first line, the outlook, the whole
+//! screen as golden files (`UPDATE=1` writes them anew), the line for monitoring systems.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
+
+use bulkhead::cluster::outlook::outlook;
+use bulkhead::cluster::status::{
+    API_VERSION, Controller, Counters, Lacking, Node, NodeName, Pair, PathState, Profile, Site, State,
+    Status, Voter,
+};
+use bulkhead::cluster::status_text::{one_line, text};
+
+fn name(id: u16) -> NodeName {
+    NodeName { id, name: ["", "a1", "b1", "witness"][usize::from(id)].into() }
+}
+
+fn path(network: u8, alive: bool) -> PathState {
+    PathState {
+        network,
+        heard_ms: Some(if alive { 40 } else { 12_000 }),
+        round_trip_us: Some(380),
+        loss_permille: if alive { 0 } else { 1000 },
+        alive,
+    }
+}
+
+fn node(id: u16, verdict: &str, role: &str) -> Node {
+    let alive = matches!(verdict, "up" | "slow");
+    let side = ["", "a", "b", ""][usize::from(id)];
+    Node {
+        id,
+        name: name(id).name,
+        witness: id == 3,
+        pair: (id != 3).then_some(1),
+        side: (id != 3).then(|| side.into()),
+        voter: true,
+        verdict: verdict.into(),
+        role: role.into(),
+        paths: if verdict == "self" { Vec::new() } else { vec![path(1, alive), path(2, alive)] },
+        silences: 0,
+    }
+}
+
+/// A site as a1 sees it: who is heard, who is master, who decides.
+fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) -> Status {
+    let nodes = vec![node(1, "self", "master"), node(2, b1.0, b1.1), node(3, witness, "witness")];
+    let pair = Pair {
+        pair: 1,
+        master: master.map(name),
+        epoch: 4,
+        voters: voters.to_vec(),
+        reduced: voters.len() < 3,
+    };
+    let outcome = outlook(std::slice::from_ref(&pair), &nodes, "within 1.6 s");
+    Status {
+        api_version: API_VERSION.into(),
+        version: "0.1.0".into(),
+        protected: outcome.parts.iter().all(|part| part.survives),
+        summary: outcome.summary,
+        state: outcome.state,
+        site: Site { id: "2f1cb1a0".into(), name: "plant-7".into(), digest: "aa".into() },
+        node: name(1),
+        role: "master".into(),
+        epoch: 4,
+        lease_left_ms: Some(812),
+        reason: "it holds the register of the pair".into(),
+        pairs: vec![pair],
+        controller: Controller {
+            node: Some(name(1)),
+            epoch: 2,
+            lease_left_ms: Some(790),
+            reason: String::new(),
+        },
+        voter: Voter { mode: "voting".into(), life: 7, dropped: 0 },
+        profile: None,
+        nodes,
+        outlook: outcome.parts,
+        lacks: Vec::new(),
+        last_error: None,
+        counters: Counters::default(),
+        uptime_ms: 1000,
+    }
+}
+
+fn golden(file: &str, found: &str) {
+    let path = format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::write(&path, found).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), found, "UPDATE=1 writes {file}");
+}
+
+fn survives(status: &Status, part: &str) -> bool {
+    status.outlook.iter().find(|outlook| outlook.part == part).unwrap().survives
+}
+
+#[test]
+fn all_is_well() {
+    let status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    assert!(status.protected && status.state == State::Ok);
+    assert!(status.summary.starts_with("protected: a1 is master of pair 1"));
+    assert!(["a1", "b1", "witness", "network 1", "network 2"].iter().all(|part| survives(&status, part)));
+    golden("status-protected.txt", &text(&status));
+    let (line, code) = one_line(&status);
+    assert!(
+        line.starts_with("BULKHEAD OK - protected") && line.contains("| nodes_up=3;;;0;3 epoch=4"),
+        "{line}"
+    );
+    assert_eq!((code, line.matches('\n').count()), (0, 1));
+}
+
+#[test]
+fn the_other_compartment_is_lost_and_the_master_may_go_on_alone() {
+    let mut status = seen(("silent", "unknown"), "up", Some(1), &[1]);
+    status.nodes[1].silences = 1;
+    status.last_error = Some("b1 was not fenced: its fencing device did not answer within 20 s".into());
+    status.lacks.push(Lacking { what: "memory".into(), why: "not locked in memory".into() });
+    let profile = "a majority of the site answers, and its management system runs";
+    status.profile = Some(Profile { row: 1, start: "infrastructure".into(), reason: profile.into() });
+    assert!(!survives(&status, "a1") && survives(&status, "witness"));
+    golden("status-alone.txt", &text(&status));
+    assert_eq!(one_line(&status).1, 1);
+}
+
+/// X04: with the witness away and nothing agreed yet, the loss of either node stops the pair.
+#[test]
+fn the_witness_is_lost_and_nothing_is_agreed_yet() {
+    let status = seen(("up", "slave"), "silent", Some(1), &[1, 2, 3]);
+    assert!(!survives(&status, "a1") && !survives(&status, "b1"));
+    assert_eq!(status.state, State::Warning);
+    golden("status-witness-away.txt", &text(&status));
+}
+
+#[test]
+fn nobody_is_master() {
+    let status = seen(("silent", "unknown"), "silent", None, &[1, 2, 3]);
+    assert_eq!(status.state, State::Critical);
+    assert!(status.summary.contains("this node hears too few of its 3 voters"), "{}", status.summary);
+    assert_eq!(one_line(&status).1, 2);
+    golden("status-no-master.txt", &text(&status));
+}
+
+#[test]
+fn a_network_that_is_cut_already_makes_the_other_one_fatal() {
+    let mut status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    for node in &mut status.nodes[1..] {
+        node.paths[1] = path(2, false);
+    }
+    let outcome = outlook(&status.pairs, &status.nodes, "within 1.6 s");
+    let network_1 = outcome.parts.iter().find(|part| part.part == "network 1").unwrap();
+    assert!(!network_1.survives && network_1.then.contains("b1 is cut off"), "{network_1:?}");
+    assert!(outcome.summary.contains("network 1 must not fail now"), "{}", outcome.summary);
+}
+
+#[test]
+fn the_json_reads_back_and_names_its_version() {
+    let status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    let json = serde_json::to_value(&status).unwrap();
+    assert_eq!(json["apiVersion"], "bulkhead.status/1");
+    assert_eq!((json["role"].clone(), json["leaseLeftMs"].clone()), ("master".into(), 812.into()));
+    assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+}
