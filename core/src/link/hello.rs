@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The payload of a hello, 56 bytes: nonce (16), challenge (16; zero: none), answer (16; zero: none), lowest
-//! and highest version spoken (2, 2), reserved zero (4).
+//! and highest version spoken (2, 2), how many peers the sender had forgotten (4). Layout and meaning of these
+//! fields stay for ever: it is by them that two releases learn what both speak.
 
 use super::key::Nonce;
 use crate::bytes::{Reader, Writer};
@@ -47,6 +48,8 @@ impl Versions {
 pub struct Hello {
     /// Of this start of the sender.
     pub nonce: Nonce,
+    /// How many peers the sender had forgotten, in this start, when it began to speak with the receiver.
+    pub forgotten: u32,
     /// To be answered, if there is one.
     pub challenge: Option<Nonce>,
     /// The last challenge received, if there was one.
@@ -66,7 +69,7 @@ impl Hello {
         out.put(&self.answer.map_or(NONE, |nonce| nonce.0));
         out.u16(self.versions.low);
         out.u16(self.versions.high);
-        out.reserved(4);
+        out.u32(self.forgotten);
         out.finish()
     }
 
@@ -77,8 +80,9 @@ impl Hello {
         let some = |bytes: [u8; 16]| Some(Nonce(bytes)).filter(|_| bytes != NONE);
         let (challenge, answer) = (some(fields.array()?), some(fields.array()?));
         let versions = Versions { low: fields.u16()?, high: fields.u16()? };
-        let zero = fields.reserved::<4>()?;
-        (zero && versions.low <= versions.high).then_some(Self { nonce, challenge, answer, versions })
+        let forgotten = fields.u32()?;
+        let is_range = versions.low <= versions.high;
+        is_range.then_some(Self { nonce, forgotten, challenge, answer, versions })
     }
 }
 
@@ -90,16 +94,18 @@ mod tests {
     #[test]
     fn format_1_never_changes() {
         let versions = Versions { low: 1, high: 0x0203 };
-        let hello = Hello { nonce: Nonce([1; 16]), challenge: None, answer: Some(Nonce([3; 16])), versions };
+        let (nonce, answer) = (Nonce([1; 16]), Some(Nonce([3; 16])));
+        let hello = Hello { nonce, forgotten: 0x0605, challenge: None, answer, versions };
         let mut expected = [0; HELLO_LEN];
         expected[..16].fill(1);
         expected[32..48].fill(3);
-        expected[48..52].copy_from_slice(&[1, 0, 3, 2]);
+        expected[48..].copy_from_slice(&[1, 0, 3, 2, 5, 6, 0, 0]);
         assert_eq!(hello.encode(), expected);
         assert_eq!(Hello::parse(&expected), Some(hello));
-        for wrong in [&expected[..55], &[1; HELLO_LEN]] {
-            assert_eq!(Hello::parse(wrong), None);
-        }
+        assert_eq!(Hello::parse(&expected[..55]), None);
+        expected[48] = 4;
+        expected[50..52].fill(0);
+        assert_eq!(Hello::parse(&expected), None, "versions 4 to 0 are no range");
     }
 
     /// V41, F30: the highest version that both speak, or none.

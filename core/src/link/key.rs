@@ -24,6 +24,9 @@ pub struct Key([u8; KEY_LEN]);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nonce(pub [u8; NONCE_LEN]);
 
+/// One end of a session: the node, its start, and how many peers it had forgotten in this start.
+pub type End<'a> = (NodeId, &'a Nonce, u32);
+
 /// The end of a frame that proves who wrote it.
 pub type Tag = [u8; TAG_LEN];
 
@@ -53,10 +56,13 @@ impl SiteKey {
 }
 
 impl Key {
-    /// The key for frames of one session from `from` to `to`, which started with these nonces.
-    pub fn session(&self, (from, sender): (NodeId, &Nonce), (to, receiver): (NodeId, &Nonce)) -> Self {
-        let (from, to) = (from.0.to_le_bytes(), to.0.to_le_bytes());
-        Self(derive(&self.0, &[b"bulkhead session 1", &from, &sender.0, &to, &receiver.0]))
+    /// The key for frames of one session from `from` to `to`.
+    pub fn session(&self, from: End<'_>, to: End<'_>) -> Self {
+        let (sender, receiver) = (from.0.0.to_le_bytes(), to.0.0.to_le_bytes());
+        let (sent, received) = (from.2.to_le_bytes(), to.2.to_le_bytes());
+        let parts: [&[u8]; 7] =
+            [b"bulkhead session 1", &sender, &from.1.0, &sent, &receiver, &to.1.0, &received];
+        Self(derive(&self.0, &parts))
     }
 
     /// A value nobody without this key can foretell; `count` is never repeated with one nonce.
@@ -107,10 +113,15 @@ mod tests {
         assert_eq!(tag(&SITE.between(a, b)), tag(&SITE.between(b, a)));
         assert_ne!(tag(&SITE.between(a, b)), tag(&SITE.between(a, NodeId(3))));
         let pair = SITE.between(a, b);
-        let there = pair.session((a, &x), (b, &y));
-        for other in [pair.session((b, &y), (a, &x)), pair.session((a, &y), (b, &x)), pair.clone()] {
-            assert_ne!(tag(&there), tag(&other));
-        }
+        let there = pair.session((a, &x, 0), (b, &y, 0));
+        let others = [
+            pair.session((b, &y, 0), (a, &x, 0)),
+            pair.session((a, &y, 0), (b, &x, 0)),
+            pair.session((a, &x, 1), (b, &y, 0)),
+            pair.session((a, &x, 0), (b, &y, 1)),
+            pair.clone(),
+        ];
+        assert!(others.iter().all(|other| tag(&there) != tag(other)));
     }
 
     /// In the field: HMAC-SHA-256 as anybody computes it, cut to its first 16 bytes. RFC 4231, test case 2

@@ -1,10 +1,17 @@
 //! Two ends and a network that loses, repeats, reorders and replays: nothing is delivered twice or changed,
 //! and a session always comes back (V22, F31, F39, S1-09).
 
+use core::time::Duration;
 use std::collections::BTreeSet;
+use std::format;
 use std::vec::Vec;
 
 use super::*;
+use crate::id::SiteId;
+use crate::link::frame::{self, Header, Kind};
+use crate::link::hello::Hello;
+use crate::link::key::SiteKey;
+use crate::link::suspicion::Limits;
 
 const SITE: SiteId = SiteId([9; 16]);
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -190,22 +197,184 @@ fn every_disorder_ends_in_a_session() {
     }
 }
 
-/// V22, F32: a bent frame changes nothing, also in the middle of a session.
+/// V22, F32: a frame of which one bit was changed, or that was cut, changes nothing but the count of drops. Of
+/// every kind of frame, from the first hello on.
 #[test]
 fn a_bent_frame_changes_nothing() {
     let mut wire = Wire::new(4);
-    wire.heal(10);
-    wire.say(0, b"text");
-    let (to, path, datagram) = wire.under_way.pop().unwrap();
-    for bit in 0..datagram.len() * 8 {
-        let mut bent = datagram.clone();
-        bent[bit / 8] ^= 1 << (bit % 8);
-        wire.arrive((to, path, bent));
+    let mut kinds = 0;
+    for round in 0..8_u8 {
+        wire.tick(50);
+        wire.say(0, &[b't', round]);
+        wire.say(1, &[b'a', round]);
+        while let Some((to, path, datagram)) = wire.under_way.pop() {
+            let mut end = wire.ends[to].clone();
+            let state = |end: &Links<4>| format!("{:?}", Links { drops: Drops::default(), ..end.clone() });
+            let before = state(&end);
+            let now = Instant::from_millis(wire.now);
+            for bit in 0..datagram.len() * 8 {
+                let mut bent = datagram.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                assert!(matches!(end.receive(now, path, &bent), Received::Dropped(_)), "bit {bit}");
+            }
+            for len in 0..datagram.len() {
+                assert!(matches!(end.receive(now, path, &datagram[..len]), Received::Dropped(_)));
+            }
+            assert_eq!(state(&end), before);
+            kinds += 1;
+            wire.arrive((to, path, datagram));
+        }
     }
-    assert!(wire.delivered.is_empty());
     assert!(wire.connected());
-    wire.arrive((to, path, datagram));
-    assert_eq!(wire.delivered.len(), 1);
+    assert!(40 < kinds, "only {kinds} frames were bent");
+    assert_eq!(wire.delivered.len(), wire.sent.len());
+}
+
+/// F39: a recording does not keep a dead peer alive.
+#[test]
+fn a_recording_is_no_sign_of_life() {
+    let mut wire = Wire::new(6);
+    wire.heal(20);
+    let recorded: Vec<_> = wire.recorded.iter().filter(|(to, ..)| *to == 0).cloned().collect();
+    for _ in 0..20 {
+        wire.tick(50);
+        wire.under_way.clear();
+        for one in recorded.clone() {
+            wire.arrive(one);
+        }
+    }
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Silent);
+}
+
+/// S2-07, F39: who was removed and is added again begins a new session, in which nothing of the old one counts.
+#[test]
+fn a_peer_that_comes_back_begins_anew() {
+    for who in [0, 1] {
+        let mut wire = Wire::new(7);
+        wire.heal(10);
+        wire.say(1 - who, b"before");
+        wire.heal(1);
+        assert_eq!(wire.delivered.len(), 1);
+        let recorded = wire.recorded.clone();
+        let now = Instant::from_millis(wire.now);
+        let node = wire.ends[who].peers().next().unwrap();
+        wire.ends[who].remove(node);
+        assert_eq!(wire.ends[who].seal(node, b"none"), Err(NoSession));
+        assert!(wire.ends[who].add(now, node));
+        for one in recorded.iter().cloned().chain(recorded.iter().rev().cloned()) {
+            wire.arrive(one);
+        }
+        wire.heal(20);
+        assert!(wire.connected());
+        for one in recorded {
+            wire.arrive(one);
+        }
+        wire.say(0, b"after");
+        wire.say(1, b"after too");
+        wire.heal(1);
+        assert_eq!(wire.delivered.len(), 3);
+        assert!(wire.ends.iter().all(|end| end.restarts(node) == 0), "nobody restarted");
+    }
+}
+
+/// F54: two nodes of one name take turns only once; the operator sees it.
+#[test]
+fn two_nodes_of_one_name_are_noticed() {
+    let mut wire = Wire::new(8);
+    wire.heal(10);
+    let twin = wire.ends[0].clone();
+    wire.restart(0);
+    wire.heal(10);
+    assert!(wire.connected());
+    assert_eq!(wire.ends[1].restarts(NodeId(1)), 1);
+    let newer = core::mem::replace(&mut wire.ends[0], twin);
+    wire.heal(40);
+    assert_eq!(wire.ends[1].nonce_of(NodeId(1)), Some(Nonce([3; 16])), "the earlier start is not taken back");
+    wire.ends[0] = newer;
+    wire.heal(10);
+    assert!(wire.connected());
+}
+
+/// V41, F30: a release that speaks nothing this one speaks is refused by name, whatever else it says.
+#[test]
+fn a_release_too_new_is_refused_by_name() {
+    let mut links = end(1, 1, 0);
+    let key = SiteKey::new([3; 32]).between(NodeId(1), NodeId(2));
+    let header = Header { kind: Kind::Hello, site: SITE, from: NodeId(2), to: NodeId(1), counter: 0 };
+    let versions = Versions { low: 7, high: 9 };
+    let challenge = Some(Nonce([8; 16]));
+    let hello = Hello { nonce: Nonce([2; 16]), forgotten: 0, challenge, answer: None, versions };
+    let received = links.receive(Instant::ZERO, Path::One, &frame::seal(&header, &hello.encode(), &key));
+    assert_eq!(received, Received::Dropped(Drop::NoCommonVersion));
+    assert_eq!(links.refused(NodeId(2)), Some(versions));
+    assert!(!links.contacted(NodeId(2)));
+    assert_eq!(links.drops().no_common_version, 1);
+}
+
+/// F19, X07: after a sleep of its own a node does not take its own delay for the peer's.
+#[test]
+fn a_sleep_is_not_a_slow_peer() {
+    let mut wire = Wire::new(9);
+    wire.heal(20);
+    let status = |wire: &Wire| wire.ends[0].path(NodeId(2), Path::One).unwrap();
+    assert_eq!(status(&wire).round_trips, Some((Duration::ZERO, Duration::ZERO)));
+    wire.tick(50);
+    for _ in 0..600 {
+        wire.now += 50;
+        let now = Instant::from_millis(wire.now);
+        while let Some(out) = wire.ends[1].next_due(now) {
+            wire.send(1, out.path, &out.datagram);
+        }
+        wire.ends[1].judge(now, |_, _| {});
+    }
+    while let Some(one) = wire.under_way.pop() {
+        wire.arrive(one);
+    }
+    wire.heal(1);
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Up);
+    assert_eq!(wire.ends[0].silences(NodeId(2)), 0);
+    assert_eq!(wire.ends[1].silences(NodeId(1)), 1, "the one that was awake was right to suspect");
+    assert!(status(&wire).round_trip.unwrap() < Duration::from_millis(50));
+}
+
+/// X07: of two paths the better one counts, as long as it works.
+#[test]
+fn a_path_that_is_gone_hides_no_slowness() {
+    let mut wire = Wire::new(10);
+    wire.heal(20);
+    // Path one is cut, and path two takes 200 ms each way.
+    let mut later: Vec<(u64, (usize, Path, Datagram))> = Vec::new();
+    for _ in 0..80 {
+        wire.tick(50);
+        let due = wire.now + 200;
+        later.extend(wire.under_way.drain(..).filter(|one| one.1 == Path::Two).map(|one| (due, one)));
+        let (come, rest) = later.into_iter().partition(|(due, _)| *due <= wire.now);
+        later = rest;
+        let come: Vec<_> = come;
+        for (_, one) in come {
+            wire.arrive(one);
+        }
+    }
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Slow);
+    assert_eq!(wire.ends[0].silences(NodeId(2)), 0);
+}
+
+/// V16: nobody answers; the node asks less and less often, and stays answerable. Every deadline is ahead.
+#[test]
+fn nobody_there_costs_little() {
+    let mut links = end(1, 1, 0);
+    let mut now = Instant::ZERO;
+    let mut hellos = 0;
+    while now < Instant::from_millis(60_000) {
+        while links.next_due(now).is_some() {
+            hellos += 1;
+        }
+        links.judge(now, |_, _| {});
+        let next = links.deadline().unwrap();
+        assert!(now < next, "a deadline that is not ahead makes the shell spin");
+        now = next;
+    }
+    assert!((38..60).contains(&hellos), "{hellos} hellos in a minute");
 }
 
 /// F35, S3-02: one path is enough; both gone is silence.

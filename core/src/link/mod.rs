@@ -1,12 +1,15 @@
 //! Between a message and a datagram: who may speak, what is fresh, which path works, who is silent.
 //!
 //! Reading order: [`key`], [`frame`], [`window`], [`hello`] (the handshake), [`path`] (round trips and loss),
-//! [`suspicion`] (slow is not dead), [`links`] (all peers together).
+//! [`suspicion`] (slow is not dead), `peer`, [`links`] (all peers together), [`ring`] (whom to watch).
 
 pub mod frame;
 pub mod hello;
 pub mod key;
 pub mod links;
 pub mod path;
+mod peer;
+pub mod ring;
 pub mod suspicion;
 pub mod window;
+mod words;

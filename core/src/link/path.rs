@@ -59,7 +59,16 @@ pub struct PathState {
     /// How many of those 64 were due since this path was first heard.
     due: u32,
     round_trip: Option<Duration>,
+    /// The shortest and the longest round trip of the samples being gathered, and of those before.
+    spreads: [Option<(u32, u32)>; 2],
+    /// How many are being gathered.
+    gathered: u32,
+    /// Heartbeats received.
+    received: u32,
 }
+
+/// How many round trips are gathered before the oldest ones are forgotten.
+const GATHERED_MAX: u32 = 32;
 
 impl PathState {
     /// When anything was heard on this path.
@@ -70,6 +79,17 @@ impl PathState {
     /// Smoothed over about eight heartbeats (RFC 6298, section 2, without the variance).
     pub const fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// The shortest and the longest of the last 32 to 64.
+    pub fn round_trips(&self) -> Option<(Duration, Duration)> {
+        let (least, most) = self.spreads.iter().copied().flatten().reduce(wider)?;
+        Some((Duration::from_micros(least.into()), Duration::from_micros(most.into())))
+    }
+
+    /// How many heartbeats were sent and received.
+    pub const fn beats(&self) -> (u32, u32) {
+        (self.seq, self.received)
     }
 
     /// Of the last 64 heartbeats due, how many did not come, in thousandths.
@@ -93,8 +113,9 @@ impl PathState {
         self.heard = Some(now);
     }
 
-    /// A heartbeat came.
-    pub fn take(&mut self, now: Instant, heartbeat: &Heartbeat) {
+    /// A heartbeat came. `listening` is since when this node has been able to hear.
+    pub fn take(&mut self, now: Instant, listening: Instant, heartbeat: &Heartbeat) {
+        self.received = self.received.saturating_add(1);
         let ahead = match self.last {
             Some((last, ..)) => heartbeat.seq.wrapping_sub(last),
             None => 1,
@@ -106,20 +127,36 @@ impl PathState {
         self.came = self.came.checked_shl(ahead).unwrap_or(0) | 1;
         self.due = self.due.saturating_add(ahead).min(64);
         self.last = Some((heartbeat.seq, heartbeat.sent, now));
-        if heartbeat.echo == 0 {
+        let sent = Instant::from_micros(heartbeat.echo);
+        // No echo yet; or not of this clock; or the way back led through a sleep of this node, and nobody knows
+        // how long it took.
+        if heartbeat.echo == 0 || now < sent || sent < listening {
             return;
         }
-        let round_trip = now.since(Instant::from_micros(heartbeat.echo));
-        let round_trip = round_trip.saturating_sub(Duration::from_micros(heartbeat.held.into()));
+        self.measured(now.since(sent).saturating_sub(Duration::from_micros(heartbeat.held.into())));
+    }
+
+    fn measured(&mut self, round_trip: Duration) {
         let old = micros(self.round_trip.unwrap_or(round_trip));
         let smoothed = old.saturating_mul(7).saturating_add(micros(round_trip)) / 8;
         self.round_trip = Some(Duration::from_micros(smoothed));
+        let short = u32::try_from(micros(round_trip)).unwrap_or(u32::MAX);
+        let [current, before] = self.spreads;
+        self.spreads = match self.gathered < GATHERED_MAX {
+            true => [current.into_iter().chain([(short, short)]).reduce(wider), before],
+            false => [Some((short, short)), current],
+        };
+        self.gathered = self.gathered.checked_rem(GATHERED_MAX).unwrap_or(0).saturating_add(1);
     }
 
     /// The peer started again: what was known of it is about another process.
     pub fn restart(&mut self) {
         *self = Self { seq: self.seq, ..Self::default() };
     }
+}
+
+fn wider(a: (u32, u32), b: (u32, u32)) -> (u32, u32) {
+    (a.0.min(b.0), a.1.max(b.1))
 }
 
 #[cfg(test)]
@@ -146,9 +183,9 @@ mod tests {
     fn a_round_trip_is_measured_without_the_other_clock() {
         let (mut here, mut there) = (PathState::default(), PathState::default());
         let beat = here.beat(Instant::from_millis(1_000));
-        there.take(Instant::from_millis(77), &beat);
+        there.take(Instant::from_millis(77), Instant::ZERO, &beat);
         let back = there.beat(Instant::from_millis(127));
-        here.take(Instant::from_millis(1_058), &back);
+        here.take(Instant::from_millis(1_058), Instant::ZERO, &back);
         assert_eq!(here.round_trip(), Some(8 * MS));
     }
 
@@ -157,10 +194,10 @@ mod tests {
         let mut path = PathState::default();
         let beat = |seq| Heartbeat { seq, sent: 1, echo: 0, held: 0 };
         for seq in [1, 2, 4, 3, 4, 5] {
-            path.take(Instant::ZERO, &beat(seq));
+            path.take(Instant::ZERO, Instant::ZERO, &beat(seq));
         }
         assert_eq!(path.loss_permille(), 200, "one of five");
-        path.take(Instant::ZERO, &beat(1_000));
+        path.take(Instant::ZERO, Instant::ZERO, &beat(1_000));
         assert_eq!(path.loss_permille(), 984, "63 of 64");
     }
 }

@@ -71,7 +71,8 @@ impl Suspicion {
     pub fn hear(&mut self, now: Instant, limits: &Limits) {
         let gap = self.heard.map(|heard| now.since(heard));
         self.heard = Some(now);
-        if self.verdict == Verdict::Silent && gap.is_none_or(|gap| limits.slow < gap) {
+        let has_gap = self.returning.is_none() || gap.is_none_or(|gap| limits.slow < gap);
+        if self.verdict == Verdict::Silent && has_gap {
             self.returning = Some(now);
         }
     }
@@ -96,14 +97,19 @@ impl Suspicion {
         let quiet = now.since(heard.max(listening));
         let is_late = limits.slow < quiet || round_trip.is_some_and(|round_trip| limits.slow < round_trip);
         let next = match (self.verdict, is_late) {
-            (Verdict::Silent, _) if limits.silence < quiet => Verdict::Silent,
             (Verdict::Unknown | Verdict::Up | Verdict::Slow, _) if limits.silence < quiet => {
                 self.silences = self.silences.saturating_add(1);
                 self.returning = None;
                 Verdict::Silent
             }
+            // Gone again before it was stable.
+            (Verdict::Silent, _) if limits.slow < quiet => {
+                self.returning = None;
+                Verdict::Silent
+            }
             (Verdict::Silent, late) => match self.returning {
-                Some(since) if !late && limits.stable <= now.since(since) => Verdict::Up,
+                Some(since) if limits.stable <= now.since(since) && late => Verdict::Slow,
+                Some(since) if limits.stable <= now.since(since) => Verdict::Up,
                 Some(_) | None => Verdict::Silent,
             },
             (Verdict::Unknown | Verdict::Up | Verdict::Slow, true) => Verdict::Slow,
@@ -113,15 +119,16 @@ impl Suspicion {
         next
     }
 
-    /// When the verdict changes next if nothing is heard.
+    /// When to judge next, if nothing is heard before.
     pub fn deadline(&self, listening: Instant, limits: &Limits) -> Option<Instant> {
-        let quiet_since = self.heard?.max(listening);
+        let heard = self.heard?;
         // One microsecond later the limit is passed.
-        let past = |limit: Duration| quiet_since.after(limit).after(Duration::from_micros(1));
+        let past = |limit: Duration| heard.max(listening).after(limit).after(Duration::from_micros(1));
         match self.verdict {
+            Verdict::Unknown => Some(heard),
             Verdict::Up => Some(past(limits.slow)),
-            Verdict::Slow | Verdict::Unknown => Some(past(limits.silence)),
-            Verdict::Silent => self.returning.map(|since| since.after(limits.stable)),
+            Verdict::Slow => Some(past(limits.silence)),
+            Verdict::Silent => self.returning.map(|since| since.after(limits.stable).min(past(limits.slow))),
         }
     }
 }
@@ -190,6 +197,52 @@ mod tests {
     fn who_slept_listens_first() {
         use Verdict::{Silent, Slow, Up};
         assert_eq!(verdicts(&[0], &[30_000, 30_101, 30_301], 30_000), [Up, Slow, Silent]);
+    }
+
+    proptest::proptest! {
+        /// Whatever is heard and whenever it is judged: the next deadline is ahead, or the shell would spin; and
+        /// nobody is silent who was heard within a silence, unless it was silent before.
+        #[test]
+        fn a_deadline_is_always_ahead(steps in proptest::collection::vec((0_u64..400, 0..4_u8), 1..200)) {
+            let (mut suspicion, mut now, mut listening) = (Suspicion::default(), 0, 0);
+            for (wait, what) in steps {
+                // As the shell does: never later than the deadline.
+                let deadline = suspicion.deadline(Instant::from_micros(listening), &LIMITS);
+                now = deadline.map_or(now + wait * 1_000, |at| at.as_micros().min(now + wait * 1_000));
+                let at = Instant::from_micros(now);
+                match what {
+                    0 | 1 => suspicion.hear(at, &LIMITS),
+                    2 if wait == 7 => listening = now,
+                    2 if wait == 9 => suspicion.restart(at),
+                    _ => {}
+                }
+                let trip = (wait % 2 == 0).then_some(Duration::from_millis(wait));
+                let before = suspicion.verdict();
+                let after = suspicion.judge(at, Instant::from_micros(listening), trip, &LIMITS);
+                let deadline = suspicion.deadline(Instant::from_micros(listening), &LIMITS);
+                proptest::prop_assert!(deadline.is_none_or(|next| at < next), "{:?}", suspicion);
+                if what < 2 && before != Verdict::Silent {
+                    proptest::prop_assert!(after.is_alive());
+                }
+            }
+        }
+    }
+
+    /// X07: who was silent and is heard again, but late, is slow: not silent for ever.
+    #[test]
+    fn who_returns_late_is_slow() {
+        let mut suspicion = Suspicion::default();
+        let mut judge = |ms, hears| {
+            if hears {
+                suspicion.hear(Instant::from_millis(ms), &LIMITS);
+            }
+            let trip = Some(Duration::from_millis(150));
+            suspicion.judge(Instant::from_millis(ms), Instant::ZERO, trip, &LIMITS)
+        };
+        assert_eq!([judge(0, true), judge(301, false)], [Verdict::Slow, Verdict::Silent]);
+        let verdicts: Vec<_> = (0..5).map(|n| judge(400 + n * 50, true)).collect();
+        assert_eq!(verdicts[..4], [Verdict::Silent; 4]);
+        assert_eq!(verdicts[4], Verdict::Slow);
     }
 
     #[test]
