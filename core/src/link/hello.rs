@@ -14,8 +14,8 @@
 //! ```
 //!
 //! The payload of a hello, 56 bytes: nonce (16), challenge (16; zero: none), answer (16; zero: none), lowest
-//! and highest version spoken (2, 2), how many peers the sender had forgotten (4). Layout and meaning of these
-//! fields stay for ever: it is by them that two releases learn what both speak.
+//! and highest version spoken (2, 2), how many peers the sender had forgotten (4). Layout and meaning of
+//! these fields stay for ever: it is by them that two releases learn what both speak.
 
 use super::key::Nonce;
 use crate::bytes::{Reader, Writer};

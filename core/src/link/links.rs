@@ -206,3 +206,7 @@ impl<const PEERS: usize> Links<PEERS> {
 #[cfg(test)]
 #[path = "links_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod walk;

@@ -197,8 +197,8 @@ fn every_disorder_ends_in_a_session() {
     }
 }
 
-/// V22, F32: a frame of which one bit was changed, or that was cut, changes nothing but the count of drops. Of
-/// every kind of frame, from the first hello on.
+/// V22, F32: a frame of which one bit was changed, or that was cut, changes nothing but the count of drops.
+/// Every kind of frame, from the first hello on.
 #[test]
 fn a_bent_frame_changes_nothing() {
     let mut wire = Wire::new(4);
@@ -246,7 +246,7 @@ fn a_recording_is_no_sign_of_life() {
     assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Silent);
 }
 
-/// S2-07, F39: who was removed and is added again begins a new session, in which nothing of the old one counts.
+/// S2-07, F39: who was removed and is added again begins a new session; nothing of the old one counts.
 #[test]
 fn a_peer_that_comes_back_begins_anew() {
     for who in [0, 1] {
@@ -374,7 +374,7 @@ fn nobody_there_costs_little() {
         assert!(now < next, "a deadline that is not ahead makes the shell spin");
         now = next;
     }
-    assert!((38..60).contains(&hellos), "{hellos} hellos in a minute");
+    assert!((70..90).contains(&hellos), "{hellos} hellos in a minute");
 }
 
 /// F35, S3-02: one path is enough; both gone is silence.

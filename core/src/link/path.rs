@@ -128,8 +128,8 @@ impl PathState {
         self.due = self.due.saturating_add(ahead).min(64);
         self.last = Some((heartbeat.seq, heartbeat.sent, now));
         let sent = Instant::from_micros(heartbeat.echo);
-        // No echo yet; or not of this clock; or the way back led through a sleep of this node, and nobody knows
-        // how long it took.
+        // No echo yet; or not of this clock; or the way back led through a sleep of this node, and nobody
+        // knows how long it took.
         if heartbeat.echo == 0 || now < sent || sent < listening {
             return;
         }

@@ -1,8 +1,8 @@
 //! One peer: the handshake with it, its session, its heartbeats (S1-09, V22, F39).
 //!
-//! Nothing here changes by a datagram that is not authentic (V22), and nothing that was heard before counts as
-//! heard now (F39). A session that the peer has not used yet may be one that the peer does not know of: until
-//! then this end goes on asking.
+//! Nothing here changes by a datagram that is not authentic (V22), and nothing that was heard before counts
+//! as heard now (F39). A session that the peer has not used yet may be one that the peer does not know of:
+//! until then this end goes on asking.
 
 use heapless::Vec;
 
@@ -20,8 +20,8 @@ const HEARTBEAT: u8 = 0;
 const MESSAGE: u8 = 1;
 
 /// How often the wait between two unanswered hellos is doubled, from twice the heartbeat on: a peer that is
-/// off for a week is asked every sixteen heartbeats. One that comes back asks by itself.
-const DOUBLINGS_MAX: u32 = 3;
+/// off for a week is asked every eight heartbeats. One that comes back asks by itself.
+const DOUBLINGS_MAX: u32 = 2;
 
 /// Everything about one peer.
 #[derive(Clone, Debug)]

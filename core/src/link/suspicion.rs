@@ -200,8 +200,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever is heard and whenever it is judged: the next deadline is ahead, or the shell would spin; and
-        /// nobody is silent who was heard within a silence, unless it was silent before.
+        /// Whatever is heard and whenever it is judged: the next deadline is ahead, or the shell would spin;
+        /// and nobody becomes silent by being heard.
         #[test]
         fn a_deadline_is_always_ahead(steps in proptest::collection::vec((0_u64..400, 0..4_u8), 1..200)) {
             let (mut suspicion, mut now, mut listening) = (Suspicion::default(), 0, 0);
