@@ -27,10 +27,12 @@ pub enum Fault {
     BadFlush,
     /// The fencing devices are there, and do not always work (F28, F29).
     Fence,
+    /// A voter comes back with an empty disk (F14, F25).
+    Wipe,
 }
 
 /// All kinds.
-pub const FAULTS: [Fault; 9] = [
+pub const FAULTS: [Fault; 10] = [
     Fault::Lossy,
     Fault::Cut,
     Fault::Flap,
@@ -40,6 +42,7 @@ pub const FAULTS: [Fault; 9] = [
     Fault::SlowDisk,
     Fault::BadFlush,
     Fault::Fence,
+    Fault::Wipe,
 ];
 
 /// Which faults a run may have.
@@ -99,7 +102,7 @@ impl Profile {
             Self::Crashes => &[Fault::Power, Fault::Witness, Fault::Fence],
             Self::Pauses => &[Fault::Sleep, Fault::Lossy],
             Self::Witness => &[Fault::Witness, Fault::Cut],
-            Self::Disks => &[Fault::SlowDisk, Fault::BadFlush, Fault::Power],
+            Self::Disks => &[Fault::SlowDisk, Fault::BadFlush, Fault::Power, Fault::Wipe],
             Self::Everything => &FAULTS,
         }
     }
@@ -168,7 +171,12 @@ pub fn strike(world: &mut World, fault: Fault) {
                 machine.flush_fails = true;
             }
         }
-        Fault::Fence => {}
+        Fault::Wipe if world.may_wipe(one) => {
+            world.power_off(one);
+            world.wipe(one);
+            world.power_on(one);
+        }
+        Fault::Fence | Fault::Wipe => {}
     }
 }
 

@@ -1,10 +1,10 @@
 //! Power, sleep, and empty disks: what happens to a whole machine (F14, F16, F17, F19, F25).
 
-use bulkhead_core::id::NodeId;
+use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
-use bulkhead_core::node::settings::Settings;
+use bulkhead_core::node::settings::{CONTROLLER, Settings, infra_register};
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::register::store::Owner;
@@ -12,7 +12,7 @@ use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
 use crate::disk::Disk;
-use crate::world::{DRIFT_PPM, Due, SITE, World};
+use crate::world::{DRIFT_PPM, Due, Machine, SITE, World};
 
 impl World {
     /// Switches a machine on; nothing happens when it is on.
@@ -107,6 +107,27 @@ impl World {
             self.step(node, Event::Received { path, bytes: &bytes });
         }
         self.step(node, Event::Timeout);
+    }
+
+    /// One voter in a run loses its disk; not before all others know of every record (a majority that was
+    /// never heard, or has forgotten all, is a new site), and not the one that decides alone (then the
+    /// register is lost, and only an operator can say what holds).
+    pub fn may_wipe(&self, node: NodeId) -> bool {
+        let registers = [CONTROLLER, infra_register(PairId(0))];
+        let knows = |machine: &Machine| {
+            let voter = machine.node.as_ref().and_then(|running| running.voter());
+            let record = |register| voter.and_then(|voter| voter.accepted(register));
+            let many = |register| {
+                record(register).is_some_and(|record| {
+                    let voters = &record.voters;
+                    voters.previous.is_none() && 1 < voters.current.iter().count()
+                })
+            };
+            registers.into_iter().all(many)
+        };
+        let voters = || self.machines.iter().filter(|(_, machine)| machine.member.votes);
+        let first = voters().all(|(other, machine)| *other == node || machine.lives == 1);
+        first && self.machines[&node].member.votes && voters().all(|(_, machine)| knows(machine))
     }
 
     /// Replaces the disk of a machine that is off by an empty one (F14, F25).

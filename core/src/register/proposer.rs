@@ -6,7 +6,7 @@ use heapless::Vec;
 use super::ballot::Ballot;
 use super::message::{Answer, Ask, AskId, Fenced, Lending, Refusal, Reply};
 use super::record::Record;
-use super::voters::{ASKED_MAX, Voter, Voters};
+use super::voters::{ASKED_MAX, Life, Voter, Voters};
 use crate::id::{Epoch, NodeId};
 use crate::time::Instant;
 
@@ -216,12 +216,11 @@ impl Round {
             self.epoch_max = self.epoch_max.max(epoch);
         }
         self.refusal = Some(weightier(self.refusal, refusal));
-        let possible: Vec<Voter, ASKED_MAX> =
-            self.voters.all().filter(|voter| !self.refused.contains(&voter.node)).collect();
-        let settled = self.is_settled();
-        let can_succeed =
-            if settled { self.voters.current.majority(&possible) } else { self.voters.quorum(&possible) };
-        match can_succeed {
+        // Whoever did not refuse may still agree; on a first record also who was never seen.
+        let possible = self.voters.all().filter(|voter| !self.refused.contains(&voter.node));
+        let seen = |voter: Voter| if self.found.is_none() { Voter { life: Life(1), ..voter } } else { voter };
+        let possible: Vec<Voter, ASKED_MAX> = possible.map(seen).collect();
+        match self.decides(&possible) {
             true => Progress::Waiting,
             false => Progress::Failed(self.refusal.unwrap_or(refusal)),
         }
@@ -232,9 +231,18 @@ impl Round {
     }
 
     fn quorum(&self) -> bool {
+        self.decides(&self.heard)
+    }
+
+    fn decides(&self, heard: &[Voter]) -> bool {
+        // Before there is any record, nobody has been seen: the first to answer are who they are.
+        let voters = match self.found {
+            None => &self.voters.pinned(heard),
+            Some(_) => &self.voters,
+        };
         match self.is_settled() {
-            true => self.voters.current.majority(&self.heard),
-            false => self.voters.quorum(&self.heard),
+            true => voters.current.majority(heard),
+            false => voters.quorum(heard),
         }
     }
 }

@@ -14,6 +14,8 @@ mod words;
 
 use core::time::Duration;
 
+use heapless::Vec;
+
 use super::ballot::Ballot;
 use super::lease::Lease;
 use super::message::{Answer, Ask, AskId, Fenced, Leased, Millis, Refusal, Reply, Request};
@@ -45,6 +47,8 @@ pub struct Seat {
     fenced: Option<Fenced>,
     /// The voters to change to.
     revote: Option<Set>,
+    /// The lives in which voters were heard last.
+    lives: Vec<Voter, ASKED_MAX>,
     /// The epoch this node knows to be chosen.
     settled: Option<Epoch>,
     /// The highest round heard of.
@@ -67,6 +71,7 @@ impl Seat {
             told: None,
             fenced: None,
             revote: None,
+            lives: Vec::new(),
             settled: None,
             round_max: 0,
             epoch_max,
@@ -214,6 +219,7 @@ impl Seat {
 
     fn answered(&mut self, now: Instant, from: NodeId, answer: &Answer, todo: &mut Todo) {
         self.learn(now, &answer.body, todo);
+        self.meet(Voter { node: from, life: answer.life });
         match &mut self.mode {
             Mode::Following { .. } | Mode::Deciding(_) | Mode::Pausing { .. } => {}
             Mode::Preparing(round) => match round.answer(from, answer) {
@@ -253,6 +259,17 @@ impl Seat {
             Reply::Refused(Refusal::LeaseTooLong { .. } | Refusal::Full)
             | Reply::Accepted
             | Reply::Released => {}
+        }
+    }
+
+    /// Notes in which life a voter is.
+    fn meet(&mut self, voter: Voter) {
+        if let Some(known) = self.lives.iter_mut().find(|known| known.node == voter.node) {
+            known.life = voter.life;
+        } else if self.lives.push(voter).is_err() {
+            // More voters than one register ever had: forget the one met first.
+            self.lives.remove(0);
+            let _ = self.lives.push(voter);
         }
     }
 
@@ -317,7 +334,7 @@ impl Seat {
                 let record = Record {
                     epoch: self.epoch_max.max(round.epoch_max()).next(),
                     holder: Some(self.settings.me),
-                    voters: pinned(round.voters(), round.heard()),
+                    voters: round.voters().pinned(round.heard()),
                     payload,
                 };
                 let ask = self.next_ask();
@@ -429,12 +446,6 @@ impl Seat {
         assert!(EDGES.contains(&edge), "no such edge: {} -> {}", edge.0, edge.1);
         self.mode = next;
     }
-}
-
-/// The voters of a new record: the same, with the lives they were heard with.
-fn pinned(voters: &Voters, heard: &[Voter]) -> Voters {
-    let previous = voters.previous.as_ref().map(|set| set.pinned(heard));
-    Voters { current: voters.current.pinned(heard), previous }
 }
 
 #[cfg(test)]

@@ -67,6 +67,8 @@ pub enum Verdicts {
 }
 
 pub struct Site {
+    /// Whose disk was replaced.
+    pub wiped: Option<NodeId>,
     pub verdicts: Verdicts,
     pub machines: BTreeMap<NodeId, Machine>,
     pub wire: Vec<Sent>,
@@ -104,6 +106,7 @@ impl Site {
             machines.insert(node, machine);
         }
         Self {
+            wiped: None,
             verdicts: Verdicts::Take,
             machines,
             wire: Vec::new(),
@@ -248,6 +251,23 @@ impl Site {
         machine.up = true;
         let wish = machine.wish;
         self.seat_step(node, seat::Event::Want(wish));
+    }
+
+    /// One disk in a run is lost, and not before all others know a record: a majority that was never heard,
+    /// or has forgotten all, would be a new site.
+    pub fn may_wipe(&self, node: NodeId) -> bool {
+        let knows = |machine: &Machine| machine.voter.accepted(REGISTER).is_some();
+        let others_know = self.machines.iter().all(|(other, machine)| *other == node || knows(machine));
+        self.wiped.is_none_or(|wiped| wiped == node) && others_know
+    }
+
+    /// The disk is replaced by an empty one: the voter has another life.
+    pub fn wipe(&mut self, node: NodeId) {
+        self.wiped = Some(node);
+        let machine = self.machine(node.0);
+        machine.disk.clear();
+        machine.life = Life(machine.life.0 + 100);
+        self.restart(node);
     }
 
     pub fn holders(&self) -> Vec<NodeId> {

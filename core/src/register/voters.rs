@@ -22,7 +22,8 @@ pub const ASKED_MAX: usize = 2 * VOTERS_MAX;
 pub struct Life(pub u32);
 
 impl Life {
-    /// In a record: this voter has not been seen yet, and its first life will do.
+    /// In a set: this voter was not heard yet when the record was written. Its votes do not count until a
+    /// record names its life: what nobody knows, nobody can tell from what was lost.
     pub const UNSEEN: Self = Self(0);
 }
 
@@ -33,12 +34,6 @@ pub struct Voter {
     pub node: NodeId,
     /// Which state it must have.
     pub life: Life,
-}
-
-impl Voter {
-    fn is(self, answering: Self) -> bool {
-        self.node == answering.node && (self.life == answering.life || self.life == Life::UNSEEN)
-    }
 }
 
 /// A set of voters, in the order of their nodes, none twice.
@@ -109,13 +104,16 @@ impl Set {
 
     /// Whether more than half of the set is among `heard`.
     pub fn majority(&self, heard: &[Voter]) -> bool {
-        let votes = self.0.iter().filter(|voter| heard.iter().any(|one| voter.is(*one))).count();
+        let known = self.0.iter().filter(|voter| voter.life != Life::UNSEEN);
+        let votes = known.filter(|voter| heard.contains(voter)).count();
         votes > self.0.len() / 2
     }
 
-    /// The same set, in which voters among `heard` have the lives they were heard with.
+    /// The same set, in which voters among `heard` that were not seen before have the lives they were heard
+    /// with.
     pub fn pinned(&self, heard: &[Voter]) -> Self {
-        let pin = |voter: &Voter| *heard.iter().find(|one| voter.is(**one)).unwrap_or(voter);
+        let first = |voter: &Voter, one: &Voter| voter.node == one.node && voter.life == Life::UNSEEN;
+        let pin = |voter: &Voter| *heard.iter().find(|one| first(voter, one)).unwrap_or(voter);
         Self(self.0.iter().map(pin).collect())
     }
 }
@@ -130,6 +128,12 @@ pub struct Voters {
 }
 
 impl Voters {
+    /// The same voters, in which those not seen before have the lives they were heard with.
+    pub fn pinned(&self, heard: &[Voter]) -> Self {
+        let previous = self.previous.as_ref().map(|set| set.pinned(heard));
+        Self { current: self.current.pinned(heard), previous }
+    }
+
     /// A set that replaces none.
     pub const fn settled(current: Set) -> Self {
         Self { current, previous: None }
@@ -156,6 +160,11 @@ mod tests {
         Set::on(nodes.iter().map(|node| NodeId(*node))).unwrap()
     }
 
+    /// The same nodes, all seen.
+    fn seen(nodes: &[u16]) -> Set {
+        Set::new(heard(nodes)).unwrap()
+    }
+
     fn heard(nodes: &[u16]) -> std::vec::Vec<Voter> {
         nodes.iter().map(|node| Voter { node: NodeId(*node), life: Life(7) }).collect()
     }
@@ -172,13 +181,13 @@ mod tests {
             (&[1, 2, 3, 4, 5], &[1, 2], false),
             (&[1, 2, 3, 4, 5], &[1, 2, 5], true),
         ] {
-            assert_eq!(set(voters).majority(&heard(votes)), enough, "{votes:?} of {voters:?}");
+            assert_eq!(seen(voters).majority(&heard(votes)), enough, "{votes:?} of {voters:?}");
         }
     }
 
     #[test]
     fn while_voters_change_both_sets_must_agree() {
-        let both = Voters { current: set(&[1]), previous: Some(set(&[1, 2, 3])) };
+        let both = Voters { current: seen(&[1]), previous: Some(seen(&[1, 2, 3])) };
         assert!(!both.quorum(&heard(&[1])), "2 and 3 could still decide without 1");
         assert!(!both.quorum(&heard(&[2, 3])));
         assert!(both.quorum(&heard(&[1, 3])));
@@ -190,7 +199,8 @@ mod tests {
     fn a_voter_with_another_life_does_not_count() {
         let pinned = set(&[1, 2, 3]).pinned(&heard(&[1, 2]));
         let reborn = [Voter { node: NodeId(2), life: Life(8) }, Voter { node: NodeId(3), life: Life(9) }];
-        assert!(!pinned.majority(&reborn), "2 lost its disk");
+        assert!(!pinned.majority(&reborn), "2 lost its disk, and 3 was never seen");
+        assert!(!pinned.majority(&heard(&[1, 3])), "3 was never seen: nobody knows whether it lost its disk");
         assert!(pinned.majority(&heard(&[1, 2])));
         assert!(pinned.pinned(&reborn).majority(&heard(&[1, 2])), "a pinned life stays");
     }

@@ -22,6 +22,7 @@ impl Seat {
             held.change = None;
         }
         self.ask_all(Ask::Renew(lending), todo);
+        self.ask_founders(todo);
         self.go_on_changing(now, todo);
     }
 
@@ -34,9 +35,8 @@ impl Seat {
     /// Begins the next step of a change of voters, if one is wanted or unfinished and none is under way.
     fn go_on_changing(&mut self, now: Instant, todo: &mut Todo) {
         let Mode::Holding(held) = &self.mode else { return };
-        let is_settled = held.record.voters.previous.is_none();
-        let wanted = self.revote.as_ref().is_some_and(|set| !same_nodes(set, &held.record.voters.current));
-        if held.change.is_some() || (is_settled && !wanted) {
+        let Voters { current, previous } = &held.record.voters;
+        if held.change.is_some() || (previous.is_none() && self.target(current) == *current) {
             return;
         }
         let round = self.new_round(now);
@@ -44,6 +44,18 @@ impl Seat {
             held.change = Some(round);
         }
         self.ask_round(todo);
+    }
+
+    /// The voters there should be: those wanted, each in the life it was heard in last. While one of them was
+    /// not heard, the set stays as it is.
+    fn target(&self, current: &Set) -> Set {
+        let known = |node| {
+            let met = self.lives.iter().find(|voter| voter.node == node);
+            met.or_else(|| current.iter().find(|voter| voter.node == node)).copied()
+        };
+        let wanted = self.revote.as_ref().filter(|set| set.iter().all(|one| known(one.node).is_some()));
+        let nodes = wanted.unwrap_or(current).iter().map(|voter| voter.node);
+        Set::new(nodes.filter_map(known)).unwrap_or_else(|_| current.clone())
     }
 
     pub(super) fn answered_holder(&mut self, now: Instant, from: NodeId, answer: &Answer, todo: &mut Todo) {
@@ -87,7 +99,7 @@ impl Seat {
         let ask = self.next_ask();
         let (me, lending) = (self.settings.me, self.settings.lending());
         let epoch = self.epoch_max.next();
-        let Mode::Holding(Holding { change: Some(round), record, .. }) = &mut self.mode else { return };
+        let Mode::Holding(Holding { change: Some(round), record, .. }) = &self.mode else { return };
         let current = round.current().cloned();
         let Some(found) = current.filter(|found| found.holder == Some(me)) else {
             // Somebody's attempt got through to a voter while no lease protected it. Whether it was chosen
@@ -95,16 +107,23 @@ impl Seat {
             self.lose(now, Why::Outranked, todo);
             return;
         };
-        let mut voters = super::pinned(&found.voters, round.heard());
-        let wanted = self.revote.as_ref().filter(|set| !same_nodes(set, &voters.current));
-        voters = match (wanted, voters.previous) {
-            // Only a set that replaces none may be replaced.
-            (Some(set), None) => Voters { current: set.clone(), previous: Some(voters.current) },
-            (_, Some(_)) | (None, None) => Voters::settled(voters.current),
-        };
+        let Voters { current, previous } = found.voters.pinned(round.heard());
         let payload = record.payload.clone();
+        // A voter seen for the first time counts from now on; so much every old majority will hear of.
+        let seen = current.pinned(&self.lives);
+        let target = self.target(&seen);
+        let voters = match previous {
+            None if target != seen => Voters { current: target, previous: Some(seen) },
+            None => Voters::settled(seen),
+            Some(_) if self.settled == Some(found.epoch) => Voters::settled(current),
+            // Nobody knows yet that all old majorities have met the new set. A record with the new set alone,
+            // left with one voter by an attempt that failed, would let that one decide: once more with both.
+            Some(previous) => Voters { current, previous: Some(previous) },
+        };
         let record = Record { epoch, holder: Some(me), voters, payload };
-        round.write(now, ask, record, lending);
+        if let Mode::Holding(Holding { change: Some(round), .. }) = &mut self.mode {
+            round.write(now, ask, record, lending);
+        }
         self.ask_round(todo);
     }
 
@@ -143,9 +162,4 @@ impl Holding {
         let request = Request { register: answer.register, ask: answer.ask, body };
         todo.push(Action::Ask { to, request });
     }
-}
-
-/// Whether both sets name the same nodes, whatever their lives.
-fn same_nodes(a: &Set, b: &Set) -> bool {
-    a.iter().map(|voter| voter.node).eq(b.iter().map(|voter| voter.node))
 }
