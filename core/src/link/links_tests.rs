@@ -277,8 +277,8 @@ fn a_peer_that_comes_back_begins_anew() {
     }
 }
 
-/// F39: an answer of an earlier start, late, takes away the doubt that the later start has raised; the two come
-/// together nevertheless.
+/// F39: an answer of an earlier start, late, takes away the doubt that the later start has raised; the two
+/// come together nevertheless.
 #[test]
 fn a_late_answer_of_an_earlier_start_parts_nobody() {
     let mut wire = Wire::new(11);

@@ -168,8 +168,8 @@ impl Peer {
         }
     }
 
-    /// Whether it is to prove that it is alive, and knows of the session. Who is silent is asked too: whatever
-    /// came between the two ends, they do not stay apart for ever.
+    /// Whether it is to prove that it is alive, and knows of the session. Who is silent is asked too:
+    /// whatever came between the two ends, they do not stay apart for ever.
     fn asks(&self) -> bool {
         let is_used = self.session.as_ref().is_some_and(|session| session.is_used);
         self.is_doubted || !is_used || self.suspicion.verdict() == Verdict::Silent

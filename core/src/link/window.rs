@@ -8,8 +8,8 @@ pub const LATE_MAX: u64 = 127;
 pub struct Window {
     /// The highest counter received.
     newest: u64,
-    /// Bit n of (low, high): the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing was
-    /// received. Two halves, because a `u128` would be aligned to 16 bytes in every peer's record.
+    /// Bit n of (low, high): the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing
+    /// was received. Two halves, because a `u128` would be aligned to 16 bytes in every peer's record.
     seen: [u64; 2],
 }
 
