@@ -14,6 +14,11 @@ use bulkhead_core::block::{BlockSize, Geometry, Lba};
 use bulkhead_core::container::trust::{Key, Trust};
 use bulkhead_core::gpt::entries::Table;
 use bulkhead_core::gpt::format::{create, usable};
+use bulkhead_core::id::{NodeId, SiteId};
+use bulkhead_core::link::frame::{Header, Kind, seal};
+use bulkhead_core::link::hello::{Hello, SPOKEN};
+use bulkhead_core::link::key::{Nonce, SiteKey};
+use bulkhead_core::link::path::Heartbeat;
 use bulkhead_core::plan::{Data, Step};
 use bulkhead_core::slot::SlotId;
 use std::path::{Path, PathBuf};
@@ -29,6 +34,8 @@ const RUNS: usize = 40_000;
 /// Histories of random bytes as events, and their length.
 const HISTORIES: usize = 2_000;
 const HISTORY: usize = 40;
+/// Histories of random bytes as events of two ends of a link.
+const LINK_HISTORIES: usize = 1_000;
 
 /// Good structures to start from.
 fn seeds() -> Vec<Vec<u8>> {
@@ -54,6 +61,7 @@ fn seeds() -> Vec<Vec<u8>> {
         knobs,
         entries(),
     ];
+    seeds.extend(frames());
     for step in create(&table, disk).steps() {
         if let Step::Write { data: Data::Sector(sector), .. } = step {
             seeds.push([&[0, 160][..], sector].concat());
@@ -72,6 +80,22 @@ fn entries() -> Vec<u8> {
     }
     assert_eq!(Lba(41).before(), Lba(40));
     bytes
+}
+
+/// A hello, a heartbeat, and a frame that carries the one.
+fn frames() -> [Vec<u8>; 3] {
+    let nonce = |byte| Nonce([byte; 16]);
+    let (challenge, answer) = (Some(nonce(2)), Some(nonce(3)));
+    let hello = Hello { nonce: nonce(1), forgotten: 0, challenge, answer, versions: SPOKEN }.encode();
+    let (from, to) = (NodeId(1), NodeId(2));
+    let key = SiteKey::new([3; 32]).between(from, to);
+    let header = Header { kind: Kind::Hello, site: SiteId([9; 16]), from, to, counter: 0 };
+    let mut beats = Vec::new();
+    for seq in 1..4 {
+        beats.push(50);
+        beats.extend(Heartbeat { seq, sent: 1_000, echo: 20_000, held: 500 }.encode());
+    }
+    [seal(&header, &hello, &key).to_vec(), hello.to_vec(), beats]
 }
 
 /// Gives the fuzzer the same start: from nothing it does not find the magic numbers.
@@ -128,6 +152,15 @@ impl Drop for Tale {
         if std::thread::panicking() {
             println!("it came to this by:\n  {}", self.0.join("\n  "));
         }
+    }
+}
+
+#[test]
+fn no_history_upsets_a_link() {
+    let mut dice = Dice(0x11_4b);
+    for _ in 0..LINK_HISTORIES {
+        let bytes: Vec<_> = (0..192).map(|_| dice.roll().to_le_bytes()[0]).collect();
+        support::links::links(&bytes);
     }
 }
 

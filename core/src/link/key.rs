@@ -117,6 +117,8 @@ mod tests {
         let others = [
             pair.session((b, &y, 0), (a, &x, 0)),
             pair.session((a, &y, 0), (b, &x, 0)),
+            pair.session((a, &y, 0), (b, &y, 0)),
+            pair.session((a, &x, 0), (b, &x, 0)),
             pair.session((a, &x, 1), (b, &y, 0)),
             pair.session((a, &x, 0), (b, &y, 1)),
             pair.clone(),

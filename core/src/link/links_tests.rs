@@ -277,6 +277,45 @@ fn a_peer_that_comes_back_begins_anew() {
     }
 }
 
+/// F39: an answer of an earlier start, late, takes away the doubt that the later start has raised; the two
+/// come together nevertheless.
+#[test]
+fn a_late_answer_of_an_earlier_start_parts_nobody() {
+    let mut wire = Wire::new(11);
+    wire.heal(10);
+    wire.restart(0);
+    wire.heal(10);
+    let recorded = wire.recorded.clone();
+    wire.restart(0);
+    wire.heal(10);
+    // A recording raises a doubt. The answer to the challenge that follows is held back.
+    let is_hello = |one: &(usize, Path, Datagram)| Frame::parse(&one.2).unwrap().header.kind == Kind::Hello;
+    wire.restart(1);
+    wire.heal(10);
+    for one in recorded.into_iter().filter(|one| one.0 == 1 && is_hello(one)) {
+        wire.arrive(one);
+    }
+    wire.tick(10);
+    let asked: Vec<_> = wire.under_way.drain(..).filter(is_hello).collect();
+    asked.into_iter().for_each(|one| wire.arrive(one));
+    wire.tick(10);
+    let held: Vec<_> = wire.under_way.drain(..).filter(|one| one.0 == 1 && is_hello(one)).collect();
+    assert!(!held.is_empty(), "the doubt was answered");
+    // The next start: its hello arrives and is answered, its own answer is lost.
+    wire.restart(0);
+    for _ in 0..2 {
+        wire.tick(10);
+        for one in wire.under_way.drain(..).collect::<Vec<_>>() {
+            wire.arrive(one);
+        }
+    }
+    wire.tick(10);
+    wire.under_way.clear();
+    held.into_iter().for_each(|one| wire.arrive(one));
+    wire.heal(20);
+    assert!(wire.connected());
+}
+
 /// F54: two nodes of one name take turns only once; the operator sees it.
 #[test]
 fn two_nodes_of_one_name_are_noticed() {
@@ -290,6 +329,7 @@ fn two_nodes_of_one_name_are_noticed() {
     let newer = core::mem::replace(&mut wire.ends[0], twin);
     wire.heal(40);
     assert_eq!(wire.ends[1].nonce_of(NodeId(1)), Some(Nonce([3; 16])), "the earlier start is not taken back");
+    assert!(0 < wire.ends[1].drops().earlier_start, "the operator can see it");
     wire.ends[0] = newer;
     wire.heal(10);
     assert!(wire.connected());
@@ -327,7 +367,9 @@ fn a_sleep_is_not_a_slow_peer() {
         }
         wire.ends[1].judge(now, |_, _| {});
     }
-    while let Some(one) = wire.under_way.pop() {
+    let waiting = core::mem::take(&mut wire.under_way);
+    wire.ends[0].judge(Instant::from_millis(wire.now), |node, verdict| panic!("{node:?} is {verdict:?}"));
+    for one in waiting {
         wire.arrive(one);
     }
     wire.heal(1);

@@ -1,8 +1,8 @@
 //! One peer: the handshake with it, its session, its heartbeats (S1-09, V22, F39).
 //!
 //! Nothing here changes by a datagram that is not authentic (V22), and nothing that was heard before counts
-//! as heard now (F39). A session that the peer has not used yet may be one that the peer does not know of:
-//! until then this end goes on asking.
+//! as heard now (F39). A session that the peer has not used yet, or not for long, may be one that the peer
+//! does not know of: then this end goes on asking.
 
 use heapless::Vec;
 
@@ -30,7 +30,6 @@ pub(super) struct Peer {
     /// How many peers this node had forgotten when it began to speak with this one, so that a session that it
     /// forgot with it never comes back.
     forgotten: u32,
-    key: Key,
     pub(super) session: Option<Session>,
     /// The start before the one of the session. It is over: whoever shows it again is a recording, or another
     /// node that has the same name (F54).
@@ -70,6 +69,9 @@ pub(super) struct Session {
     is_used: bool,
 }
 
+// A microcontroller with 64 KiB keeps 32 of them in 15 KiB, and one datagram at a time.
+const _: () = assert!(size_of::<Peer>() <= 480);
+
 impl Session {
     /// Whether `hello` comes from the other end of it.
     fn is_of(&self, hello: &Hello) -> bool {
@@ -80,13 +82,12 @@ impl Session {
 impl Peer {
     /// A peer that was not heard of. `forgotten` is raised with each peer that is removed.
     pub(super) fn new(now: Instant, node: NodeId, forgotten: u32, settings: &Settings) -> Self {
-        let key = settings.key.between(settings.me, node);
         let challenges = u64::from(forgotten) << 32;
+        let key = settings.key.between(settings.me, node);
         let challenge = key.challenge(settings.me, &settings.nonce, challenges);
         Self {
             node,
             forgotten,
-            key,
             session: None,
             before: None,
             restarts: 0,
@@ -167,9 +168,16 @@ impl Peer {
         }
     }
 
-    /// Whether it is to prove that it is alive, and knows of the session.
+    /// Whether it is to prove that it is alive, and knows of the session. Who is silent is asked too:
+    /// whatever came between the two ends, they do not stay apart for ever.
     fn asks(&self) -> bool {
-        self.is_doubted || self.session.as_ref().is_none_or(|session| !session.is_used)
+        let is_used = self.session.as_ref().is_some_and(|session| session.is_used);
+        self.is_doubted || !is_used || self.suspicion.verdict() == Verdict::Silent
+    }
+
+    /// The key shared with it. Derived when it is needed, which is seldom: a record is small.
+    fn key(&self, settings: &Settings) -> Key {
+        settings.key.between(settings.me, self.node)
     }
 
     fn hello(&mut self, now: Instant, settings: &Settings) -> Datagram {
@@ -181,7 +189,7 @@ impl Peer {
         let Settings { site, me, nonce, .. } = *settings;
         let hello = Hello { nonce, forgotten, challenge, answer, versions: SPOKEN };
         let header = Header { kind: Kind::Hello, site, from: me, to: self.node, counter: 0 };
-        frame::seal(&header, &hello.encode(), &self.key)
+        frame::seal(&header, &hello.encode(), &self.key(settings))
     }
 
     fn data(&mut self, settings: &Settings, what: u8, body: &[u8]) -> Option<Datagram> {
@@ -202,7 +210,8 @@ impl Peer {
         frame: &Frame<'_>,
         settings: &Settings,
     ) -> Result<Received, Drop> {
-        if !frame.is_by(&self.key) {
+        let key = self.key(settings);
+        if !frame.is_by(&key) {
             return Err(Drop::NotAuthentic);
         }
         let hello = Hello::parse(frame.payload).ok_or(Drop::Malformed)?;
@@ -218,7 +227,7 @@ impl Peer {
             self.is_doubted = false;
             self.unanswered = 0;
             self.challenges = self.challenges.saturating_add(1);
-            self.challenge = self.key.challenge(settings.me, &settings.nonce, self.challenges);
+            self.challenge = key.challenge(settings.me, &settings.nonce, self.challenges);
             self.adopt(now, path, &hello, version, settings);
         }
         if hello.challenge.is_some() {
@@ -240,14 +249,15 @@ impl Peer {
             self.restarts = self.restarts.saturating_add(1);
         }
         self.refused = None;
+        let key = self.key(settings);
         let mine = (settings.me, &settings.nonce, self.forgotten);
         let theirs = (self.node, &hello.nonce, hello.forgotten);
         self.session = Some(Session {
             theirs: hello.nonce,
             forgotten: hello.forgotten,
             version,
-            send: self.key.session(mine, theirs),
-            receive: self.key.session(theirs, mine),
+            send: key.session(mine, theirs),
+            receive: key.session(theirs, mine),
             counter: 0,
             window: Window::default(),
             is_used: false,

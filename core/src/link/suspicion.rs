@@ -128,7 +128,7 @@ impl Suspicion {
             Verdict::Unknown => Some(heard),
             Verdict::Up => Some(past(limits.slow)),
             Verdict::Slow => Some(past(limits.silence)),
-            Verdict::Silent => self.returning.map(|since| since.after(limits.stable).min(past(limits.slow))),
+            Verdict::Silent => self.returning.map(|since| since.after(limits.stable)),
         }
     }
 }

@@ -8,8 +8,9 @@ pub const LATE_MAX: u64 = 127;
 pub struct Window {
     /// The highest counter received.
     newest: u64,
-    /// Bit n: the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing was received.
-    seen: u128,
+    /// Bit n of (low, high): the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing
+    /// was received. Two halves, because a `u128` would be aligned to 16 bytes in every peer's record.
+    seen: [u64; 2],
 }
 
 /// What a counter is.
@@ -26,11 +27,12 @@ pub enum Arrival {
 impl Window {
     /// Notes `counter` of an authenticated frame.
     pub fn arrive(&mut self, counter: u64) -> Arrival {
-        if self.seen == 0 || self.newest < counter {
-            let ahead = counter.saturating_sub(self.newest);
-            let shift = u32::try_from(ahead).unwrap_or(u32::MAX);
-            self.seen = self.seen.checked_shl(shift).unwrap_or(0) | 1;
+        let mut seen = self.seen();
+        if seen == 0 || self.newest < counter {
+            let shift = u32::try_from(counter.saturating_sub(self.newest)).unwrap_or(u32::MAX);
+            seen = seen.checked_shl(shift).unwrap_or(0) | 1;
             self.newest = counter;
+            self.set(seen);
             return Arrival::First;
         }
         let behind = self.newest.saturating_sub(counter);
@@ -38,11 +40,21 @@ impl Window {
             return Arrival::TooLate;
         }
         let bit = 1_u128 << behind;
-        if self.seen & bit != 0 {
+        if seen & bit != 0 {
             return Arrival::Repeated;
         }
-        self.seen |= bit;
+        self.set(seen | bit);
         Arrival::First
+    }
+
+    fn seen(&self) -> u128 {
+        let [low, high] = self.seen;
+        u128::from(high) << 64 | u128::from(low)
+    }
+
+    fn set(&mut self, seen: u128) {
+        let [a, b, c, d, e, f, g, h, high @ ..] = seen.to_le_bytes();
+        self.seen = [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(high)];
     }
 }
 

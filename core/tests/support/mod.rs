@@ -2,13 +2,15 @@
 //!
 //! Reading order: [`disk`] is a disk that loses power, [`images`] the signed images there are,
 //! [`truth`] what must hold whatever the core thinks, [`node`] the shell that drives the core,
-//! [`events`] what can happen, with the one decoding of bytes that walk and fuzzer share.
+//! [`events`] what can happen, with the one decoding of bytes that walk and fuzzer share; [`links`] is the
+//! same for two ends of a link.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod disk;
 pub mod events;
 pub mod images;
 pub mod key;
+pub mod links;
 pub mod node;
 pub mod parsers;
 pub mod truth;

@@ -19,11 +19,13 @@ use bulkhead_core::gpt::reading::Reading;
 use bulkhead_core::plan::{Data, SECTOR, Step};
 use bulkhead_core::slot::{PerSlot, SlotId};
 
+use super::links;
+
 /// Feeds bytes to a parser, and panics when it breaks a promise.
 pub type Feed = fn(&[u8]);
 
 /// All parsers, by name.
-pub const PARSERS: [(&str, Feed); 8] = [
+pub const PARSERS: [(&str, Feed); 11] = [
     ("gpt_header", gpt_header),
     ("gpt_table", gpt_table),
     ("gpt_reading", gpt_reading),
@@ -32,6 +34,9 @@ pub const PARSERS: [(&str, Feed); 8] = [
     ("container", container),
     ("trust", trust),
     ("decision", decision),
+    ("frame", links::frame),
+    ("hello", links::hello),
+    ("heartbeat", links::heartbeat),
 ];
 
 /// The first sector of `bytes`, zeros behind it; with a good checksum when `mend` says so, so
