@@ -1,21 +1,7 @@
-//! A whole site as real processes on loopback: two nodes and a witness elect a master, lose it, get it
-//! back, stop, freeze, and refuse what they must (S1-18, S1-19, S1-20, S2-03, X04, F14, F16, F19, F36, V2,
-//! V13, V24).
-//!
-//! Times are bounds for a busy machine; the figures are the benchmark's.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::cast_possible_truncation,
-    reason = "a test that panics has failed"
-)]
+//! Two nodes and a witness elect a master, lose it, get it back, stop, freeze, and refuse what they must
+//! (S1-18, S1-19, S1-20, S2-03, X04, F14, F16, F19, F36, V2, V13, V24).
 
-mod common;
-#[path = "common/site.rs"]
-mod site;
-
-use site::Site;
+use crate::harness::Site;
 use std::time::Duration;
 
 #[test]
