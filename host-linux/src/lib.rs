@@ -13,7 +13,9 @@
 //! 6. [`slots`]: changes of the boot control block, read back.
 //! 7. [`agent`]: health, confirmation, watchdog.
 //! 8. [`site_config`]: the site: its nodes, networks, timers, fencing.
-//! 9. [`cli`]: the commands.
+//! 9. [`cluster`]: the site's nodes watch each other.
+//! 10. [`cli`]: the commands.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
 pub mod cli;

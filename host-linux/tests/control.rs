@@ -47,7 +47,7 @@ impl Served {
 
     fn connect(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
         stream
     }
 

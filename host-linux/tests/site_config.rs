@@ -1,6 +1,12 @@
 //! The configuration file as an operator meets it: everything wrong is named with line, column, key and
 //! remedy, and what is right alone but wrong in the site is refused (F54, V40, F46).
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
 
 mod common;
 

@@ -160,3 +160,14 @@ fn the_json_reads_back_and_names_its_version() {
     assert_eq!((json["role"].clone(), json["leaseLeftMs"].clone()), ("master".into(), 812.into()));
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
 }
+
+/// S2-08: a node that left is up, votes, and cannot take over.
+#[test]
+fn a_node_that_takes_no_part_is_named() {
+    let status = seen(("up", "stopped"), "up", Some(1), &[1, 2, 3]);
+    assert!(
+        status.summary.ends_with("but a1 must not fail now, because b1 takes no part"),
+        "{}",
+        status.summary
+    );
+}

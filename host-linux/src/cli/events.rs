@@ -109,7 +109,7 @@ fn run_hook(program: &Path, event: &Event) {
     let json = serde_json::to_value(event).unwrap_or_default();
     let variables = [("BULKHEAD_EVENT", event.kind.clone()), ("BULKHEAD_EVENT_JSON", json.to_string())];
     let name = program.display().to_string();
-    let ended = Child::start_with(&[name.clone()], &variables).map(|mut child| {
+    let ended = Child::start_with(std::slice::from_ref(&name), &variables).map(|mut child| {
         let begin = Instant::now();
         while begin.elapsed() < HOOK_MAX {
             match child.poll() {

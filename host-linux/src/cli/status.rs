@@ -1,4 +1,4 @@
-//! `bulkhead status`: how the site is, as this node sees it; or, where no cluster agent runs, how the node is.
+//! `bulkhead status`: how the site is, as this node sees it; where no cluster agent runs, how the node is.
 
 use super::Common;
 use super::cluster::AgentArg;

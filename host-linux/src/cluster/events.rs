@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Events kept: hours of a quiet site, and the whole story of a bad minute.
 pub const KEPT_MAX: usize = 1024;
 /// Events a busy ring holds up; more are lost and counted.
 const HELD_UP_MAX: usize = 256;
+/// How long an agent that stops waits for its last words to be written.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,6 +123,21 @@ impl Log {
     }
 }
 
+/// What writes the events to standard error.
+#[derive(Debug)]
+pub struct Journal(Arc<AtomicU64>);
+
+impl Journal {
+    /// Waits until the event numbered `newest` is written: the last words of an agent that stops. A reader of
+    /// standard error that stalls costs a bounded time.
+    pub fn finish(&self, newest: u64) {
+        let begin = Instant::now();
+        while self.0.load(Ordering::Acquire) < newest && begin.elapsed() < LAST_WORDS {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
 impl Default for Log {
     fn default() -> Self {
         Self::new()
@@ -149,8 +167,10 @@ impl Reader {
     /// # Errors
     ///
     /// No thread could be started.
-    pub fn journal(&self) -> std::io::Result<()> {
+    pub fn journal(&self) -> std::io::Result<Journal> {
         let reader = self.clone();
+        let written = Arc::new(AtomicU64::new(0));
+        let journal = Journal(Arc::clone(&written));
         let thread = std::thread::Builder::new().name("journal".into()).stack_size(128 << 10);
         thread.spawn(move || {
             let mut after = 0;
@@ -163,10 +183,11 @@ impl Reader {
                     }
                     let _ = writeln!(err, "bulkhead: {}: {}", event.kind, event.text);
                     after = event.seq;
+                    written.store(after, Ordering::Release);
                 }
             }
         })?;
-        Ok(())
+        Ok(journal)
     }
 }
 

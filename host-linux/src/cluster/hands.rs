@@ -1,6 +1,6 @@
 //! Carries out what a node asks for. Nothing here waits.
 
-use super::events::{Log, News};
+use super::events::{Journal, Log, News};
 use super::fencer::{Fencer, Order};
 use super::transport::Network;
 use super::words;
@@ -28,6 +28,8 @@ pub struct Hands {
     pub writer: Option<Writer>,
     /// The event log.
     pub log: Log,
+    /// Writes it to standard error.
+    pub journal: Journal,
     /// Fences nodes.
     pub fencer: Fencer,
     /// What was fenced, newest last.

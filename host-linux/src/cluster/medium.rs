@@ -146,9 +146,9 @@ impl Place {
         }
         let how = if length < space { "truncated" } else { "grown" };
         let what = format!("{} was {how}: it has {length} bytes, not {space}", self.path.display());
-        Err(Failure::refused(what).left("This node does not vote.").next(
-            "find out who changed it. If its votes are lost, move it away: the node comes back as a new voter.",
-        ))
+        let next = "find out who changed it. If its votes are lost, move it away: the node comes back as a \
+                    new voter.";
+        Err(Failure::refused(what).left("This node does not vote.").next(next))
     }
 }
 

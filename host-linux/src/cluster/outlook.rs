@@ -129,6 +129,11 @@ fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String)
         .collect();
     let masters = masters.join(", ");
     let down: Vec<&str> = nodes.iter().filter(|node| !is_up(node)).map(|node| node.name.as_str()).collect();
+    let idle: Vec<String> = nodes
+        .iter()
+        .filter(|node| is_up(node) && node.pair.is_some() && node.role == "stopped")
+        .map(|node| format!("{} takes no part", node.name))
+        .collect();
     let fatal: Vec<&str> =
         parts.iter().filter(|part| !part.survives).map(|part| part.part.as_str()).collect();
     match (fatal.as_slice(), down.as_slice()) {
@@ -138,11 +143,9 @@ fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String)
             format!("protected: {masters}, and any one part may fail; away: {}", down.join(", ")),
         ),
         (fatal, down) => {
-            let why = if down.is_empty() {
-                String::new()
-            } else {
-                format!(", because {} is away", down.join(", "))
-            };
+            let away = down.iter().map(|name| format!("{name} is away"));
+            let why: Vec<String> = away.chain(idle).collect();
+            let why = if why.is_empty() { String::new() } else { format!(", because {}", why.join(", ")) };
             let text = format!("NOT PROTECTED: {masters}, but {} must not fail now{why}", fatal.join(", "));
             (State::Warning, text)
         }

@@ -30,13 +30,15 @@ pub fn protect_process(root: &Path) -> Vec<Lack> {
     let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     if let Err(error) = mlockall(flags) {
         let why = format!(
-            "not locked in memory ({error}): may stall while the node swaps; grant CAP_IPC_LOCK or LimitMEMLOCK=infinity"
+            "not locked in memory ({error}): may stall while the node swaps; grant CAP_IPC_LOCK or \
+             LimitMEMLOCK=infinity"
         );
         lacks.push(Lack { what: "memory", why });
     }
     if let Err(error) = std::fs::write(root.join("proc/self/oom_score_adj"), OOM_SCORE) {
         let why = format!(
-            "may be killed when memory runs out ({error}); grant CAP_SYS_RESOURCE or set OOMScoreAdjust={OOM_SCORE}"
+            "may be killed when memory runs out ({error}); grant CAP_SYS_RESOURCE or set \
+             OOMScoreAdjust={OOM_SCORE}"
         );
         lacks.push(Lack { what: "oom", why });
     }

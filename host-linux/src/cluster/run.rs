@@ -84,15 +84,16 @@ impl Agent {
         while !self.is_over() {
             self.round();
             self.feed();
-            self.note_stall(&mut last);
             self.hands.log.pass_on();
             self.wait();
-            last = clock::now();
+            self.note_stall(&mut last);
         }
         self.hands.log.say(News::new("stopped", format!("{me} stopped"), json!({})));
         if let Some(watchdog) = self.vital.watchdog.take() {
             watchdog.disarm();
         }
+        self.hands.log.pass_on();
+        self.hands.journal.finish(self.hands.log.newest());
     }
 
     fn step(&mut self, event: Event<'_>) {
@@ -180,7 +181,8 @@ impl Agent {
 
     /// Says when this node itself was late: what looks like a lost peer may be a lost processor (X07).
     fn note_stall(&mut self, last: &mut Instant) {
-        let took = clock::now().since(*last);
+        let now = clock::now();
+        let took = now.since(std::mem::replace(last, now));
         if STALL < took {
             let ms = took.as_millis();
             let text = format!("this node itself stood still for {ms} ms");
@@ -265,7 +267,11 @@ impl Agent {
                 "name a node of a compartment",
             );
         }
-        if post.seat().holds(clock::now()).is_none() {
+        let holds = post.seat().holds(clock::now()).is_some();
+        if holds && to == config.local.node {
+            return Answer::done("movedTo", json!({ "node": to.0, "name": name }));
+        }
+        if !holds {
             let now = post.pair().master().map(|node| config.name_of(node));
             let next = match now {
                 Some(now) => format!("run it on {now}, which is the controller now"),
@@ -273,7 +279,7 @@ impl Agent {
             };
             return Answer::refused("refused", "this node is not the designated controller", next);
         }
-        if !self.node.links().verdict(to).is_alive() && to != config.local.node {
+        if !self.node.links().verdict(to).is_alive() {
             return Answer::refused("refused", format!("{name} is not heard"), "name a node that is up");
         }
         self.step(Event::Command(Command::MoveController { to }));

@@ -64,9 +64,11 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let mut log = Log::new();
     let networks = networks(&config)?;
     let control = Control::open(&config.local.socket, log.reader(), wake.clone())?;
-    log.reader().journal().map_err(|error| failed("the journal cannot be written", &error))?;
+    let journal = log.reader().journal();
+    let journal = journal.map_err(|error| failed("the journal cannot be written", &error))?;
     if let Some(opened) = opened.as_ref().filter(|opened| opened.is_new) {
-        let text = "this node votes for the first time, or its disk was replaced: its votes count once the others know";
+        let text = "this node votes for the first time, or its disk was replaced: its votes count once the \
+                    others know";
         log.say(News::new("new-voter", text, json!({ "life": opened.owner.life.0 })));
     }
     let settings = settings(&config, &key, life)?;
@@ -90,7 +92,8 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     }
     let config = Arc::new(config);
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
-    let hands = Hands { config, networks, writer, log, fencer, history: VecDeque::new(), last_error: None };
+    let hands =
+        Hands { config, networks, writer, log, journal, fencer, history: VecDeque::new(), last_error: None };
     let vital = Vital { watchdog, notify: Notify::from_env() };
     let takeover = takeover(&timers, drift);
     Ok(Agent {

@@ -42,7 +42,9 @@ pub fn text(status: &Status) -> String {
         let _ = writeln!(out, "boot profile {}: starts {}: {}", profile.row, profile.start, profile.reason);
     }
     nodes(status, &mut out);
-    out.push_str("\nif it failed now\n");
+    if !status.outlook.is_empty() {
+        out.push_str("\nif it failed now\n");
+    }
     let width = status.outlook.iter().map(|part| part.part.len()).max().unwrap_or(0);
     for part in &status.outlook {
         let mark = if part.survives { ' ' } else { '!' };

@@ -103,8 +103,8 @@ impl Trouble {
             Self::Fault(place, fault) => {
                 let whose =
                     place.map_or_else(|| "its owner".to_owned(), |place| format!("register place {place}"));
-                let next = "if its votes are lost, move the file away (or zero the partition's second mebibyte): \
-                            the node comes back as a new voter.";
+                let next = "if its votes are lost, move the file away (or zero the partition's second \
+                            mebibyte): the node comes back as a new voter.";
                 (format!("{path} cannot be used: {whose}: {fault}"), next)
             }
         };

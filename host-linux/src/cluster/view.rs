@@ -15,6 +15,7 @@ use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::post::Post;
+use bulkhead_core::node::settings::infra_register;
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::time::{Instant, micros};
 use std::time::Duration;
@@ -42,16 +43,24 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
     let nodes: Vec<NodeStatus> =
         config.members.iter().map(|member| node_status(node, now, config, member)).collect();
     let infra = node.post(Office::Infra);
-    let pairs: Vec<Pair> = infra.map(|post| pair(node, post, now, config)).into_iter().collect();
+    let pairs = match infra {
+        Some(post) => vec![pair(node, post, now, config)],
+        None => witnessed(node, now, config).into_iter().collect(),
+    };
     let mut outcome = outlook(&pairs, &nodes, &format!("within {}", time(around.takeover)));
     if infra.is_none() {
         (outcome.state, outcome.summary) = witness_summary(node, config, &nodes);
+        // Nodes tell a witness nothing of their roles: it cannot know what would happen.
+        outcome.parts.clear();
     }
     let left = |post: &Post| post.seat().left(now).map(millis);
     Status {
         api_version: API_VERSION.into(),
         version: env!("CARGO_PKG_VERSION").into(),
-        protected: outcome.state != State::Critical && outcome.parts.iter().all(|part| part.survives),
+        protected: match infra {
+            Some(_) => outcome.state != State::Critical && outcome.parts.iter().all(|part| part.survives),
+            None => outcome.state == State::Ok,
+        },
         summary: outcome.summary,
         state: outcome.state,
         site: Site {
@@ -61,7 +70,7 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         },
         node: name(config, config.local.node),
         role: infra.map_or("witness", |post| post.acting(now).name()).into(),
-        epoch: infra.map_or(0, |post| post.epoch().0),
+        epoch: infra.map_or(0, |post| epoch(node, post)),
         lease_left_ms: infra.and_then(left),
         reason: infra.map_or_else(|| "it only votes".into(), |post| why(config, post)),
         pairs,
@@ -105,6 +114,13 @@ fn acting_master(node: &Node, post: &Post, now: Instant) -> Option<NodeId> {
     }
 }
 
+/// The newest epoch this node knows of: from its own reading of the register, or from what the master says.
+fn epoch(node: &Node, post: &Post) -> u64 {
+    let others = post.pair().master().filter(|master| *master != node.member().node);
+    let said = others.and_then(|master| post.pair().said(master)).map_or(0, |saying| saying.epoch.0);
+    post.epoch().0.max(said)
+}
+
 fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     let founders: Vec<u16> = post.founders().iter().map(|voter| voter.node.0).collect();
     let known = post.seat().known();
@@ -113,10 +129,26 @@ fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     Pair {
         pair: node.member().pair.0,
         master: acting_master(node, post, now).map(|master| name(config, master)),
-        epoch: post.epoch().0,
+        epoch: epoch(node, post),
         reduced: voters != founders,
         voters,
     }
+}
+
+/// The pair of a witness, as its own vote shows it: to whom it lent the register.
+fn witnessed(node: &Node, now: Instant, config: &SiteConfig) -> Option<Pair> {
+    let register = infra_register(node.member().pair);
+    let voter = node.voter()?;
+    let record = voter.accepted(register)?;
+    let voters: Vec<u16> = record.voters.current.iter().map(|voter| voter.node.0).collect();
+    let founders = node.settings().founders(node.member().pair).ok()?;
+    Some(Pair {
+        pair: node.member().pair.0,
+        master: voter.lease(now, register).map(|lease| name(config, lease.holder)),
+        epoch: record.epoch.0,
+        reduced: voters.len() != founders.iter().count(),
+        voters,
+    })
 }
 
 fn controller(node: &Node, now: Instant, config: &SiteConfig) -> Controller {
@@ -126,7 +158,7 @@ fn controller(node: &Node, now: Instant, config: &SiteConfig) -> Controller {
     };
     Controller {
         node: acting_master(node, post, now).map(|master| name(config, master)),
-        epoch: post.epoch().0,
+        epoch: epoch(node, post),
         lease_left_ms: post.seat().left(now).map(millis),
         reason: why(config, post),
     }

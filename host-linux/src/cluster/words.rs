@@ -64,7 +64,21 @@ pub fn role(config: &SiteConfig, office: Office, role: Role, why: Reason) -> New
         Office::Controller => "as designated controller",
     };
     let text = format!("{me} is {} {of}: {}", role.name(), reason(config, why));
-    let fields = json!({ "office": office.name(), "role": role.name(), "reason": reason_word(why) });
+    let epoch = match why {
+        Reason::RegisterWon { epoch } => Some(epoch.0),
+        Reason::Started
+        | Reason::Stopped
+        | Reason::MasterHeard { .. }
+        | Reason::NoMasterHeard
+        | Reason::MasterSilent { .. }
+        | Reason::MasterResigned { .. }
+        | Reason::LeaseExpired
+        | Reason::Released
+        | Reason::Outranked
+        | Reason::Moved { .. } => None,
+    };
+    let why = reason_word(why);
+    let fields = json!({ "office": office.name(), "role": role.name(), "reason": why, "epoch": epoch });
     News::new("role", text, fields)
 }
 

@@ -187,7 +187,8 @@ fn voters(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Probl
         let of_pair = || nodes.iter().zip(members).filter(move |(_, member)| member.duty.pair() == pair);
         let voters = || of_pair().filter(|(_, member)| member.voter);
         let count = voters().count();
-        let span = voters().last().or(of_pair().last()).map_or(0..0, |(node, _)| node.span());
+        let span =
+            voters().next_back().or_else(|| of_pair().next_back()).map_or(0..0, |(node, _)| node.span());
         if !(3..=VOTERS_MAX).contains(&count) || count.checked_rem(2) == Some(0) {
             let what =
                 format!("{count} nodes of pair {} have `voter = true`: no loss can be outvoted", pair.0);
@@ -201,8 +202,8 @@ fn voters(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Probl
             if count < voters().filter(|(_, member)| here(member)).count().saturating_mul(2) {
                 let letter = letter(side);
                 let what = format!("side {letter} of pair {} alone has the majority of its voters", pair.0);
-                let remedy = "let a node of the other side or a witness vote instead: the loss of one compartment \
-                              must leave a majority";
+                let remedy = "let a node of the other side or a witness vote instead: the loss of one \
+                              compartment must leave a majority";
                 problems.push(Problem::new(span.clone(), what, remedy));
             }
         }
@@ -214,7 +215,11 @@ fn pairs(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Proble
     let mut said = Vec::new();
     for (node, member) in nodes.iter().zip(members) {
         let Duty::Compartment { pair, side, .. } = member.duty else { continue };
-        let across = |other: &Member| matches!(other.duty, Duty::Compartment { pair: p, side: s, .. } if (p, s) == (pair, side.other()));
+        let place = |member: &Member| match member.duty {
+            Duty::Compartment { pair, side, .. } => Some((pair, side)),
+            Duty::Witness { .. } => None,
+        };
+        let across = |other: &Member| place(other) == Some((pair, side.other()));
         if !members.iter().any(across) && !said.contains(&pair) {
             said.push(pair);
             let what = format!("pair {} has no node on side {}", pair.0, letter(side.other()));

@@ -6,7 +6,8 @@
 //! one. Programs that need a configuration build a [`SiteConfig`] and write [`SiteConfig::to_toml`].
 //!
 //! Reading order: the types here, [`value`] and `file` for how they are written, [`check`] for the rules
-//! between keys, [`render`] for the way back, [`key`] for the site key, [`problem`] for what errors look like.
+//! between keys, [`render`] for the way back, [`key`] for the site key, [`problem`] for what errors look
+//! like.
 
 pub mod check;
 mod file;

@@ -1,0 +1,223 @@
+//! A site of two nodes and a witness as processes on loopback, each with its own directory below one that is
+//! removed at the end. Ports are the kernel's choice, so sites can run beside each other.
+
+use crate::common::bulkhead;
+use crate::relay::Relay;
+use bulkhead::site_config::{EXAMPLE, SiteConfig};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than any takeover on a machine that does ten other things.
+const LONG: Duration = Duration::from_secs(20);
+
+pub struct Site {
+    pub relay: Relay,
+    directory: tempfile::TempDir,
+    children: [Option<Child>; 4],
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = directory.path().join("site.key");
+        bulkhead::site_config::key::generate(&key).unwrap();
+        let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE).unwrap();
+        // All sockets are open at once, so no port is given twice.
+        let sockets: Vec<_> = (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+        let mut ports = sockets.iter().map(|socket| socket.local_addr().unwrap());
+        let mut exits = BTreeMap::new();
+        for member in &config.members {
+            exits.extend((0..2).map(|network| ((member.id.0, network), ports.next().unwrap())));
+        }
+        let relay = Relay::start(&exits);
+        config.fencing.clear();
+        config.resources.clear();
+        config.local.key_file = key;
+        for member in config.members.clone() {
+            config.local.node = member.id;
+            config.local.state = directory.path().join(format!("state{}", member.id.0));
+            config.local.socket = directory.path().join(format!("{}.sock", member.id.0));
+            config.listen = [exits[&(member.id.0, 0)], exits[&(member.id.0, 1)]];
+            for peer in &mut config.members {
+                let lane = |network| (member.id.0, peer.id.0, network);
+                let at =
+                    |network| *relay.entrances.get(&lane(network)).unwrap_or(&exits[&(peer.id.0, network)]);
+                peer.addresses = [at(0), at(1)];
+            }
+            std::fs::write(directory.path().join(format!("{}.toml", member.id.0)), config.to_toml()).unwrap();
+        }
+        Self { relay, directory, children: [const { None }; 4] }
+    }
+
+    fn config(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("{node}.toml"))
+    }
+
+    pub fn state(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("state{node}"))
+    }
+
+    pub fn socket(&self, node: usize) -> PathBuf {
+        self.directory.path().join(format!("{node}.sock"))
+    }
+
+    pub fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.directory.path().join(format!("{node}.log"))).unwrap()
+    }
+
+    pub fn start(&mut self, node: usize) {
+        let log = self.directory.path().join(format!("{node}.log"));
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        let role = if node == 3 { "witness" } else { "agent" };
+        let mut command = bulkhead(&[role, "--config"]);
+        let child = command.arg(self.config(node)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.children[node] = Some(child.spawn().unwrap());
+    }
+
+    pub fn start_all(&mut self) {
+        (1..=3).for_each(|node| self.start(node));
+    }
+
+    /// Sends a signal; `node` runs.
+    fn signal(&self, node: usize, signal: rustix::process::Signal) {
+        let pid = self.children[node].as_ref().unwrap().id();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGKILL: legal at any moment.
+    pub fn kill(&mut self, node: usize) {
+        let mut child = self.children[node].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM; how long the process took to end, well.
+    pub fn stop(&mut self, node: usize) -> Duration {
+        let stop = rustix::process::Signal::from_named_raw(signal_hook::consts::SIGTERM).unwrap();
+        self.signal(node, stop);
+        let begin = Instant::now();
+        let status = self.children[node].take().unwrap().wait().unwrap();
+        assert!(status.success(), "{status}: {}", self.log(node));
+        begin.elapsed()
+    }
+
+    pub fn freeze(&self, node: usize) {
+        self.signal(node, rustix::process::Signal::STOP);
+    }
+
+    pub fn thaw(&self, node: usize) {
+        self.signal(node, rustix::process::Signal::CONT);
+    }
+
+    /// Gives all nodes that start from now on another key.
+    pub fn change_key(&self) {
+        let key = self.directory.path().join("site.key");
+        std::fs::remove_file(&key).unwrap();
+        bulkhead::site_config::key::generate(&key).unwrap();
+    }
+
+    /// Runs a command against a node's agent; its exit code and all it printed.
+    pub fn run(&self, node: usize, words: &[&str]) -> (i32, String) {
+        let mut command = bulkhead(words);
+        let out = command.arg("--config").arg(self.config(node)).output().unwrap();
+        let text = [out.stdout, out.stderr].concat();
+        (out.status.code().unwrap(), String::from_utf8(text).unwrap())
+    }
+
+    /// Starts an agent that is to refuse.
+    pub fn agent(&self, node: usize) -> (i32, String) {
+        self.run(node, &["agent"])
+    }
+
+    pub fn witness(&self, node: usize) -> (i32, String) {
+        self.run(node, &["witness"])
+    }
+
+    pub fn one_line(&self, node: usize) -> (i32, String) {
+        self.run(node, &["status", "--one-line"])
+    }
+
+    /// The status a node gives now; `None` while it does not answer.
+    pub fn status(&self, node: usize) -> Option<Value> {
+        let (_, text) = self.run(node, &["status", "--json"]);
+        let answer: Value = serde_json::from_str(text.lines().next()?).ok()?;
+        answer.get("status").cloned()
+    }
+
+    pub fn events(&self, node: usize) -> Vec<Value> {
+        let (_, text) = self.run(node, &["events", "--json"]);
+        let answer: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        answer["events"].as_array().unwrap().clone()
+    }
+
+    /// Waits until what a node says of itself is `good`.
+    pub fn wait(&self, what: &str, node: usize, good: impl Fn(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        let mut last = Value::Null;
+        while begin.elapsed() < LONG {
+            if let Some(status) = self.status(node) {
+                if good(&status) {
+                    return status;
+                }
+                last = status;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let logs: String =
+            (1..=3).filter(|node| self.children[*node].is_some()).map(|node| self.log(node)).collect();
+        panic!("{what}: not within {LONG:?}: {last:#}\n{logs}");
+    }
+
+    /// How often a node's instance became master.
+    pub fn times_master(&self, node: usize) -> usize {
+        let won = |event: &&Value| {
+            event["kind"] == "role" && event["office"] == "infra" && event["role"] == "master"
+        };
+        self.events(node).iter().filter(won).count()
+    }
+
+    /// Looks at both nodes again and again: at no time do both say that they may act.
+    pub fn one_master_at_most_for(&self, time: Duration) {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            let [one, two] = [1, 2].map(|node| self.status(node).unwrap());
+            let acts = |status: &Value| {
+                status["role"] == "master" && 0 < status["leaseLeftMs"].as_u64().unwrap_or(0)
+            };
+            // The second was asked later: what the first may do by then is bounded by what it said.
+            let asked_later = two["pairs"][0]["epoch"].as_u64() <= one["pairs"][0]["epoch"].as_u64();
+            assert!(!(acts(&one) && acts(&two) && asked_later), "two masters: {one:#} {two:#}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.never_two_masters();
+    }
+
+    /// V2, V24: no two nodes ever said that they won the register under the same epoch.
+    pub fn never_two_masters(&self) {
+        let mut won: Vec<u64> = Vec::new();
+        for node in [1, 2].into_iter().filter(|node| self.children[*node].is_some()) {
+            for event in self.events(node) {
+                if event["kind"] == "role" && event["office"] == "infra" && event["role"] == "master" {
+                    let epoch = event["epoch"].as_u64().unwrap();
+                    assert!(!won.contains(&epoch), "two masters under epoch {epoch}");
+                    won.push(epoch);
+                }
+            }
+        }
+        assert!(!won.is_empty());
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
