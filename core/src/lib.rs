@@ -28,6 +28,7 @@ pub mod bcb;
 pub mod block;
 pub mod boot;
 pub mod budget;
+pub mod bug;
 pub mod bytes;
 pub mod container;
 pub mod crc;

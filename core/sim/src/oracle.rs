@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bulkhead_core::id::{Epoch, NodeId};
+use bulkhead_core::id::{Epoch, NodeId, RegisterId};
 use bulkhead_core::monitor::pair::{Reason, Role};
 use bulkhead_core::node::message::Office;
+use bulkhead_core::register::store::Stored;
+use bulkhead_core::register::voters::Life;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Oracle {
     holders: BTreeMap<(Office, Epoch), NodeId>,
     /// The newest epoch held.
     newest: BTreeMap<Office, Epoch>,
+    /// The newest epoch that each voter, in each of its lives, has answered from.
+    answered: BTreeMap<(NodeId, Life, RegisterId), Epoch>,
 }
 
 impl Oracle {
@@ -50,6 +54,27 @@ impl Oracle {
             self.violated(at, text);
         } else {
             *newest = epoch;
+        }
+    }
+
+    /// A voter promised or accepted, holding this epoch.
+    pub fn answered(&mut self, voter: (NodeId, Life, RegisterId), epoch: Epoch) {
+        let newest = self.answered.entry(voter).or_insert(epoch);
+        *newest = epoch.max(*newest);
+    }
+
+    /// A voter starts with what its disk holds: everything that was answered from (V10, F25).
+    pub fn starts(&mut self, at: u64, node: NodeId, life: Life, stored: &[Stored]) {
+        let registers = self.answered.iter().filter(|((voter, of, _), _)| (*voter, *of) == (node, life));
+        let lost = registers.into_iter().find_map(|((.., register), answered)| {
+            let held = stored.iter().find(|one| one.register == *register);
+            let held = held.and_then(|one| one.accepted.as_ref()).map(|(_, record)| record.epoch);
+            let held = held.unwrap_or_default();
+            (held < *answered)
+                .then(|| format!("n{} answered from epoch {} and starts with {}", node.0, answered.0, held.0))
+        });
+        if let Some(text) = lost {
+            self.violated(at, text);
         }
     }
 

@@ -33,6 +33,9 @@ impl World {
         let life = machine.disk.life;
         let owner = Owner { site: SITE, node, life };
         let stored = machine.disk.read(&owner);
+        if let Ok(stored) = &stored {
+            self.oracle.starts(true_time, node, life, stored);
+        }
         let settings = Settings {
             site: SITE,
             me: node,

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::id::{NodeId, PairId, Path, Side, SiteId};
+use bulkhead_core::link::frame::Frame;
 use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
-use bulkhead_core::node::message::Office;
+use bulkhead_core::node::message::{Office, Said, decode};
 use bulkhead_core::node::settings::Member;
 use bulkhead_core::node::words::{Action, Event};
 use bulkhead_core::register::acceptor::PersistId;
-use bulkhead_core::register::message::Fenced;
+use bulkhead_core::register::message::{Fenced, Reply};
 use bulkhead_core::register::store::STORED_LEN;
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Instant;
@@ -26,6 +27,8 @@ use crate::trace::Trace;
 
 /// The bound on drift that all nodes are told, and that all clocks keep.
 pub const DRIFT_PPM: u32 = 10_000;
+/// Events of one run: some thirty times as many as a run has.
+const STEPS_MAX: u64 = 600_000;
 /// Datagrams that wait for a node that sleeps: its socket buffer.
 const BUFFER_MAX: usize = 256;
 
@@ -178,6 +181,10 @@ impl World {
             if end < at {
                 break;
             }
+            if STEPS_MAX < self.steps {
+                self.oracle.violated(self.now, format!("more than {STEPS_MAX} events: somebody never rests"));
+                break;
+            }
             self.queue.pop();
             let Some(due) = self.dues[index].take() else { continue };
             self.free.push(index);
@@ -312,6 +319,7 @@ impl World {
     fn carry_out(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Send { to, path, datagram } => {
+                self.witness_answer(node, &datagram);
                 let bytes: Rc<[u8]> = Rc::from(&datagram[..]);
                 let bits = u64::try_from(bytes.len()).unwrap_or(1) * 8;
                 for path in Path::ALL.into_iter().filter(|one| path.is_none_or(|path| path == *one)) {
@@ -346,6 +354,20 @@ impl World {
                 self.oracle.role(node, office, role, reason);
             }
             Action::Note(note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
+        }
+    }
+
+    /// Notes what a voter says that it has accepted (V10).
+    fn witness_answer(&mut self, node: NodeId, datagram: &[u8]) {
+        let Ok(frame) = Frame::parse(datagram) else { return };
+        // The first byte of a message's payload is 1.
+        let Some((1, message)) = frame.payload.split_first() else { return };
+        let Some(Said::Answer(answer)) = decode(message) else { return };
+        if matches!(answer.body, Reply::Accepted | Reply::Promised { .. }) {
+            let voter = self.machines[&node].node.as_ref().and_then(|running| running.voter());
+            let accepted = voter.and_then(|voter| voter.accepted(answer.register));
+            let epoch = accepted.map(|record| record.epoch).unwrap_or_default();
+            self.oracle.answered((node, answer.life, answer.register), epoch);
         }
     }
 

@@ -17,6 +17,7 @@ use core::time::Duration;
 use heapless::Vec;
 
 use crate::actions::Actions;
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId, Side};
 use crate::register::message::{Fenced, Leased};
 use crate::register::seat::Why;
@@ -200,7 +201,7 @@ impl Pair {
         match (self.mode, heard) {
             (Mode::Starting { .. }, Some((master, _))) => self.follow(master, todo),
             // Whoever has not even asked yet follows. Who asks is told by the voters.
-            (Mode::Contending { .. }, Some((master, _))) => {
+            (Mode::Contending { .. }, Some((master, _))) if !is_planted(Bug::NeverSlave) => {
                 todo.push(Action::Follow);
                 self.follow(master, todo);
             }
@@ -292,6 +293,7 @@ impl Pair {
             Why::Outranked => Reason::Outranked,
         };
         match self.mode {
+            Mode::Master { .. } if is_planted(Bug::LossIgnored) => {}
             Mode::Master { .. } => self.contend(now, reason, todo),
             Mode::Stopped | Mode::Starting { .. } | Mode::Slave { .. } | Mode::Contending { .. } => {}
         }

@@ -6,6 +6,7 @@ use super::message::{Office, Said, decode, encode};
 use super::post::Post;
 use super::settings::{CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, infra_register, start_of};
 use super::words::{Action, Command, Event, Note};
+use crate::bug::{Bug, is_planted};
 use crate::id::{NodeId, PairId, RegisterId};
 use crate::link::links::{self, Links, Received};
 use crate::link::suspicion::{Limits, Verdict};
@@ -460,7 +461,7 @@ impl Node {
 
 fn fence_answered(fenced: Fenced, confirmed: bool, work: &mut Work) {
     push(work, Inner::Pair(Office::Infra, pair::Event::FenceAnswered { fenced, confirmed }));
-    if confirmed {
+    if confirmed || is_planted(Bug::FenceUnconfirmed) {
         for office in Office::ALL {
             push(work, Inner::Seat(office, seat::Event::Fenced(fenced)));
         }

@@ -15,6 +15,7 @@ use super::record::Record;
 use super::store::Stored;
 use super::voters::Life;
 use crate::actions::Actions;
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId, RegisterId};
 use crate::time::{Drift, Instant};
 
@@ -136,7 +137,10 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
         for stored in stored {
             // Whoever is on record could have been given the longest lease a moment before the restart.
             let lease = stored.accepted.as_ref().and_then(|(_, record)| {
-                let until = now.after(settings.drift.at_least(settings.lease_max));
+                let until = match is_planted(Bug::LeaseForgotten) {
+                    true => now,
+                    false => now.after(settings.drift.at_least(settings.lease_max)),
+                };
                 record.holder.map(|leased| Lease { leased, epoch: record.epoch, start: None, until })
             });
             let pushed = table.push(Entry { stored, written: PersistId(0), lease }).is_ok();
@@ -254,7 +258,7 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
     fn release(&mut self, todo: &mut Actions<Action, ACTIONS_MAX>) {
         for _ in 0..self.waiting.len() {
             let Some(one) = self.waiting.pop_front() else { return };
-            if one.after <= self.durable {
+            if one.after <= self.durable || is_planted(Bug::AnswerBeforePersist) {
                 todo.push(Action::Answer { to: one.to, answer: one.answer });
             } else {
                 let _ = self.waiting.push_back(one);
@@ -301,7 +305,10 @@ impl Entry {
     fn forbidden(&self, now: Instant, from: NodeId, fenced: Option<Fenced>) -> Option<Leased> {
         let lease = self.lease(now).filter(|lease| lease.holder != from)?;
         let is_fenced = |fence: Fenced| fence.node == lease.holder && Some(fence.start) == lease.start;
-        Some(lease).filter(|_| !fenced.is_some_and(is_fenced))
+        let is_void = fenced.is_some_and(|fence| {
+            is_fenced(fence) || (is_planted(Bug::FenceIgnoresStart) && fence.node == lease.holder)
+        });
+        Some(lease).filter(|_| !is_void && !is_planted(Bug::LeaseIgnored))
     }
 
     fn answer(&mut self, now: Instant, settings: Settings, from: NodeId, ask: &Ask) -> (Reply, bool) {
@@ -316,7 +323,8 @@ impl Entry {
                     return unchanged(Reply::Refused(Refusal::Leased(lease)));
                 }
                 // Strictly above: an attempt of an earlier start of the same node is not promised again.
-                if *ballot <= self.stored.promised {
+                let again = is_planted(Bug::PromiseTwice) && *ballot == self.stored.promised;
+                if *ballot <= self.stored.promised && !again {
                     return unchanged(Reply::Refused(Refusal::Outbid { promised: self.stored.promised }));
                 }
                 self.stored.promised = *ballot;
@@ -339,7 +347,7 @@ impl Entry {
                 if let Some(lease) = lease.filter(|_| record.holder == Some(from)) {
                     self.grant(now, settings, from, record.epoch, lease);
                 }
-                (Reply::Accepted, !repeated)
+                (Reply::Accepted, !repeated && !is_planted(Bug::AcceptUnwritten))
             }
             Ask::Renew(lease) => {
                 let record = self.stored.accepted.as_ref().map(|(_, record)| record);
@@ -375,7 +383,7 @@ impl Entry {
         {
             return Some(Refusal::Leased(lease));
         }
-        if ballot < self.stored.promised {
+        if ballot < self.stored.promised && !is_planted(Bug::AcceptBelowPromise) {
             return Some(Refusal::Outbid { promised: self.stored.promised });
         }
         let epoch = self.stored.accepted.as_ref().map(|(_, held)| held.epoch).unwrap_or_default();
@@ -383,7 +391,11 @@ impl Entry {
     }
 
     fn grant(&mut self, now: Instant, settings: Settings, to: NodeId, epoch: Epoch, lending: Lending) {
-        let until = now.after(settings.drift.at_least(lending.length.duration()));
+        let counted = match is_planted(Bug::VoterIgnoresDrift) {
+            true => settings.drift.at_most(lending.length.duration()),
+            false => settings.drift.at_least(lending.length.duration()),
+        };
+        let until = now.after(counted);
         // A shorter lease asked for later does not shorten what was granted before.
         let until = self.lease.filter(|held| held.leased == to).map_or(until, |held| held.until.max(until));
         self.lease = Some(Lease { leased: to, epoch, start: Some(lending.start), until });

@@ -10,6 +10,7 @@ use heapless::Vec;
 
 use super::message::AskId;
 use super::voters::{ASKED_MAX, Voter, Voters};
+use crate::bug::{Bug, is_planted};
 use crate::time::{Drift, Instant};
 
 /// Renewals that may be under way at once: what fits a lease when every third is answered.
@@ -35,7 +36,10 @@ struct Renewal {
 impl Lease {
     /// A lease of `length` that a quorum granted with a question sent at `sent`.
     pub fn granted(length: Duration, drift: Drift, sent: Instant) -> Self {
-        let counted = drift.at_most(length);
+        let counted = match is_planted(Bug::HolderIgnoresDrift) {
+            true => drift.at_least(drift.at_least(length)),
+            false => drift.at_most(length),
+        };
         Self { counted, until: sent.after(counted), under_way: Vec::new() }
     }
 
@@ -46,7 +50,7 @@ impl Lease {
 
     /// Whether the holder may act. Asked immediately before every effect that leaves the process.
     pub fn holds(&self, now: Instant) -> bool {
-        now < self.until
+        now < self.until || is_planted(Bug::LeaseNotChecked)
     }
 
     /// A question to all voters is about to be sent.
@@ -59,14 +63,15 @@ impl Lease {
     }
 
     /// `voter` granted `ask`. Whether the lease became longer.
-    pub fn grants(&mut self, ask: AskId, voter: Voter, voters: &Voters, settled: bool) -> bool {
+    pub fn grants(&mut self, now: Instant, ask: AskId, voter: Voter, voters: &Voters, settled: bool) -> bool {
         let Some(renewal) = self.under_way.iter_mut().find(|renewal| renewal.ask == ask) else {
             return false;
         };
         if !renewal.granted.contains(&voter) && renewal.granted.push(voter).is_err() {
             return false;
         }
-        let until = renewal.sent.after(self.counted);
+        let from = if is_planted(Bug::LeaseFromReceipt) { now } else { renewal.sent };
+        let until = from.after(self.counted);
         let quorum = match settled {
             true => voters.current.majority(&renewal.granted),
             false => voters.quorum(&renewal.granted),

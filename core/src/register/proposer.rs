@@ -7,6 +7,7 @@ use super::ballot::Ballot;
 use super::message::{Answer, Ask, AskId, Fenced, Lending, Refusal, Reply};
 use super::record::Record;
 use super::voters::{ASKED_MAX, Life, Voter, Voters};
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId};
 use crate::time::Instant;
 
@@ -193,7 +194,8 @@ impl Round {
     fn promised(&mut self, voter: Voter, accepted: Option<&(Ballot, Record)>) {
         if let Some((attempt, record)) = accepted {
             self.epoch_max = self.epoch_max.max(record.epoch);
-            if self.found.as_ref().is_none_or(|(newest, _)| newest < attempt) {
+            let newer = |(newest, _): &(Ballot, Record)| newest < attempt && !is_planted(Bug::FirstFoundWins);
+            if self.found.as_ref().is_none_or(newer) {
                 self.voters = record.voters.clone();
                 self.found = Some((*attempt, record.clone()));
             }

@@ -23,6 +23,7 @@ use super::proposer::{Progress, Round};
 use super::record::Record;
 use super::voters::{ASKED_MAX, Set, Voter, Voters};
 use crate::actions::Actions;
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId, RegisterId};
 use crate::time::Instant;
 
@@ -294,6 +295,9 @@ impl Seat {
     /// Reads from the founders that do not vote as far as is known: they may have been made voters again
     /// since, by somebody who is gone.
     fn ask_founders(&self, todo: &mut Todo) {
+        if is_planted(Bug::FoundersForgotten) {
+            return;
+        }
         let (register, ask, voters) = (self.settings.register, self.ask, self.voters());
         let others = self.settings.founders.iter().map(|voter| voter.node);
         for to in others.filter(|node| voters.all().all(|voter| voter.node != *node)) {
@@ -332,7 +336,7 @@ impl Seat {
             Verdict::Take(payload) => {
                 let mut round = round.clone();
                 let record = Record {
-                    epoch: self.epoch_max.max(round.epoch_max()).next(),
+                    epoch: next_epoch(self.epoch_max.max(round.epoch_max())),
                     holder: Some(self.settings.me),
                     voters: round.voters().pinned(round.heard()),
                     payload,
@@ -446,6 +450,10 @@ impl Seat {
         assert!(EDGES.contains(&edge), "no such edge: {} -> {}", edge.0, edge.1);
         self.mode = next;
     }
+}
+
+fn next_epoch(epoch: Epoch) -> Epoch {
+    if is_planted(Bug::EpochReused) && epoch.0 != 0 { epoch } else { epoch.next() }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::bug::{Bug, is_planted};
 use crate::id::NodeId;
 
 /// Voters of one register: 3, or 5 in larger sites; 1 while a node may go on alone (X04).
@@ -105,8 +106,12 @@ impl Set {
     /// Whether more than half of the set is among `heard`.
     pub fn majority(&self, heard: &[Voter]) -> bool {
         let known = self.0.iter().filter(|voter| voter.life != Life::UNSEEN);
-        let votes = known.filter(|voter| heard.contains(voter)).count();
-        votes > self.0.len() / 2
+        let same = |voter: &Voter, one: &Voter| {
+            voter == one || (is_planted(Bug::LifeIgnored) && voter.node == one.node)
+        };
+        let votes = known.filter(|voter| heard.iter().any(|one| same(voter, one))).count();
+        let half = self.0.len() / 2;
+        votes > half || (is_planted(Bug::HalfIsEnough) && votes == half.max(1))
     }
 
     /// The same set, in which voters among `heard` that were not seen before have the lives they were heard
@@ -141,7 +146,8 @@ impl Voters {
 
     /// Whether `heard` is a quorum: a majority of the set, and of the one before while there is one.
     pub fn quorum(&self, heard: &[Voter]) -> bool {
-        self.current.majority(heard) && self.previous.as_ref().is_none_or(|set| set.majority(heard))
+        let previous = self.previous.as_ref().filter(|_| !is_planted(Bug::OldVotersIgnored));
+        self.current.majority(heard) && previous.is_none_or(|set| set.majority(heard))
     }
 
     /// Every voter to ask.

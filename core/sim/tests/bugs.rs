@@ -1,0 +1,58 @@
+//! Every planted bug is caught, by a seed that is shown: a check that has caught nothing proves nothing.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use bulkhead_core::bug::{BUGS, plant};
+use bulkhead_sim::plan::PROFILES;
+use bulkhead_sim::run::{Options, run};
+
+/// Seeds spent on each bug before it counts as missed.
+const BUDGET: u64 = 1_000;
+
+/// The first seed found, its profile, and what it says.
+fn caught() -> Option<(u64, &'static str, String)> {
+    let (found, next) = (Mutex::new(None::<(u64, &'static str, String)>), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if BUDGET <= seed || found.lock().unwrap().is_some() {
+                        return;
+                    }
+                    let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];
+                    let options = Options { seed, profile, per_side: 1, whole_trace: false };
+                    if let Some(violation) = run(&options).violation {
+                        let mut found = found.lock().unwrap();
+                        if found.as_ref().is_none_or(|(other, ..)| seed < *other) {
+                            *found = Some((seed, profile.name(), violation.text));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    let mut missed = Vec::new();
+    let only = std::env::var("BULKHEAD_BUG").ok();
+    println!("{:<24} {:>6}  {:<11} what was seen", "bug", "seed", "profile");
+    for (name, bug) in BUGS.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
+        plant(Some(*bug));
+        match caught() {
+            Some((seed, profile, text)) => println!("{name:<24} {seed:>6}  {profile:<11} {text}"),
+            None => {
+                println!("{name:<24}      -  not within {BUDGET} seeds");
+                missed.push(*name);
+            }
+        }
+    }
+    plant(None);
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}

@@ -1,0 +1,113 @@
+//! Planted protocol bugs: a check counts only if it has caught one (STYLE rule 36).
+//!
+//! Nothing of this is in a product: without the feature `bugs`, which only the simulator's own tests switch
+//! on, [`is_planted`] is the constant `false`. With it, one bug at a time can be planted in the whole
+//! process.
+
+/// A bug that was made, or nearly made, in this protocol or in one like it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Bug {
+    /// A voter answers before its disk has the change.
+    AnswerBeforePersist = 1,
+    /// A voter accepts a record without writing it down.
+    AcceptUnwritten,
+    /// A voter promises the same attempt twice.
+    PromiseTwice,
+    /// A voter accepts an attempt below its promise.
+    AcceptBelowPromise,
+    /// A restarted voter forgets that it may have granted a lease.
+    LeaseForgotten,
+    /// A voter does not look at the lease when it is asked to promise.
+    LeaseIgnored,
+    /// A voter counts a lease only as long as the holder does.
+    VoterIgnoresDrift,
+    /// A holder counts its lease from the answer.
+    LeaseFromReceipt,
+    /// A holder counts the whole lease on its own clock, and a little more.
+    HolderIgnoresDrift,
+    /// A holder does not look at its lease before it acts.
+    LeaseNotChecked,
+    /// Half of the voters are enough.
+    HalfIsEnough,
+    /// A voter that lost its disk counts as before.
+    LifeIgnored,
+    /// While voters change, the old ones are not asked.
+    OldVotersIgnored,
+    /// The new voters decide alone before the change is known to be chosen.
+    ChangeFinishedEarly,
+    /// A proposer takes what it heard first, not what is newest.
+    FirstFoundWins,
+    /// A proposer does not raise the epoch.
+    EpochReused,
+    /// A fence of any start makes any lease void.
+    FenceIgnoresStart,
+    /// A fence that was not confirmed counts.
+    FenceUnconfirmed,
+    /// A node that was told of a peer's silence never hears it again.
+    SilentForEver,
+    /// Who cannot have the register never asks the voters it does not know of.
+    FoundersForgotten,
+    /// An instance does not give way to a master it hears.
+    NeverSlave,
+    /// A master that loses its lease goes on calling itself master.
+    LossIgnored,
+}
+
+/// All of them, with their names on the command line.
+pub const BUGS: &[(&str, Bug)] = &[
+    ("answer-before-persist", Bug::AnswerBeforePersist),
+    ("accept-unwritten", Bug::AcceptUnwritten),
+    ("promise-twice", Bug::PromiseTwice),
+    ("accept-below-promise", Bug::AcceptBelowPromise),
+    ("lease-forgotten", Bug::LeaseForgotten),
+    ("lease-ignored", Bug::LeaseIgnored),
+    ("voter-ignores-drift", Bug::VoterIgnoresDrift),
+    ("lease-from-receipt", Bug::LeaseFromReceipt),
+    ("holder-ignores-drift", Bug::HolderIgnoresDrift),
+    ("lease-not-checked", Bug::LeaseNotChecked),
+    ("half-is-enough", Bug::HalfIsEnough),
+    ("life-ignored", Bug::LifeIgnored),
+    ("old-voters-ignored", Bug::OldVotersIgnored),
+    ("change-finished-early", Bug::ChangeFinishedEarly),
+    ("first-found-wins", Bug::FirstFoundWins),
+    ("epoch-reused", Bug::EpochReused),
+    ("fence-ignores-start", Bug::FenceIgnoresStart),
+    ("fence-unconfirmed", Bug::FenceUnconfirmed),
+    ("silent-for-ever", Bug::SilentForEver),
+    ("founders-forgotten", Bug::FoundersForgotten),
+    ("never-slave", Bug::NeverSlave),
+    ("loss-ignored", Bug::LossIgnored),
+];
+
+#[cfg(feature = "bugs")]
+mod planted {
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Bug;
+
+    static PLANTED: AtomicU8 = AtomicU8::new(0);
+
+    /// Plants `bug` in this process, or none.
+    pub fn plant(bug: Option<Bug>) {
+        PLANTED.store(bug.map_or(0, number), Ordering::SeqCst);
+    }
+
+    /// Whether `bug` is planted.
+    pub fn is_planted(bug: Bug) -> bool {
+        PLANTED.load(Ordering::Relaxed) == number(bug)
+    }
+
+    const fn number(bug: Bug) -> u8 {
+        bug as u8
+    }
+}
+
+#[cfg(feature = "bugs")]
+pub use planted::{is_planted, plant};
+
+/// Whether `bug` is planted: never in a product.
+#[cfg(not(feature = "bugs"))]
+pub const fn is_planted(_bug: Bug) -> bool {
+    false
+}
