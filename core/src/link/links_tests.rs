@@ -99,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// A network without delay, and shells that send at once: how many datagrams until nobody has more to say.
+    /// A network without delay, and shells that send at once: how many datagrams until all is said.
     fn chatter(&mut self) -> usize {
         let (mut count, now) = (0, Instant::from_millis(self.now));
         self.tick(0);
@@ -154,8 +154,8 @@ fn two_nodes_find_each_other_and_talk() {
     assert_eq!(wire.ends[1].drops().not_authentic, 0);
 }
 
-/// V16: neither a handshake, nor a restart, nor the end of a long cut sets off more than a few datagrams, however
-/// fast the network is.
+/// V16: neither a handshake, nor a restart, nor the end of a long cut sets off more than a few datagrams,
+/// however fast the network is.
 #[test]
 fn a_handshake_is_short() {
     let mut wire = Wire::new(12);
