@@ -2,8 +2,8 @@
 //! V22).
 //!
 //! The shell gives every datagram to [`Links::receive`], asks [`Links::judge`] for verdicts that changed, and
-//! then sends everything [`Links::next_due`] returns: after that, [`Links::deadline`] is ahead. A message goes
-//! out by [`Links::seal`], the same bytes on both paths; the copy that comes second is dropped.
+//! then sends everything [`Links::next_due`] returns: after that, [`Links::deadline`] is ahead. A message
+//! goes out by [`Links::seal`], the same bytes on both paths; the copy that comes second is dropped.
 
 use heapless::Vec;
 
