@@ -1,9 +1,9 @@
 //! All peers together: handshakes, heartbeats on both paths, delivery, verdicts (S1-09, S3-01, S3-02, V16,
 //! V22).
 //!
-//! The shell gives every datagram to [`Links::receive`], sends everything [`Links::next_due`] returns, and
-//! asks [`Links::judge`] for verdicts that changed. A message goes out by [`Links::seal`], the same bytes on
-//! both paths; the copy that comes second is dropped.
+//! The shell gives every datagram to [`Links::receive`], asks [`Links::judge`] for verdicts that changed, and
+//! then sends everything [`Links::next_due`] returns: after that, [`Links::deadline`] is ahead. A message
+//! goes out by [`Links::seal`], the same bytes on both paths; the copy that comes second is dropped.
 
 use heapless::Vec;
 

@@ -99,6 +99,22 @@ impl Wire {
         }
     }
 
+    /// A network without delay, and shells that send at once: how many datagrams until all is said.
+    fn chatter(&mut self) -> usize {
+        let (mut count, now) = (0, Instant::from_millis(self.now));
+        self.tick(0);
+        while let Some(one) = self.under_way.pop() {
+            count += 1;
+            assert!(count < 1_000, "they talk for ever");
+            let to = one.0;
+            self.arrive(one);
+            while let Some(out) = self.ends[to].next_due(now) {
+                self.send(to, out.path, &out.datagram);
+            }
+        }
+        count
+    }
+
     fn restart(&mut self, which: usize) {
         self.starts[which] += 2;
         self.ends[which] = end(u16::try_from(which + 1).unwrap(), self.starts[which], self.now);
@@ -136,6 +152,30 @@ fn two_nodes_find_each_other_and_talk() {
     assert_eq!(wire.delivered.len(), 1);
     assert!(wire.ends[1].drops().repeated >= 1, "the copy on the other path");
     assert_eq!(wire.ends[1].drops().not_authentic, 0);
+}
+
+/// V16: neither a handshake, nor a restart, nor the end of a long cut sets off more than a few datagrams,
+/// however fast the network is.
+#[test]
+fn a_handshake_is_short() {
+    let mut wire = Wire::new(12);
+    let first = wire.chatter();
+    assert!(wire.connected() && first <= 16, "{first} datagrams");
+    wire.heal(40);
+    wire.restart(1);
+    let again = wire.chatter();
+    assert!(wire.connected() && again <= 24, "{again} datagrams");
+    wire.heal(40);
+    for _ in 0..100 {
+        wire.tick(50);
+        wire.under_way.clear();
+    }
+    for _ in 0..40 {
+        wire.now += 10;
+        let healed = wire.chatter();
+        assert!(healed <= 24, "{healed} datagrams");
+    }
+    assert_eq!(wire.ends[0].verdict(NodeId(2)), Verdict::Up);
 }
 
 /// F39: recordings of an earlier start end no session, and deliver nothing.

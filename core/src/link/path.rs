@@ -58,7 +58,8 @@ pub struct PathState {
     came: u64,
     /// How many of those 64 were due since this path was first heard.
     due: u32,
-    round_trip: Option<Duration>,
+    /// Smoothed, microseconds.
+    round_trip: Option<u32>,
     /// The shortest and the longest round trip of the samples being gathered, and of those before.
     spreads: [Option<(u32, u32)>; 2],
     /// How many are being gathered.
@@ -77,8 +78,8 @@ impl PathState {
     }
 
     /// Smoothed over about eight heartbeats (RFC 6298, section 2, without the variance).
-    pub const fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.map(|micros| Duration::from_micros(micros.into()))
     }
 
     /// The shortest and the longest of the last 32 to 64.
@@ -137,10 +138,11 @@ impl PathState {
     }
 
     fn measured(&mut self, round_trip: Duration) {
-        let old = micros(self.round_trip.unwrap_or(round_trip));
-        let smoothed = old.saturating_mul(7).saturating_add(micros(round_trip)) / 8;
-        self.round_trip = Some(Duration::from_micros(smoothed));
+        // An hour is the longest that can be told apart from more.
         let short = u32::try_from(micros(round_trip)).unwrap_or(u32::MAX);
+        let old = u64::from(self.round_trip.unwrap_or(short));
+        let smoothed = old.saturating_mul(7).saturating_add(short.into()) / 8;
+        self.round_trip = u32::try_from(smoothed).ok();
         let [current, before] = self.spreads;
         self.spreads = match self.gathered < GATHERED_MAX {
             true => [current.into_iter().chain([(short, short)]).reduce(wider), before],

@@ -21,7 +21,7 @@ const MESSAGE: u8 = 1;
 
 /// How often the wait between two unanswered hellos is doubled, from twice the heartbeat on: a peer that is
 /// off for a week is asked every eight heartbeats. One that comes back asks by itself.
-const DOUBLINGS_MAX: u32 = 2;
+const DOUBLINGS_MAX: u8 = 2;
 
 /// Everything about one peer.
 #[derive(Clone, Debug)]
@@ -40,11 +40,15 @@ pub(super) struct Peer {
     challenges: u64,
     /// Another start of the peer seems to speak: it is to prove that it is alive.
     is_doubted: bool,
+    /// When the challenge may go out again at the earliest.
+    ask_from: Instant,
     /// The peer's challenge to answer with the next hello.
     owed: Option<Nonce>,
+    /// The one answered last, and when. Its copies, on the other path as a rule, need no other answer.
+    answered: Option<(Nonce, Instant)>,
     hello_at: Instant,
     /// Hellos since the last answer.
-    unanswered: u32,
+    unanswered: u8,
     beat_at: Instant,
     beat_owed: Option<Path>,
     pub(super) paths: [PathState; 2],
@@ -69,8 +73,8 @@ pub(super) struct Session {
     is_used: bool,
 }
 
-// A microcontroller with 64 KiB keeps 32 of them in 15 KiB, and one datagram at a time.
-const _: () = assert!(size_of::<Peer>() <= 480);
+// A microcontroller with 64 KiB keeps 32 of them in 16 KiB, and one datagram at a time.
+const _: () = assert!(size_of::<Peer>() <= 512);
 
 impl Session {
     /// Whether `hello` comes from the other end of it.
@@ -94,7 +98,9 @@ impl Peer {
             challenge,
             challenges,
             is_doubted: false,
+            ask_from: now,
             owed: None,
+            answered: None,
             hello_at: now,
             unanswered: 0,
             beat_at: now,
@@ -184,8 +190,12 @@ impl Peer {
         let wait = settings.heartbeat.saturating_mul(2 << self.unanswered.min(DOUBLINGS_MAX));
         self.hello_at = now.after(wait);
         self.unanswered = self.unanswered.saturating_add(1);
-        let challenge = Some(self.challenge).filter(|_| self.asks());
+        // Two ends that both ask would answer each other's questions with questions, as fast as the network
+        // carries them: a question waits for the one before.
+        let challenge = Some(self.challenge).filter(|_| self.ask_from <= now && self.asks());
+        self.ask_from = challenge.map_or(self.ask_from, |_| now.after(settings.heartbeat));
         let (forgotten, answer) = (self.forgotten, self.owed.take());
+        self.answered = answer.map(|answer| (answer, now)).or(self.answered);
         let Settings { site, me, nonce, .. } = *settings;
         let hello = Hello { nonce, forgotten, challenge, answer, versions: SPOKEN };
         let header = Header { kind: Kind::Hello, site, from: me, to: self.node, counter: 0 };
@@ -230,8 +240,12 @@ impl Peer {
             self.challenge = key.challenge(settings.me, &settings.nonce, self.challenges);
             self.adopt(now, path, &hello, version, settings);
         }
-        if hello.challenge.is_some() {
-            self.owed = hello.challenge;
+        if let Some(challenge) = hello.challenge {
+            let is_old =
+                |(old, at): &(Nonce, Instant)| *old == challenge && now.since(*at) < settings.heartbeat;
+            if !self.answered.as_ref().is_some_and(is_old) {
+                self.owed = Some(challenge);
+            }
             // An unknown start: the peer has restarted, or this is a recording. The session stays until the
             // new start has answered a challenge.
             self.is_doubted |= self.session.as_ref().is_some_and(|session| !session.is_of(&hello));

@@ -145,13 +145,13 @@ impl Wire {
     fn pass(&mut self, time: Duration) {
         self.now = self.now.after(time);
         for from in 0..2 {
+            self.ends[from].judge(self.now, |_, _| {});
             for _ in 0..8 {
                 let Some(out) = self.ends[from].next_due(self.now) else { break };
                 let paths = out.path.map_or(Path::ALL.to_vec(), |path| vec![path]);
                 self.sent.extend(paths.into_iter().map(|path| (1 - from, path, out.datagram.clone())));
             }
             assert!(self.ends[from].next_due(self.now).is_none(), "what is due does not end");
-            self.ends[from].judge(self.now, |_, _| {});
             assert!(self.ends[from].deadline().is_some_and(|next| self.now < next), "the shell would spin");
         }
         let much = self.sent.len().saturating_sub(WIRE_MAX);
