@@ -154,3 +154,28 @@ fn a_slot_that_rotted_since_it_was_started_is_not_confirmed() {
     let out = wait_for(&plant, "GAVE-UP slot=b after_s=1 check=slot");
     assert!(out.contains("why=the payload does not match its digest"), "{out}");
 }
+
+/// BLACKBOX 1: one agent per node. The cluster's loop and the health checks run in one process, and one stop
+/// ends both.
+#[test]
+fn one_agent_confirms_the_slot_and_speaks_for_the_cluster() {
+    let plant = candidate();
+    let key = plant.path("site.key");
+    bulkhead::site_config::key::generate(&key).unwrap();
+    let mut config =
+        bulkhead::site_config::SiteConfig::parse(Path::new("site.toml"), bulkhead::site_config::EXAMPLE)
+            .unwrap();
+    let free = || std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    config.listen = [free(), free()].map(|socket| socket.local_addr().unwrap());
+    config.local.key_file = key;
+    config.local.state = plant.path("cluster");
+    config.local.socket = plant.path("control.sock");
+    std::fs::write(plant.path("site.toml"), config.to_toml()).unwrap();
+    let agent = start(&plant, &["--config", plant.path("site.toml").to_str().unwrap()]);
+    wait_for(&plant, "CONFIRMED slot=b version=2");
+    let socket = plant.path("control.sock");
+    let status = plant.run(&["status", "--json", "--socket", socket.to_str().unwrap()]);
+    assert!(status.code == 1 && status.out.contains("NOT PROTECTED: pair 1 has no master"), "{}", status.out);
+    stop(agent);
+    assert!(!socket.exists() && plant.path("cluster/votes").exists());
+}

@@ -21,6 +21,7 @@
 //! Reading order: [`settings`], [`health`] (with [`process`]), [`watchdog`], [`notify`],
 //! [`status`], then [`run`] here.
 
+pub mod beats;
 pub mod health;
 pub mod notify;
 pub mod process;
@@ -33,6 +34,7 @@ use crate::disk::open::{Access, Disk};
 use crate::disk::state::NodeDisk;
 use crate::failure::Failure;
 use crate::slots;
+use beats::Beats;
 use bulkhead_core::bcb::state::SlotState;
 use bulkhead_core::boot::operations::Running;
 use health::{Outcome, Round};
@@ -57,6 +59,7 @@ const DISK_WAIT: Duration = Duration::from_secs(30);
 pub struct Pulse {
     watchdog: Option<Watchdog>,
     notify: Notify,
+    beats: Option<Beats>,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,6 +68,9 @@ impl Pulse {
     pub fn beat(&mut self) {
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.feed();
+        }
+        if let Some(beats) = &self.beats {
+            beats.beat();
         }
         self.notify.alive();
     }
@@ -119,7 +125,9 @@ pub fn run(settings: &Settings) -> Result<Ended, Failure> {
             None
         }
     });
-    let mut pulse = Pulse { watchdog, notify: Notify::from_env(), stop };
+    let beats = settings.beats.clone();
+    let notify = if beats.is_some() { Notify::silent() } else { Notify::from_env() };
+    let mut pulse = Pulse { watchdog, notify, beats, stop };
     let ended = match find_disk(settings, &mut pulse) {
         Some(Ok(path)) => Agent::new(settings, path, running).watch(&mut pulse),
         Some(Err(failure)) => return Err(failure),

@@ -1,5 +1,6 @@
 //! What the agent was told, and who the node is.
 
+use super::beats::Beats;
 use crate::disk::open::{Access, Disk};
 use crate::disk::state::NodeDisk;
 use crate::failure::Failure;
@@ -28,6 +29,9 @@ pub struct Settings {
     pub timeout_s: Option<u32>,
     /// Whether the agent restarts the machine when it gives a slot up.
     pub reboot: bool,
+    /// Where progress is left when the checks run beside the cluster's loop, which then speaks to the service
+    /// manager; `None`: they run alone.
+    pub beats: Option<Beats>,
 }
 
 /// Who the node is, as far as its disk tells.

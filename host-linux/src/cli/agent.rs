@@ -1,6 +1,7 @@
 //! `bulkhead agent` and `bulkhead witness`.
 
 use super::Common;
+use crate::agent::beats::Beats;
 use crate::agent::settings::Settings;
 use crate::agent::{Ended, default_state_dir, run};
 use crate::cluster::fencer;
@@ -31,7 +32,7 @@ use std::path::{Path, PathBuf};
 #[command(verbatim_doc_comment)]
 pub(super) struct Agent {
     /// The configuration of the site: run the cluster agent (`bulkhead config example`)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["node_config", "disk", "timeout_s", "no_reboot"])]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Read the node configuration from this file, not from the infra partition
     #[arg(long, value_name = "FILE")]
@@ -60,10 +61,7 @@ pub(super) struct Agent {
 }
 
 pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
-    if let Some(config) = &args.config {
-        return cluster(config, Kind::Agent, common);
-    }
-    let settings = Settings {
+    let mut settings = Settings {
         machine: common.machine(),
         disk: args.disk,
         config: args.node_config,
@@ -72,7 +70,14 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
         watchdog: (!args.no_watchdog).then_some(args.watchdog),
         timeout_s: args.timeout_s,
         reboot: !args.no_reboot,
+        beats: None,
     };
+    if let Some(config) = &args.config {
+        // A node that Bulkhead booted confirms its slot beside the cluster; the loop feeds the watchdog.
+        settings.watchdog = None;
+        settings.beats = settings.machine.running().map(|_| Beats::default());
+        return cluster(config, Kind::Agent, common, settings.beats.is_some().then_some(settings));
+    }
     let (ended, code) = match run(&settings)? {
         Ended::Stopped => ("stopped", 0),
         Ended::GaveUp => ("gave-up", Exit::Failed.code()),
@@ -96,12 +101,22 @@ pub(super) struct Witness {
 }
 
 pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure> {
-    cluster(&args.config, Kind::Witness, common)
+    cluster(&args.config, Kind::Witness, common, None)
 }
 
-fn cluster(config: &Path, kind: Kind, common: &Common) -> Result<Report, Failure> {
+fn cluster(config: &Path, kind: Kind, common: &Common, health: Option<Settings>) -> Result<Report, Failure> {
     let config = SiteConfig::read(config).map_err(|failure| failure.left("Nothing was started."))?;
     let root = common.machine().path("");
-    start(config, &Plan { kind, root: &root, perform: fencer::perform })?.run();
+    let beats = health.as_ref().and_then(|settings| settings.beats.clone());
+    let agent = start(config, &Plan { kind, root: &root, perform: fencer::perform, health: beats })?;
+    if let Some(settings) = health {
+        let checks = move || match run(&settings) {
+            Ok(Ended::Stopped | Ended::GaveUp) => {}
+            Err(failure) => eprint!("{}", failure.text()),
+        };
+        let thread = std::thread::Builder::new().name("health".into()).spawn(checks);
+        thread.map_err(|error| Failure::failed(format!("the health checks cannot start: {error}")))?;
+    }
+    agent.run();
     Ok(Report::new(String::new(), json!({ "ok": true, "ended": "stopped" })))
 }

@@ -1,6 +1,7 @@
 //! Has nodes fenced and switched on, each in a thread of its own: a fencing device takes seconds, the loop
 //! has none (V19, V20, V21, F28).
 
+use super::fence_agent::{Power, switch};
 use super::wake::Wake;
 use crate::site_config::{Fencing, Method, SiteConfig};
 use bulkhead_core::id::NodeId;
@@ -104,10 +105,16 @@ impl Fencer {
 /// # Errors
 ///
 /// Why the node is not known to be off, or on.
-pub fn perform(_config: &SiteConfig, fencing: &Fencing, _order: Order) -> Result<(), String> {
+pub fn perform(_config: &SiteConfig, fencing: &Fencing, order: Order) -> Result<(), String> {
     match &fencing.method {
-        Method::FenceAgent { agent, .. } => Err(format!("{agent} cannot be run yet")),
-        Method::Relay { .. } => Err("relays cannot be switched yet".into()),
+        Method::FenceAgent { agent, options } => {
+            let want = match order {
+                Order::Off(_) => Power::Off,
+                Order::On(_) => Power::On,
+            };
+            switch(agent, options, want, fencing.timeout)
+        }
+        Method::Relay { .. } => Err("no witness of this site switches relays".into()),
         Method::Expiry => Err("it has no fencing device".into()),
     }
 }

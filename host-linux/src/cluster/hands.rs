@@ -2,6 +2,7 @@
 
 use super::events::{Journal, Log, News};
 use super::fencer::{Fencer, Order};
+use super::marks::Marks;
 use super::transport::Network;
 use super::words;
 use super::writer::Writer;
@@ -20,6 +21,8 @@ const HISTORY_MAX: usize = 64;
 /// Everything a node acts through.
 #[derive(Debug)]
 pub struct Hands {
+    /// What outlives the agent.
+    pub marks: Marks,
     /// The configuration.
     pub config: Arc<SiteConfig>,
     /// The two networks.

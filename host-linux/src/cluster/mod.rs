@@ -5,8 +5,8 @@
 //!
 //! 1. [`start`]: from a configuration file to a loop; [`node_settings`], [`pressure`].
 //! 2. [`run`]: the loop, which never waits; [`hands`] carries out what the node asks for.
-//! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`], [`control`]
-//!    with [`request`], [`events`].
+//! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
+//!    [`fence_agent`], [`marks`], [`control`] with [`request`], [`events`].
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
 //!    [`words`] say it to people, [`client`] asks for it.
@@ -15,8 +15,10 @@ pub mod client;
 pub mod clock;
 pub mod control;
 pub mod events;
+pub mod fence_agent;
 pub mod fencer;
 pub mod hands;
+pub mod marks;
 pub mod medium;
 pub mod node_settings;
 pub mod outlook;

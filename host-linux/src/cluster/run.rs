@@ -6,7 +6,7 @@
 //! and nothing else.
 
 use super::clock;
-use super::control::Control;
+use super::control::{Control, Question};
 use super::events::News;
 use super::fencer::Order;
 use super::hands::Hands;
@@ -16,6 +16,7 @@ use super::transport::Network;
 use super::view::{Surroundings, status};
 use super::wake::Wake;
 use super::writer::Progress;
+use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
 use bulkhead_core::id::NodeId;
@@ -38,6 +39,8 @@ const TICK: Duration = Duration::from_millis(100);
 const DATAGRAMS_AT_ONCE: usize = 64;
 /// Questions answered in one round.
 const QUESTIONS_AT_ONCE: usize = 4;
+/// Health checks that show no progress for this long hang: the default of `WatchdogSec=` in the unit.
+const HEALTH_MAX: Duration = Duration::from_secs(60);
 /// A round that took longer than this is worth a line in the log.
 const STALL: Duration = Duration::from_millis(500);
 /// A clean stop gives its roles back within this time, or leaves them to expire.
@@ -67,6 +70,8 @@ pub struct Agent {
 pub struct Vital {
     pub(super) watchdog: Option<Watchdog>,
     pub(super) notify: Notify,
+    /// Of the health checks, when they run beside the loop.
+    pub(super) health: Option<Beats>,
 }
 
 impl Agent {
@@ -76,8 +81,13 @@ impl Agent {
         let text = format!("{me} started, site {}", self.hands.config.site_name);
         let fields = json!({ "node": self.hands.config.local.node.0, "pid": std::process::id() });
         self.hands.log.say(News::new("started", text, fields));
-        for office in Office::ALL {
-            self.step(Event::Command(Command::Start(office)));
+        if self.hands.marks.has_left() {
+            let text = format!("{me} takes no part in the cluster: the operator took it out");
+            self.hands.log.say(News::new("membership", text, json!({ "what": "left" })));
+        } else {
+            for office in Office::ALL {
+                self.step(Event::Command(Command::Start(office)));
+            }
         }
         self.vital.notify.ready();
         let mut last = clock::now();
@@ -129,8 +139,7 @@ impl Agent {
         }
         for _ in 0..QUESTIONS_AT_ONCE {
             let Ok(question) = self.control.questions.try_recv() else { break };
-            let answer = self.answer(&question.request);
-            question.answer(answer);
+            self.answer(question);
         }
         if self.node.deadline().is_some_and(|at| at <= clock::now()) {
             self.step(Event::Timeout);
@@ -162,7 +171,8 @@ impl Agent {
     }
 
     /// Feeds the watchdogs: the round is over, and what the node says it is, it may be. A node whose lease
-    /// has ended and that still calls itself master is not fed: it is to be reset.
+    /// has ended and that still calls itself master is not fed, nor one whose health checks hang: they are to
+    /// be reset.
     fn feed(&mut self) {
         let now = clock::now();
         let overdue = |office| {
@@ -171,6 +181,9 @@ impl Agent {
         };
         if Office::ALL.into_iter().any(overdue) && self.node.deadline().is_some_and(|at| TICK < now.since(at))
         {
+            return;
+        }
+        if self.vital.health.as_ref().is_some_and(|beats| HEALTH_MAX < beats.silent_for()) {
             return;
         }
         if let Some(watchdog) = &mut self.vital.watchdog {
@@ -209,8 +222,8 @@ impl Agent {
         let _ = poll(&mut fds, Some(&timeout));
     }
 
-    fn answer(&mut self, request: &Request) -> Answer {
-        match request {
+    fn answer(&mut self, question: Question) {
+        let answer = match &question.request {
             Request::Status => {
                 let [one, two] = &self.hands.networks;
                 let around = Surroundings {
@@ -228,14 +241,15 @@ impl Agent {
             Request::Events { .. } => Answer::done("events", json!([])),
             Request::ControllerShow => self.controller(),
             Request::ControllerMove { node } => self.move_controller(NodeId(*node)),
-            Request::NodeJoin { node } => self.here(*node, Command::Start, "joined"),
-            Request::NodeLeave { node } => self.here(*node, Command::Stop, "left"),
+            Request::NodeJoin { node } => return self.take_part(NodeId(*node), question, true),
+            Request::NodeLeave { node } => return self.take_part(NodeId(*node), question, false),
             Request::InfraStart => self.infra(Command::Start(Office::Infra), "started"),
             Request::InfraStop => self.infra(Command::Stop(Office::Infra), "stopped"),
             Request::FenceHistory => {
                 Answer::done("fences", serde_json::to_value(&self.hands.history).unwrap_or_default())
             }
-        }
+        };
+        question.answer(answer);
     }
 
     fn controller(&self) -> Answer {
@@ -286,27 +300,42 @@ impl Agent {
         Answer::done("movedTo", json!({ "node": to.0, "name": name }))
     }
 
-    /// Has this node take part in the cluster, or not.
-    fn here(&mut self, node: u16, command: fn(Office) -> Command, word: &'static str) -> Answer {
+    /// Has this node take part in the cluster, or not, also after it was started again. The mark is written
+    /// by a thread of its own, which then answers.
+    fn take_part(&mut self, node: NodeId, question: Question, part: bool) {
         let config = &self.hands.config;
-        let name = config.name_of(NodeId(node));
-        if NodeId(node) != config.local.node {
+        let name = config.name_of(node);
+        if node != config.local.node {
             let next = format!("run it on {name}: a node joins and leaves by itself");
-            return Answer::refused("refused", format!("{name} is not this node"), next);
+            return question.answer(Answer::refused("refused", format!("{name} is not this node"), next));
         }
         if self.node.post(Office::Infra).is_none() {
-            let next = "stop it with SIGTERM if it is not to vote";
-            return Answer::refused("refused", format!("{name} is a witness: it has no instance"), next);
+            let what = format!("{name} is a witness: it has no instance");
+            return question.answer(Answer::refused(
+                "refused",
+                what,
+                "stop it with SIGTERM if it is not to vote",
+            ));
         }
         for office in Office::ALL {
-            self.step(Event::Command(command(office)));
+            let command = if part { Command::Start(office) } else { Command::Stop(office) };
+            self.step(Event::Command(command));
         }
-        self.hands.log.say(News::new(
-            "membership",
-            format!("{name} {word}"),
-            json!({ "node": node, "what": word }),
-        ));
-        Answer::done(word, json!({ "node": node, "name": name }))
+        let word = if part { "joined" } else { "left" };
+        let fields = json!({ "node": node.0, "what": word });
+        self.hands.log.say(News::new("membership", format!("{name} {word}"), fields));
+        let marks = self.hands.marks.clone();
+        let thread = std::thread::Builder::new().name("mark".into()).stack_size(128 << 10);
+        // Without a thread nobody answers, and the command says that.
+        let _ = thread.spawn(move || {
+            question.answer(match marks.set_left(!part) {
+                Ok(()) => Answer::done(word, json!({ "node": node.0, "name": name })),
+                Err(error) => {
+                    let what = format!("{name} {word}, but will not know it after a restart: {error}");
+                    Answer::refused("failed", what, "make room in its state directory, and say it again")
+                }
+            });
+        });
     }
 
     fn infra(&mut self, command: Command, word: &'static str) -> Answer {

@@ -6,6 +6,8 @@ use super::control::Control;
 use super::events::{Log, News};
 use super::fencer::{Fencer, Perform};
 use super::hands::Hands;
+use super::marks::Marks;
+use super::medium::Place;
 use super::node_settings::{drift, settings, takeover};
 use super::pressure::{Lack, Thread, protect_process, protect_thread};
 use super::run::{Agent, Vital};
@@ -13,19 +15,23 @@ use super::store::{self, Opened};
 use super::transport::Network;
 use super::wake::Wake;
 use super::writer::Writer;
+use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
 use crate::failure::Failure;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
 use bulkhead_core::node::machine::{Node, REGISTERS};
+use bulkhead_core::register::store::Stored;
 use bulkhead_core::register::voters::Life;
+use bulkhead_core::time::Drift;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether the node must be a witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ pub enum Kind {
 }
 
 /// What [`start`] is told besides the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan<'a> {
     /// What this node must be.
     pub kind: Kind,
@@ -45,6 +51,8 @@ pub struct Plan<'a> {
     pub root: &'a std::path::Path,
     /// Carries out fencing orders.
     pub perform: Perform,
+    /// The beats of the node's health checks, when they run beside the loop: without them nothing is fed.
+    pub health: Option<Beats>,
 }
 
 /// Prepares a node.
@@ -73,15 +81,12 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     }
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
+    let marks = Marks::new(&config.local.state);
+    if votes {
+        wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
+    }
     let now = clock::now();
-    let (stored, writer) = match opened {
-        Some(opened) => {
-            let stored: Vec<_> = opened.registers.into_iter().map(|(_, stored)| stored).collect();
-            let writer = Writer::start(opened.store, wake.clone());
-            (stored, Some(writer.map_err(|error| failed("the votes' writer cannot start", &error))?))
-        }
-        None => (Vec::new(), None),
-    };
+    let (stored, writer) = voter(opened, &wake)?;
     let node = Node::new(now, settings, stored)
         .map_err(|error| Failure::failed(format!("this configuration makes no node: {error}")))?;
     let watchdog = watchdog(&config, &mut lacks);
@@ -92,9 +97,18 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     }
     let config = Arc::new(config);
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
-    let hands =
-        Hands { config, networks, writer, log, journal, fencer, history: VecDeque::new(), last_error: None };
-    let vital = Vital { watchdog, notify: Notify::from_env() };
+    let hands = Hands {
+        marks,
+        config,
+        networks,
+        writer,
+        log,
+        journal,
+        fencer,
+        history: VecDeque::new(),
+        last_error: None,
+    };
+    let vital = Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() };
     let takeover = takeover(&timers, drift);
     Ok(Agent {
         node,
@@ -109,6 +123,26 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         stopping: None,
         lock,
     })
+}
+
+/// What the node's voter starts with, and who writes for it.
+fn voter(opened: Option<Opened<Place>>, wake: &Wake) -> Result<(Vec<Stored>, Option<Writer>), Failure> {
+    let Some(opened) = opened else { return Ok((Vec::new(), None)) };
+    let stored = opened.registers.into_iter().map(|(_, stored)| stored).collect();
+    let writer = Writer::start(opened.store, wake.clone());
+    Ok((stored, Some(writer.map_err(|error| failed("the votes' writer cannot start", &error))?)))
+}
+
+/// A voter that grants shorter leases than before waits until the longer ones have ended: the core takes all
+/// leases of earlier starts for as long as the present ones (V11).
+fn wait_for_old_leases(marks: &Marks, drift: Drift, lease: Duration, log: &mut Log) -> Result<(), Failure> {
+    if let Some(old) = marks.lease()?.filter(|old| lease < *old) {
+        let wait = drift.at_least(old);
+        let text = format!("leases are shorter than before: waiting {} ms for old ones", wait.as_millis());
+        log.say(News::new("waiting", text, json!({})));
+        std::thread::sleep(wait);
+    }
+    marks.set_lease(lease)
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Failure {
@@ -145,7 +179,7 @@ fn lock(config: &SiteConfig) -> Result<File, Failure> {
     Ok(file)
 }
 
-fn open_store(config: &SiteConfig) -> Result<Opened<super::medium::Place>, Failure> {
+fn open_store(config: &SiteConfig) -> Result<Opened<Place>, Failure> {
     let places = u16::try_from(REGISTERS).unwrap_or(u16::MAX);
     let local = &config.local;
     store::open(&local.state, local.device.as_deref(), config.site, local.node, places)

@@ -22,6 +22,11 @@ pub struct Site {
 
 impl Site {
     pub fn new() -> Self {
+        Self::with(|_, _| ())
+    }
+
+    /// A site whose configuration is changed before it is written; the directory is the site's.
+    pub fn with(change: impl Fn(&mut SiteConfig, &Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = directory.path().join("site.key");
         bulkhead::site_config::key::generate(&key).unwrap();
@@ -37,6 +42,7 @@ impl Site {
         config.fencing.clear();
         config.resources.clear();
         config.local.key_file = key;
+        change(&mut config, directory.path());
         for member in config.members.clone() {
             config.local.node = member.id;
             config.local.state = directory.path().join(format!("state{}", member.id.0));
@@ -51,6 +57,15 @@ impl Site {
             std::fs::write(directory.path().join(format!("{}.toml", member.id.0)), config.to_toml()).unwrap();
         }
         Self { relay, directory, children: [const { None }; 4] }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The process of a node.
+    pub fn pid(&self, node: usize) -> u32 {
+        self.children[node].as_ref().unwrap().id()
     }
 
     fn config(&self, node: usize) -> PathBuf {
@@ -74,6 +89,7 @@ impl Site {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
         let role = if node == 3 { "witness" } else { "agent" };
         let mut command = bulkhead(&[role, "--config"]);
+        command.env("NOTIFY_SOCKET", self.path(&format!("notify{node}")));
         let child = command.arg(self.config(node)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.children[node] = Some(child.spawn().unwrap());
     }

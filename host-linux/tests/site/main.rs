@@ -14,3 +14,4 @@ mod harness;
 mod networks;
 mod relay;
 mod roles;
+mod vital;

@@ -46,7 +46,8 @@ fn the_link_between_the_compartments_is_cut_and_the_master_stays() {
     site.wait("all is well again", 1, |status| status["protected"] == true);
 }
 
-/// F36: the master hears nobody any more. It stops acting before anybody else acts, and follows when it is back.
+/// F36: the master hears nobody any more. It stops acting before anybody else acts, and follows when it is
+/// back.
 #[test]
 fn the_master_is_cut_off_and_the_other_side_takes_over() {
     let site = started();
@@ -62,7 +63,7 @@ fn the_master_is_cut_off_and_the_other_side_takes_over() {
     site.one_master_at_most_for(Duration::from_millis(500));
 }
 
-/// F34: b1 hears a1, a1 does not hear b1; and the other way round. At most one acts, and roles do not flap.
+/// F34: b1 hears a1, a1 does not hear b1; and the other way round. At most one acts, no role flaps.
 #[test]
 fn a_link_that_works_in_one_direction_only_makes_no_second_master() {
     for (from, to) in [(A, B), (B, A)] {
@@ -78,7 +79,7 @@ fn a_link_that_works_in_one_direction_only_makes_no_second_master() {
     }
 }
 
-/// F31, X07: a third of all datagrams is lost, some come twice, all overtake each other: slower, and the same.
+/// F31, X07: a third of all datagrams is lost, some come twice, all overtake each other: slower, no more.
 #[test]
 fn bad_networks_cost_no_takeover() {
     let site = started();

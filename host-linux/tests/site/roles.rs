@@ -117,6 +117,9 @@ fn the_operator_moves_the_controller_and_takes_a_node_out() {
     std::thread::sleep(Duration::from_secs(4));
     assert_eq!(site.status(1).unwrap()["role"], "stopped");
     assert!(site.status(2).unwrap()["summary"].as_str().unwrap().contains("a1 takes no part"));
+    site.stop(1);
+    site.start(1);
+    site.wait("a1 still takes no part", 1, |status| status["role"] == "stopped");
     assert_eq!(site.run(1, &["node", "join", "1"]).0, 0);
     site.wait("a1 follows", 1, |status| status["role"] == "slave");
     assert!(site.run(1, &["node", "fences"]).1.contains("fenced nobody"));
