@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bulkhead_core::id::{Epoch, NodeId, RegisterId};
 use bulkhead_core::monitor::pair::{Reason, Role};
 use bulkhead_core::node::message::Office;
+use bulkhead_core::register::message::AskId;
 use bulkhead_core::register::store::Stored;
 use bulkhead_core::register::voters::Life;
 
@@ -30,6 +31,8 @@ pub struct Oracle {
     holders: BTreeMap<(Office, Epoch), NodeId>,
     /// The newest epoch held.
     newest: BTreeMap<Office, Epoch>,
+    /// The epoch in each question to accept: proposer, voter, register, question.
+    questions: BTreeMap<(NodeId, NodeId, RegisterId, AskId), Epoch>,
     /// The newest epoch that each voter, in each of its lives, has answered from.
     answered: BTreeMap<(NodeId, Life, RegisterId), Epoch>,
 }
@@ -57,7 +60,20 @@ impl Oracle {
         }
     }
 
-    /// A voter promised or accepted, holding this epoch.
+    /// A voter is asked to accept a record of this epoch.
+    pub fn asked(&mut self, question: (NodeId, NodeId, RegisterId, AskId), epoch: Epoch) {
+        self.questions.insert(question, epoch);
+    }
+
+    /// A voter says that it has accepted what it was asked.
+    pub fn accepted(&mut self, question: (NodeId, NodeId, RegisterId, AskId), life: Life) {
+        if let Some(epoch) = self.questions.get(&question).copied() {
+            let (_, voter, register, _) = question;
+            self.answered((voter, life, register), epoch);
+        }
+    }
+
+    /// A voter has shown that it holds this epoch, or a newer one.
     pub fn answered(&mut self, voter: (NodeId, Life, RegisterId), epoch: Epoch) {
         let newest = self.answered.entry(voter).or_insert(epoch);
         *newest = epoch.max(*newest);

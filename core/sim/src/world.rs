@@ -13,7 +13,7 @@ use bulkhead_core::node::message::{Office, Said, decode};
 use bulkhead_core::node::settings::Member;
 use bulkhead_core::node::words::{Action, Event};
 use bulkhead_core::register::acceptor::PersistId;
-use bulkhead_core::register::message::{Fenced, Reply};
+use bulkhead_core::register::message::{Answer, Ask, Fenced, Reply, Request};
 use bulkhead_core::register::store::STORED_LEN;
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Instant;
@@ -319,7 +319,7 @@ impl World {
     fn carry_out(&mut self, node: NodeId, action: Action) {
         match action {
             Action::Send { to, path, datagram } => {
-                self.witness_answer(node, &datagram);
+                self.overhear(&datagram);
                 let bytes: Rc<[u8]> = Rc::from(&datagram[..]);
                 let bits = u64::try_from(bytes.len()).unwrap_or(1) * 8;
                 for path in Path::ALL.into_iter().filter(|one| path.is_none_or(|path| path == *one)) {
@@ -357,17 +357,27 @@ impl World {
         }
     }
 
-    /// Notes what a voter says that it has accepted (V10).
-    fn witness_answer(&mut self, node: NodeId, datagram: &[u8]) {
+    /// Notes what a voter was asked to accept, and what it says that it has accepted (V10).
+    fn overhear(&mut self, datagram: &[u8]) {
         let Ok(frame) = Frame::parse(datagram) else { return };
         // The first byte of a message's payload is 1.
         let Some((1, message)) = frame.payload.split_first() else { return };
-        let Some(Said::Answer(answer)) = decode(message) else { return };
-        if matches!(answer.body, Reply::Accepted | Reply::Promised { .. }) {
-            let voter = self.machines[&node].node.as_ref().and_then(|running| running.voter());
-            let accepted = voter.and_then(|voter| voter.accepted(answer.register));
-            let epoch = accepted.map(|record| record.epoch).unwrap_or_default();
-            self.oracle.answered((node, answer.life, answer.register), epoch);
+        let (from, to) = (frame.header.from, frame.header.to);
+        match decode(message) {
+            Some(Said::Request(Request { register, ask, body: Ask::Accept { record, .. } })) => {
+                self.oracle.asked((from, to, register, ask), record.epoch);
+            }
+            Some(Said::Answer(Answer { register, ask, life, body: Reply::Accepted })) => {
+                self.oracle.accepted((to, from, register, ask), life);
+            }
+            Some(Said::Answer(Answer { register, life, body: Reply::Promised { accepted }, .. })) => {
+                let epoch = accepted.map(|(_, record)| record.epoch).unwrap_or_default();
+                self.oracle.answered((from, life, register), epoch);
+            }
+            Some(
+                Said::Request(_) | Said::Answer(_) | Said::Saying(..) | Said::Activate | Said::TakeController,
+            )
+            | None => {}
         }
     }
 
