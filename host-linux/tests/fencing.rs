@@ -1,5 +1,5 @@
-//! Fencing as the loop orders it, with a real process as the node and a program of the fence-agents' interface
-//! as its power switch (V19, V20, V21, F28).
+//! Fencing as the loop orders it, with a real process as the node and a program with the interface of the
+//! fence-agents as its power switch (V19, V20, V21, F28).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use bulkhead::cluster::fencer::{Ended, Fencer, Order, perform};

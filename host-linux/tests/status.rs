@@ -48,6 +48,7 @@ fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) ->
         master: master.map(name),
         epoch: 4,
         voters: voters.to_vec(),
+        uncounted: Vec::new(),
         reduced: voters.len() < 3,
     };
     let outcome = outlook(std::slice::from_ref(&pair), &nodes, "within 1.6 s");
@@ -170,4 +171,15 @@ fn a_node_that_takes_no_part_is_named() {
         "{}",
         status.summary
     );
+}
+
+/// F25: a voter that was not seen when the record was written does not help a successor.
+#[test]
+fn a_voter_that_does_not_count_yet_is_named() {
+    let mut status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    status.pairs[0].uncounted = vec![3];
+    let outcome = outlook(&status.pairs, &status.nodes, "within 1.6 s");
+    let a1 = outcome.parts.iter().find(|part| part.part == "a1").unwrap();
+    assert!(!a1.survives && a1.then.contains("too few voters are left"), "{a1:?}");
+    assert!(outcome.summary.ends_with("because witness's vote does not count yet"), "{}", outcome.summary);
 }

@@ -53,7 +53,8 @@ fn is_up(node: &Node) -> bool {
 /// Whether those of `pair`'s voters for whom `stays` holds are a majority.
 fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> bool {
     let votes = |id: &&u16| nodes.iter().any(|node| node.id == **id && is_up(node) && stays(node));
-    let heard = pair.voters.iter().filter(votes).count();
+    let counted = pair.voters.iter().filter(|id| !pair.uncounted.contains(*id));
+    let heard = counted.filter(votes).count();
     pair.voters.len() < heard.saturating_mul(2)
 }
 
@@ -144,7 +145,11 @@ fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String)
         ),
         (fatal, down) => {
             let away = down.iter().map(|name| format!("{name} is away"));
-            let why: Vec<String> = away.chain(idle).collect();
+            let uncounted =
+                |node: &&Node| is_up(node) && pairs.iter().any(|pair| pair.uncounted.contains(&node.id));
+            let uncounted =
+                nodes.iter().filter(uncounted).map(|node| format!("{}'s vote does not count yet", node.name));
+            let why: Vec<String> = away.chain(idle).chain(uncounted).collect();
             let why = if why.is_empty() { String::new() } else { format!(", because {}", why.join(", ")) };
             let text = format!("NOT PROTECTED: {masters}, but {} must not fail now{why}", fatal.join(", "));
             (State::Warning, text)

@@ -100,6 +100,9 @@ pub struct Pair {
     pub epoch: u64,
     /// Who votes on its register now: the configured voters, or fewer while some are lost (X04).
     pub voters: Vec<u16>,
+    /// Those of them whose votes do not count yet: they are new, or lost their disk, and the record does not
+    /// name the life of their state.
+    pub uncounted: Vec<u16>,
     /// Whether they are not the configured ones.
     pub reduced: bool,
 }

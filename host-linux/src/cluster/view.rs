@@ -4,7 +4,7 @@ use super::outlook::outlook;
 use super::pressure::Lack;
 use super::status::{
     API_VERSION, Controller, Counters, Lacking, Node as NodeStatus, NodeName, Pair, PathState, Site, State,
-    Status, Voter,
+    Status, Voter as VoterStatus,
 };
 use super::transport::Counts;
 use super::words;
@@ -17,6 +17,7 @@ use bulkhead_core::node::message::Office;
 use bulkhead_core::node::post::Post;
 use bulkhead_core::node::settings::infra_register;
 use bulkhead_core::register::acceptor::Mode;
+use bulkhead_core::register::voters::{Life, Set, Voter};
 use bulkhead_core::time::{Instant, micros};
 use std::time::Duration;
 
@@ -121,15 +122,27 @@ fn epoch(node: &Node, post: &Post) -> u64 {
     post.epoch().0.max(said)
 }
 
+/// The voters of a set that the core does not count yet, as far as this node can know: those that were never
+/// seen, and itself when the record names another life of its state.
+fn uncounted(node: &Node, set: &Set) -> Vec<u16> {
+    let me = node.voter().map(|voter| (node.member().node, voter.life()));
+    let is_uncounted = |voter: &&Voter| {
+        voter.life == Life::UNSEEN || me.is_some_and(|(me, life)| voter.node == me && voter.life != life)
+    };
+    set.iter().filter(is_uncounted).map(|voter| voter.node.0).collect()
+}
+
 fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     let founders: Vec<u16> = post.founders().iter().map(|voter| voter.node.0).collect();
     let known = post.seat().known();
     let in_force = known.map(|record| record.voters.current.iter().map(|voter| voter.node.0).collect());
     let voters: Vec<u16> = in_force.unwrap_or_else(|| founders.clone());
+    let uncounted = known.map(|record| uncounted(node, &record.voters.current)).unwrap_or_default();
     Pair {
         pair: node.member().pair.0,
         master: acting_master(node, post, now).map(|master| name(config, master)),
         epoch: epoch(node, post),
+        uncounted,
         reduced: voters != founders,
         voters,
     }
@@ -146,6 +159,7 @@ fn witnessed(node: &Node, now: Instant, config: &SiteConfig) -> Option<Pair> {
         pair: node.member().pair.0,
         master: voter.lease(now, register).map(|lease| name(config, lease.holder)),
         epoch: record.epoch.0,
+        uncounted: uncounted(node, &record.voters.current),
         reduced: voters.len() != founders.iter().count(),
         voters,
     })
@@ -164,13 +178,13 @@ fn controller(node: &Node, now: Instant, config: &SiteConfig) -> Controller {
     }
 }
 
-fn voter(node: &Node) -> Voter {
-    let Some(voter) = node.voter() else { return Voter { mode: "none".into(), life: 0, dropped: 0 } };
+fn voter(node: &Node) -> VoterStatus {
+    let Some(voter) = node.voter() else { return VoterStatus { mode: "none".into(), life: 0, dropped: 0 } };
     let mode = match voter.mode() {
         Mode::Voting => "voting",
         Mode::Failed => "failed",
     };
-    Voter { mode: mode.into(), life: voter.life().0, dropped: voter.dropped() }
+    VoterStatus { mode: mode.into(), life: voter.life().0, dropped: voter.dropped() }
 }
 
 fn node_status(node: &Node, now: Instant, config: &SiteConfig, member: &Member) -> NodeStatus {
