@@ -54,30 +54,58 @@ pub enum Bug {
     LossIgnored,
 }
 
-/// All of them, with their names on the command line.
-pub const BUGS: &[(&str, Bug)] = &[
-    ("answer-before-persist", Bug::AnswerBeforePersist),
-    ("accept-unwritten", Bug::AcceptUnwritten),
-    ("promise-twice", Bug::PromiseTwice),
-    ("accept-below-promise", Bug::AcceptBelowPromise),
-    ("lease-forgotten", Bug::LeaseForgotten),
-    ("lease-ignored", Bug::LeaseIgnored),
-    ("voter-ignores-drift", Bug::VoterIgnoresDrift),
-    ("lease-from-receipt", Bug::LeaseFromReceipt),
-    ("holder-ignores-drift", Bug::HolderIgnoresDrift),
-    ("lease-not-checked", Bug::LeaseNotChecked),
-    ("half-is-enough", Bug::HalfIsEnough),
-    ("life-ignored", Bug::LifeIgnored),
-    ("old-voters-ignored", Bug::OldVotersIgnored),
-    ("change-finished-early", Bug::ChangeFinishedEarly),
-    ("first-found-wins", Bug::FirstFoundWins),
-    ("epoch-reused", Bug::EpochReused),
-    ("fence-ignores-start", Bug::FenceIgnoresStart),
-    ("fence-unconfirmed", Bug::FenceUnconfirmed),
-    ("silent-for-ever", Bug::SilentForEver),
-    ("founders-forgotten", Bug::FoundersForgotten),
-    ("never-slave", Bug::NeverSlave),
-    ("loss-ignored", Bug::LossIgnored),
+/// Which tests must find a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Those of the register alone: stories, and a walk with far more disorder than a site has.
+    Register,
+    /// The simulator of a whole site.
+    Site,
+}
+
+/// A bug of the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Which.
+    pub bug: Bug,
+    /// Who must find it.
+    pub layer: Layer,
+}
+
+const fn site(name: &'static str, bug: Bug) -> Planted {
+    Planted { name, bug, layer: Layer::Site }
+}
+
+const fn register(name: &'static str, bug: Bug) -> Planted {
+    Planted { name, bug, layer: Layer::Register }
+}
+
+/// The catalogue.
+pub const BUGS: &[Planted] = &[
+    site("answer-before-persist", Bug::AnswerBeforePersist),
+    site("accept-unwritten", Bug::AcceptUnwritten),
+    register("promise-twice", Bug::PromiseTwice),
+    register("accept-below-promise", Bug::AcceptBelowPromise),
+    site("lease-forgotten", Bug::LeaseForgotten),
+    site("lease-ignored", Bug::LeaseIgnored),
+    register("voter-ignores-drift", Bug::VoterIgnoresDrift),
+    register("lease-from-receipt", Bug::LeaseFromReceipt),
+    site("holder-ignores-drift", Bug::HolderIgnoresDrift),
+    site("lease-not-checked", Bug::LeaseNotChecked),
+    site("half-is-enough", Bug::HalfIsEnough),
+    site("life-ignored", Bug::LifeIgnored),
+    site("old-voters-ignored", Bug::OldVotersIgnored),
+    register("change-finished-early", Bug::ChangeFinishedEarly),
+    site("first-found-wins", Bug::FirstFoundWins),
+    site("epoch-reused", Bug::EpochReused),
+    register("fence-ignores-start", Bug::FenceIgnoresStart),
+    site("fence-unconfirmed", Bug::FenceUnconfirmed),
+    site("silent-for-ever", Bug::SilentForEver),
+    register("founders-forgotten", Bug::FoundersForgotten),
+    site("never-slave", Bug::NeverSlave),
+    site("loss-ignored", Bug::LossIgnored),
 ];
 
 #[cfg(feature = "bugs")]

@@ -1,16 +1,16 @@
-//! Every planted bug is caught, by a seed that is shown: a check that has caught nothing proves nothing.
+//! Every planted bug that is the simulator's to find is caught, by a seed that is shown: a check that has caught nothing proves nothing.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use bulkhead_core::bug::{BUGS, plant};
+use bulkhead_core::bug::{BUGS, Layer, plant};
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, run};
 
 /// Seeds spent on each bug before it counts as missed.
-const BUDGET: u64 = 1_000;
+const BUDGET: u64 = 4_000;
 
 /// The first seed found, its profile, and what it says.
 fn caught() -> Option<(u64, &'static str, String)> {
@@ -43,13 +43,17 @@ fn every_planted_bug_is_caught() {
     let mut missed = Vec::new();
     let only = std::env::var("BULKHEAD_BUG").ok();
     println!("{:<24} {:>6}  {:<11} what was seen", "bug", "seed", "profile");
-    for (name, bug) in BUGS.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name)) {
-        plant(Some(*bug));
+    for planted in BUGS.iter().filter(|planted| planted.layer == Layer::Site) {
+        let name = planted.name;
+        if only.as_deref().is_some_and(|only| only != name) {
+            continue;
+        }
+        plant(Some(planted.bug));
         match caught() {
             Some((seed, profile, text)) => println!("{name:<24} {seed:>6}  {profile:<11} {text}"),
             None => {
                 println!("{name:<24}      -  not within {BUDGET} seeds");
-                missed.push(*name);
+                missed.push(name);
             }
         }
     }

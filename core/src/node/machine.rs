@@ -25,6 +25,9 @@ pub const REGISTERS: usize = 129;
 /// less than it came from; the walk of the simulator would find a longer chain.
 const WORK_MAX: usize = 48;
 
+/// Inner events that one outer one may lead to in all: ten times what the simulator has seen.
+const INNER_MAX: usize = 1_000;
+
 type Work = Deque<Inner, WORK_MAX>;
 /// Where a node's actions go, in order.
 pub type Out<'a> = &'a mut dyn FnMut(Action);
@@ -186,9 +189,7 @@ impl Node {
             Event::Timeout => {}
         }
         self.timeouts(now, &mut work);
-        while let Some(inner) = work.pop_front() {
-            self.inner(now, inner, &mut work, out);
-        }
+        self.drain(now, &mut work, out);
         self.speak(now, out);
     }
 
@@ -210,9 +211,7 @@ impl Node {
         for office in Office::ALL {
             self.pair_step(now, office, event, work, out);
         }
-        while let Some(inner) = work.pop_front() {
-            self.inner(now, inner, work, out);
-        }
+        self.drain(now, work, out);
     }
 
     fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work, out: Out<'_>) {
@@ -257,9 +256,7 @@ impl Node {
                 let acts = self.post(Office::Controller).and_then(|post| post.seat.holds(now)).is_some();
                 if acts && to != self.settings.me {
                     push(work, Inner::Pair(Office::Controller, pair::Event::Yield));
-                    while let Some(inner) = work.pop_front() {
-                        self.inner(now, inner, work, out);
-                    }
+                    self.drain(now, work, out);
                     self.say(now, out);
                     self.send(to, &Said::TakeController, out);
                 }
@@ -282,6 +279,15 @@ impl Node {
                 push(work, Inner::Pair(post.office, pair::Event::Timeout));
             }
         }
+    }
+
+    /// Carries out what is queued, and what that leads to.
+    fn drain(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+        for _ in 0..INNER_MAX {
+            let Some(inner) = work.pop_front() else { return };
+            self.inner(now, inner, work, out);
+        }
+        panic!("the machines of this node answer each other without end");
     }
 
     fn inner(&mut self, now: Instant, inner: Inner, work: &mut Work, out: Out<'_>) {
@@ -437,9 +443,7 @@ impl Node {
                 push(&mut work, Inner::Seat(post.office, seat::Event::Revote(wanted)));
             }
         }
-        while let Some(inner) = work.pop_front() {
-            self.inner(now, inner, &mut work, out);
-        }
+        self.drain(now, &mut work, out);
     }
 
     fn send(&mut self, to: NodeId, said: &Said, out: Out<'_>) {

@@ -220,7 +220,7 @@ impl Seat {
 
     fn answered(&mut self, now: Instant, from: NodeId, answer: &Answer, todo: &mut Todo) {
         self.learn(now, &answer.body, todo);
-        self.meet(Voter { node: from, life: answer.life });
+        let is_news = self.meet(Voter { node: from, life: answer.life });
         match &mut self.mode {
             Mode::Following { .. } | Mode::Deciding(_) | Mode::Pausing { .. } => {}
             Mode::Preparing(round) => match round.answer(from, answer) {
@@ -235,7 +235,13 @@ impl Seat {
                 Progress::Failed(refusal) => self.refused(now, refusal),
                 Progress::Waiting | Progress::Decide => {}
             },
-            Mode::Holding(_) => self.answered_holder(now, from, answer, todo),
+            Mode::Holding(_) => {
+                self.answered_holder(now, from, answer, todo);
+                if is_news {
+                    // Its votes count as soon as the record names its life.
+                    self.go_on_changing(now, todo);
+                }
+            }
         }
     }
 
@@ -263,15 +269,16 @@ impl Seat {
         }
     }
 
-    /// Notes in which life a voter is.
-    fn meet(&mut self, voter: Voter) {
+    /// Notes in which life a voter is; `true` when that is news.
+    fn meet(&mut self, voter: Voter) -> bool {
         if let Some(known) = self.lives.iter_mut().find(|known| known.node == voter.node) {
-            known.life = voter.life;
-        } else if self.lives.push(voter).is_err() {
+            return core::mem::replace(known, voter) != voter;
+        }
+        if self.lives.is_full() {
             // More voters than one register ever had: forget the one met first.
             self.lives.remove(0);
-            let _ = self.lives.push(voter);
         }
+        self.lives.push(voter).is_ok()
     }
 
     fn learn_record(&mut self, accepted: Option<&(Ballot, Record)>, todo: &mut Todo) {

@@ -6,7 +6,7 @@ use std::string::String;
 
 use super::*;
 use crate::register::message::{Fenced, Start};
-use crate::register::testing::{LEASE, REGISTER, Site, Verdicts};
+use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site, Verdicts};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -145,6 +145,55 @@ fn a_voter_that_lost_its_disk_is_made_a_voter_anew() {
     assert_eq!(site.holders(), [holder], "the third counts again");
 }
 
+/// Delivers what is under way until somebody is asked to accept, and lets only node 1 hear that.
+fn only_the_first_accepts(site: &mut Site) {
+    let accepts = |sent: &Sent| {
+        matches!(&sent.message, Message::Request(Request { body: Ask::Accept { .. }, .. }))
+            && sent.to != sent.from
+    };
+    while !site.wire.iter().any(accepts) {
+        site.deliver(0);
+    }
+    site.cut = [NodeId(2), NodeId(3)].into();
+    site.settle();
+    site.cut.clear();
+}
+
+/// X04: a change of voters that reached one voter only lets that one decide nothing, however often it is tried.
+#[test]
+fn a_change_that_failed_lets_nobody_decide_alone() {
+    let mut site = Site::new(3, 11);
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
+    only_the_first_accepts(&mut site);
+    site.now += 170_000;
+    site.timeouts();
+    only_the_first_accepts(&mut site);
+    site.cut = [NodeId(1)].into();
+    site.want(2, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)]);
+}
+
+/// V3: a lease runs from the moment it was asked for, however late the answer comes.
+#[test]
+fn a_late_grant_is_worth_what_is_left_of_it() {
+    let mut site = Site::new(3, 12);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.now += 200_000;
+    site.timeouts();
+    let asked = site.wire.len();
+    (0..asked).for_each(|_| site.deliver(0));
+    site.now += 250_000;
+    site.settle();
+    site.cut = [NodeId(1)].into();
+    site.want(2, Wish::Hold);
+    site.pass(3 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)]);
+}
+
 /// F26, V18: without a majority there is no new holder.
 #[test]
 fn without_a_majority_nobody_gains() {
@@ -181,21 +230,64 @@ fn voters_can_be_more_and_fewer() {
 /// walked.
 #[test]
 fn no_disorder_makes_two_holders() {
-    let seeds = 1..=600;
     let (mut edges, mut gains) = (BTreeSet::new(), 0);
-    for seed in seeds {
-        let mut site = Site::new(3 + 2 * u16::from(seed % 4 == 0), seed);
-        let voters = u64::try_from(site.machines.len()).unwrap();
-        for _ in 0..4_000 {
-            disorder(&mut site, voters);
-            site.check();
-        }
+    for seed in 1..=600 {
+        let site = walk(seed);
         gains += site.held_epochs.len();
         edges.extend(site.edges);
     }
     let allowed: BTreeSet<_> = EDGES.iter().copied().collect();
     assert_eq!(edges, allowed, "an edge is unreachable or unlisted");
     assert!(10_000 < gains, "the walk collapsed: {gains} records");
+}
+
+/// One random life of a register.
+fn walk(seed: u64) -> Site {
+    let mut site = Site::new(3 + 2 * u16::from(seed % 4 == 0), seed);
+    let voters = u64::try_from(site.machines.len()).unwrap();
+    for _ in 0..4_000 {
+        disorder(&mut site, voters);
+        site.check();
+    }
+    site
+}
+
+/// Every bug that is this layer's to find is found: by a story, or by a walk of this many seeds.
+#[cfg(feature = "bugs")]
+#[test]
+fn every_planted_bug_of_the_register_is_caught() {
+    use crate::bug::{BUGS, Layer, plant};
+    use std::panic::catch_unwind;
+
+    const BUDGET: u64 = 20_000;
+    let stories: [(&str, fn()); 8] = [
+        ("a change that failed", a_change_that_failed_lets_nobody_decide_alone),
+        ("a late grant", a_late_grant_is_worth_what_is_left_of_it),
+        ("takeover", the_other_takes_over_when_the_lease_has_run_out),
+        ("given back", what_is_given_back_is_free_at_once),
+        ("fence", a_confirmed_fence_ends_the_wait),
+        ("sleep", who_slept_through_its_lease_has_lost_it),
+        ("alone", who_was_agreed_to_go_on_alone_does_and_nobody_else),
+        ("empty disk", a_voter_that_lost_its_disk_is_made_a_voter_anew),
+    ];
+    let mut missed = std::vec::Vec::new();
+    std::println!("{:<24} found by", "bug");
+    for planted in BUGS.iter().filter(|planted| planted.layer == Layer::Register) {
+        plant(Some(planted.bug));
+        let story = stories.iter().find(|(_, story)| catch_unwind(story).is_err());
+        let found = match story {
+            Some((name, _)) => Some(std::format!("the story of: {name}")),
+            None => (1..=BUDGET)
+                .find(|seed| catch_unwind(|| drop(walk(*seed))).is_err())
+                .map(|seed| std::format!("seed {seed} of the walk")),
+        };
+        std::println!("{:<24} {}", planted.name, found.as_deref().unwrap_or("-"));
+        if found.is_none() {
+            missed.push(planted.name);
+        }
+    }
+    plant(None);
+    assert!(missed.is_empty(), "not caught: {missed:?}");
 }
 
 /// One random thing happens.

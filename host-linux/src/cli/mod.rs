@@ -13,6 +13,7 @@ mod image;
 mod image_disk;
 mod image_flash;
 mod node;
+mod sim;
 mod status;
 mod target;
 mod trust;
@@ -87,6 +88,7 @@ enum Noun {
     /// The node that takes the cluster's decisions
     #[command(subcommand)]
     Controller(cluster::ControllerVerb),
+    Sim(sim::Sim),
     Completions(completions::Completions),
 }
 
@@ -127,6 +129,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),
+        Noun::Sim(args) => sim::sim(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
     }
 }

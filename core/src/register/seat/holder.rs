@@ -34,7 +34,7 @@ impl Seat {
     }
 
     /// Begins the next step of a change of voters, if one is wanted or unfinished and none is under way.
-    fn go_on_changing(&mut self, now: Instant, todo: &mut Todo) {
+    pub(super) fn go_on_changing(&mut self, now: Instant, todo: &mut Todo) {
         let Mode::Holding(held) = &self.mode else { return };
         let Voters { current, previous } = &held.record.voters;
         if held.change.is_some() || (previous.is_none() && self.target(current) == *current) {
