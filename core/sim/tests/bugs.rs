@@ -1,4 +1,5 @@
-//! Every planted bug that is the simulator's to find is caught, by a seed that is shown: a check that has caught nothing proves nothing.
+//! Every planted bug that is the simulator's to find is caught, by a seed that is shown: a check that has
+//! caught nothing proves nothing.
 #![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
 
 use std::sync::Mutex;

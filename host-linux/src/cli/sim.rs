@@ -1,5 +1,5 @@
-//! `bulkhead sim`: the simulator that tests Bulkhead itself, for those who want to see it torn apart before they
-//! trust it (X22, BLACKBOX 5).
+//! `bulkhead sim`: the simulator that tests Bulkhead itself, for those who want to see it torn apart before
+//! they trust it (X22, BLACKBOX 5).
 
 use super::Common;
 use crate::failure::Failure;
@@ -31,13 +31,15 @@ pub(super) struct Sim {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// How many seeds, one after the other
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     seeds: u64,
     /// Which faults are allowed
     #[arg(long, value_name = "PROFILE", default_value = "everything", value_parser = profile)]
     profile: Profile,
     /// Nodes in each compartment
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=8))]
     nodes: u16,
     /// Plant a bug of the catalogue, or `list` them; needs a build with the feature `bugs`
     #[arg(long, value_name = "NAME")]
@@ -78,7 +80,11 @@ pub(super) fn sim(args: &Sim, _common: &Common) -> Result<Report, Failure> {
     }
     let seconds = simulated / 1_000_000;
     let (first, count, profile) = (args.seed, args.seeds, args.profile.name());
-    let seeds = if count == 1 { format!("seed {first}") } else { format!("seeds {first} to {}", last - 1) };
+    let seeds = if count == 1 {
+        format!("seed {first}")
+    } else {
+        format!("seeds {first} to {}", last.saturating_sub(1))
+    };
     let _ = writeln!(text, "{seeds}, profile {profile}: nothing violated in {seconds} simulated seconds");
     let _ = writeln!(text, "hash {hash:016x}");
     let json = json!({

@@ -9,6 +9,7 @@ mod build;
 mod demo;
 mod doctor;
 mod mutants;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ enum Task {
     Kernel(build::KernelArguments),
     NodeImage(build::NodeImage),
     Mutants(mutants::Arguments),
+    Soak(soak::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
         Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
         Task::Mutants(arguments) => mutants::run(&arguments)?,
+        Task::Soak(arguments) => soak::soak(&arguments)?,
         Task::NodeImage(arguments) => build::node_image(workspace, &arguments)?,
     }
     Ok(ExitCode::SUCCESS)

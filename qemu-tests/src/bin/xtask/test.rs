@@ -76,8 +76,10 @@ fn checks(workspace: &Workspace) -> Result<u64> {
 fn unit_tests(workspace: &Workspace) -> Result<u64> {
     let mut passed = 0;
     let mut cargo = own_cargo(workspace);
-    cargo.args(["test", "--workspace", "--exclude", "bulkhead-boot", "--exclude", "qemu-tests"]);
+    cargo.args(["test", "--workspace"]);
+    cargo.args(["bulkhead-boot", "bulkhead-sim", "qemu-tests"].iter().flat_map(|one| ["--exclude", one]));
     passed += tests(workspace, "test: core and host", &mut cargo)?;
+    passed += simulator(workspace)?;
     // The boot application itself is for UEFI; what of it is a library is tested here, on the host.
     let mut cargo = own_cargo(workspace);
     cargo.args(["test", "--package", "bulkhead-boot", "--lib", "--examples"]);
@@ -85,6 +87,30 @@ fn unit_tests(workspace: &Workspace) -> Result<u64> {
     let mut cargo = own_cargo(workspace);
     cargo.args(["test", "--package", "qemu-tests", "--lib", "--bins"]);
     Ok(passed + tests(workspace, "test: tooling and harness", &mut cargo)?)
+}
+
+/// Many seeds of a whole site; then the same with a bug planted, which must be caught, each.
+fn simulator(workspace: &Workspace) -> Result<u64> {
+    let mut cargo = own_cargo(workspace);
+    cargo.args(["test", "--package", "bulkhead-sim", "--", "--nocapture"]);
+    let mut passed = tests(workspace, "test: simulator", &mut cargo)?;
+    show(workspace, "test: simulator", |line| line.contains("simulated hours"));
+    for (package, target) in
+        [("bulkhead-core", ["--lib", "every_planted"]), ("bulkhead-sim", ["--test", "bugs"])]
+    {
+        let name = format!("test: planted bugs, {package}");
+        let mut cargo = own_cargo(workspace);
+        cargo.args(["test", "--package", package, "--features", "bugs"]).args(target);
+        passed += tests(workspace, &name, cargo.args(["--", "--nocapture"]))?;
+        show(workspace, &name, |line| line.contains("seed") || line.contains("the story of"));
+    }
+    Ok(passed)
+}
+
+/// Prints the lines of a step's log that people want to see.
+fn show(workspace: &Workspace, name: &str, wanted: impl Fn(&str) -> bool) {
+    let text = fs::read_to_string(workspace.log(name)).unwrap_or_default();
+    text.lines().filter(|line| wanted(line)).for_each(|line| println!("        {line}"));
 }
 
 /// Every file in `qemu-tests/tests`. Built with the profile that everything else here has, so that nothing is

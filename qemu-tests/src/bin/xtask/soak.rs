@@ -1,0 +1,89 @@
+//! `cargo xtask soak`: the simulator for as long as told, on all cores. What CI runs in two minutes, for a
+//! night.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use bulkhead_sim::plan::PROFILES;
+use bulkhead_sim::run::{Options, Outcome, run};
+
+/// How often progress is shown.
+const SHOWN_EVERY: Duration = Duration::from_secs(10);
+
+/// Run simulated sites for as long as told, on all cores, and stop at the first violation.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask soak                       ten minutes\n  \
+    cargo xtask soak --minutes 480         a night\n  \
+    cargo xtask soak --seed 20000          begin after the seeds that CI runs")]
+pub struct Arguments {
+    /// How long.
+    #[arg(long, default_value_t = 10)]
+    minutes: u64,
+    /// The first seed; a new one each day finds more than the same one every day.
+    #[arg(long, default_value_t = 20_000)]
+    seed: u64,
+    /// Nodes in each compartment.
+    #[arg(long, default_value_t = 1)]
+    nodes: u16,
+}
+
+#[derive(Default)]
+struct Sum {
+    seeds: u64,
+    simulated: u64,
+    failed: Option<(Options, Outcome)>,
+    shown: Duration,
+}
+
+impl Sum {
+    fn line(&self, took: Duration) -> String {
+        let hours = self.simulated as f64 / 3.6e9;
+        let rate = hours / took.as_secs_f64().max(0.001);
+        format!("{} seeds, {hours:.1} simulated hours, {rate:.2} simulated hours per second", self.seeds)
+    }
+}
+
+pub fn soak(arguments: &Arguments) -> Result<()> {
+    let (begun, end) = (Instant::now(), Duration::from_secs(arguments.minutes.saturating_mul(60)));
+    let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(arguments.seed));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| while begun.elapsed() < end && one(arguments, &sum, &next, begun) {});
+        }
+    });
+    let Ok(sum) = sum.into_inner() else { bail!("a simulated site panicked; its message is above") };
+    println!("{}", sum.line(begun.elapsed()));
+    let Some((options, outcome)) = sum.failed else { return Ok(()) };
+    outcome.trace.iter().for_each(|line| println!("{line}"));
+    let (profile, nodes) = (options.profile.name(), options.per_side);
+    let what = outcome.violation.map(|violation| violation.text).unwrap_or_default();
+    bail!(
+        "seed {}: {what}\nreplay: bulkhead sim --seed {} --profile {profile} --nodes {nodes} --trace",
+        options.seed,
+        options.seed
+    );
+}
+
+/// Runs the next seed; `false` when nobody should go on.
+fn one(arguments: &Arguments, sum: &Mutex<Sum>, next: &AtomicU64, begun: Instant) -> bool {
+    let seed = next.fetch_add(1, Ordering::Relaxed);
+    let place = usize::try_from(seed % PROFILES.len() as u64).unwrap_or(0);
+    let profile = PROFILES.into_iter().cycle().nth(place).unwrap_or(PROFILES[0]);
+    let options = Options { seed, profile, per_side: arguments.nodes, whole_trace: false };
+    let outcome = run(&options);
+    let Ok(mut sum) = sum.lock() else { return false };
+    sum.seeds += 1;
+    sum.simulated += outcome.simulated;
+    let took = begun.elapsed();
+    if sum.shown + SHOWN_EVERY <= took {
+        sum.shown = took;
+        println!("{}", sum.line(took));
+    }
+    if outcome.violation.is_some() && sum.failed.is_none() {
+        sum.failed = Some((options, outcome));
+    }
+    sum.failed.is_none()
+}
