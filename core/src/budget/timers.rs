@@ -72,4 +72,22 @@ impl Timers {
         activate: ms(3_000),
         fence: ms(30_000),
     };
+
+    /// Compartments a city apart, or links that are shared: round trips up to 20 ms, one heartbeat in ten
+    /// lost.
+    pub const WIDE: Self = Self {
+        heartbeat: ms(400),
+        slow: ms(1_000),
+        silence: ms(2_600),
+        stable: ms(5_000),
+        lease: ms(6_000),
+        renew: ms(1_200),
+        answer_max: ms(700),
+        backoff: ms(100),
+        watch: ms(2_400),
+        listen: ms(5_000),
+        stagger: ms(700),
+        activate: ms(15_000),
+        fence: ms(60_000),
+    };
 }

@@ -16,6 +16,7 @@ mod node;
 mod sim;
 mod status;
 mod target;
+mod timers;
 mod trust;
 
 use crate::failure::{Exit, Failure};
@@ -88,6 +89,7 @@ enum Noun {
     /// The node that takes the cluster's decisions
     #[command(subcommand)]
     Controller(cluster::ControllerVerb),
+    Timers(timers::TimersArgs),
     Sim(sim::Sim),
     Completions(completions::Completions),
 }
@@ -129,6 +131,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),
+        Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),
     }

@@ -3,6 +3,9 @@
 use crate::failure::Failure;
 use crate::site_config::value::time;
 use crate::site_config::{Duty, Goal, Method, Preset, SiteConfig, Timing, key};
+use bulkhead_core::budget::compile::compile;
+use bulkhead_core::budget::demand::Demand;
+use bulkhead_core::budget::rules::Broken;
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
 use bulkhead_core::node::settings::{MEMBERS_MAX, Member, Settings};
@@ -65,13 +68,36 @@ pub fn timers(timing: &Timing) -> Result<Timers, Failure> {
     match timing.goal {
         Goal::Preset(Preset::Default) => Ok(Timers::DEFAULT),
         Goal::Preset(Preset::Tight) => Ok(Timers::TIGHT),
-        Goal::Preset(Preset::Relaxed) => {
-            Err(Failure::failed("no timers are known for `timers.preset` = relaxed"))
-        }
-        Goal::Recovery(rto) => {
-            Err(Failure::failed(format!("no timers are known for `timers.rto` = {}", time(rto))))
+        Goal::Preset(Preset::Wide) => Ok(Timers::WIDE),
+        Goal::Recovery(recovery_time) => {
+            let demand = demand(timing, recovery_time);
+            compile(&demand).map_err(|broken| impossible(&demand, &broken))
         }
     }
+}
+
+/// What the configuration says of the site, the rest as for a LAN.
+fn demand(timing: &Timing, recovery_time: Duration) -> Demand {
+    let lan = Demand::LAN;
+    Demand {
+        recovery_time,
+        drift: drift(timing),
+        round_trip: timing.round_trip.unwrap_or(lan.round_trip),
+        loss_permille: timing.loss_permille.map_or(lan.loss_permille, u32::from),
+        persist: timing.persist.unwrap_or(lan.persist),
+        pause: timing.pause.unwrap_or(lan.pause),
+        fence: lan.fence,
+    }
+}
+
+/// Why no timers keep `demand`, and what would help.
+pub fn impossible(demand: &Demand, broken: &Broken) -> Failure {
+    let Broken { rule, why, found, needed } = broken;
+    let (found, needed, rto) = (time(*found), time(*needed), time(demand.recovery_time));
+    let what = format!("no timers recover within {rto}: `{rule}` would be {found} >= {needed}; else {why}");
+    let next =
+        "allow a longer recovery time, or say that the network, the disks or the processors are better";
+    Failure::refused(what).next(next)
 }
 
 /// Whether anybody who could be master can be fenced by a device: else leases run out.

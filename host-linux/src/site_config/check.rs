@@ -256,6 +256,10 @@ fn timers(table: &TimersTable, problems: &mut Problems) -> Timing {
         let what = format!("a clock that is {} ppm off is broken", ppm.as_ref());
         problems.push(Problem::new(ppm.span(), what, format!("write at most {}", Drift::MAX.as_ppm())));
     }
+    if let Some(loss) = table.loss_permille.as_ref().filter(|loss| 300 < *loss.as_ref()) {
+        let what = format!("a network that loses {} of 1000 heartbeats carries no site", loss.as_ref());
+        problems.push(Problem::new(loss.span(), what, "write at most 300"));
+    }
     let goal = match (&table.rto, &table.preset) {
         (Some(rto), _) => Goal::Recovery(rto.as_ref().0),
         (None, Some(preset)) => Goal::Preset((*preset.as_ref()).into()),
@@ -267,7 +271,7 @@ fn timers(table: &TimersTable, problems: &mut Problems) -> Timing {
         round_trip: plain(&table.round_trip),
         pause: plain(&table.pause),
         persist: plain(&table.persist),
-        losses: table.losses.as_ref().map(|losses| *losses.as_ref()),
+        loss_permille: table.loss_permille.as_ref().map(|loss| *loss.as_ref()),
         drift_ppm: table.drift_ppm.as_ref().map(|ppm| *ppm.as_ref()),
     }
 }
@@ -417,7 +421,7 @@ impl From<PresetWord> for Preset {
         match word {
             PresetWord::Default => Self::Default,
             PresetWord::Tight => Self::Tight,
-            PresetWord::Relaxed => Self::Relaxed,
+            PresetWord::Wide => Self::Wide,
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) struct TimersTable {
     pub round_trip: Option<Spanned<Time>>,
     pub pause: Option<Spanned<Time>>,
     pub persist: Option<Spanned<Time>>,
-    pub losses: Option<Spanned<u8>>,
+    pub loss_permille: Option<Spanned<u16>>,
     pub drift_ppm: Option<Spanned<u32>>,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct TimersTable {
 pub(super) enum PresetWord {
     Default,
     Tight,
-    Relaxed,
+    Wide,
 }
 
 #[derive(Debug, Deserialize)]

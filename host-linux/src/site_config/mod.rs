@@ -115,7 +115,7 @@ pub struct Timing {
     /// The longest time a vote may take to become durable.
     pub persist: Option<Duration>,
     /// How many heartbeats in a row may be lost on both networks at once without suspicion.
-    pub losses: Option<u8>,
+    pub loss_permille: Option<u16>,
     /// How far any clock may be off, in parts per million.
     pub drift_ppm: Option<u32>,
 }
@@ -137,7 +137,7 @@ pub enum Preset {
     /// For a dedicated link between the compartments.
     Tight,
     /// For shared or wireless links.
-    Relaxed,
+    Wide,
 }
 
 /// How one node is fenced.

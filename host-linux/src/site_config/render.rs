@@ -93,7 +93,7 @@ fn timers(timing: &Timing, out: &mut String) {
             let _ = writeln!(out, "{key} = \"{}\"", time(value));
         }
     }
-    let numbers = [("losses", timing.losses.map(u32::from)), ("drift_ppm", timing.drift_ppm)];
+    let numbers = [("loss_permille", timing.loss_permille.map(u32::from)), ("drift_ppm", timing.drift_ppm)];
     for (key, value) in numbers {
         if let Some(value) = value {
             let _ = writeln!(out, "{key} = {value}");
@@ -168,7 +168,7 @@ impl Preset {
         match self {
             Self::Default => "default",
             Self::Tight => "tight",
-            Self::Relaxed => "relaxed",
+            Self::Wide => "wide",
         }
     }
 }
@@ -184,7 +184,7 @@ mod tests {
         config.local.state = "/tmp/a \"quoted\"\\\u{1} path".into();
         config.local.device = Some("/dev/x".into());
         config.timers.goal = Goal::Recovery(std::time::Duration::from_millis(1500));
-        config.timers.losses = Some(4);
+        config.timers.loss_permille = Some(40);
         let device = "/dev/watchdog".into();
         config.watchdog =
             Some(super::super::WatchdogDevice { device, timeout: std::time::Duration::from_secs(9) });
