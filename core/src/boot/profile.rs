@@ -4,13 +4,16 @@
 //! A profile starts services. It never gives the right to write a guest's volume: that is always the lease of
 //! a register (I1, I5).
 //!
-//! | row | contacted peers | further condition | start |
-//! |-----|-----------------|-------------------|-------|
-//! | 1   | > 90 %          | the management system runs already | infrastructure; wait for the management system |
-//! | 2   | > 50 %          | this node has the highest priority among those contacted | infrastructure and management |
-//! | 3   | none            | this side cannot win the register's lease | local infrastructure; wait for the operator |
-//! | 4   | < 50 %          | all the missing are unreachable from outside too, and this side holds, or wins, the lease | infrastructure and management |
-//! | 5   | anything else   | | infrastructure; follow the designated controller |
+//! | row | contacted     | further condition                                     | start                  |
+//! |-----|---------------|-------------------------------------------------------|------------------------|
+//! | 1   | > 90 %        | the management system runs already                    | I; await management    |
+//! | 2   | > 50 %        | this node has the highest priority of those contacted | I and management       |
+//! | 3   | none          | this side cannot win the register's lease             | local I; await operator |
+//! | 4   | < 50 %        | the missing are unreachable, and the lease is held    | I and management       |
+//! | 5   | anything else |                                                       | I; follow the controller |
+//!
+//! I: the infrastructure resources. Unreachable: neither the external interfaces nor the quorum devices of any
+//! missing node answer.
 //!
 //! A site with a single node has nobody to contact: all of none is not more than half of it, so it goes by
 //! rows 3 to 5. The boundaries are exact: of 10 peers, 5 are not more than half and 9 are not more than nine
