@@ -12,7 +12,7 @@
 //! | 4   | < 50 %        | the missing are unreachable, and the lease is held    | I and management       |
 //! | 5   | anything else |                                                       | I; follow the controller |
 //!
-//! I: the infrastructure resources. Unreachable: neither the external interfaces nor the quorum devices of any
+//! I: the infrastructure resources. Unreachable: neither the external interfaces nor the quorum devices of a
 //! missing node answer.
 //!
 //! A site with a single node has nobody to contact: all of none is not more than half of it, so it goes by
