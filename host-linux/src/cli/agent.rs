@@ -8,6 +8,7 @@ use crate::cluster::fencer;
 use crate::cluster::start::{Kind, Plan, start};
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
+use crate::playground::site::PARENT;
 use crate::site_config::SiteConfig;
 use clap::Args;
 use serde_json::json;
@@ -105,6 +106,10 @@ pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure
 }
 
 fn cluster(config: &Path, kind: Kind, common: &Common, health: Option<Settings>) -> Result<Report, Failure> {
+    if std::env::var_os(PARENT).is_some() {
+        // A part of a playground ends with it, also when that is killed.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT));
+    }
     let config = SiteConfig::read(config).map_err(|failure| failure.left("Nothing was started."))?;
     let root = common.machine().path("");
     let beats = health.as_ref().and_then(|settings| settings.beats.clone());

@@ -13,6 +13,7 @@ mod image;
 mod image_disk;
 mod image_flash;
 mod node;
+mod playground;
 mod sim;
 mod status;
 mod target;
@@ -90,6 +91,9 @@ enum Noun {
     #[command(subcommand)]
     Controller(cluster::ControllerVerb),
     Timers(timers::TimersArgs),
+    /// A whole cluster on this machine, to try and to hurt
+    #[command(subcommand)]
+    Playground(playground::Verb),
     Sim(sim::Sim),
     Completions(completions::Completions),
 }
@@ -131,6 +135,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),
+        Noun::Playground(verb) => playground::run(verb, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),

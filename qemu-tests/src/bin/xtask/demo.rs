@@ -1,10 +1,11 @@
 //! `cargo xtask demo`: the main job, shown. A node boots, takes a good update, takes a bad one, and
-//! comes back.
+//! comes back; then two compartments elect a master, lose it, and go on.
 
 use std::io::{IsTerminal, stdout};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
@@ -19,7 +20,7 @@ use serde_json::json;
 const TRIES: u32 = 3;
 
 /// Show the main job: build everything, boot a node in QEMU, update it well, then badly, and watch it
-/// come back.
+/// come back; then let two compartments lose their master and go on.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json    the timeline as JSON lines\n  \
@@ -48,9 +49,22 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bad_update(&story, &mut rig)?;
         let boots = rig.node.boots()?.len();
         rig.node.power_cut()?;
+        compartments(lab, artefacts, arguments.json)?;
         story.end(boots, begun.elapsed());
         Ok(())
     })
+}
+
+/// The second half: a whole cluster as processes, told by the command itself.
+fn compartments(lab: &Lab, artefacts: &Artefacts, json: bool) -> Result<()> {
+    if !json {
+        println!();
+    }
+    let mut playground = Command::new(&lab.bulkhead);
+    playground.args(["playground", "demo", "--dir"]).arg(artefacts.path("playground"));
+    let status = playground.args(json.then_some("--json")).status().context("cannot run the playground")?;
+    ensure!(status.success(), "the playground ended with {status}");
+    Ok(())
 }
 
 fn first_boot(story: &Story, rig: &mut Rig) -> Result<()> {
@@ -125,8 +139,9 @@ impl Story {
         }
         println!(
             "\nShown in {boots} boots: an update is tried before it is trusted, confirmed by the node's own\n\
-             health, and left again without a person when it is bad. The whole run took {}.\n\n\
-             Next:\n  BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
+             health, and left again without a person when it is bad. And of two compartments one\n\
+             is master, the other takes over, and never do two act. The whole run took {}.\n\n\
+             Next:\n  target/bulkhead/bulkhead playground run    the cluster, to hurt by hand\n  BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
              target/bulkhead/bulkhead --help       the commands used here\n  \
              docs/flashing.md                      the same on a real disk",
             spoken(total)

@@ -1,0 +1,395 @@
+//! `bulkhead playground`: two compartments and a witness on one machine, to try, to hurt, and to test
+//! against.
+
+use super::Common;
+use crate::failure::Failure;
+use crate::output::Report;
+use crate::playground::site::Site;
+use crate::site_config::Preset;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How often the parts are asked what they do.
+const ASKED_EVERY: Duration = Duration::from_millis(100);
+/// How long a cluster may take to agree, on a machine that does ten other things.
+const AGREE_MAX: Duration = Duration::from_secs(30);
+/// Longest request on the fault socket.
+const REQUEST_MAX: u64 = 256;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Run(Run),
+    Fault(FaultArgs),
+    Demo(Demo),
+}
+
+/// Run two compartments and a witness on this machine
+///
+/// Starts a whole cluster as processes on loopback, with their state below one directory, shows
+/// what happens in plain words, and ends it with Ctrl-C. Needs no root, no configuration and no
+/// network. With --json the first line says how to reach every part.
+///
+/// Examples:
+///   bulkhead playground run
+///   bulkhead playground run --nodes 2 --dir /tmp/pg
+///   bulkhead playground fault kill a1 --dir /tmp/pg
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Run {
+    /// Nodes in each compartment
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    nodes: u16,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
+    dir: PathBuf,
+    /// How fast it is
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Pace::Default)]
+    timers: Pace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Pace {
+    /// Takes over within a second
+    Default,
+    /// Takes over within 200 ms, on a quiet machine
+    Tight,
+}
+
+/// Hurt a part of a running playground, or repair it
+///
+/// kill: its power fails. start: its power returns. pause: it sleeps without knowing it. resume: it
+/// wakes. cut: nothing gets from one part to another any more. heal: all links carry again.
+///
+/// Examples:
+///   bulkhead playground fault kill a1
+///   bulkhead playground fault cut a1 b1
+///   bulkhead playground fault heal
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct FaultArgs {
+    /// What to do
+    #[arg(value_enum)]
+    what: Fault,
+    /// To which parts: a1, b1, ..., witness
+    #[arg(value_name = "PART")]
+    parts: Vec<String>,
+    /// The directory of the playground
+    #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
+    dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Fault {
+    Kill,
+    Start,
+    Pause,
+    Resume,
+    Cut,
+    Heal,
+}
+
+/// Show two compartments lose their master and go on
+///
+/// Starts a playground, waits for a master, kills it, shows the other take over and the first come
+/// back as slave; then cuts the link between the two and shows that only one acts.
+///
+/// Example:
+///   bulkhead playground demo
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Demo {
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
+    dir: PathBuf,
+}
+
+pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
+    match verb {
+        Verb::Run(args) => run_until_stopped(&args, common),
+        Verb::Fault(args) => ask_for_fault(&args),
+        Verb::Demo(args) => demo(&args.dir, common.json),
+    }
+}
+
+fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+    }
+    let preset = match args.timers {
+        Pace::Default => Preset::Default,
+        Pace::Tight => Preset::Tight,
+    };
+    let mut site = Site::start(&args.dir, args.nodes, preset)?;
+    let listener = listen(&args.dir)?;
+    let begun = Instant::now();
+    while site.master().is_none() {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(ended());
+        }
+        if AGREE_MAX < begun.elapsed() {
+            let next = format!("look into the logs in {}", args.dir.display());
+            return Err(Failure::failed("no master was agreed on").left("All was stopped.").next(next));
+        }
+        std::thread::sleep(ASKED_EVERY);
+    }
+    introduce(&site, &args.dir, common.json);
+    let mut roles = vec![String::new(); site.parts.len()];
+    while !stop.load(Ordering::Relaxed) {
+        if !common.json {
+            show_changes(&site, &mut roles);
+        }
+        while let Ok((stream, _)) = listener.accept() {
+            serve(&mut site, stream);
+        }
+        std::thread::sleep(ASKED_EVERY);
+    }
+    Ok(ended())
+}
+
+fn ended() -> Report {
+    Report::new("all parts are stopped\n".into(), json!({ "ok": true }))
+}
+
+fn control(dir: &Path) -> PathBuf {
+    dir.join("playground.sock")
+}
+
+fn listen(dir: &Path) -> Result<UnixListener, Failure> {
+    let path = control(dir);
+    // Left behind by a playground that was killed; a running one would have its ports.
+    let _ = std::fs::remove_file(&path);
+    let listener = UnixListener::bind(&path).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| Failure::failed(format!("cannot listen at {}: {error}", path.display())))
+}
+
+/// Says how to reach every part.
+fn introduce(site: &Site, dir: &Path, as_json: bool) {
+    let part = |(place, part): (usize, &crate::playground::layout::Part)| {
+        json!({
+            "name": part.name,
+            "node": part.node,
+            "witness": part.is_witness,
+            "pid": site.pid(place),
+            "socket": part.socket,
+            "config": part.config,
+            "state": part.state,
+            "log": part.log,
+        })
+    };
+    let parts: Vec<Value> = site.parts.iter().enumerate().map(part).collect();
+    let mut out = std::io::stdout().lock();
+    if as_json {
+        let all = json!({ "ok": true, "pid": std::process::id(), "directory": dir, "parts": parts });
+        let _ = writeln!(out, "{all}").and_then(|()| out.flush());
+        return;
+    }
+    let dir = dir.display();
+    let _ = writeln!(
+        out,
+        "a cluster of {} parts runs below {dir}; Ctrl-C ends it. In another terminal:\n\n  \
+         bulkhead status --socket {dir}/a1.sock\n  \
+         bulkhead playground fault kill a1 --dir {dir}\n  \
+         bulkhead playground fault start a1 --dir {dir}\n  \
+         bulkhead playground fault cut a1 b1 --dir {dir}\n  \
+         bulkhead playground fault heal --dir {dir}\n",
+        site.parts.len()
+    );
+}
+
+/// Prints whose role is another than it was.
+fn show_changes(site: &Site, roles: &mut [String]) {
+    for (place, (part, known)) in site.parts.iter().zip(roles).enumerate() {
+        let now = describe(site, place);
+        if now != *known {
+            println!("{:<8} {now}", part.name);
+            *known = now;
+        }
+    }
+}
+
+/// What a part does, and why, in plain words.
+fn describe(site: &Site, place: usize) -> String {
+    let Some(status) = site.status(place) else { return "does not answer".to_owned() };
+    let word = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match (word("role"), word("reason")) {
+        (role, reason) if reason.is_empty() => format!("is {role}"),
+        (role, reason) => format!("is {role}: {reason}"),
+    }
+}
+
+/// Carries out one request: a line of JSON with `fault` and `parts`.
+fn serve(site: &mut Site, stream: UnixStream) {
+    let limits = stream
+        .set_nonblocking(false)
+        .and_then(|()| stream.set_read_timeout(Some(Duration::from_secs(1))))
+        .and_then(|()| stream.set_write_timeout(Some(Duration::from_secs(1))));
+    let mut line = String::new();
+    let mut reader = BufReader::new(std::io::Read::take(&stream, REQUEST_MAX));
+    if limits.is_err() || reader.read_line(&mut line).is_err() {
+        return;
+    }
+    let answer = match apply(site, &line) {
+        Ok(()) => json!({ "ok": true }),
+        Err(failure) => json!({ "ok": false, "what": failure.what }),
+    };
+    let _ = writeln!(&stream, "{answer}");
+}
+
+fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
+    let request: Value = serde_json::from_str(line).unwrap_or_default();
+    let word = request.get("fault").and_then(Value::as_str).unwrap_or_default();
+    let fault = Fault::from_str(word, true).map_err(|_| Failure::usage(format!("no fault `{word}`")))?;
+    let names = request.get("parts").and_then(Value::as_array).cloned().unwrap_or_default();
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    match (fault, &names[..]) {
+        (Fault::Heal, []) => site.heal(),
+        (Fault::Cut, [one, other]) => {
+            let (one, other) = (site.place(one)?, site.place(other)?);
+            site.cut(one, other);
+        }
+        (Fault::Kill, [name]) => {
+            let place = site.place(name)?;
+            site.kill(place);
+        }
+        (Fault::Start, [name]) => {
+            let place = site.place(name)?;
+            site.launch(place)?;
+        }
+        (Fault::Pause, [name]) => site.pause(site.place(name)?),
+        (Fault::Resume, [name]) => site.resume(site.place(name)?),
+        (Fault::Heal | Fault::Cut | Fault::Kill | Fault::Start | Fault::Pause | Fault::Resume, _) => {
+            let what = "heal takes no part, cut takes two, all others take one";
+            return Err(Failure::usage(what));
+        }
+    }
+    Ok(())
+}
+
+fn ask_for_fault(args: &FaultArgs) -> Result<Report, Failure> {
+    let path = control(&args.dir);
+    let lost = |error: std::io::Error| {
+        let what = format!("no playground answers at {}: {error}", path.display());
+        Failure::failed(what).left("").next("start one with `bulkhead playground run`, or name its --dir")
+    };
+    let mut stream = UnixStream::connect(&path).map_err(lost)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(lost)?;
+    let fault = args.what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    writeln!(stream, "{}", json!({ "fault": fault, "parts": args.parts })).map_err(lost)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(lost)?;
+    let answer: Value = serde_json::from_str(&line).unwrap_or_default();
+    match answer.get("ok") {
+        Some(Value::Bool(true)) => {
+            let text = format!("{fault} {}\n", args.parts.join(" ")).replace(" \n", "\n");
+            Ok(Report::new(text, json!({ "ok": true })))
+        }
+        Some(_) | None => {
+            let what = answer.get("what").and_then(Value::as_str).unwrap_or("the playground ended");
+            Err(Failure::usage(what))
+        }
+    }
+}
+
+/// A story, told while it happens.
+struct Story {
+    site: Site,
+    as_json: bool,
+    begun: Instant,
+}
+
+impl Story {
+    fn tell(&self, who: &str, what: &str) {
+        let seconds = self.begun.elapsed().as_secs_f64();
+        match self.as_json {
+            true => println!("{}", json!({ "seconds": seconds, "who": who, "what": what })),
+            false => println!("{seconds:>7.1} s  {who:<9} {what}"),
+        }
+    }
+
+    /// Waits until `seen` gives something; how long it took.
+    fn wait<T>(&self, for_what: &str, seen: impl Fn(&Site) -> Option<T>) -> Result<(T, Duration), Failure> {
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = seen(&self.site) {
+                return Ok((found, begun.elapsed()));
+            }
+            if AGREE_MAX < begun.elapsed() {
+                let what = format!("{for_what}: not within {} s", AGREE_MAX.as_secs());
+                return Err(Failure::failed(what).left("All parts were stopped."));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn name(&self, place: usize) -> &str {
+        self.site.parts.get(place).map_or("", |part| &part.name)
+    }
+}
+
+fn demo(dir: &Path, as_json: bool) -> Result<Report, Failure> {
+    if !as_json {
+        println!("Two compartments and a witness, as processes on this machine:\n");
+    }
+    let site = Site::start(dir, 1, Preset::Default)?;
+    let mut story = Story { site, as_json, begun: Instant::now() };
+    story.tell("operator", "switches on a1, b1 and the witness");
+    let (master, _) = story.wait("a master", protected_by)?;
+    let slave = usize::from(master == 0);
+    story.tell(story.name(master), &describe(&story.site, master));
+    story.tell(story.name(slave), &describe(&story.site, slave));
+
+    story.tell("room", &format!("the power of {} fails", story.name(master)));
+    story.site.kill(master);
+    let seen = |site: &Site| site.master().filter(|other| *other != master);
+    let ((), took) = story.wait("a takeover", |site| seen(site).map(|_| ()))?;
+    story.tell(story.name(slave), &describe(&story.site, slave));
+    story.tell(story.name(slave), &format!("acts {} ms after the power failed", took.as_millis()));
+
+    story.tell("room", &format!("the power of {} is back", story.name(master)));
+    story.site.launch(master)?;
+    let is_slave = |site: &Site| role(site, master).filter(|role| role == "slave");
+    let _ = story.wait("the old master to follow", is_slave)?;
+    story.tell(story.name(master), &describe(&story.site, master));
+    let _ = story.wait("protection", protected_by)?;
+    story.tell("operator", "sees: any one part may fail again");
+
+    story.tell("room", "the links between the two compartments are cut; both still reach the witness");
+    story.site.cut(master, slave);
+    std::thread::sleep(Duration::from_secs(3));
+    let masters =
+        [master, slave].into_iter().filter(|place| role(&story.site, *place).as_deref() == Some("master"));
+    let masters: Vec<_> = masters.collect();
+    if masters != [slave] {
+        return Err(Failure::failed("not exactly the one master was left").left("All parts were stopped."));
+    }
+    story.tell(story.name(slave), "goes on as the only master: the other cannot win the voters");
+    story.site.heal();
+    let _ = story.wait("protection", protected_by)?;
+    story.tell("operator", "heals the links: any one part may fail again. Nobody was called");
+    let json = json!({ "ok": true, "takeoverMs": took.as_millis() });
+    Ok(Report::new(String::new(), json))
+}
+
+fn role(site: &Site, place: usize) -> Option<String> {
+    site.status(place)?.get("role").and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The master, once every part sees the site protected.
+fn protected_by(site: &Site) -> Option<usize> {
+    let protected =
+        |place| site.status(place).is_some_and(|status| status.get("protected") == Some(&Value::Bool(true)));
+    let nodes = site.parts.iter().enumerate().filter(|(_, part)| !part.is_witness);
+    let all = nodes.map(|(place, _)| place).all(protected);
+    site.master().filter(|_| all)
+}

@@ -1,0 +1,128 @@
+//! The configuration files of a playground: two compartments and a witness, everything below one directory.
+
+use super::relay::Relay;
+use crate::failure::Failure;
+use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, key};
+use bulkhead_core::id::{NodeId, PairId, Side};
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+
+/// One process of a playground.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its number in the site.
+    pub node: u16,
+    /// Its name.
+    pub name: String,
+    /// Whether it is the witness.
+    pub is_witness: bool,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// Its control socket.
+    pub socket: PathBuf,
+    /// Where it keeps its state.
+    pub state: PathBuf,
+    /// What it prints.
+    pub log: PathBuf,
+}
+
+/// Writes the configuration of a site with `per_side` nodes in each compartment below `directory`.
+///
+/// # Errors
+///
+/// A file cannot be written, or no sockets are left.
+pub fn write(directory: &Path, per_side: u16, preset: Preset) -> Result<(Vec<Part>, Relay), Failure> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
+    std::fs::create_dir_all(directory)
+        .map_err(|error| failed(&format!("cannot make {}", directory.display()), &error))?;
+    let key_file = directory.join("site.key");
+    if !key_file.exists() {
+        key::generate(&key_file)?;
+    }
+    let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE)?;
+    config.members = members(&config, per_side);
+    config.fencing.clear();
+    config.resources.clear();
+    config.watchdog = None;
+    config.timers.goal = Goal::Preset(preset);
+    config.local.key_file = key_file;
+
+    // All are bound at once, so that no port is given twice.
+    let bind = |_| UdpSocket::bind("127.0.0.1:0").and_then(|socket| Ok((socket.local_addr()?, socket)));
+    let count = config.members.len().saturating_mul(2);
+    let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
+    let sockets = sockets.map_err(|error| failed("no UDP socket on loopback", &error))?;
+    let mut ports = sockets.iter().map(|(address, _)| *address);
+    let mut exits = BTreeMap::new();
+    for member in &config.members {
+        exits.extend((0..2).zip(&mut ports).map(|(network, port)| ((member.id.0, network), port)));
+    }
+    let relay = Relay::start(&exits).map_err(|error| failed("cannot start the relay", &error))?;
+    drop(sockets);
+
+    let mut parts = Vec::new();
+    for member in config.members.clone() {
+        let part = part(directory, &member);
+        config.local.node = member.id;
+        config.local.state.clone_from(&part.state);
+        config.local.socket.clone_from(&part.socket);
+        for peer in &mut config.members {
+            let at = |network| {
+                let lane = relay.entrances.get(&(member.id.0, peer.id.0, network));
+                lane.or_else(|| exits.get(&(peer.id.0, network))).copied()
+            };
+            if let (Some(one), Some(two)) = (at(0), at(1)) {
+                peer.addresses = [one, two];
+                if peer.id == member.id {
+                    config.listen = [one, two];
+                }
+            }
+        }
+        std::fs::write(&part.config, config.to_toml())
+            .map_err(|error| failed(&format!("cannot write {}", part.config.display()), &error))?;
+        parts.push(part);
+    }
+    Ok((parts, relay))
+}
+
+fn part(directory: &Path, member: &Member) -> Part {
+    let file = |ending: &str| directory.join(format!("{}.{ending}", member.name));
+    Part {
+        node: member.id.0,
+        name: member.name.clone(),
+        is_witness: member.duty.is_witness(),
+        config: file("toml"),
+        socket: file("sock"),
+        state: directory.join(&member.name),
+        log: file("log"),
+    }
+}
+
+/// a1, b1, a2, b2 ... and the witness; the first of each compartment and the witness vote.
+fn members(config: &SiteConfig, per_side: u16) -> Vec<Member> {
+    let Some(template) = config.members.first() else { return Vec::new() };
+    let pair = PairId(1);
+    let mut members = Vec::new();
+    for place in 1..=per_side {
+        for (side, letter, offset) in [(Side::A, 'a', 1), (Side::B, 'b', 0)] {
+            members.push(Member {
+                id: NodeId(place.saturating_mul(2).saturating_sub(offset)),
+                name: format!("{letter}{place}"),
+                duty: Duty::Compartment { pair, side, priority: 100 },
+                voter: place == 1,
+                external: Vec::new(),
+                ..template.clone()
+            });
+        }
+    }
+    members.push(Member {
+        id: NodeId(per_side.saturating_mul(2).saturating_add(1)),
+        name: "witness".into(),
+        duty: Duty::Witness { pair },
+        voter: true,
+        external: Vec::new(),
+        ..template.clone()
+    });
+    members
+}

@@ -1,0 +1,158 @@
+//! The processes of a playground: started, asked, hurt, ended with it.
+
+use super::layout::{Part, write};
+use super::relay::Relay;
+use crate::cluster::client::Client;
+use crate::cluster::request::Request;
+use crate::failure::Failure;
+use crate::site_config::Preset;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a part has to end by itself.
+const END_MAX: Duration = Duration::from_secs(5);
+/// The variable by which a part knows whom it must not outlive.
+pub const PARENT: &str = "BULKHEAD_PLAYGROUND";
+
+/// A running playground. Its processes end with it.
+#[derive(Debug)]
+pub struct Site {
+    /// Its parts, the witness last.
+    pub parts: Vec<Part>,
+    relay: Relay,
+    children: Vec<Option<Child>>,
+}
+
+impl Site {
+    /// Starts all parts below `directory`.
+    ///
+    /// # Errors
+    ///
+    /// The configuration cannot be written, or a process cannot be started.
+    pub fn start(directory: &Path, per_side: u16, preset: Preset) -> Result<Self, Failure> {
+        let (parts, relay) = write(directory, per_side, preset)?;
+        let children = parts.iter().map(|_| None).collect();
+        let mut site = Self { parts, relay, children };
+        for place in 0..site.parts.len() {
+            site.launch(place)?;
+        }
+        Ok(site)
+    }
+
+    /// The place of the part with this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn place(&self, name: &str) -> Result<usize, Failure> {
+        self.parts.iter().position(|part| part.name == name).ok_or_else(|| {
+            let names: Vec<_> = self.parts.iter().map(|part| part.name.as_str()).collect();
+            Failure::usage(format!("there is no part `{name}`; there are {}", names.join(", ")))
+        })
+    }
+
+    /// The process of a part, while it runs.
+    pub fn pid(&self, place: usize) -> Option<u32> {
+        self.children.get(place).and_then(Option::as_ref).map(Child::id)
+    }
+
+    /// Starts a part that does not run.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn launch(&mut self, place: usize) -> Result<(), Failure> {
+        let (Some(part), Some(slot)) = (self.parts.get(place), self.children.get_mut(place)) else {
+            return Ok(());
+        };
+        if slot.is_some() {
+            return Ok(());
+        }
+        let what = |error: std::io::Error| Failure::failed(format!("cannot start {}: {error}", part.name));
+        let log = OpenOptions::new().create(true).append(true).open(&part.log).map_err(what)?;
+        let program = std::env::current_exe().map_err(what)?;
+        let role = if part.is_witness { "witness" } else { "agent" };
+        let mut command = Command::new(program);
+        command.arg(role).arg("--config").arg(&part.config);
+        if !part.is_witness {
+            // No slot of this machine's own is to be confirmed by a playground.
+            command.arg("--no-reboot").arg("--no-watchdog");
+        }
+        command.env(PARENT, std::process::id().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        *slot = Some(command.spawn().map_err(what)?);
+        Ok(())
+    }
+
+    /// SIGKILL: the power of a part fails.
+    pub fn kill(&mut self, place: usize) {
+        if let Some(mut child) = self.children.get_mut(place).and_then(Option::take) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// A part sleeps, and does not know.
+    pub fn pause(&self, place: usize) {
+        self.signal(place, Signal::STOP);
+    }
+
+    /// A part wakes.
+    pub fn resume(&self, place: usize) {
+        self.signal(place, Signal::CONT);
+    }
+
+    /// Nothing gets from one part to the other, in both directions, on both networks.
+    pub fn cut(&self, one: usize, other: usize) {
+        if let (Some(one), Some(other)) = (self.parts.get(one), self.parts.get(other)) {
+            self.relay.part(one.node, other.node);
+        }
+    }
+
+    /// All links carry again.
+    pub fn heal(&self) {
+        self.relay.heal();
+    }
+
+    /// What a part says of itself; `None` when it does not answer.
+    pub fn status(&self, place: usize) -> Option<Value> {
+        self.pid(place)?;
+        let mut client = Client::connect(&self.parts.get(place)?.socket).ok()?;
+        client.ask(&Request::Status).ok().and_then(|answer| answer.get("status").cloned())
+    }
+
+    /// Which part may act as master now, as it says itself.
+    pub fn master(&self) -> Option<usize> {
+        (0..self.parts.len()).find(|place| {
+            self.status(*place).is_some_and(|status| status.get("role") == Some(&Value::from("master")))
+        })
+    }
+
+    fn signal(&self, place: usize, signal: Signal) {
+        let pid = self.pid(place).and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for place in 0..self.parts.len() {
+            self.resume(place);
+            self.signal(place, Signal::INT);
+        }
+        let begun = Instant::now();
+        for child in self.children.iter_mut().flatten() {
+            while matches!(child.try_wait(), Ok(None)) && begun.elapsed() < END_MAX {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

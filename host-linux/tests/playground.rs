@@ -1,0 +1,109 @@
+//! The playground as a newcomer and a test meet it: one command starts a cluster, faults act on it, and
+//! nothing is left behind (BLACKBOX 7).
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
+
+mod common;
+
+use common::{Answer, bulkhead};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn answer(args: &[&str]) -> Answer {
+    bulkhead(args).output().unwrap().into()
+}
+
+fn fault(dir: &Path, what: &[&str]) -> Answer {
+    let dir = dir.to_str().unwrap();
+    answer(&[&["playground", "fault"], what, &["--dir", dir]].concat())
+}
+
+/// The role that a part says it has; empty when it does not answer.
+fn role(part: &Value) -> String {
+    let answer = answer(&["status", "--json", "--socket", part["socket"].as_str().unwrap()]);
+    let status: Value = serde_json::from_str(&answer.out).unwrap_or_default();
+    status["status"]["role"].as_str().unwrap_or_default().to_owned()
+}
+
+fn wait(what: &str, seen: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !seen() {
+        assert!(begun.elapsed() < LONG, "{what}: not within {LONG:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn is_alive(pid: u64) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+fn interrupt(playground: &Child) {
+    let pid = rustix::process::Pid::from_child(playground);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
+#[test]
+fn a_playground_is_started_hurt_and_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut command = bulkhead(&["playground", "run", "--json", "--dir", dir.to_str().unwrap()]);
+    let mut playground = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(playground.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let parts = told["parts"].as_array().unwrap();
+    assert_eq!(parts.len(), 3);
+    let [a1, b1] = [&parts[0], &parts[1]];
+    wait("a slave beside the master", || {
+        let mut roles = [role(a1), role(b1)];
+        roles.sort();
+        roles == ["master", "slave"]
+    });
+    let (master, slave) = if role(a1) == "master" { (a1, b1) } else { (b1, a1) };
+    let name = master["name"].as_str().unwrap();
+
+    // S1-19: killed; the other takes over; it comes back as slave.
+    assert_eq!(fault(dir, &["kill", name]).code, 0);
+    wait("the takeover", || role(slave) == "master");
+    assert_eq!(fault(dir, &["start", name]).code, 0);
+    wait("the old master as slave", || role(master) == "slave");
+
+    let wrong = fault(dir, &["kill", "a9"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("there is no part `a9`; there are a1, b1, witness"), "{}", wrong.err);
+    assert_eq!(fault(dir, &["cut", "a1"]).code, 2);
+
+    // Nothing is left behind.
+    interrupt(&playground);
+    assert!(playground.wait().unwrap().success());
+    for part in parts {
+        assert!(!is_alive(part["pid"].as_u64().unwrap()) || part["name"] == name, "{part} still runs");
+    }
+    let gone = fault(dir, &["heal"]);
+    assert_eq!(gone.code, 1);
+    assert!(gone.err.contains("no playground answers"), "{}", gone.err);
+}
+
+/// The parts end with the playground even when it is killed.
+#[test]
+fn a_killed_playground_takes_its_parts_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = bulkhead(&["playground", "run", "--json", "--dir", directory.path().to_str().unwrap()]);
+    let mut playground = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(playground.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    playground.kill().unwrap();
+    playground.wait().unwrap();
+    for part in told["parts"].as_array().unwrap() {
+        wait("the end of a part", || !is_alive(part["pid"].as_u64().unwrap()));
+    }
+}
