@@ -141,7 +141,8 @@ impl Story {
             "\nShown in {boots} boots: an update is tried before it is trusted, confirmed by the node's own\n\
              health, and left again without a person when it is bad. And of two compartments one\n\
              is master, the other takes over, and never do two act. The whole run took {}.\n\n\
-             Next:\n  target/bulkhead/bulkhead playground run    the cluster, to hurt by hand\n  BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
+             Next:\n  target/bulkhead/bulkhead playground run   the cluster, to hurt by hand\n  \
+             BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
              target/bulkhead/bulkhead --help       the commands used here\n  \
              docs/flashing.md                      the same on a real disk",
             spoken(total)
