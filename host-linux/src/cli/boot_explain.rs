@@ -2,7 +2,7 @@
 //! in the boot application, on the same disk, without writing.
 
 use super::target::{DiskArg, Target};
-use super::{Common, boot_status, trust};
+use super::{Common, boot_profile, boot_status, trust};
 use crate::failure::Failure;
 use crate::image::repair::check;
 use crate::output::Report;
@@ -21,8 +21,12 @@ use std::path::PathBuf;
 ///
 /// Exit code 0: a slot starts; 1: none does, the next boot ends in the rescue console.
 ///
-/// Example:
+/// With --contacted and --configured it explains the boot profile instead: what a control domain starts
+/// that reached so many other nodes, and which row of the table fired.
+///
+/// Examples:
 ///   bulkhead boot explain node.disk
+///   bulkhead boot explain --contacted 3 --configured 5 --highest-priority
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Explain {
@@ -31,9 +35,14 @@ pub(super) struct Explain {
     /// Public key that may have signed the images; default: the keys of the boot application
     #[arg(long, value_name = "PUB")]
     trust: Vec<PathBuf>,
+    #[command(flatten)]
+    profile: boot_profile::Profile,
 }
 
 pub(super) fn run(args: &Explain, common: &Common) -> Result<Report, Failure> {
+    if let Some(report) = boot_profile::explain(&args.profile) {
+        return Ok(report);
+    }
     let target = Target::look(common, &args.disk)?;
     let Target { disk, node, .. } = &target;
     let trusted = trust::for_disk(&common.machine(), disk, node, &args.trust)?;

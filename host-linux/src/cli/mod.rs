@@ -4,6 +4,7 @@ mod agent;
 mod boot;
 mod boot_explain;
 mod boot_foreign;
+mod boot_profile;
 mod boot_status;
 mod cluster;
 mod completions;
