@@ -82,6 +82,13 @@ impl Drift {
         Duration::from_micros(micros.saturating_add(self.part_rounded_up(micros)))
     }
 
+    /// The longest true time that passes while a clock within this bound counts `counted`: how late whoever
+    /// waits by its own clock may be (X06).
+    pub const fn at_longest(self, counted: Duration) -> Duration {
+        let slowest = 1_000_000_u64.saturating_sub(self.0 as u64);
+        Duration::from_micros(micros(counted).saturating_mul(1_000_000).div_ceil(slowest))
+    }
+
     const fn part_rounded_up(self, micros: u64) -> u64 {
         (micros.saturating_mul(self.0 as u64)).div_ceil(1_000_000)
     }
@@ -118,5 +125,14 @@ mod tests {
         assert_eq!(Instant::ZERO.since(end), Duration::ZERO);
         assert_eq!(Drift::MAX.at_least(Duration::MAX), Duration::from_micros(u64::MAX));
         assert_eq!(Drift::from_ppm(100_001), None);
+    }
+
+    /// X06: a clock that loses a tenth needs ten ninths of the time, never less by rounding.
+    #[test]
+    fn a_slow_clock_is_late() {
+        assert_eq!(Drift::MAX.at_longest(Duration::from_micros(900)), Duration::from_micros(1_000));
+        assert_eq!(Drift::MAX.at_longest(Duration::from_micros(901)), Duration::from_micros(1_002));
+        let exact = Drift::from_ppm(0).unwrap();
+        assert_eq!(exact.at_longest(Duration::from_millis(7)), Duration::from_millis(7));
     }
 }

@@ -11,6 +11,9 @@ use crate::time::micros;
 /// No lease is longer: whoever waits for one that nobody renews should not give up hope.
 const LEASE_MAX: Duration = Duration::from_secs(30);
 
+/// What stretching three times may add by rounding up to whole microseconds, generously.
+const ROUNDING: Duration = Duration::from_micros(10);
+
 /// The timers for `demand`.
 ///
 /// # Errors
@@ -21,11 +24,14 @@ pub fn compile(demand: &Demand) -> Result<Timers, Broken> {
     let phase = whole(demand.phase());
     let backoff = whole(demand.round_trip.saturating_mul(2)).max(Duration::from_millis(2));
     // What is left of the recovery time when a round, an attempt in vain and a round trip are taken off.
-    let round =
-        phase.saturating_mul(2).saturating_add(backoff.saturating_mul(2)).saturating_add(demand.round_trip);
-    let free = demand.recovery_time.saturating_sub(round);
-    // `at_least` stretches by the drift; `at_most` shrinks by a little more than that.
-    let lease = floor(demand.drift.at_most(free)).min(LEASE_MAX);
+    let round = phase
+        .saturating_mul(2)
+        .saturating_add(demand.drift.at_longest(backoff.saturating_mul(2)))
+        .saturating_add(demand.round_trip);
+    let free = demand.recovery_time.saturating_sub(round).saturating_sub(ROUNDING);
+    // A takeover stretches the lease by the drift three times; `at_most` shrinks by a little more than that.
+    let shrunk = (0..3).fold(free, |time, _| demand.drift.at_most(time));
+    let lease = floor(shrunk).min(LEASE_MAX);
     let counted = demand.drift.at_most(lease);
     let overhead = demand.round_trip.saturating_add(demand.pause.saturating_mul(2));
     let renew = part(counted.saturating_sub(overhead), 3);
@@ -117,18 +123,32 @@ mod tests {
     #[test]
     fn the_named_sets_satisfy_their_demands() {
         assert_eq!(Timers::DEFAULT.check(&Demand::LAN), Ok(()));
-        let tight = Demand {
-            recovery_time: MS(200),
-            drift: Drift::from_ppm(1_000).unwrap(),
-            round_trip: MS(1),
-            persist: MS(5),
-            pause: MS(10),
-            ..Demand::LAN
-        };
-        assert_eq!(Timers::TIGHT.check(&tight), Ok(()));
-        let metro =
-            Demand { recovery_time: MS(10_000), round_trip: MS(20), loss_permille: 100, ..Demand::LAN };
-        assert_eq!(Timers::WIDE.check(&Demand { pause: MS(200), persist: MS(100), ..metro }), Ok(()));
+        assert_eq!(Timers::TIGHT.check(&Demand::RACK), Ok(()));
+        assert_eq!(Timers::WIDE.check(&Demand::METRO), Ok(()));
+    }
+
+    /// X06: a lease granted just before the master died, kept by the slowest voter; the next one hears at any
+    /// moment what is left and counts it by the slowest clock. Whatever that takes was in the calculation.
+    #[test]
+    fn no_pair_of_slow_clocks_outlasts_the_takeover() {
+        for ppm in [0, 1, 1_000, 10_000, 100_000] {
+            let drift = Drift::from_ppm(ppm).unwrap();
+            let demand = Demand { drift, recovery_time: MS(5_000), ..Demand::LAN };
+            let timers = compile(&demand).unwrap();
+            let (million, ppm) = (1_000_000_u128, u128::from(ppm));
+            let kept = u128::from(micros(drift.at_least(timers.lease)));
+            for percent in 0..=100 {
+                // The voter's clock shows this much when it is asked; true time is own time / rate.
+                let shown = kept * percent / 100;
+                let asked_at = shown * million / (million - ppm);
+                let left = Duration::from_micros(u64::try_from(kept - shown).unwrap());
+                let waited = u128::from(micros(drift.at_least(left))) * million / (million - ppm);
+                let rounds = u128::from(micros(demand.phase() * 2 + demand.round_trip));
+                let taken = asked_at + waited + rounds;
+                assert!(taken <= u128::from(micros(timers.takeover(&demand))), "{ppm} ppm, {percent} %");
+            }
+            assert!(timers.takeover(&demand) <= demand.recovery_time);
+        }
     }
 
     /// Each inequality fires when the timer it is about is spoiled.

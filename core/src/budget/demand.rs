@@ -35,6 +35,30 @@ impl Demand {
         fence: Some(Duration::from_secs(30)),
     };
 
+    /// One rack, good clocks, disks and processors of its own: what [`super::timers::Timers::TIGHT`] is for.
+    pub const RACK: Self = Self {
+        recovery_time: Duration::from_millis(200),
+        drift: match Drift::from_ppm(1_000) {
+            Some(drift) => drift,
+            None => Drift::DEFAULT,
+        },
+        round_trip: Duration::from_millis(1),
+        persist: Duration::from_millis(5),
+        pause: Duration::from_millis(10),
+        ..Self::LAN
+    };
+
+    /// Compartments a city apart, on links and disks that are shared: what [`super::timers::Timers::WIDE`] is
+    /// for.
+    pub const METRO: Self = Self {
+        recovery_time: Duration::from_secs(10),
+        round_trip: Duration::from_millis(20),
+        loss_permille: 100,
+        persist: Duration::from_millis(100),
+        pause: Duration::from_millis(200),
+        ..Self::LAN
+    };
+
     /// One phase of a round at a register, at its slowest: there and back, a durable write, and a wait for a
     /// processor.
     pub fn phase(&self) -> Duration {

@@ -132,11 +132,15 @@ pub const RULES: &[Rule] = &[
 impl Timers {
     /// The longest time from the death of a master to the next one acting: its silence is noticed and its
     /// lease runs out at the voters, whichever is later; then one attempt in vain, and a round of two
-    /// phases.
+    /// phases. In true time, with every clock that counts as slow as it may be: the voter's while it keeps
+    /// the lease, and the next one's while it waits for what the voter said is left.
     pub fn takeover(&self, demand: &Demand) -> Duration {
-        let noticed = self.silence.saturating_add(demand.pause);
-        let free = demand.drift.at_least(self.lease).saturating_add(demand.round_trip);
-        let wait = noticed.max(free).saturating_add(twice(self.backoff));
+        let drift = demand.drift;
+        let noticed = drift.at_longest(self.silence).saturating_add(demand.pause);
+        // The voter counts the lease stretched once, the next one stretches what is left of that again.
+        let lease = drift.at_longest(drift.at_least(drift.at_least(self.lease)));
+        let free = lease.saturating_add(demand.round_trip);
+        let wait = noticed.max(free).saturating_add(drift.at_longest(twice(self.backoff)));
         wait.saturating_add(twice(demand.phase()))
     }
 

@@ -6,7 +6,7 @@ use crate::output::Report;
 use crate::site_config::value::{parse_time, time};
 use bulkhead_core::budget::compile::compile;
 use bulkhead_core::budget::demand::Demand;
-use bulkhead_core::budget::rules::RULES;
+use bulkhead_core::budget::rules::{Broken, RULES};
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::time::{Drift, micros};
 use clap::{Args, ValueEnum};
@@ -18,8 +18,9 @@ use std::time::Duration;
 ///
 /// Derives every timer of a site from the recovery time that is wanted and from what the network,
 /// the disks and the processors can do, or shows a named set; and says how much room each
-/// inequality leaves. When no timers can keep the recovery time, it says which inequality fails, by
-/// how much, and exits with 3.
+/// inequality leaves. What is not said is taken as on a LAN (5ms, 2%, 20ms, 50ms, 10000), with a
+/// named set as what the set is made for. When no timers can keep the recovery time, or the named
+/// set does not fit, it says which inequality fails, by how much, and exits with 3.
 ///
 /// Examples:
 ///   bulkhead timers --rto 5s
@@ -35,20 +36,20 @@ pub(super) struct TimersArgs {
     #[arg(long, value_name = "NAME", value_enum)]
     preset: Option<Named>,
     /// Longest round trip between two nodes
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "5ms")]
-    round_trip: Duration,
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    round_trip: Option<Duration>,
     /// Heartbeats that a network may lose, in per cent, up to 30
-    #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "2%")]
-    loss: u32,
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    loss: Option<u32>,
     /// Longest time until a voter's write is durable
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "20ms")]
-    persist: Duration,
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    persist: Option<Duration>,
     /// Longest time an agent waits for a processor
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "50ms")]
-    pause: Duration,
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pause: Option<Duration>,
     /// How far any clock may be off, in parts per million
-    #[arg(long, value_name = "PPM", value_parser = ppm, default_value = "10000")]
-    drift: Drift,
+    #[arg(long, value_name = "PPM", value_parser = ppm)]
+    drift: Option<Drift>,
     /// Longest time a fencing device takes
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     fence: Option<Duration>,
@@ -78,27 +79,45 @@ fn ppm(text: &str) -> Result<Drift, String> {
 }
 
 pub(super) fn timers(args: &TimersArgs) -> Result<Report, Failure> {
-    let lan = Demand {
-        recovery_time: args.rto.unwrap_or(Demand::LAN.recovery_time),
-        drift: args.drift,
-        round_trip: args.round_trip,
-        loss_permille: args.loss,
-        persist: args.persist,
-        pause: args.pause,
-        fence: args.fence,
+    let Some(named) = args.preset else {
+        let demand = Demand { fence: None, ..Demand::LAN };
+        let demand = said(args, demand);
+        let timers = compile(&demand).map_err(|broken| impossible(&demand, &broken))?;
+        return Ok(report(&timers, &demand));
     };
-    let (timers, demand) = match args.preset {
-        None => (compile(&lan).map_err(|broken| impossible(&lan, &broken))?, lan),
-        Some(named) => {
-            let timers = match named {
-                Named::Tight => Timers::TIGHT,
-                Named::Default => Timers::DEFAULT,
-                Named::Wide => Timers::WIDE,
-            };
-            (timers, Demand { recovery_time: timers.takeover(&lan), ..lan })
-        }
+    let (name, timers, made_for) = match named {
+        Named::Tight => ("tight", Timers::TIGHT, Demand::RACK),
+        Named::Default => ("default", Timers::DEFAULT, Demand::LAN),
+        Named::Wide => ("wide", Timers::WIDE, Demand::METRO),
     };
+    let demand = said(args, made_for);
+    timers.check(&demand).map_err(|broken| unfit(name, &broken))?;
     Ok(report(&timers, &demand))
+}
+
+/// What the operator said, over what is taken otherwise.
+fn said(args: &TimersArgs, otherwise: Demand) -> Demand {
+    Demand {
+        recovery_time: args.rto.unwrap_or(otherwise.recovery_time),
+        drift: args.drift.unwrap_or(otherwise.drift),
+        round_trip: args.round_trip.unwrap_or(otherwise.round_trip),
+        loss_permille: args.loss.unwrap_or(otherwise.loss_permille),
+        persist: args.persist.unwrap_or(otherwise.persist),
+        pause: args.pause.unwrap_or(otherwise.pause),
+        fence: args.fence.or(otherwise.fence),
+    }
+}
+
+/// Why a named set is not for this site, and what is.
+fn unfit(name: &str, broken: &Broken) -> Failure {
+    let Broken { rule, why, found, needed } = broken;
+    let short = time(needed.saturating_sub(*found));
+    let (found, needed) = (time(*found), time(*needed));
+    let what = format!(
+        "the set `{name}` does not fit this site: `{rule}` is {found} >= {needed}, {short} short; else {why}"
+    );
+    Failure::refused(what)
+        .next("take a wider set, or let `bulkhead timers --rto TIME` derive one with the same options")
 }
 
 fn report(timers: &Timers, demand: &Demand) -> Report {
@@ -195,7 +214,23 @@ mod tests {
     #[test]
     fn the_named_sets_are_shown() {
         assert!(run(&["--preset", "default"]).unwrap().text.contains("600ms"));
+        for (preset, within) in [("tight", 200_000), ("default", 1_000_000), ("wide", 10_000_000)] {
+            let report = run(&["--preset", preset]).unwrap();
+            assert!(report.json["takeoverMicroseconds"].as_u64().unwrap() < within, "{}", report.text);
+            assert!(report.json["rules"].as_array().unwrap().iter().all(|rule| rule["holds"] == true));
+        }
         assert!(Line::try_parse_from(["timers", "--loss", "31%"]).is_err());
         assert!(Line::try_parse_from(["timers", "--drift", "200000"]).is_err());
+    }
+
+    /// X06: a named set is no exception: where it breaks an inequality it is refused, not shown.
+    #[test]
+    fn a_named_set_that_does_not_fit_is_refused() {
+        for line in [["--preset", "tight", "--pause", "50ms"], ["--preset", "default", "--persist", "200ms"]]
+        {
+            let failure = run(&line).unwrap_err();
+            assert_eq!(failure.exit.code(), 3, "{line:?}");
+            assert!(failure.what.contains("short"), "{}", failure.what);
+        }
     }
 }
