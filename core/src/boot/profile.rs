@@ -8,7 +8,7 @@
 //! |-----|---------------|-------------------------------------------------------|------------------------|
 //! | 1   | > 90 %        | the management system runs already                    | I; await management    |
 //! | 2   | > 50 %        | this node has the highest priority of those contacted | I and management       |
-//! | 3   | none          | this side cannot win the register's lease             | local I; await operator |
+//! | 3   | none          | the register's lease is not held: lost, or not known  | local I; await operator |
 //! | 4   | < 50 %        | the missing are unreachable, and the lease is held    | I and management       |
 //! | 5   | anything else |                                                       | I; follow the controller |
 //!

@@ -41,6 +41,13 @@ pub(super) struct Explain {
 
 pub(super) fn run(args: &Explain, common: &Common) -> Result<Report, Failure> {
     if let Some(report) = boot_profile::explain(&args.profile) {
+        if args.disk.disk.is_some() || !args.trust.is_empty() {
+            let failure =
+                Failure::usage("a boot profile is explained from the inputs given, not from a disk");
+            return Err(
+                failure.next("leave out either the disk and --trust, or --contacted and --configured")
+            );
+        }
         return Ok(report);
     }
     let target = Target::look(common, &args.disk)?;

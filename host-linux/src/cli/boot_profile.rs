@@ -85,6 +85,9 @@ fn report(contacted: u16, configured: u16, outcome: &Outcome) -> Report {
         let _ = writeln!(text, "  {name:<22} {value}");
     }
     let _ = writeln!(text, "Row {row} fires: {}", profile.text());
+    text.push_str(
+        "A profile starts services; only a register's lease gives the right to write a guest's volume.\n",
+    );
     let json = json!({
         "ok": true,
         "row": row,

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct DiskArg {
     /// The disk; default: the one this node booted from
     #[arg(value_name = "DISK")]
-    disk: Option<PathBuf>,
+    pub(super) disk: Option<PathBuf>,
 }
 
 /// Which boot is running, for a disk that is not in the machine that booted from it.

@@ -11,7 +11,6 @@ use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
 use bulkhead_core::node::settings::{MEMBERS_MAX, Member, Settings};
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
-use std::time::Duration;
 
 /// What this node must know at this start.
 ///
@@ -65,28 +64,33 @@ pub fn drift(timing: &Timing) -> Drift {
 ///
 /// What is asked for cannot be had; the message says which inequality fails.
 pub fn timers(timing: &Timing) -> Result<Timers, Failure> {
-    match timing.goal {
+    let demand = demand(timing);
+    let timers = match timing.goal {
         Goal::Preset(Preset::Default) => Ok(Timers::DEFAULT),
         Goal::Preset(Preset::Tight) => Ok(Timers::TIGHT),
         Goal::Preset(Preset::Wide) => Ok(Timers::WIDE),
-        Goal::Recovery(recovery_time) => {
-            let demand = demand(timing, recovery_time);
-            compile(&demand).map_err(|broken| impossible(&demand, &broken))
-        }
-    }
+        Goal::Recovery(_) => compile(&demand),
+    };
+    // A named set, too, must fit what the configuration says of the site.
+    let checked = timers.and_then(|timers| timers.check(&demand).map(|()| timers));
+    checked.map_err(|broken| impossible(&demand, &broken))
 }
 
-/// What the configuration says of the site, the rest as for a LAN.
-fn demand(timing: &Timing, recovery_time: Duration) -> Demand {
-    let lan = Demand::LAN;
+/// What the configuration says of the site; the rest as the named set expects it, or as on a LAN.
+pub fn demand(timing: &Timing) -> Demand {
+    let usual = match timing.goal {
+        Goal::Preset(Preset::Default) => Demand::LAN,
+        Goal::Preset(Preset::Tight) => Demand::RACK,
+        Goal::Preset(Preset::Wide) => Demand::METRO,
+        Goal::Recovery(recovery_time) => Demand { recovery_time, ..Demand::LAN },
+    };
     Demand {
-        recovery_time,
         drift: drift(timing),
-        round_trip: timing.round_trip.unwrap_or(lan.round_trip),
-        loss_permille: timing.loss_permille.map_or(lan.loss_permille, u32::from),
-        persist: timing.persist.unwrap_or(lan.persist),
-        pause: timing.pause.unwrap_or(lan.pause),
-        fence: lan.fence,
+        round_trip: timing.round_trip.unwrap_or(usual.round_trip),
+        loss_permille: timing.loss_permille.map_or(usual.loss_permille, u32::from),
+        persist: timing.persist.unwrap_or(usual.persist),
+        pause: timing.pause.unwrap_or(usual.pause),
+        ..usual
     }
 }
 
@@ -104,10 +108,4 @@ pub fn impossible(demand: &Demand, broken: &Broken) -> Failure {
 fn can_fence(config: &SiteConfig) -> bool {
     let me = config.local.node;
     config.fencing.iter().any(|fencing| fencing.node != me && fencing.method != Method::Expiry)
-}
-
-/// The longest takeover: the master dies just after it renewed, and the next one wins in one round.
-pub fn takeover(timers: &Timers, drift: Drift) -> Duration {
-    let waits = timers.silence.max(drift.at_least(timers.lease));
-    waits.saturating_add(timers.answer_max.saturating_mul(2)).saturating_add(timers.stagger)
 }

@@ -8,7 +8,7 @@ use super::fencer::{Fencer, Perform};
 use super::hands::Hands;
 use super::marks::Marks;
 use super::medium::Place;
-use super::node_settings::{drift, settings, takeover};
+use super::node_settings::{demand, drift, settings};
 use super::pressure::{Lack, Thread, protect_process, protect_thread};
 use super::run::{Agent, Vital};
 use super::store::{self, Opened};
@@ -81,6 +81,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     }
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
+    let takeover = timers.takeover(&demand(&config.timers));
     let marks = Marks::new(&config.local.state);
     if votes {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
@@ -109,7 +110,6 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         last_error: None,
     };
     let vital = Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() };
-    let takeover = takeover(&timers, drift);
     Ok(Agent {
         node,
         hands,
