@@ -14,8 +14,9 @@
 //! 7. [`agent`]: health, confirmation, watchdog.
 //! 8. [`site_config`]: the site: its nodes, networks, timers, fencing.
 //! 9. [`cluster`]: the site's nodes watch each other.
-//! 10. [`playground`]: a whole site on one machine.
-//! 11. [`cli`]: the commands.
+//! 10. [`node_site`]: the site on a node that boots from its boot partition.
+//! 11. [`playground`]: a whole site on one machine.
+//! 12. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -26,6 +27,7 @@ pub mod failure;
 pub mod image;
 pub mod machine;
 pub mod node_config;
+pub mod node_site;
 pub mod output;
 pub mod playground;
 pub mod site_config;

@@ -90,7 +90,7 @@ fn a_healthy_candidate_is_confirmed_and_the_disk_says_so() {
     let agent = start(&plant, &[]);
     let out = wait_for(&plant, "CONFIRMED slot=b version=2");
     assert!(out.starts_with("bulkhead agent: node n1 slot b boot 0000000000000001 state candidate"), "{out}");
-    assert!(out.contains("HEALTH ok checks=6"), "{out}");
+    assert!(out.contains("HEALTH ok checks=7"), "{out}");
     let status = plant.ok(&["boot", "status", "node.disk"]);
     assert!(status.contains("slot b  confirmed (good)"), "{status}");
     assert!(status.contains("BOOT slot=b version=2 reason=candidate"), "{status}");

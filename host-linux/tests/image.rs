@@ -198,3 +198,41 @@ fn a_disk_that_would_not_boot_is_not_made() {
     );
     assert!(error.contains("node.disk exists already"), "{error}");
 }
+
+/// S1-03, V40: the site and its key stand on the node's disk; the key is shown to nobody.
+#[test]
+fn a_node_carries_its_site_and_shows_all_of_it_but_the_key() {
+    let plant = Plant::new();
+    plant.ok(&["config", "keygen", "site.key"]);
+    let example = plant.ok(&["config", "example"]);
+    std::fs::write(plant.path("site.toml"), &example).unwrap();
+    plant.disk("node.disk", &["--site", "site.toml"]);
+    let shown = plant.ok(&["node", "site", "show", "node.disk"]);
+    let key = std::fs::read_to_string(plant.path("site.key")).unwrap();
+    assert!(
+        shown.contains("plant-7") && shown.contains("node = 1\n") && !shown.contains(key.trim()),
+        "{shown}"
+    );
+    assert!(!shown.contains("/var/lib"), "a node has its own places: {shown}");
+    let disk = std::fs::read(plant.path("node.disk")).unwrap();
+    assert!(
+        disk.windows(key.trim().len()).any(|bytes| bytes == key.trim().as_bytes()),
+        "the key is on the disk"
+    );
+
+    // Another node of the site; a dry run first, which writes nothing.
+    std::fs::write(plant.path("site.toml"), example.replace("node = 1  ", "node = 2  ")).unwrap();
+    plant.ok(&["node", "site", "set", "node.disk", "site.toml", "--dry-run"]);
+    assert!(disk == std::fs::read(plant.path("node.disk")).unwrap());
+    let said = plant.ok(&["node", "site", "set", "node.disk", "site.toml"]);
+    assert!(said.contains("is b1 of site plant-7 from its next boot on"), "{said}");
+    assert!(plant.ok(&["node", "site", "show", "node.disk"]).contains("node = 2\n"));
+
+    // What cannot run is not put there, and a disk without a site says so.
+    std::fs::write(plant.path("site.toml"), example.replace("voter = true", "voter = false")).unwrap();
+    plant.fails(1, &["node", "site", "set", "node.disk", "site.toml"]);
+    assert!(plant.ok(&["node", "site", "show", "node.disk"]).contains("node = 2\n"));
+    plant.disk("bare.disk", &[]);
+    let bare = plant.fails(1, &["node", "site", "show", "bare.disk"]);
+    assert!(bare.contains("bulkhead node site set DISK FILE"), "{bare}");
+}

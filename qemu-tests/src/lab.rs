@@ -13,6 +13,7 @@ use crate::machine::{Drive, Machine, Watchdog};
 use crate::node::{BootLine, Node};
 use crate::process::{Output, Run};
 use crate::shell::Shell;
+use crate::switch::Address;
 use crate::tooling::node_image::{Recipe, Variant};
 use crate::tooling::signed::{self, Keys};
 use crate::tooling::workspace::Workspace;
@@ -72,13 +73,17 @@ impl Lab {
 
     /// A signed image.
     pub fn image(&self, variant: Variant, version: u64) -> Result<PathBuf> {
-        let recipe = Self::recipe(variant, version);
+        self.image_of(&Self::recipe(variant, version))
+    }
+
+    /// A signed image of this recipe.
+    pub fn image_of(&self, recipe: &Recipe) -> Result<PathBuf> {
         // Held while building: two tests that want the same image must not write the same files.
         let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(image) = images.get(&recipe.name()) {
             return Ok(image.clone());
         }
-        let image = signed::image(&self.workspace, &recipe, &self.keys.secret)?;
+        let image = signed::image(&self.workspace, recipe, &self.keys.secret)?;
         images.insert(recipe.name(), image.clone());
         Ok(image)
     }
@@ -108,12 +113,17 @@ pub struct NodeDisk<'a> {
     pub image: PathBuf,
     /// A second, confirmed image for slot B.
     pub image_b: Option<PathBuf>,
+    /// Its network cards: Ethernet address, and IP address with the length of the prefix.
+    pub cards: Vec<(Address, String)>,
+    /// The configuration of the site it runs its part of.
+    pub site: Option<PathBuf>,
 }
 
 impl<'a> NodeDisk<'a> {
     /// A disk with the good version 1 in slot A and nothing in slot B.
     pub fn new(lab: &'a Lab, name: &'a str) -> Result<Self> {
-        Ok(Self { lab, name, app: &lab.app, image: lab.image(Variant::Good, 1)?, image_b: None })
+        let image = lab.image(Variant::Good, 1)?;
+        Ok(Self { lab, name, app: &lab.app, image, image_b: None, cards: Vec::new(), site: None })
     }
 
     /// Makes it.
@@ -123,15 +133,26 @@ impl<'a> NodeDisk<'a> {
         let digits: String = self.name.bytes().map(|byte| format!("{byte:02x}")).collect();
         let digits: String = format!("{digits:0<12}").chars().rev().take(12).collect();
         let node = format!("name = \"{}\"\nid = \"00000000-0000-4000-8000-{digits}\"", self.name);
-        let health = format!("[health]\ntimeout_s = {HEALTH_SECONDS}\ninterval_s = 1\n");
+        let cards = self.cards.iter().fold(String::new(), |all, (card, address)| {
+            format!("{all}[[network]]\ncard = \"{card}\"\naddress = \"{address}\"\n")
+        });
+        let health = format!("{cards}[health]\ntimeout_s = {HEALTH_SECONDS}\ninterval_s = 1\n");
         std::fs::write(&config, format!("[node]\n{node}\ncompartment = \"a\"\nzone = \"dmz\"\n{health}"))?;
         let disk = artefacts.path(&format!("{}.disk", self.name));
-        let sizes = ["--size", "224M", "--slot-size", "32M", "--infra-size", "16M", "--guest-size", "16M"];
+        // Room for an update that is a little larger.
+        let image_mib = std::fs::metadata(&self.image)?.len() >> 20;
+        let slot_mib = (image_mib + 2).next_multiple_of(16).max(32);
+        let (size, slot_size) = (format!("{}M", 160 + 2 * slot_mib), format!("{slot_mib}M"));
+        let sizes =
+            ["--size", &size, "--slot-size", &slot_size, "--infra-size", "16M", "--guest-size", "16M"];
         let mut run = self.lab.tool(["image", "disk", "--seed", self.name, "--out"]).arg(&disk).args(sizes);
         run = run.arg("--boot-app").arg(self.app).arg("--image").arg(&self.image);
         run = run.arg("--node-config").arg(&config);
         if let Some(image) = &self.image_b {
             run = run.arg("--image-b").arg(image);
+        }
+        if let Some(site) = &self.site {
+            run = run.arg("--site").arg(site);
         }
         run.succeed()?;
         Ok(disk)

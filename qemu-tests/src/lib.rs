@@ -16,5 +16,6 @@ pub mod mutants;
 pub mod node;
 pub mod process;
 pub mod shell;
+pub mod site;
 pub mod switch;
 pub mod tooling;

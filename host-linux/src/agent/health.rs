@@ -67,8 +67,9 @@ impl<'a> Round<'a> {
 
     /// Runs one round.
     pub fn run(&mut self, pulse: &mut Pulse) -> Outcome {
-        let built_in: [(&str, BuiltIn<'a>); 5] = [
+        let built_in: [(&str, BuiltIn<'a>); 6] = [
             ("node-config", |round, _| round.node_config()),
+            ("site", |round, _| round.settings.site_fault.clone().map_or(Ok(()), Err)),
             ("disk", |round, _| round.read_disk().map(|_| ())),
             ("slot", Self::slot),
             ("memory", |round, _| round.memory()),

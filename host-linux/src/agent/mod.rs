@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! bulkhead agent: node n1 slot b boot 0000000000000002 state candidate disk /dev/vda
-//! HEALTH ok checks=6
+//! HEALTH ok checks=7
 //! HEALTH failed check=health.d/10-net why=exit code 1: no route
 //! CONFIRMED slot=b version=2
 //! GAVE-UP slot=b after_s=120 check=health.d/10-net
@@ -128,7 +128,11 @@ pub fn run(settings: &Settings) -> Result<Ended, Failure> {
     let beats = settings.beats.clone();
     let notify = if beats.is_some() { Notify::silent() } else { Notify::from_env() };
     let mut pulse = Pulse { watchdog, notify, beats, stop };
-    let ended = match find_disk(settings, &mut pulse) {
+    let found = find_disk(settings, &mut || {
+        pulse.beat();
+        !pulse.stopping()
+    });
+    let ended = match found {
         Some(Ok(path)) => Agent::new(settings, path, running).watch(&mut pulse),
         Some(Err(failure)) => return Err(failure),
         None => Ended::Stopped,
@@ -139,8 +143,9 @@ pub fn run(settings: &Settings) -> Result<Ended, Failure> {
     Ok(ended)
 }
 
-/// The disk this node booted from; `None` when asked to stop before it appeared.
-fn find_disk(settings: &Settings, pulse: &mut Pulse) -> Option<Result<PathBuf, Failure>> {
+/// The disk this node booted from. It is waited for while `goes_on`; `None`: it did not before the disk
+/// appeared.
+pub fn find_disk(settings: &Settings, goes_on: &mut dyn FnMut() -> bool) -> Option<Result<PathBuf, Failure>> {
     let begin = Instant::now();
     loop {
         let found = settings.disk.clone().map_or_else(|| settings.machine.find_disk(), Ok);
@@ -148,10 +153,9 @@ fn find_disk(settings: &Settings, pulse: &mut Pulse) -> Option<Result<PathBuf, F
         if found.is_ok() || DISK_WAIT <= begin.elapsed() {
             return Some(found);
         }
-        if pulse.stopping() {
+        if !goes_on() {
             return None;
         }
-        pulse.beat();
         std::thread::sleep(TICK);
     }
 }

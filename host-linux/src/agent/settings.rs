@@ -5,7 +5,7 @@ use crate::disk::open::{Access, Disk};
 use crate::disk::state::NodeDisk;
 use crate::failure::Failure;
 use crate::machine::Machine;
-use crate::node_config::record::Damage;
+use crate::node_config::record::Kind;
 use crate::node_config::schema::{Health, NodeConfig};
 use crate::node_config::store;
 use std::path::{Path, PathBuf};
@@ -32,6 +32,8 @@ pub struct Settings {
     /// Where progress is left when the checks run beside the cluster's loop, which then speaks to the service
     /// manager; `None`: they run alone.
     pub beats: Option<Beats>,
+    /// Why the node cannot run its part of the site, though it has one: it is not healthy then.
+    pub site_fault: Option<String>,
 }
 
 /// Who the node is, as far as its disk tells.
@@ -81,11 +83,5 @@ impl Identity {
 fn from_disk(path: &Path) -> Result<Option<String>, Failure> {
     let disk = Disk::open(path, Access::Read)?;
     let node = NodeDisk::read(&disk)?;
-    let copies = store::read(&disk, &node.layout);
-    let never = copies.iter().all(|copy| matches!(copy, Err(Damage::Magic)));
-    match store::newest(copies) {
-        Some(stored) => Ok(Some(stored.text)),
-        None if never => Ok(None),
-        None => Err(Failure::failed("both copies of the node configuration are damaged")),
-    }
+    store::text(&disk, &node.layout, Kind::Node)
 }

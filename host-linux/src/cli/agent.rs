@@ -3,10 +3,11 @@
 use super::Common;
 use crate::agent::beats::Beats;
 use crate::agent::settings::Settings;
-use crate::agent::{Ended, default_state_dir, run};
+use crate::agent::{Ended, default_state_dir, find_disk, run};
 use crate::cluster::fencer;
 use crate::cluster::start::{Kind, Plan, start};
 use crate::failure::{Exit, Failure};
+use crate::node_site;
 use crate::output::Report;
 use crate::playground::site::PARENT;
 use crate::site_config::SiteConfig;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 /// Runs the node agent. Started once by the node's init; SIGTERM stops it.
 ///
 /// With --config it is the cluster agent: two compartments watch each other, one is master, the
-/// other takes over; `bulkhead status` says how things are. Without, it checks the node's health
+/// other takes over; `bulkhead status` says how things are. A node that booted from its boot
+/// partition finds its site on its own disk (`bulkhead node site set`), and also checks its health
 /// and confirms the running slot.
 ///
 /// A candidate slot is confirmed when all checks pass, and given up (the machine restarts) when
@@ -72,12 +74,23 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
         timeout_s: args.timeout_s,
         reboot: !args.no_reboot,
         beats: None,
+        site_fault: None,
     };
     if let Some(config) = &args.config {
-        // A node that Bulkhead booted confirms its slot beside the cluster; the loop feeds the watchdog.
-        settings.watchdog = None;
-        settings.beats = settings.machine.running().map(|_| Beats::default());
-        return cluster(config, Kind::Agent, common, settings.beats.is_some().then_some(settings));
+        let config = read(config)?;
+        let health = settings.machine.running().is_some().then_some(settings);
+        return cluster(config, Kind::Agent, common, health);
+    }
+    if settings.machine.running().is_some() {
+        match own_site(&settings, common) {
+            Ok(None) => {}
+            Ok(Some(report)) => return Ok(report),
+            // The node stays up and says why, or, on trial, goes back to the image before.
+            Err(failure) => {
+                eprint!("{}", failure.text());
+                settings.site_fault = Some(failure.what);
+            }
+        }
     }
     let (ended, code) = match run(&settings)? {
         Ended::Stopped => ("stopped", 0),
@@ -102,15 +115,39 @@ pub(super) struct Witness {
 }
 
 pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure> {
-    cluster(&args.config, Kind::Witness, common, None)
+    cluster(read(&args.config)?, Kind::Witness, common, None)
 }
 
-fn cluster(config: &Path, kind: Kind, common: &Common, health: Option<Settings>) -> Result<Report, Failure> {
+fn read(config: &Path) -> Result<SiteConfig, Failure> {
+    SiteConfig::read(config).map_err(|failure| failure.left("Nothing was started."))
+}
+
+/// Runs the part of the site that stands on this node's own disk; `None` when none does.
+fn own_site(settings: &Settings, common: &Common) -> Result<Option<Report>, Failure> {
+    let disk = find_disk(settings, &mut || true).transpose()?;
+    let Some(disk) = disk else { return Ok(None) };
+    let Some(config) = node_site::prepare(&disk, &settings.state_dir, settings.watchdog.clone())? else {
+        return Ok(None);
+    };
+    let is_witness = config.me().is_some_and(|me| me.duty.is_witness());
+    let kind = if is_witness { Kind::Witness } else { Kind::Agent };
+    cluster(config, kind, common, Some(settings.clone())).map(Some)
+}
+
+/// Runs the cluster agent. With `health`, on a node that Bulkhead booted, the checks that confirm its slot
+/// run beside it, and the cluster's loop feeds the watchdog for both.
+fn cluster(
+    config: SiteConfig,
+    kind: Kind,
+    common: &Common,
+    health: Option<Settings>,
+) -> Result<Report, Failure> {
     if std::env::var_os(PARENT).is_some() {
         // A part of a playground ends with it, also when that is killed.
         let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::INT));
     }
-    let config = SiteConfig::read(config).map_err(|failure| failure.left("Nothing was started."))?;
+    let health =
+        health.map(|settings| Settings { watchdog: None, beats: Some(Beats::default()), ..settings });
     let root = common.machine().path("");
     let beats = health.as_ref().and_then(|settings| settings.beats.clone());
     let agent = start(config, &Plan { kind, root: &root, perform: fencer::perform, health: beats })?;

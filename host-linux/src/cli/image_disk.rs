@@ -11,6 +11,7 @@ use crate::image::node_disk::{Contents, Identity, Sizes, lay_out, write};
 use crate::image::verify::{ImageFile, verify};
 use crate::image::{boot_app, build, keys};
 use crate::node_config::schema::NodeConfig;
+use crate::node_site::Texts;
 use crate::output::{Report, Voice, parse_size, size};
 use bulkhead_core::bcb::state::Tries;
 use bulkhead_core::block::{BlockSize, Geometry};
@@ -84,6 +85,9 @@ pub(super) struct MakeDisk {
     /// Node configuration to put on the infra partition
     #[arg(long, value_name = "FILE")]
     node_config: Option<PathBuf>,
+    /// Configuration of the site to put there too, with the key it names
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
     /// Block size of a file: 512 or 4096
     #[arg(long, value_name = "BYTES", default_value_t = 512, value_parser = parse_block_size)]
     sector_size: u32,
@@ -132,6 +136,7 @@ struct Prepared {
     image_a: ImageFile,
     image_b: Option<ImageFile>,
     node_config: Option<String>,
+    site: Option<Texts>,
     identity: Identity,
     tries: Tries,
 }
@@ -168,6 +173,7 @@ pub(super) fn run(args: &MakeDisk, common: &Common) -> Result<Report, Failure> {
         trust: &trust,
         tries: prepared.tries,
         node_config: prepared.node_config.as_deref(),
+        site: prepared.site.as_ref(),
     };
     target.write(&contents, common.voice())?;
     let text = format!("{path} is a node disk. Slot a is confirmed and starts first.\n{text}");
@@ -188,6 +194,7 @@ fn prepare(args: &MakeDisk) -> Result<Prepared, Failure> {
         Ok(text)
     };
     let node_config = args.node_config.as_ref().map(read).transpose()?;
+    let site = args.site.as_deref().map(Texts::read).transpose()?.map(|(texts, _)| texts);
     let identity = match (&args.disk_guid, &args.seed) {
         (Some(guid), _) => Identity(*guid),
         (None, Some(seed)) => Identity::from_seed(seed.as_bytes()),
@@ -199,7 +206,7 @@ fn prepare(args: &MakeDisk) -> Result<Prepared, Failure> {
         }
     };
     let tries = Tries::new(args.tries).unwrap_or(bulkhead_core::bcb::state::TRIES_DEFAULT);
-    Ok(Prepared { boot_app: app, image_a, image_b, node_config, identity, tries })
+    Ok(Prepared { boot_app: app, image_a, image_b, node_config, site, identity, tries })
 }
 
 /// A disk that would not start its own images is not made. Answers with the keys it will trust.

@@ -113,12 +113,28 @@ fn loss_of_network(network: u8, pair: &Pair, nodes: &[Node]) -> (bool, String) {
     (majority(pair, nodes, stays), format!("{} {word}: it is not heard on network {other}", lost.name))
 }
 
+/// Why the voters that this node hears decide nothing, and who must come back.
+fn too_few(pair: &Pair, nodes: &[Node]) -> String {
+    let away = pair.voters.iter().filter_map(|id| nodes.iter().find(|node| node.id == *id && !is_up(node)));
+    let names: Vec<&str> = away.map(|node| node.name.as_str()).collect();
+    match (pair.voters.as_slice(), names.as_slice()) {
+        ([_], [alone]) => format!(
+            "{alone} was agreed on as the one who goes on alone, and is away. Nobody else may act until it \
+             is back"
+        ),
+        (voters, []) => format!("this node hears too few of its {} voters that count", voters.len()),
+        (voters, _) => {
+            format!("this node hears too few of its {} voters ({} away)", voters.len(), names.join(", "))
+        }
+    }
+}
+
 fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String) {
     if let Some(pair) = pairs.iter().find(|pair| pair.master.is_none()) {
         let decides = majority(pair, nodes, |_| true);
         let why = match decides {
             true => "its instances are agreeing on one".to_owned(),
-            false => format!("this node hears too few of its {} voters", pair.voters.len()),
+            false => too_few(pair, nodes),
         };
         return (State::Critical, format!("NOT PROTECTED: pair {} has no master: {why}", pair.pair));
     }

@@ -82,7 +82,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
     let takeover = timers.takeover(&demand(&config.timers));
-    let marks = Marks::new(&config.local.state);
+    let marks = Marks::of(&config.local);
     if votes {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }

@@ -75,7 +75,7 @@ fn sysfs(path: &Path) -> Option<PathBuf> {
 
 /// The partition of `disk` that starts at byte `start`; `None` where the kernel has not split the
 /// disk into partitions (a disk without its partitions scanned cannot have them mounted).
-fn partition_device(disk: &Disk, start: u64) -> Option<PathBuf> {
+pub fn partition_device(disk: &Disk, start: u64) -> Option<PathBuf> {
     let directory = sysfs(&disk.path)?;
     for entry in std::fs::read_dir(directory).ok()?.flatten() {
         let sectors = std::fs::read_to_string(entry.path().join("start"));

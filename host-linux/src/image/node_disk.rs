@@ -11,6 +11,9 @@ use crate::disk::esp;
 use crate::disk::open::Disk;
 use crate::disk::write::{Supplies, carry_out};
 use crate::failure::Failure;
+use crate::node_config::record::Kind;
+use crate::node_config::store;
+use crate::node_site::Texts;
 use crate::output::{Voice, size};
 use bulkhead_core::bcb::copies::Copies;
 use bulkhead_core::bcb::state::Tries;
@@ -160,6 +163,8 @@ pub struct Contents<'a> {
     pub tries: Tries,
     /// Text of the node configuration.
     pub node_config: Option<&'a str>,
+    /// The site it runs its part of.
+    pub site: Option<&'a Texts>,
 }
 
 impl Contents<'_> {
@@ -216,7 +221,10 @@ pub fn write(disk: &Disk, contents: &Contents<'_>, voice: Voice) -> Result<(), F
             .map_err(stopped)?;
     }
     if let Some(text) = contents.node_config {
-        crate::node_config::store::write(disk, &layout, text)?;
+        store::write(disk, &layout, Kind::Node, text)?;
+    }
+    if let Some(site) = contents.site {
+        site.write(disk, &layout)?;
     }
     let mut entries = [0; ARRAY_LEN_MAX];
     contents.table.encode(&mut entries);

@@ -1,8 +1,8 @@
-//! One copy of the node configuration as bytes: a header of 512 bytes, then the text.
+//! One copy of a text of the infra partition as bytes: a header of 512 bytes, then the text.
 //!
 //! | at  | len | field          | unit, values                                   |
 //! |----:|----:|----------------|------------------------------------------------|
-//! |   0 |   8 | magic          | "BHDNODE" and a zero                           |
+//! |   0 |   8 | magic          | of the kind of text: [`Kind`]                  |
 //! |   8 |   2 | format version | 1                                              |
 //! |  10 |   2 | reserved       | zero                                           |
 //! |  12 |   4 | length         | bytes of the text, 0 to 61,440                 |
@@ -19,8 +19,55 @@ use bulkhead_core::plan::SECTOR;
 
 /// The longest text, in bytes: with its header it stays below the distance of the two copies.
 pub const TEXT_MAX: usize = 60 << 10;
-const MAGIC: [u8; 8] = *b"BHDNODE\0";
+/// From one copy to the next.
+const STRIDE: u64 = 64 << 10;
 const VERSION: u16 = 1;
+
+/// What a text is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The node configuration: who the node is.
+    Node,
+    /// The site's configuration, as this node has it.
+    Site,
+    /// The site key.
+    Key,
+    /// What the cluster agent remembers beside its votes.
+    Marks,
+}
+
+impl Kind {
+    /// What a record of this kind begins with.
+    const fn magic(self) -> [u8; 8] {
+        match self {
+            Self::Node => *b"BHDNODE\0",
+            Self::Site => *b"BHDSITE\0",
+            Self::Key => *b"BHDSKEY\0",
+            Self::Marks => *b"BHDMARK\0",
+        }
+    }
+
+    /// Where its two copies are, from the start of the infra partition.
+    pub const fn places(self) -> [u64; 2] {
+        match self {
+            Self::Node => [0, STRIDE],
+            Self::Site => [2 * STRIDE, 3 * STRIDE],
+            Self::Key => [4 * STRIDE, 5 * STRIDE],
+            Self::Marks => [6 * STRIDE, 7 * STRIDE],
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Node => "the node configuration",
+            Self::Site => "the site's configuration",
+            Self::Key => "the site key",
+            Self::Marks => "the marks of the cluster agent",
+        })
+    }
+}
 
 /// Why a copy says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,9 +112,9 @@ impl Head {
     /// # Errors
     ///
     /// [`Damage`].
-    pub fn parse(bytes: &[u8; SECTOR]) -> Result<Self, Damage> {
+    pub fn parse(kind: Kind, bytes: &[u8; SECTOR]) -> Result<Self, Damage> {
         let mut from = Reader::new(bytes);
-        if from.array() != Some(MAGIC) {
+        if from.array() != Some(kind.magic()) {
             return Err(Damage::Magic);
         }
         let version = from.u16().unwrap_or_default();
@@ -98,9 +145,9 @@ impl Head {
 }
 
 /// A copy as bytes: header and text.
-pub fn encode(seq: u64, text: &str) -> Vec<u8> {
+pub fn encode(kind: Kind, seq: u64, text: &str) -> Vec<u8> {
     let mut out = Writer::<SECTOR>::default();
-    out.put(&MAGIC);
+    out.put(&kind.magic());
     out.u16(VERSION);
     out.reserved(2);
     out.u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
@@ -118,14 +165,14 @@ mod tests {
     use super::*;
 
     fn parse(bytes: &[u8]) -> Result<(u64, String), Damage> {
-        let head = Head::parse(bytes.first_chunk().unwrap())?;
+        let head = Head::parse(Kind::Node, bytes.first_chunk().unwrap())?;
         Ok((head.seq, head.text(&bytes[SECTOR..])?))
     }
 
     /// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
     #[test]
     fn format_1_never_changes() {
-        let bytes = encode(0x0102, "[node]\n");
+        let bytes = encode(Kind::Node, 0x0102, "[node]\n");
         let mut golden = vec![0; SECTOR];
         golden[..8].copy_from_slice(b"BHDNODE\0");
         golden[8] = 1;
@@ -142,11 +189,26 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_is_seen() {
-        let good = encode(7, "name = 1");
+        let good = encode(Kind::Node, 7, "name = 1");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(parse(&bad).is_err(), "bit {bit}");
         }
+    }
+    #[test]
+    fn texts_of_different_kinds_are_not_taken_for_each_other_and_do_not_overlap() {
+        let kinds = [Kind::Node, Kind::Site, Kind::Key, Kind::Marks];
+        for kind in kinds {
+            let bytes = encode(kind, 1, "text");
+            for other in kinds {
+                let head = Head::parse(other, bytes.first_chunk().unwrap());
+                assert_eq!(head.is_ok(), kind == other, "{kind} as {other}");
+            }
+        }
+        let mut places: Vec<u64> = kinds.into_iter().flat_map(Kind::places).collect();
+        places.sort_unstable();
+        let room = u64::try_from(TEXT_MAX + SECTOR).unwrap();
+        assert!(places.windows(2).all(|two| two[0] + room <= two[1]), "{places:?}");
     }
 }

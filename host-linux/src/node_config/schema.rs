@@ -7,6 +7,10 @@
 //! compartment = "a"                                # the fault domain the node stands in
 //! zone = "dmz"                                     # "mz" or "dmz"
 //!
+//! [[network]]                                      # optional: cards of a node with a site (`node site set`)
+//! card = "52:54:00:12:34:01"                       # its Ethernet address, or its name
+//! address = "10.0.1.1/24"                          # with the length of the prefix
+//!
 //! [health]                                         # optional
 //! timeout_s = 120                                  # a candidate not healthy by then is given up
 //! interval_s = 10                                  # from one round of checks to the next
@@ -21,6 +25,7 @@
 
 use crate::failure::Failure;
 use serde::Deserialize;
+use std::net::IpAddr;
 use uguid::Guid;
 
 /// A node's configuration.
@@ -29,6 +34,9 @@ use uguid::Guid;
 pub struct NodeConfig {
     /// Who the node is.
     pub node: Node,
+    /// Its network cards.
+    #[serde(default)]
+    pub network: Vec<Card>,
     /// When it is healthy.
     #[serde(default)]
     pub health: Health,
@@ -46,6 +54,16 @@ pub struct Node {
     pub compartment: String,
     /// Its zone.
     pub zone: Zone,
+}
+
+/// A network card and its address.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// Its Ethernet address, or its name.
+    pub card: String,
+    /// Its IP address with the length of the prefix, such as `10.0.1.1/24`.
+    pub address: String,
 }
 
 /// A node's zone (S1-62).
@@ -104,6 +122,8 @@ const fn check_timeout() -> u32 {
     10
 }
 
+/// Cards a configuration may name.
+const CARDS_MAX: usize = 16;
 /// Checks a configuration may name: a round of them stays short.
 const CHECKS_MAX: usize = 32;
 
@@ -130,6 +150,10 @@ impl NodeConfig {
         if Guid::try_parse(&self.node.id).is_err() {
             return Err("`node.id` must be a UUID such as 2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11".into());
         }
+        if CARDS_MAX < self.network.len() {
+            return Err(format!("`network` has more than {CARDS_MAX} cards"));
+        }
+        self.network.iter().try_for_each(Card::check)?;
         let in_range = |seconds: u32| (1..=3600).contains(&seconds);
         if !in_range(self.health.timeout_s) || !in_range(self.health.interval_s) {
             return Err("`health.timeout_s` and `health.interval_s` must be 1 to 3600".into());
@@ -138,6 +162,26 @@ impl NodeConfig {
             return Err(format!("`health.checks` has more than {CHECKS_MAX} checks"));
         }
         self.health.checks.iter().try_for_each(Check::check)
+    }
+}
+
+impl Card {
+    fn check(&self) -> Result<(), String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
+        // What the kernel takes for a name is at most 15 long, an Ethernet address has 17 characters.
+        if self.card.is_empty() || 17 < self.card.len() || !self.card.chars().all(plain) {
+            return Err(format!(
+                "`network.card` {:?} is no card: name it, or its Ethernet address",
+                self.card
+            ));
+        }
+        let prefix = self.address.split_once('/').and_then(|(ip, length)| {
+            let most = if ip.parse::<IpAddr>().ok()?.is_ipv4() { 32 } else { 128 };
+            length.parse::<u8>().ok().filter(|length| (1..=most).contains(length))
+        });
+        prefix.map(drop).ok_or_else(|| {
+            format!("`network.address` {:?} must be an address such as 10.0.1.1/24", self.address)
+        })
     }
 }
 
@@ -180,7 +224,7 @@ mod tests {
         let text: String =
             block.lines().map(|line| format!("{}\n", line.trim_start_matches("//!"))).collect();
         let config = NodeConfig::parse(&text).unwrap();
-        assert_eq!((config.node.zone, config.health.checks.len()), (Zone::Dmz, 3));
+        assert_eq!((config.node.zone, config.health.checks.len(), config.network.len()), (Zone::Dmz, 3, 1));
     }
 
     #[test]
@@ -192,6 +236,16 @@ mod tests {
         assert!(wrong(&NODE.replace("2f1c", "zzzz")).contains("`node.id`"));
         assert!(wrong(&NODE.replace("mz", "xz")).contains("unknown variant"));
         assert!(wrong(&format!("{NODE}[health]\nchecks = [{{}}]\n")).contains("exactly one of"));
+        let card = |card: &str, address: &str| {
+            NodeConfig::parse(&format!("{NODE}[[network]]\ncard = '{card}'\naddress = '{address}'\n"))
+        };
+        assert!(card("eth0", "10.0.1.1/24").is_ok() && card("52:54:00:12:34:01", "fd00::1/64").is_ok());
+        for address in ["10.0.1.1", "10.0.1/24", "10.0.1.1/33", "10.0.1.1/0", "10.0.1.1/24 dev lo"] {
+            assert!(card("eth0", address).unwrap_err().what.contains("`network.address`"), "{address}");
+        }
+        for name in ["", "eth0; reboot", "--help me please"] {
+            assert!(card(name, "10.0.1.1/24").unwrap_err().what.contains("`network.card`"), "{name}");
+        }
         assert!(wrong("[node").contains("at line 1"));
     }
 }

@@ -15,6 +15,15 @@ const FILE_MAX: u64 = 128;
 #[derive(Clone, PartialEq, Eq)]
 pub struct SiteKey(pub [u8; KEY_LEN]);
 
+impl SiteKey {
+    /// The line of a key file.
+    pub fn text(&self) -> String {
+        let mut text: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        text.push('\n');
+        text
+    }
+}
+
 impl std::fmt::Debug for SiteKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SiteKey(..)")
@@ -78,16 +87,15 @@ pub fn generate(path: &Path) -> Result<SiteKey, Failure> {
     let mut key = [0; KEY_LEN];
     getrandom::fill(&mut key)
         .map_err(|error| Failure::failed(format!("the system has no random numbers: {error}")))?;
-    let mut text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.push('\n');
+    let key = SiteKey(key);
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.map_err(|error| {
         let next = "use the key that is there, or name another file: a key is never overwritten.";
         Failure::io("create", path, &error).next(next)
     })?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    let written = file.write_all(key.text().as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| Failure::io("write", path, &error).left("The file is incomplete: delete it."))?;
-    Ok(SiteKey(key))
+    Ok(key)
 }
 
 #[cfg(test)]

@@ -98,6 +98,8 @@ pub struct Recipe {
     pub extra: String,
     /// Folders below `qemu-tests/node/overlays` to add.
     pub overlays: Vec<String>,
+    /// Programs of this machine to add, with the libraries they load.
+    pub programs: Vec<PathBuf>,
 }
 
 impl Recipe {
@@ -111,13 +113,16 @@ impl Recipe {
             watchdog_seconds: WATCHDOG_SECONDS,
             extra: String::new(),
             overlays: Vec::new(),
+            programs: Vec::new(),
         }
     }
 
-    /// Its name in file names, `good-v1`, with that of its overlays: `good-v1-shell`.
+    /// Its name in file names, `good-v1`, with those of its overlays and programs: `good-v1-shell`.
     #[must_use]
     pub fn name(&self) -> String {
-        let overlays = self.overlays.iter().fold(String::new(), |all, name| format!("{all}-{name}"));
+        let programs = self.programs.iter().filter_map(|path| path.file_name()?.to_str());
+        let more = self.overlays.iter().map(String::as_str).chain(programs);
+        let overlays = more.fold(String::new(), |all, name| format!("{all}-{name}"));
         format!("{}-v{}{overlays}", self.variant.name(), self.version)
     }
 }
@@ -253,7 +258,22 @@ fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
     for name in &recipe.overlays {
         add_tree(&mut archive, &workspace.root().join("qemu-tests/node/overlays").join(name), "")?;
     }
+    for program in &recipe.programs {
+        add_program(&mut archive, program)?;
+    }
     Ok(archive)
+}
+
+/// A program and the libraries that its loader finds for it, at the same paths as here.
+fn add_program(archive: &mut Archive, program: &Path) -> Result<()> {
+    let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+    archive.file(&format!("bin/{name}"), 0o755, read(program)?);
+    for line in output(Command::new("ldd").arg(program))?.lines() {
+        // `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, or the loader alone with its path.
+        let Some(path) = line.split_whitespace().find(|word| word.starts_with('/')) else { continue };
+        archive.file(path.trim_start_matches('/'), 0o755, read(Path::new(path))?);
+    }
+    Ok(())
 }
 
 fn add_tree(archive: &mut Archive, folder: &Path, below: &str) -> Result<()> {

@@ -70,6 +70,7 @@ pub const PACKAGES: &[Package] = &[
         Proof::File("/usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
         "an EFI application that is not ours, for tests of the harness and for `bench`",
     ),
+    everything("stress-ng", Proof::Program("stress-ng"), "full load on a node, in tests"),
     everything("rauc", Proof::Program("rauc"), "drives our RAUC backend, in tests"),
     bench("grub-efi-amd64-bin", Proof::File("/usr/lib/grub/x86_64-efi/linux.mod")),
     rust("rustc-web", "compiler"),

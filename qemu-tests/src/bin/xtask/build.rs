@@ -84,6 +84,7 @@ pub fn node_image(workspace: &Workspace, arguments: &NodeImage) -> Result<()> {
         watchdog_seconds: arguments.watchdog,
         extra: arguments.append.clone(),
         overlays: arguments.overlay.clone(),
+        programs: Vec::new(),
     };
     programs::bulkhead(workspace)?;
     let key = match &arguments.key {

@@ -1,0 +1,134 @@
+//! The site on a node that boots from its boot partition: its configuration and its key stand on the infra
+//! partition beside who the node is, so that one image serves every node of every site (S1-03, S1-15).
+//!
+//! [`Texts`] are what stands there; [`prepare`] makes of them what the agent starts with: the cards get their
+//! addresses, the votes their partition, and the files for the other commands land in the run directory.
+//!
+//! Reading order: here, then [`network`].
+
+pub mod network;
+
+use crate::disk::busy::partition_device;
+use crate::disk::open::{Access, Disk};
+use crate::disk::state::NodeDisk;
+use crate::failure::Failure;
+use crate::node_config::record::{Kind, TEXT_MAX};
+use crate::node_config::schema::NodeConfig;
+use crate::node_config::store;
+use crate::site_config::{SiteConfig, WatchdogDevice, key};
+use bulkhead_core::gpt::layout::Layout;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The configuration in the run directory: `bulkhead status --config /run/bulkhead/site.toml`.
+const FILE: &str = "site.toml";
+/// The key beside it.
+const KEY_FILE: &str = "site.key";
+/// What the agent writes while it runs. All that must outlive a reset is on the infra partition.
+const STATE: &str = "cluster";
+/// Where the other commands look without being told.
+const SOCKET: &str = "control.sock";
+/// A node's own watchdog was armed by its init and must be fed: this long without food resets the node.
+const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The site as it stands on an infra partition.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Texts {
+    /// The configuration, with the places that every node has.
+    pub site: String,
+    /// The site key.
+    key: String,
+}
+
+impl std::fmt::Debug for Texts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Texts").field("site", &self.site).finish_non_exhaustive()
+    }
+}
+
+impl Texts {
+    /// Reads the configuration at `path` and the key it names, for the node that its `local.node` names.
+    ///
+    /// # Errors
+    ///
+    /// Either cannot be used, or is too long for its place.
+    pub fn read(path: &Path) -> Result<(Self, SiteConfig), Failure> {
+        let mut config = SiteConfig::read(path)?;
+        let key = key::read(&config.local.key_file)?.text();
+        config.local.key_file = KEY_FILE.into();
+        config.local.state = STATE.into();
+        config.local.socket = SOCKET.into();
+        config.local.device = None;
+        let site = config.to_toml();
+        if TEXT_MAX < site.len() {
+            let what =
+                format!("{} has {} bytes, at most {TEXT_MAX} fit on a node", path.display(), site.len());
+            return Err(Failure::failed(what).next("shorten names and options."));
+        }
+        Ok((Self { site, key }, config))
+    }
+
+    /// Puts both on a disk: first the key, so that no configuration ever stands there without one.
+    ///
+    /// # Errors
+    ///
+    /// The disk did not take them.
+    pub fn write(&self, disk: &Disk, layout: &Layout) -> Result<u64, Failure> {
+        store::write(disk, layout, Kind::Key, &self.key)?;
+        store::write(disk, layout, Kind::Site, &self.site)
+    }
+
+    /// What stands on a disk; `None` when no site was ever given to it.
+    ///
+    /// # Errors
+    ///
+    /// What stands there is damaged.
+    pub fn on(disk: &Disk, layout: &Layout) -> Result<Option<Self>, Failure> {
+        let Some(site) = store::text(disk, layout, Kind::Site)? else { return Ok(None) };
+        let key = store::text(disk, layout, Kind::Key)?;
+        let key = key.ok_or_else(|| Failure::failed("the disk holds a site and no site key"))?;
+        Ok(Some(Self { site, key }))
+    }
+}
+
+/// Makes this machine, which booted from `disk`, ready to run its part of the site; `None` when it has no
+/// site. Files land in `run`; `watchdog` is fed unless the site names one.
+///
+/// # Errors
+///
+/// It has a site and cannot run it: what is wrong.
+pub fn prepare(disk: &Path, run: &Path, watchdog: Option<PathBuf>) -> Result<Option<SiteConfig>, Failure> {
+    let disk = Disk::open(disk, Access::Read)?;
+    let layout = NodeDisk::read(&disk)?.layout;
+    let Some(texts) = Texts::on(&disk, &layout)? else { return Ok(None) };
+    if let Some(text) = store::text(&disk, &layout, Kind::Node)? {
+        network::bring_up(&NodeConfig::parse(&text)?.network)?;
+    }
+    let file = run.join(FILE);
+    let mut config = SiteConfig::parse(&file, &texts.site)?;
+    let start = layout.infra.extent.first().byte_offset(layout.block_size);
+    let device = partition_device(&disk, start);
+    config.local.device = Some(device.ok_or_else(|| {
+        let what = format!("the kernel does not show the infra partition of {}", disk.path.display());
+        Failure::failed(what)
+    })?);
+    config.watchdog =
+        config.watchdog.or(watchdog.map(|device| WatchdogDevice { device, timeout: WATCHDOG_TIMEOUT }));
+    let written = std::fs::create_dir_all(run)
+        .and_then(|()| private(&run.join(KEY_FILE), &texts.key))
+        .and_then(|()| private(&file, &config.to_toml()));
+    written.map_err(|error| Failure::io("write the site's files to", run, &error))?;
+    Ok(Some(config))
+}
+
+/// A file that only its owner reads, also when there was another.
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

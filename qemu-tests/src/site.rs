@@ -1,0 +1,363 @@
+//! A site of QEMU nodes: one node in each compartment and a witness, on two control networks that can be cut.
+//! All three boot from their boot partitions and find their part of the site on their infra partitions.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::artefacts::Artefacts;
+use crate::lab::{LONG, Lab, NodeDisk, Rig};
+use crate::limit::Permit;
+use crate::switch::{Port, Rule, Switch};
+
+/// A command in a node, under emulation.
+const COMMAND: Duration = Duration::from_secs(60);
+/// From one look at a status to the next: each costs the node a process.
+const POLL: Duration = Duration::from_millis(300);
+
+/// A part of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// The node of compartment a, `a1`.
+    A,
+    /// The node of compartment b, `b1`.
+    B,
+    /// The third voter, `w`.
+    Witness,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::A, Self::B, Self::Witness];
+
+    /// Its name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::A => "a1",
+            Self::B => "b1",
+            Self::Witness => "w",
+        }
+    }
+
+    /// Its `id` in the configuration.
+    pub const fn id(self) -> u16 {
+        match self {
+            Self::A => 1,
+            Self::B => 2,
+            Self::Witness => 3,
+        }
+    }
+
+    /// The other compartment's node; a witness has none.
+    pub fn peer(self) -> Option<Self> {
+        match self {
+            Self::A => Some(Self::B),
+            Self::B => Some(Self::A),
+            Self::Witness => None,
+        }
+    }
+}
+
+/// The site. It is off when it is made.
+#[derive(Debug)]
+pub struct Site {
+    /// The nodes, in the order of [`Part::ALL`].
+    rigs: [Rig; 3],
+    networks: [Switch; 2],
+    /// The cards of each part: one in each network.
+    ports: [[Port; 2]; 3],
+}
+
+impl Site {
+    /// A site of nodes with `image`; `timers` is the table of that name in its configuration.
+    ///
+    /// # Errors
+    /// When a disk or a network cannot be made.
+    pub fn new(artefacts: &Artefacts, lab: &Lab, image: &Path, timers: &str) -> Result<Self> {
+        let permit = std::sync::Arc::new(Permit::take(Part::ALL.len())?);
+        let networks = [Switch::new(artefacts, "net1", 1)?, Switch::new(artefacts, "net2", 2)?];
+        let [one, two] = &networks;
+        let plug = || Ok::<_, anyhow::Error>([one.port()?, two.port()?]);
+        let ports = [plug()?, plug()?, plug()?];
+        let key = artefacts.path("site.key");
+        lab.tool(["config", "keygen"]).arg(&key).succeed()?;
+        let rig = |part: Part, ports: &[Port; 2]| {
+            let site = artefacts.path(&format!("{}.site.toml", part.name()));
+            std::fs::write(&site, configuration(part, &key, timers))?;
+            let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
+            let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
+            let cards = ports.iter().map(Port::address).zip(cards).collect();
+            let disk = NodeDisk { site: Some(site), cards, ..disk };
+            disk.node_with(artefacts, |machine| {
+                ports.iter().cloned().fold(machine.permit(&permit), |machine, port| machine.port(port))
+            })
+        };
+        let [a, b, witness] = &ports;
+        let rigs = [rig(Part::A, a)?, rig(Part::B, b)?, rig(Part::Witness, witness)?];
+        Ok(Self { rigs, networks, ports })
+    }
+
+    /// The node of a part.
+    pub fn rig(&self, part: Part) -> &Rig {
+        let [a, b, witness] = &self.rigs;
+        match part {
+            Part::A => a,
+            Part::B => b,
+            Part::Witness => witness,
+        }
+    }
+
+    fn rig_mut(&mut self, part: Part) -> &mut Rig {
+        let [a, b, witness] = &mut self.rigs;
+        match part {
+            Part::A => a,
+            Part::B => b,
+            Part::Witness => witness,
+        }
+    }
+
+    /// Switches parts on, all at once, and waits until each has a shell.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn power_on(&mut self, parts: &[Part]) -> Result<()> {
+        for part in parts {
+            self.rig_mut(*part).node.power_on()?;
+        }
+        for part in parts {
+            self.rig(*part).shell.ready(LONG).with_context(|| format!("starting {}", part.name()))?;
+        }
+        Ok(())
+    }
+
+    /// Cuts the power of a part.
+    ///
+    /// # Errors
+    /// When it was off.
+    pub fn power_cut(&mut self, part: Part) -> Result<()> {
+        self.rig_mut(part).cut_and_forget()
+    }
+
+    /// Cuts both networks between two parts, in one direction.
+    pub fn cut_direction(&self, from: Part, to: Part) {
+        self.rule(from, to, Rule::CUT);
+    }
+
+    /// Cuts both networks between two parts.
+    pub fn cut(&self, one: Part, two: Part) {
+        self.cut_direction(one, two);
+        self.cut_direction(two, one);
+    }
+
+    /// Ends all cuts.
+    pub fn heal(&self) {
+        self.networks.iter().for_each(Switch::heal);
+    }
+
+    fn rule(&self, from: Part, to: Part, rule: Rule) {
+        let [a, b, witness] = &self.ports;
+        let of = |part| match part {
+            Part::A => a,
+            Part::B => b,
+            Part::Witness => witness,
+        };
+        for ((network, from), to) in self.networks.iter().zip(of(from)).zip(of(to)) {
+            network.rule(from, to, rule);
+        }
+    }
+
+    /// Runs a command in a part that must end with exit code 0; gives what it printed.
+    ///
+    /// # Errors
+    /// When it ends otherwise.
+    pub fn command(&self, part: Part, command: &str) -> Result<String> {
+        self.rig(part).shell.exit(0, command, COMMAND)
+    }
+
+    /// What `bulkhead status` says on a part; `None` while its agent does not answer.
+    ///
+    /// # Errors
+    /// When the node does not answer at all.
+    pub fn status(&self, part: Part) -> Result<Option<Value>> {
+        let answer = self.rig(part).shell.run("bulkhead status --json", COMMAND)?;
+        let json: Option<Value> = serde_json::from_str(&joined(&answer.text)).ok();
+        Ok(json.and_then(|json| json.get("status").cloned()))
+    }
+
+    /// Waits until the status on a part is as wanted.
+    ///
+    /// # Errors
+    /// When it is not for a long time; shows the last one and the events.
+    pub fn wait(&self, part: Part, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let begin = Instant::now();
+        let mut last = None;
+        while begin.elapsed() < LONG {
+            if let Some(status) = self.status(part)? {
+                if wanted(&status) {
+                    println!("{:8.2} s  {}: {what}", begin.elapsed().as_secs_f64(), part.name());
+                    return Ok(status);
+                }
+                last = Some(status);
+            }
+            std::thread::sleep(POLL);
+        }
+        let events = self.rig(part).shell.run("bulkhead events", COMMAND)?.text;
+        let last = last.map_or_else(|| "no status".into(), |status| format!("{status:#}"));
+        bail!("{}: not within {LONG:?}: {what}\n{last}\n{events}", part.name())
+    }
+
+    /// Waits until a part has this role, for a reason in whose words `why` occurs.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_role(&self, part: Part, role: &str, why: &str) -> Result<Value> {
+        self.wait(part, &format!("is {role}: {why}"), |status| {
+            text(status, "/role") == role && text(status, "/reason").contains(why)
+        })
+    }
+
+    /// Waits until any part may fail, as both nodes see it.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_protected(&self) -> Result<()> {
+        for part in [Part::A, Part::B] {
+            self.wait(part, "everything is protected", |status| {
+                status.pointer("/protected") == Some(&Value::Bool(true))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until one of the two nodes is master and the other one its slave; which.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn wait_master(&self) -> Result<Part> {
+        let settled = |status: &Value| matches!(text(status, "/role"), "master" | "slave");
+        let status = self.wait(Part::A, "one of two is master", settled)?;
+        let is_a = text(&status, "/role") == "master";
+        let (master, slave) = if is_a { (Part::A, Part::B) } else { (Part::B, Part::A) };
+        self.wait_role(master, "master", "")?;
+        self.wait_role(slave, "slave", "")?;
+        Ok(master)
+    }
+
+    /// Everything that happened on a part since its agent started.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn events(&self, part: Part) -> Result<Vec<Value>> {
+        let text = self.command(part, "bulkhead events --json")?;
+        let mut json: Value = serde_json::from_str(&joined(&text))?;
+        let events = json.get_mut("events").map(Value::take).unwrap_or_default();
+        Ok(serde_json::from_value(events)?)
+    }
+
+    /// Waits until an event of this kind, with `words` in its text, happened on a part.
+    ///
+    /// # Errors
+    /// When none does for a long time.
+    pub fn wait_event(&self, part: Part, kind: &str, words: &str) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let events = self.events(part)?;
+            let found = |event: &Value| text(event, "/kind") == kind && text(event, "/text").contains(words);
+            if events.iter().any(found) {
+                return Ok(());
+            }
+            let texts: Vec<_> = events.iter().map(|event| text(event, "/text")).collect();
+            ensure!(begin.elapsed() < LONG, "{}: no {kind} with {words:?} in {texts:#?}", part.name());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Looks for a while: the part keeps this role all the time.
+    ///
+    /// # Errors
+    /// When it has another one, or does not answer.
+    pub fn stays(&self, part: Part, role: &str, time: Duration) -> Result<()> {
+        self.look(part, time, |now| now == role).with_context(|| format!("it was to stay {role}"))
+    }
+
+    /// Looks for a while: the part never has this role.
+    ///
+    /// # Errors
+    /// When it has, or does not answer.
+    pub fn stays_other_than(&self, part: Part, role: &str, time: Duration) -> Result<()> {
+        self.look(part, time, |now| now != role).with_context(|| format!("it was not to be {role}"))
+    }
+
+    fn look(&self, part: Part, time: Duration, right: impl Fn(&str) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            let status = self.status(part)?.with_context(|| format!("{}: no agent", part.name()))?;
+            ensure!(right(text(&status, "/role")), "{}: {status:#}", part.name());
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    /// Looks for a while: never are both nodes master. A is asked before and after B: master under one epoch
+    /// both times, it was master all the while.
+    ///
+    /// # Errors
+    /// When both are at one moment, or one does not answer.
+    pub fn one_master_at_most(&self, time: Duration) -> Result<()> {
+        let master = |part: Part| {
+            let status = self.status(part)?.with_context(|| format!("{}: no agent", part.name()))?;
+            let epoch = status.pointer("/epoch").and_then(Value::as_u64);
+            Ok::<_, anyhow::Error>(epoch.filter(|_| text(&status, "/role") == "master"))
+        };
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            let (before, b, after) = (master(Part::A)?, master(Part::B)?, master(Part::A)?);
+            ensure!(
+                before.is_none() || before != after || b.is_none(),
+                "two masters at once: a1 under epoch {before:?}, b1 under {b:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// How often a part became master since its agent started.
+    ///
+    /// # Errors
+    /// As [`Self::events`].
+    pub fn times_master(&self, part: Part) -> Result<usize> {
+        let events = self.events(part)?;
+        let became = |event: &&Value| {
+            let is = |at, word| text(event, at) == word;
+            is("/kind", "role") && is("/office", "infra") && is("/role", "master")
+        };
+        Ok(events.iter().filter(became).count())
+    }
+}
+
+/// One line again of what the console broke into several.
+fn joined(text: &str) -> String {
+    text.replace('\n', "")
+}
+
+/// A text in a status or an event; empty when it is not there.
+pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn configuration(part: Part, key: &Path, timers: &str) -> String {
+    let nodes = Part::ALL.map(|part| {
+        let place = match part {
+            Part::A => "pair = 1\nside = \"a\"\npriority = 200",
+            Part::B => "pair = 1\nside = \"b\"\npriority = 100",
+            Part::Witness => "witness = true",
+        };
+        let (id, name) = (part.id(), part.name());
+        let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
+        format!("[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\nvoter = true\n")
+    });
+    let local = format!("[local]\nnode = {}\nkey_file = {key:?}\nstate = \"state\"\n", part.id());
+    let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
+    format!("{site}{local}{}[timers]\n{timers}\n", nodes.concat())
+}
