@@ -14,12 +14,18 @@ use bulkhead_core::block::{BlockSize, Geometry, Lba};
 use bulkhead_core::container::trust::{Key, Trust};
 use bulkhead_core::gpt::entries::Table;
 use bulkhead_core::gpt::format::{create, usable};
-use bulkhead_core::id::{NodeId, SiteId};
+use bulkhead_core::id::{Epoch, NodeId, RegisterId, SiteId};
 use bulkhead_core::link::frame::{Header, Kind, seal};
 use bulkhead_core::link::hello::{Hello, SPOKEN};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::link::path::Heartbeat;
+use bulkhead_core::node::message::{Said, encode};
 use bulkhead_core::plan::{Data, Step};
+use bulkhead_core::register::ballot::Ballot;
+use bulkhead_core::register::message::{Ask, AskId, Lending, Millis, Request, Start};
+use bulkhead_core::register::record::{Payload, Record};
+use bulkhead_core::register::store as votes;
+use bulkhead_core::register::voters::{Life, Set, Voter, Voters};
 use bulkhead_core::slot::SlotId;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -28,6 +34,7 @@ use support::events::{Event, decode};
 use support::images::Images;
 use support::node::{Fate, Node};
 use support::parsers::PARSERS;
+use support::votes::OWNER;
 
 /// Runs of each parser.
 const RUNS: usize = 40_000;
@@ -62,6 +69,7 @@ fn seeds() -> Vec<Vec<u8>> {
         entries(),
     ];
     seeds.extend(frames());
+    seeds.extend(voting());
     for step in create(&table, disk).steps() {
         if let Step::Write { data: Data::Sector(sector), .. } = step {
             seeds.push([&[0, 160][..], sector].concat());
@@ -96,6 +104,31 @@ fn frames() -> [Vec<u8>; 3] {
         beats.extend(Heartbeat { seq, sent: 1_000, echo: 20_000, held: 500 }.encode());
     }
     [seal(&header, &hello, &key).to_vec(), hello.to_vec(), beats]
+}
+
+/// Questions to a voter with flushes between, and two copies of a register on its disk.
+fn voting() -> [Vec<u8>; 2] {
+    let set = Set::new((1..=3).map(|node| Voter { node: NodeId(node), life: Life(7) })).unwrap();
+    let voters = Voters { current: set, previous: None };
+    let record = Record { epoch: Epoch(3), holder: Some(NodeId(2)), voters, payload: Payload::new() };
+    let ballot = Ballot::new(5, NodeId(2));
+    let lending = Lending { length: Millis(600), start: Start(9) };
+    let lease = Some(lending);
+    let accept = Ask::Accept { ballot, record: record.clone(), lease, fenced: None };
+    let mut asked = Vec::new();
+    for (number, body) in
+        (1..).zip([Ask::Prepare { ballot, fenced: None }, accept, Ask::Renew(lending), Ask::Read])
+    {
+        let said = Said::Request(Request { register: RegisterId(1), ask: AskId(number), body });
+        let bytes = encode(&said);
+        asked.push(u8::try_from(bytes.len()).unwrap());
+        asked.extend_from_slice(&bytes);
+        asked.push(0);
+    }
+    let accepted = Some((ballot, record));
+    let register = votes::Stored { register: RegisterId(1), seq: 4, promised: ballot, accepted };
+    let older = votes::Stored { seq: 3, accepted: None, ..register.clone() };
+    [asked, [register.encode(&OWNER), older.encode(&OWNER)].concat()]
 }
 
 /// Gives the fuzzer the same start: from nothing it does not find the magic numbers.

@@ -123,6 +123,16 @@ mod tests {
         }
     }
 
+    /// A record held by node 0 would be another one on the disk: `None` (V10, found by the fuzzer).
+    #[test]
+    fn a_record_held_by_node_0_is_refused() {
+        let Said::Request(mut request) = largest() else { panic!("the largest is a request") };
+        if let Ask::Accept { record, .. } = &mut request.body {
+            record.holder = Some(NodeId(0));
+        }
+        assert_eq!(decode(&encode(&Said::Request(request))), None);
+    }
+
     /// V39: any bytes give a message or nothing, and one message has one form.
     #[test]
     fn any_bytes_are_read_or_refused() {

@@ -3,7 +3,7 @@
 //! Reading order: [`disk`] is a disk that loses power, [`images`] the signed images there are,
 //! [`truth`] what must hold whatever the core thinks, [`node`] the shell that drives the core,
 //! [`events`] what can happen, with the one decoding of bytes that walk and fuzzer share; [`links`] is the
-//! same for two ends of a link.
+//! same for two ends of a link, [`votes`] for a voter and its disk.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod disk;
@@ -14,6 +14,7 @@ pub mod links;
 pub mod node;
 pub mod parsers;
 pub mod truth;
+pub mod votes;
 
 /// Numbers that look random and are the same in every run (STYLE rule 13).
 #[derive(Clone, Copy, Debug)]

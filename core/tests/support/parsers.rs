@@ -19,13 +19,13 @@ use bulkhead_core::gpt::reading::Reading;
 use bulkhead_core::plan::{Data, SECTOR, Step};
 use bulkhead_core::slot::{PerSlot, SlotId};
 
-use super::links;
+use super::{links, votes};
 
 /// Feeds bytes to a parser, and panics when it breaks a promise.
 pub type Feed = fn(&[u8]);
 
 /// All parsers, by name.
-pub const PARSERS: [(&str, Feed); 11] = [
+pub const PARSERS: [(&str, Feed); 13] = [
     ("gpt_header", gpt_header),
     ("gpt_table", gpt_table),
     ("gpt_reading", gpt_reading),
@@ -37,11 +37,13 @@ pub const PARSERS: [(&str, Feed); 11] = [
     ("frame", links::frame),
     ("hello", links::hello),
     ("heartbeat", links::heartbeat),
+    ("message", votes::message),
+    ("votes", votes::votes),
 ];
 
 /// The first sector of `bytes`, zeros behind it; with a good checksum when `mend` says so, so
 /// that what lies behind the checksum is reached too.
-fn sector(bytes: &[u8], mend: bool) -> [u8; SECTOR] {
+pub fn sector(bytes: &[u8], mend: bool) -> [u8; SECTOR] {
     let mut sector = [0; SECTOR];
     for (to, from) in sector.iter_mut().zip(bytes) {
         *to = *from;

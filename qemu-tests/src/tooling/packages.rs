@@ -10,7 +10,7 @@ use super::command::find;
 pub enum Need {
     /// `cargo xtask demo` and `cargo xtask test`.
     Everything,
-    /// `cargo xtask bench` alone: the boot loaders we are measured against.
+    /// `cargo xtask bench` alone: what we are measured against.
     Bench,
     /// The bare-metal targets where `rustup` reaches nothing (see `toolchain`).
     DebianRust,
@@ -72,7 +72,12 @@ pub const PACKAGES: &[Package] = &[
     ),
     everything("stress-ng", Proof::Program("stress-ng"), "full load on a node, in tests"),
     everything("rauc", Proof::Program("rauc"), "drives our RAUC backend, in tests"),
-    bench("grub-efi-amd64-bin", Proof::File("/usr/lib/grub/x86_64-efi/linux.mod")),
+    bench("grub-efi-amd64-bin", Proof::File("/usr/lib/grub/x86_64-efi/linux.mod"), "GRUB, beside our loader"),
+    bench("iproute2", Proof::Program("ip"), "networks of namespaces"),
+    bench("keepalived", Proof::Program("keepalived"), "VRRP, beside our failover"),
+    bench("corosync", Proof::Program("corosync"), "membership, beside our failover"),
+    bench("pacemaker", Proof::Program("pacemakerd"), "resources on corosync, beside our failover"),
+    bench("pacemaker-cli-utils", Proof::Program("crm_mon"), "to look at pacemaker"),
     rust("rustc-web", "compiler"),
     rust("libstd-rust-web-dev", "its host library"),
     rust("rust-web-src", "library source, built per target"),
@@ -92,8 +97,8 @@ const fn everything(name: &'static str, proof: Proof, why: &'static str) -> Pack
     Package { name, proof, need: Need::Everything, why }
 }
 
-const fn bench(name: &'static str, proof: Proof) -> Package {
-    Package { name, proof, need: Need::Bench, why: "the boot loader we are measured against" }
+const fn bench(name: &'static str, proof: Proof, why: &'static str) -> Package {
+    Package { name, proof, need: Need::Bench, why }
 }
 
 const fn rust(name: &'static str, why: &'static str) -> Package {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures, measured beside what our users know, as ratios within one round.
+//! `cargo xtask bench boot`: our boot application beside systemd-boot and GRUB.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use qemu_tests::tooling::setup;
 use qemu_tests::tooling::workspace::Workspace;
 use serde_json::json;
 
+use super::median;
+
 /// What all three loaders pass. The kernel prints its first line as early as it can.
 const COMMAND_LINE: &str = "console=ttyS0,115200 earlyprintk=ttyS0,115200 panic=-1 rdinit=/none";
 const SYSTEMD_BOOT: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
@@ -25,37 +27,19 @@ const HAND_OFF: &str = "BdsDxe: starting Boot";
 /// The kernel's first line.
 const KERNEL: &str = "Linux version";
 
-/// Measure.
-#[derive(clap::Args)]
-pub struct Arguments {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(clap::Subcommand)]
-enum What {
-    Boot(Boot),
-}
-
 /// From the firmware's hand-off to the kernel's first line: Bulkhead's boot application, systemd-boot and
 /// GRUB, with the same kernel, initrd and command line, in turn, in the same QEMU.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask bench boot --rounds 7\n\n\
     The clock is the host's, at the arrival of serial lines: good to about 5 ms. It includes the kernel's\n\
     own unpacking, the same for all. Compare within a round: machines are noisy.")]
-struct Boot {
+pub struct Boot {
     /// Rounds; in each, every loader boots once.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-}
-
-pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
-    match &arguments.what {
-        What::Boot(boot) => boot_figures(workspace, boot),
-    }
 }
 
 /// One boot, in milliseconds.
@@ -75,7 +59,7 @@ struct Loader {
     samples: Vec<Sample>,
 }
 
-fn boot_figures(workspace: &Workspace, boot: &Boot) -> Result<()> {
+pub fn boot_figures(workspace: &Workspace, boot: &Boot) -> Result<()> {
     setup::everything(workspace)?;
     setup::packages(workspace, Need::Bench)?;
     Artefacts::of("bench-boot", |artefacts| {
@@ -168,13 +152,6 @@ fn millis(time: Duration) -> f64 {
 fn word_after(line: &str, key: &str) -> Result<f64> {
     let number = line.split_once(key).and_then(|(_, rest)| rest.split_whitespace().next());
     number.and_then(|word| word.parse().ok()).with_context(|| format!("no number after `{key}` in `{line}`"))
-}
-
-fn median(values: impl Iterator<Item = f64>) -> [f64; 3] {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
-    [at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1))]
 }
 
 fn report(as_json: bool, loaders: &[Loader; 3], [kernel, initrd]: [u64; 2]) -> Result<()> {

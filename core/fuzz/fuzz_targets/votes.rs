@@ -1,0 +1,7 @@
+//! Bytes into `support::votes::votes`.
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| support::votes::votes(bytes));

@@ -1,0 +1,38 @@
+//! `cargo xtask bench`: figures, measured beside what our users know, as ratios within one round.
+
+mod boot;
+mod failover;
+mod size;
+
+use anyhow::Result;
+use qemu_tests::tooling::workspace::Workspace;
+
+/// Measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Boot(boot::Boot),
+    Failover(failover::Failover),
+    Size(size::Size),
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    match &arguments.what {
+        What::Boot(boot) => boot::boot_figures(workspace, boot),
+        What::Failover(failover) => failover::figures(workspace, failover),
+        What::Size(size) => size::figures(workspace, size),
+    }
+}
+
+/// The least, the middle and the largest of some values; not numbers when there are none.
+fn median(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
+    [at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1))]
+}
