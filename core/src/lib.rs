@@ -17,6 +17,7 @@
 //! 8. [`monitor`]: who is alive, who is master (S1-17 to S1-20).
 //! 9. [`boot`]: which slot starts, and the operations on slots.
 //! 10. [`node`]: all machines of the cluster together; [`budget`]: their timers.
+//! 11. [`resource`]: the services of a node, in their order (S1-15).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -39,5 +40,6 @@ pub mod monitor;
 pub mod node;
 pub mod plan;
 pub mod register;
+pub mod resource;
 pub mod slot;
 pub mod time;
