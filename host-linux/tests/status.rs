@@ -73,6 +73,7 @@ fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) ->
         },
         voter: Voter { mode: "voting".into(), life: 7, dropped: 0 },
         profile: None,
+        resources: Vec::new(),
         nodes,
         outlook: outcome.parts,
         lacks: Vec::new(),

@@ -1,7 +1,9 @@
-//! One resource: probed when the agent starts, started, watched, started again a few times, given up, stopped.
+//! One resource: probed when the agent starts, started, watched, started again a few times, given up,
+//! stopped.
 //!
-//! The answers are those of the OCF Resource Agent API 1.0, section "Actions"; systemd's are translated by the
-//! shell. One task is under way at a time; what is wanted may change meanwhile and is looked at when it ends.
+//! The answers are those of the OCF Resource Agent API 1.0, section "Actions"; systemd's are translated by
+//! the shell. One task is under way at a time; what is wanted may change meanwhile and is looked at when it
+//! ends.
 
 use core::time::Duration;
 
@@ -170,8 +172,8 @@ impl Life {
     fn after_stop(&mut self, now: Instant) {
         match self.failures {
             0 => self.enter(Mode::Stopped, None),
+            1..TRIES => self.enter(Mode::Waiting, Some(now.after(RETRY))),
             TRIES.. => self.enter(Mode::GivenUp, None),
-            _ => self.enter(Mode::Waiting, Some(now.after(RETRY))),
         }
     }
 
@@ -224,8 +226,8 @@ mod tests {
 
     use super::*;
 
-    /// What a resource does when each of its tasks ends with the next of `answers`, a second apart, wanted all
-    /// the time but for the seconds in `unwanted`.
+    /// What a resource does when each of its tasks ends with the next of `answers`, a second apart, wanted
+    /// all the time but for the seconds in `unwanted`.
     fn story(answers: &[Answer], unwanted: core::ops::Range<u64>) -> String {
         let mut life = Life::new(Duration::from_secs(2));
         let (mut story, mut answers) = (String::new(), answers.iter());

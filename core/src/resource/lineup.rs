@@ -1,7 +1,7 @@
 //! All resources of a node: which are wanted, and in which order they start and stop.
 //!
-//! A resource starts when all that come before it, and are wanted, have settled: they run, or were given up. It
-//! stops when all that come after it, and are not wanted, are down. Those with one number go together.
+//! A resource starts when all that come before it, and are wanted, have settled: they run, or were given up.
+//! It stops when all that come after it, and are not wanted, are down. Those with one number go together.
 
 use core::time::Duration;
 
@@ -128,8 +128,8 @@ impl Lineup {
         self.of_management().all(|entry| entry.life.mode().is_down())
     }
 
-    /// How long this node may take to stop the management system after it lost the role: in sequence, the worst
-    /// case.
+    /// How long this node may take to stop the management system after it lost the role: in sequence, the
+    /// worst case.
     pub fn stop_max(&self) -> Duration {
         self.of_management()
             .fold(Duration::ZERO, |sum, entry| sum.saturating_add(entry.settings.stop_timeout))

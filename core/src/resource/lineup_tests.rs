@@ -140,8 +140,8 @@ fn what_an_earlier_agent_left_is_found() {
     assert_eq!(shell.want(true, false), [('-', PANEL), ('+', DHCP)]);
 }
 
-/// Whatever is wanted and however the tasks end: actions stay within their bound, management never starts while
-/// it is not wanted, and when all goes well it ends as wanted.
+/// Whatever is wanted and however the tasks end: actions stay within their bound, management never starts
+/// while it is not wanted, and when all goes well it ends as wanted.
 #[test]
 fn any_history_ends_as_wanted() {
     let mut chance = 0x9e37_79b9_u64;
@@ -158,10 +158,8 @@ fn any_history_ends_as_wanted() {
             for place in 0..4 {
                 for task in [Task::Start, Task::Stop, Task::Monitor] {
                     if roll(6) == 0 {
-                        shell.bad.insert(
-                            (place, task),
-                            [Answer::Failed, Answer::TimedOut][usize::from(roll(2) == 0)],
-                        );
+                        let answer = [Answer::Failed, Answer::TimedOut][usize::from(roll(2) == 0)];
+                        shell.bad.insert((place, task), answer);
                     }
                 }
             }

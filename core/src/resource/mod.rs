@@ -1,5 +1,5 @@
-//! Infrastructure resources: services that a control domain starts in order, watches, and stops in the opposite
-//! order (S1-04, S1-05, S1-06, S1-15).
+//! Infrastructure resources: services that a control domain starts in order, watches, and stops in the
+//! opposite order (S1-04, S1-05, S1-06, S1-15).
 //!
 //! [`life`] is one resource: what is done to it, and what each answer means. [`lineup`] is all of a node's in
 //! their order. The shell carries out the tasks: systemd units, OCF resource agents.

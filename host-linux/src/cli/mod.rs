@@ -15,6 +15,7 @@ mod image_disk;
 mod image_flash;
 mod node;
 mod playground;
+mod resource;
 mod sim;
 mod status;
 mod target;
@@ -91,6 +92,9 @@ enum Noun {
     /// The node that takes the cluster's decisions
     #[command(subcommand)]
     Controller(cluster::ControllerVerb),
+    /// Infrastructure services: list them, try them again
+    #[command(subcommand)]
+    Resource(resource::Verb),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
     #[command(subcommand)]
@@ -136,6 +140,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),
+        Noun::Resource(verb) => resource::run(&verb),
         Noun::Playground(verb) => playground::run(verb, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

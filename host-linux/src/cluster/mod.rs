@@ -6,7 +6,8 @@
 //! 1. [`start`]: from a configuration file to a loop; [`node_settings`], [`pressure`].
 //! 2. [`run`]: the loop, which never waits; [`hands`] carries out what the node asks for.
 //! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
-//!    [`fence_agent`], [`marks`], [`control`] with [`request`], [`events`].
+//!    [`fence_agent`], [`resources`] with [`resource_agent`], [`profile`] with [`echo`], [`marks`],
+//!    [`control`] with [`request`], [`events`].
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
 //!    [`words`] say it to people, [`client`] asks for it.
@@ -14,6 +15,7 @@
 pub mod client;
 pub mod clock;
 pub mod control;
+pub mod echo;
 pub mod events;
 pub mod fence_agent;
 pub mod fencer;
@@ -23,7 +25,10 @@ pub mod medium;
 pub mod node_settings;
 pub mod outlook;
 pub mod pressure;
+pub mod profile;
 pub mod request;
+pub mod resource_agent;
+pub mod resources;
 pub mod run;
 pub mod start;
 pub mod status;

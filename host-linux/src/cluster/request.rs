@@ -42,6 +42,11 @@ pub enum Request {
     InfraStop,
     /// Which nodes were fenced, and how that ended.
     FenceHistory,
+    /// The cause of a resource's failures is gone: it is tried again.
+    ResourceCleanup {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// An answer, as JSON.

@@ -10,8 +10,11 @@ use super::control::{Control, Question};
 use super::events::News;
 use super::fencer::Order;
 use super::hands::Hands;
+use super::node_settings::drift;
 use super::pressure::Lack;
+use super::profile::Chooser;
 use super::request::{Answer, Request};
+use super::resources::Resources;
 use super::transport::Network;
 use super::view::{Surroundings, status};
 use super::wake::Wake;
@@ -19,7 +22,8 @@ use super::writer::Progress;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
-use bulkhead_core::id::NodeId;
+use bulkhead_core::boot::profile::{Outcome, Profile, Reach};
+use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::link::frame::DATAGRAM_MAX;
 use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
@@ -44,7 +48,9 @@ const HEALTH_MAX: Duration = Duration::from_secs(60);
 /// A round that took longer than this is worth a line in the log.
 const STALL: Duration = Duration::from_millis(500);
 /// A clean stop gives its roles back within this time, or leaves them to expire.
-const STOP_MAX: Duration = Duration::from_millis(1500);
+const STOP_MAX: Duration = Duration::from_millis(4500);
+/// Of that, what belongs to its roles may take this long to stop.
+const RESOURCES_STOP_MAX: Duration = Duration::from_millis(3000);
 
 /// A node and all it needs. Made by [`super::start::start`].
 #[derive(Debug)]
@@ -60,9 +66,37 @@ pub struct Agent {
     pub(super) takeover: Duration,
     /// When the node was asked to stop.
     pub(super) stopping: Option<Instant>,
+    /// It was asked to stop, and its roles were given back.
+    pub(super) given_back: bool,
+    pub(super) resources: Resources,
+    pub(super) chooser: Chooser,
+    pub(super) management: Management,
     /// Held for as long as the agent runs.
     #[expect(dead_code, reason = "its lock is what counts")]
     pub(super) lock: std::fs::File,
+}
+
+/// When the management system may start here.
+#[derive(Debug, Default)]
+pub struct Management {
+    /// From when on, while this node holds the controller's register.
+    from: Option<Instant>,
+    /// Since it holds it, its boot profile has had the management system here.
+    chosen: bool,
+    /// The newest epoch under which this node held it since it started.
+    held: Option<Epoch>,
+    /// The other node that was seen to hold it last.
+    other: Option<NodeId>,
+    /// That one was fenced since: nothing of it runs any more.
+    is_fenced: bool,
+}
+
+/// Whether a boot profile has the management system on the node that is the designated controller: by its
+/// own words, or because the controller that is to be followed is this node itself, and most of the others
+/// see that.
+fn manages(outcome: &Outcome) -> bool {
+    let most = matches!(outcome.inputs.reach, Reach::Majority | Reach::NearlyAll);
+    outcome.profile.manages() || (outcome.profile == Profile::Follow && most)
 }
 
 /// What is fed by progress.
@@ -130,6 +164,7 @@ impl Agent {
         }
         while let Some((order, ended)) = self.hands.fencer.ended() {
             if let Some((fenced, confirmed)) = self.hands.order_ended(order, &ended) {
+                self.management.is_fenced |= confirmed && self.management.other == Some(fenced.node);
                 self.step(Event::FenceAnswered { fenced, confirmed });
             }
             if let (Order::On(node), Ok(())) = (order, &ended) {
@@ -144,9 +179,55 @@ impl Agent {
         if self.node.deadline().is_some_and(|at| at <= clock::now()) {
             self.step(Event::Timeout);
         }
+        self.run_resources();
         if self.stopping.is_none() && self.is_asked_to_stop() {
             self.begin_to_stop();
         }
+        self.give_back();
+    }
+
+    /// Starts and stops what the boot profile and the roles of this instant ask for.
+    fn run_resources(&mut self) {
+        let now = clock::now();
+        if let Some(outcome) = self.chooser.look(&self.node, now, &self.hands.config) {
+            let (row, start) = (outcome.row, outcome.profile.text());
+            let text = format!("boot profile {row}: {start}");
+            self.hands.log.say(News::new("profile", text, json!({ "row": row })));
+        }
+        let holds = self.may_manage(now);
+        let chosen = self.chooser.outcome().is_some_and(manages);
+        // A profile is chosen at a boot. Who manages goes on for as long as the role is here.
+        self.management.chosen = self.management.from.is_some() && (chosen || self.management.chosen);
+        let management = holds && self.management.chosen && self.stopping.is_none();
+        let infrastructure = self.chooser.outcome().is_some();
+        self.resources.round(now, infrastructure, management, &mut self.hands.log);
+    }
+
+    /// Whether this node holds the controller's register, and whoever held it before has certainly stopped
+    /// what belongs to it.
+    fn may_manage(&mut self, now: Instant) -> bool {
+        let me = self.hands.config.local.node;
+        let Some(post) = self.node.post(Office::Controller) else { return false };
+        let Some(epoch) = post.seat().holds(now) else {
+            self.management.from = None;
+            if let Some(other) = post.pair().master().filter(|master| *master != me) {
+                self.management.is_fenced &= self.management.other == Some(other);
+                self.management.other = Some(other);
+            }
+            return false;
+        };
+        // Every change raises the epoch by one: nobody else held it between this one and the one before.
+        let was_mine = self.management.held.is_some_and(|held| epoch.0 <= held.0.saturating_add(1));
+        let from = self.management.from.unwrap_or_else(|| {
+            if epoch == Epoch(1) || was_mine || self.management.is_fenced {
+                return now;
+            }
+            // The other one's clock may be slow.
+            now.after(drift(&self.hands.config.timers).at_least(self.resources.grace()))
+        });
+        self.management.from = Some(from);
+        self.management.held = Some(epoch);
+        from <= now
     }
 
     fn is_asked_to_stop(&mut self) -> bool {
@@ -159,15 +240,26 @@ impl Agent {
         self.stopping = Some(clock::now());
         self.vital.notify.stopping();
         self.hands.log.say(News::new("stopping", "asked to stop: giving its roles back", json!({})));
-        for office in Office::ALL {
-            self.step(Event::Command(Command::Stop(office)));
+    }
+
+    /// The roles go back once nothing that belongs to them runs here any more, or the time is over: then they
+    /// expire, and who is next waits for as long as a stop may take.
+    fn give_back(&mut self) {
+        let Some(since) = self.stopping.filter(|_| !self.given_back) else { return };
+        let late = RESOURCES_STOP_MAX <= clock::now().since(since);
+        if self.resources.management_is_down() || late {
+            self.given_back = true;
+            for office in Office::ALL {
+                self.step(Event::Command(Command::Stop(office)));
+            }
         }
     }
 
     fn is_over(&self) -> bool {
         let now = clock::now();
         let holds = |office| self.node.post(office).and_then(|post| post.seat().holds(now)).is_some();
-        self.stopping.is_some_and(|since| STOP_MAX <= now.since(since) || !Office::ALL.into_iter().any(holds))
+        let given_back = self.given_back && !Office::ALL.into_iter().any(holds);
+        self.stopping.is_some_and(|since| STOP_MAX <= now.since(since) || given_back)
     }
 
     /// Feeds the watchdogs: the round is over, and what the node says it is, it may be. A node whose lease
@@ -184,6 +276,9 @@ impl Agent {
             return;
         }
         if self.vital.health.as_ref().is_some_and(|beats| HEALTH_MAX < beats.silent_for()) {
+            return;
+        }
+        if self.resources.is_overdue(now) {
             return;
         }
         if let Some(watchdog) = &mut self.vital.watchdog {
@@ -233,6 +328,8 @@ impl Agent {
                     last_error: self.hands.last_error.as_deref(),
                     counts: [one.counts(), two.counts()],
                     takeover: self.takeover,
+                    profile: self.chooser.show(),
+                    resources: self.resources.show(),
                 };
                 let status = status(&self.node, clock::now(), &around);
                 Answer::done("status", serde_json::to_value(status).unwrap_or_default())
@@ -245,6 +342,15 @@ impl Agent {
             Request::NodeLeave { node } => return self.take_part(NodeId(*node), question, false),
             Request::InfraStart => self.infra(Command::Start(Office::Infra), "started"),
             Request::InfraStop => self.infra(Command::Stop(Office::Infra), "stopped"),
+            Request::ResourceCleanup { name } => {
+                match self.resources.clean_up(clock::now(), name, &mut self.hands.log) {
+                    true => Answer::done("resource", json!({ "name": name })),
+                    false => {
+                        let next = "`bulkhead resource list` shows their names";
+                        Answer::refused("usage", format!("there is no resource {name}"), next)
+                    }
+                }
+            }
             Request::FenceHistory => {
                 Answer::done("fences", serde_json::to_value(&self.hands.history).unwrap_or_default())
             }

@@ -10,7 +10,9 @@ use super::marks::Marks;
 use super::medium::Place;
 use super::node_settings::{demand, drift, settings};
 use super::pressure::{Lack, Thread, protect_process, protect_thread};
-use super::run::{Agent, Vital};
+use super::profile::Chooser;
+use super::resources::Resources;
+use super::run::{Agent, Management, Vital};
 use super::store::{self, Opened};
 use super::transport::Network;
 use super::wake::Wake;
@@ -74,11 +76,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let control = Control::open(&config.local.socket, log.reader(), wake.clone())?;
     let journal = log.reader().journal();
     let journal = journal.map_err(|error| failed("the journal cannot be written", &error))?;
-    if let Some(opened) = opened.as_ref().filter(|opened| opened.is_new) {
-        let text = "this node votes for the first time, or its disk was replaced: its votes count once the \
-                    others know";
-        log.say(News::new("new-voter", text, json!({ "life": opened.owner.life.0 })));
-    }
+    tell_new_voter(opened.as_ref(), &mut log);
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
     let takeover = timers.takeover(&demand(&config.timers));
@@ -97,6 +95,10 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
     }
     let config = Arc::new(config);
+    let resources = Resources::new(Arc::clone(&config), wake.clone());
+    // A node that starts listens that long for a master, too.
+    let chooser = Chooser::new(now.after(timers.listen));
+    lacks.extend(resources.lack());
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let hands = Hands {
         marks,
@@ -121,8 +123,20 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         started: now,
         takeover,
         stopping: None,
+        given_back: false,
+        resources,
+        chooser,
+        management: Management::default(),
         lock,
     })
+}
+
+fn tell_new_voter(opened: Option<&Opened<Place>>, log: &mut Log) {
+    if let Some(opened) = opened.filter(|opened| opened.is_new) {
+        let text = "this node votes for the first time, or its disk was replaced: its votes count once the \
+                    others know";
+        log.say(News::new("new-voter", text, json!({ "life": opened.owner.life.0 })));
+    }
 }
 
 /// What the node's voter starts with, and who writes for it.

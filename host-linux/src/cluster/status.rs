@@ -40,6 +40,9 @@ pub struct Status {
     pub voter: Voter,
     /// The boot profile it chose, and why; `null` before it chose.
     pub profile: Option<Profile>,
+    /// The infrastructure resources of this node.
+    #[serde(default)]
+    pub resources: Vec<Resource>,
     /// Everybody, in the order of the configuration.
     pub nodes: Vec<Node>,
     /// What would happen if one part failed now.
@@ -143,6 +146,23 @@ pub struct Profile {
     pub start: String,
     /// Why, in plain words.
     pub reason: String,
+}
+
+/// An infrastructure resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// `infrastructure` or `management`.
+    pub on: String,
+    /// `unknown`, `stopped`, `starting`, `running`, `stopping`, `waiting` (it is tried again), `given-up` (an
+    /// operator must look) or `stuck` (it could not be stopped).
+    pub state: String,
+    /// Failures in a row.
+    pub failures: u8,
+    /// Its last failure, in words; kept after it is over.
+    pub why: String,
 }
 
 /// A node or a witness.

@@ -1,6 +1,6 @@
 //! The status in words: one screen, the answer first. Made here only, pinned by golden files.
 
-use super::status::{Node, PathState, Status};
+use super::status::{Node, PathState, Resource, Status};
 use std::fmt::Write as _;
 
 /// The whole status.
@@ -41,6 +41,10 @@ pub fn text(status: &Status) -> String {
     if let Some(profile) = &status.profile {
         let _ = writeln!(out, "boot profile {}: starts {}: {}", profile.row, profile.start, profile.reason);
     }
+    if !status.resources.is_empty() {
+        out.push_str("\nresource\n");
+    }
+    resources(&status.resources, &mut out);
     nodes(status, &mut out);
     if !status.outlook.is_empty() {
         out.push_str("\nif it failed now\n");
@@ -60,6 +64,20 @@ pub fn text(status: &Status) -> String {
         let _ = writeln!(out, "\nlast error: {error}");
     }
     out
+}
+
+/// A line for each resource; `!` marks those that are neither running nor stopped.
+pub fn resources(all: &[Resource], out: &mut String) {
+    let width = all.iter().map(|resource| resource.name.len()).max().unwrap_or(0);
+    for resource in all {
+        let name = &resource.name;
+        let mark = if matches!(resource.state.as_str(), "running" | "stopped") { ' ' } else { '!' };
+        let why = match (mark, resource.why.as_str()) {
+            (' ', _) | (_, "") => String::new(),
+            (_, why) => format!(": {why}"),
+        };
+        let _ = writeln!(out, "{mark} {name:width$}  {:<14}  {}{why}", resource.on, resource.state);
+    }
 }
 
 /// What this node does, and why.

@@ -3,8 +3,8 @@
 use super::outlook::outlook;
 use super::pressure::Lack;
 use super::status::{
-    API_VERSION, Controller, Counters, Lacking, Node as NodeStatus, NodeName, Pair, PathState, Site, State,
-    Status, Voter as VoterStatus,
+    API_VERSION, Controller, Counters, Lacking, Node as NodeStatus, NodeName, Pair, PathState, Profile,
+    Resource, Site, State, Status, Voter as VoterStatus,
 };
 use super::transport::Counts;
 use super::words;
@@ -36,6 +36,10 @@ pub struct Surroundings<'a> {
     pub counts: [Counts; 2],
     /// How long a takeover takes at most.
     pub takeover: Duration,
+    /// The boot profile in force.
+    pub profile: Option<Profile>,
+    /// The infrastructure resources.
+    pub resources: Vec<Resource>,
 }
 
 /// How things are at `now`.
@@ -77,7 +81,8 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         pairs,
         controller: controller(node, now, config),
         voter: voter(node),
-        profile: None,
+        profile: around.profile.clone(),
+        resources: around.resources.clone(),
         nodes,
         outlook: outcome.parts,
         lacks: around

@@ -90,6 +90,7 @@ impl Site {
         let role = if node == 3 { "witness" } else { "agent" };
         let mut command = bulkhead(&[role, "--config"]);
         command.env("NOTIFY_SOCKET", self.path(&format!("notify{node}")));
+        command.env("TEST_NODE", node.to_string());
         let child = command.arg(self.config(node)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.children[node] = Some(child.spawn().unwrap());
     }

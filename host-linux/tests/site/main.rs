@@ -13,5 +13,6 @@ mod common;
 mod harness;
 mod networks;
 mod relay;
+mod resources;
 mod roles;
 mod vital;
