@@ -1,3 +1,5 @@
+//! Stories of a node with four resources: order, failures, a stop that fails, what an earlier agent left.
+
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
