@@ -11,6 +11,7 @@ use super::frame::{Datagram, Frame};
 use super::hello::Versions;
 use super::key::Nonce;
 use super::peer::Peer;
+use super::ring::Pace;
 use super::suspicion::Verdict;
 use crate::id::{NodeId, Path};
 use crate::time::{Instant, earliest};
@@ -48,12 +49,13 @@ impl<const PEERS: usize> Links<PEERS> {
         Self { settings, peers: Vec::new(), listening: now, noticed: now, forgotten: 0, drops }
     }
 
-    /// Begins to speak with `node`. `false` when there is no room. Adding it again changes nothing.
-    pub fn add(&mut self, now: Instant, node: NodeId) -> bool {
+    /// Begins to speak with `node`, at a pace that is the same at its end. `false` when there is no room.
+    /// Adding it again changes nothing.
+    pub fn add(&mut self, now: Instant, node: NodeId, pace: Pace) -> bool {
         if self.peer(node).is_some() {
             return true;
         }
-        let peer = Peer::new(now, node, self.forgotten, &self.settings);
+        let peer = Peer::new(now, node, pace, self.forgotten, &self.settings);
         self.peers.push(peer).is_ok()
     }
 

@@ -11,6 +11,7 @@ use crate::id::SiteId;
 use crate::link::frame::{self, Header, Kind};
 use crate::link::hello::Hello;
 use crate::link::key::SiteKey;
+use crate::link::ring::Pace;
 use crate::link::suspicion::Limits;
 
 const SITE: SiteId = SiteId([9; 16]);
@@ -26,7 +27,7 @@ fn end(me: u16, start: u8, now: u64) -> Links<4> {
     let settings =
         Settings { site: SITE, me: NodeId(me), nonce: Nonce([start; 16]), key, heartbeat: HEARTBEAT, limits };
     let mut links = Links::new(Instant::from_millis(now), settings);
-    assert!(links.add(Instant::from_millis(now), NodeId(3 - me)));
+    assert!(links.add(Instant::from_millis(now), NodeId(3 - me), Pace::Close));
     links
 }
 
@@ -300,7 +301,7 @@ fn a_peer_that_comes_back_begins_anew() {
         let node = wire.ends[who].peers().next().unwrap();
         wire.ends[who].remove(node);
         assert_eq!(wire.ends[who].seal(node, b"none"), Err(NoSession));
-        assert!(wire.ends[who].add(now, node));
+        assert!(wire.ends[who].add(now, node, Pace::Close));
         for one in recorded.iter().cloned().chain(recorded.iter().rev().cloned()) {
             wire.arrive(one);
         }

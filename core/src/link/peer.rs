@@ -4,13 +4,16 @@
 //! as heard now (F39). A session that the peer has not used yet, or not for long, may be one that the peer
 //! does not know of: then this end goes on asking.
 
+use core::time::Duration;
+
 use heapless::Vec;
 
 use super::frame::{self, Datagram, Frame, Header, Kind};
 use super::hello::{Hello, SPOKEN, Versions};
 use super::key::{Key, Nonce};
 use super::path::{HEARTBEAT_LEN, Heartbeat, PathState};
-use super::suspicion::{Suspicion, Verdict};
+use super::ring::Pace;
+use super::suspicion::{Limits, Suspicion, Verdict};
 use super::window::{Arrival, Window};
 use super::words::{Drop, Message, Outgoing, Received, Settings};
 use crate::id::{NodeId, Path};
@@ -27,6 +30,7 @@ const DOUBLINGS_MAX: u8 = 2;
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) node: NodeId,
+    pace: Pace,
     /// How many peers this node had forgotten when it began to speak with this one, so that a session that it
     /// forgot with it never comes back.
     forgotten: u32,
@@ -85,12 +89,13 @@ impl Session {
 
 impl Peer {
     /// A peer that was not heard of. `forgotten` is raised with each peer that is removed.
-    pub(super) fn new(now: Instant, node: NodeId, forgotten: u32, settings: &Settings) -> Self {
+    pub(super) fn new(now: Instant, node: NodeId, pace: Pace, forgotten: u32, settings: &Settings) -> Self {
         let challenges = u64::from(forgotten) << 32;
         let key = settings.key.between(settings.me, node);
         let challenge = key.challenge(settings.me, &settings.nonce, challenges);
         Self {
             node,
+            pace,
             forgotten,
             session: None,
             before: None,
@@ -111,6 +116,19 @@ impl Peer {
         }
     }
 
+    /// From one heartbeat to it to the next.
+    fn heartbeat(&self, settings: &Settings) -> Duration {
+        settings.heartbeat.saturating_mul(self.pace.times())
+    }
+
+    /// When it is slow or silent.
+    fn limits(&self, settings: &Settings) -> Limits {
+        let Limits { slow, silence, stable } = settings.limits;
+        let [slow, silence, stable] =
+            [slow, silence, stable].map(|time| time.saturating_mul(self.pace.times()));
+        Limits { slow, silence, stable }
+    }
+
     /// When [`Self::next_due`] or [`Self::judge`] has something to say.
     pub(super) fn deadline(&self, listening: Instant, settings: &Settings) -> Option<Instant> {
         let owes = self.owed.is_some() || self.beat_owed.is_some();
@@ -118,13 +136,13 @@ impl Peer {
             owes.then_some(Instant::ZERO),
             self.asks().then_some(self.hello_at),
             self.session.is_some().then_some(self.beat_at),
-            self.suspicion.deadline(listening, &settings.limits),
+            self.suspicion.deadline(listening, &self.limits(settings)),
         ])
     }
 
     /// What is thought of it now.
     pub(super) fn judge(&mut self, now: Instant, listening: Instant, settings: &Settings) -> Verdict {
-        let limits = settings.limits;
+        let limits = self.limits(settings);
         // What a path that is gone once measured says nothing about the other.
         let works = |path: &&PathState| path.heard().is_some_and(|heard| now.since(heard) <= limits.silence);
         let best = self.paths.iter().filter(works).filter_map(PathState::round_trip).min();
@@ -140,7 +158,7 @@ impl Peer {
         let path = match self.beat_owed.take() {
             Some(path) => path,
             None if self.session.is_some() && self.beat_at <= now => {
-                self.beat_at = now.after(settings.heartbeat);
+                self.beat_at = now.after(self.heartbeat(settings));
                 self.beat_owed = Some(Path::Two);
                 Path::One
             }
@@ -304,7 +322,8 @@ impl Peer {
         }
         session.is_used = true;
         self.path(path).hear(now);
-        self.suspicion.hear(now, &settings.limits);
+        let limits = self.limits(settings);
+        self.suspicion.hear(now, &limits);
         Ok(())
     }
 

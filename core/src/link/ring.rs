@@ -1,5 +1,6 @@
-//! Whom a node watches (S3-01): in a small site everybody; in a larger one its neighbours in the ring of its
-//! own compartment, and two across.
+//! Whom a node watches closely (S3-01): in a small site everybody; in a larger one its neighbours in the
+//! ring of its own compartment, and two across. The others it hears at a slower [`Pace`], so that it knows
+//! them too.
 //!
 //! Watching is mutual: a session has two ends. So [`watches`] gives the same answer from both sides, and the
 //! work of a node is bounded however large the site is. Voters speak with whom they must, besides.
@@ -13,6 +14,28 @@ pub const WATCHED_MAX: usize = 8;
 
 /// Neighbours on each side in the ring.
 const REACH: usize = 2;
+
+/// How closely a peer is watched. Both ends must watch each other at one pace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pace {
+    /// As the timers of the site say.
+    Close,
+    /// All times are longer: the peer is no neighbour, its neighbours will notice first.
+    Far,
+}
+
+/// How much longer the times are between far peers: 64 nodes then cost little more than nine.
+const FAR: u32 = 8;
+
+impl Pace {
+    /// What a time of the site's timers is multiplied by.
+    pub const fn times(self) -> u32 {
+        match self {
+            Self::Close => 1,
+            Self::Far => FAR,
+        }
+    }
+}
 
 /// A node of the site, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::id::SiteId;
 use crate::link::key::SiteKey;
+use crate::link::ring::Pace;
 use crate::link::suspicion::Limits;
 
 const HEARTBEAT: Duration = Duration::from_millis(100);
@@ -80,7 +81,7 @@ fn links(end: usize, start: u8, now: u64) -> Links<1> {
     let now = Instant::from_millis(now);
     let settings = Settings { site, me: node(end), nonce, key, heartbeat: HEARTBEAT, limits };
     let mut links = Links::new(now, settings);
-    assert!(links.add(now, node(1 - end)));
+    assert!(links.add(now, node(1 - end), Pace::Close));
     links
 }
 
@@ -138,7 +139,7 @@ impl World {
                 next.truth[end].forgets += 1;
                 next.truth[end].began = next.events;
                 next.ends[end].remove(node(1 - end));
-                assert!(next.ends[end].add(Instant::from_millis(next.now), node(1 - end)));
+                assert!(next.ends[end].add(Instant::from_millis(next.now), node(1 - end), Pace::Close));
             }
             Event::Say(end) => next.say(end),
         }

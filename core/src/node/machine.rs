@@ -9,6 +9,7 @@ use super::words::{Action, Command, Event, Note};
 use crate::bug::{Bug, is_planted};
 use crate::id::{NodeId, PairId, RegisterId};
 use crate::link::links::{self, Links, Received};
+use crate::link::ring::Pace;
 use crate::link::suspicion::{Limits, Verdict};
 use crate::monitor::{alone, pair};
 use crate::register::acceptor::{self, Acceptor};
@@ -50,6 +51,8 @@ pub struct Node {
     /// None on a witness.
     posts: Vec<Post, 2>,
     say_at: Instant,
+    /// When those who are not watched closely are told, too.
+    say_far_at: Instant,
 }
 
 impl Node {
@@ -77,12 +80,21 @@ impl Node {
         };
         let mut links = Links::new(now, links);
         for member in settings.members.iter().filter(|member| member.node != settings.me) {
-            links.add(now, member.node);
+            links.add(now, member.node, settings.pace(&me, member));
         }
         let voter =
             acceptor::Settings { life: settings.life, lease_max: timers.lease, drift: settings.drift };
         let voter = me.votes.then(|| Acceptor::new(now, voter, stored));
-        let mut node = Self { settings, me, started: now, links, voter, posts: Vec::new(), say_at: now };
+        let mut node = Self {
+            settings,
+            me,
+            started: now,
+            links,
+            voter,
+            posts: Vec::new(),
+            say_at: now,
+            say_far_at: now,
+        };
         if node.me.side.is_some() {
             for office in Office::ALL {
                 let post = node.post_for(now, office)?;
@@ -257,7 +269,7 @@ impl Node {
                 if acts && to != self.settings.me {
                     push(work, Inner::Pair(Office::Controller, pair::Event::Yield));
                     self.drain(now, work, out);
-                    self.say(now, out);
+                    self.say(now, true, out);
                     self.send(to, &Said::TakeController, out);
                 }
             }
@@ -377,7 +389,8 @@ impl Node {
                 pair::Action::Role { role, reason } => {
                     out(Action::Role { office, role, reason });
                     // Peers learn of it now, not with the next heartbeat.
-                    self.say_at = now;
+                    // News is for everybody at once.
+                    (self.say_at, self.say_far_at) = (now, now);
                 }
                 pair::Action::Activate { node } => {
                     out(Action::Note(Note::Activating { node }));
@@ -394,8 +407,12 @@ impl Node {
     /// Says what is due: who this node is, what it does, and who is to vote.
     fn speak(&mut self, now: Instant, out: Out<'_>) {
         if self.say_at <= now && !self.posts.is_empty() {
-            self.say_at = now.after(self.settings.timers.heartbeat);
-            self.say(now, out);
+            let (heartbeat, to_all) = (self.settings.timers.heartbeat, self.say_far_at <= now);
+            self.say_at = now.after(heartbeat);
+            if to_all {
+                self.say_far_at = now.after(heartbeat.saturating_mul(Pace::Far.times()));
+            }
+            self.say(now, to_all, out);
             self.revote(now, out);
         }
         while let Some(due) = self.links.next_due(now) {
@@ -403,24 +420,23 @@ impl Node {
         }
     }
 
-    fn say(&mut self, now: Instant, out: Out<'_>) {
+    fn say(&mut self, now: Instant, to_all: bool, out: Out<'_>) {
         for place in 0..self.posts.len() {
             let Some(post) = self.posts.get(place) else { return };
             let said = Said::Saying(post.office, post.saying(now));
-            let candidates: Vec<NodeId, MEMBERS_MAX> = self.candidates(post.office);
-            for node in candidates {
+            for node in self.candidates(post.office, to_all) {
                 self.send(node, &said, out);
             }
         }
     }
 
-    fn candidates(&self, office: Office) -> Vec<NodeId, MEMBERS_MAX> {
-        let others =
-            self.settings.members.iter().filter(|one| one.side.is_some() && one.node != self.me.node);
-        others
-            .filter(|one| office == Office::Controller || one.pair == self.me.pair)
-            .map(|one| one.node)
-            .collect()
+    /// Who is told about an office: those watched closely, or all.
+    fn candidates(&self, office: Office, all: bool) -> Vec<NodeId, MEMBERS_MAX> {
+        let is_other = |one: &&Member| one.side.is_some() && one.node != self.me.node;
+        let concerns = |one: &&Member| office == Office::Controller || one.pair == self.me.pair;
+        let is_told = |one: &&Member| all || self.settings.pace(&self.me, one) == Pace::Close;
+        let all = self.settings.members.iter().filter(is_other).filter(concerns).filter(is_told);
+        all.map(|one| one.node).collect()
     }
 
     /// Has the right voters decide about what this node holds (X04).

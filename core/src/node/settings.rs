@@ -5,6 +5,7 @@ use heapless::Vec;
 use crate::budget::timers::Timers;
 use crate::id::{NodeId, PairId, RegisterId, Side, SiteId};
 use crate::link::key::{NONCE_LEN, Nonce, SiteKey};
+use crate::link::ring::{self, Pace, Place};
 use crate::monitor::pair::{CANDIDATES_MAX, Candidate};
 use crate::register::message::Start;
 use crate::register::voters::{Life, NotASet, Set};
@@ -108,6 +109,18 @@ impl Settings {
         of_pair.filter_map(|member| member.side.map(|side| Candidate { node: member.node, side })).collect()
     }
 
+    /// How closely two nodes watch each other: the same from both ends. Neighbours in the ring do, and
+    /// whoever votes and those it votes for (S3-01).
+    pub fn pace(&self, one: &Member, other: &Member) -> Pace {
+        let place = |member: &Member| Some(Place { node: member.node, side: member.side? });
+        let roster: Vec<Place, MEMBERS_MAX> = self.members.iter().filter_map(place).collect();
+        let votes_for = one.pair == other.pair && (one.votes || other.votes);
+        match votes_for || ring::watches(&roster, one.node, other.node) {
+            true => Pace::Close,
+            false => Pace::Far,
+        }
+    }
+
     /// This start of this node, as voters know it.
     pub const fn start(&self) -> Start {
         start_of(&self.nonce)
@@ -118,4 +131,45 @@ impl Settings {
 pub const fn start_of(nonce: &Nonce) -> Start {
     let [a, b, c, d, e, f, g, h, ..]: [u8; NONCE_LEN] = nonce.0;
     Start(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S3-01: in a small site everybody watches everybody; in a large one the work of a node is bounded, both
+    /// ends agree, and voters are always close to those they vote for.
+    #[test]
+    fn watching_is_bounded_and_mutual() {
+        for per_side in [1, 3, 4, 5, 20, 31] {
+            let mut settings = Settings {
+                site: SiteId([1; 16]),
+                me: NodeId(1),
+                nonce: Nonce([0; NONCE_LEN]),
+                key: SiteKey::new([7; 32]),
+                members: Vec::new(),
+                timers: Timers::DEFAULT,
+                drift: Drift::from_ppm(10_000).unwrap(),
+                life: Life(1),
+                fences: false,
+            };
+            let pair = PairId(1);
+            for number in 1..=per_side * 2 {
+                let side = Some(if number % 2 == 1 { Side::A } else { Side::B });
+                let member = Member { node: NodeId(number), pair, side, votes: number <= 2 };
+                settings.members.push(member).unwrap();
+            }
+            settings.members.push(Member { node: NodeId(99), pair, side: None, votes: true }).unwrap();
+            for one in &settings.members {
+                let others = || settings.members.iter().filter(|other| other.node != one.node);
+                assert!(others().all(|other| settings.pace(one, other) == settings.pace(other, one)));
+                let close = others().filter(|other| settings.pace(one, other) == Pace::Close).count();
+                let all = usize::from(per_side) * 2;
+                // Neighbours in the ring and across, and three voters.
+                let most = if one.votes { all } else { all.min(ring::WATCHED_MAX + 3) };
+                assert!(close <= most && (all <= 8 || 3 <= close), "{per_side}: {one:?} watches {close}");
+                assert!(9 < all || close == all, "{per_side}: everybody in a small site");
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@ use bulkhead_core::link::hello::{HELLO_LEN, Hello};
 use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
 use bulkhead_core::link::links::{Links, Received, Settings};
 use bulkhead_core::link::path::{Heartbeat, PathState};
+use bulkhead_core::link::ring::Pace;
 use bulkhead_core::link::suspicion::Limits;
 use bulkhead_core::time::Instant;
 
@@ -103,7 +104,7 @@ fn end(end: usize, start: u8, now: Instant) -> Links<1> {
         limits: Limits { slow, silence, stable },
     };
     let mut links = Links::new(now, settings);
-    assert!(links.add(now, node(1 - end)));
+    assert!(links.add(now, node(1 - end), Pace::Close));
     links
 }
 
@@ -134,7 +135,7 @@ impl Wire {
             }
             (5, _) => {
                 self.ends[who].remove(node(1 - who));
-                assert!(self.ends[who].add(self.now, node(1 - who)));
+                assert!(self.ends[who].add(self.now, node(1 - who), Pace::Close));
             }
             (6, _) => self.say(who),
             (7, _) => self.nonsense(who, how, all),
