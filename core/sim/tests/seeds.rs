@@ -14,7 +14,8 @@ fn seeds() -> u64 {
     std::env::var("BULKHEAD_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(20_000)
 }
 
-/// One node a side as a rule; now and then two, and so many that they watch each other along the ring (S3-01).
+/// One node a side as a rule; now and then two, and so many that they watch each other along the ring
+/// (S3-01).
 fn options(seed: u64, profile: Profile) -> Options {
     let per_side = match (seed % 256, seed % 16) {
         (255, _) => 6,
