@@ -37,13 +37,15 @@ fn witness(start: Instant, settings: Settings, owner: &Owner, board: &Board) {
     }
 }
 
-/// Keeps the code although nothing calls it.
+/// The linker keeps what it can reach from here. Nothing calls it.
 #[used]
-static WITNESS: fn(Instant, Settings, &Owner, &Board) = witness;
+#[unsafe(no_mangle)]
+static BULKHEAD_WITNESS: fn(Instant, Settings, &Owner, &Board) = witness;
 
 /// Found in the file by its first two words: a whole node, its voter, its links, a voter of one register.
 #[used]
-static SIZES: [u32; 6] = [
+#[unsafe(no_mangle)]
+static BULKHEAD_SIZES: [u32; 6] = [
     u32::from_le_bytes(*b"BHSI"),
     u32::from_le_bytes(*b"ZES1"),
     size_of::<Node>() as u32,

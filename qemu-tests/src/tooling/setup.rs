@@ -1,6 +1,9 @@
 //! Makes a fresh Debian 12 machine ready, in well under a second when nothing is missing, as often as asked.
 
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -65,10 +68,43 @@ pub fn install(workspace: &Workspace, absent: &[&Package]) -> Result<()> {
 }
 
 fn apt(packages: &[&Package], log: &Path) -> Result<()> {
+    let _quiet = Quiet::below(Path::new("/usr/sbin"))?;
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120"]);
     apt.args(packages.iter().map(|package| package.name)).env("DEBIAN_FRONTEND", "noninteractive");
     run(&mut apt, log)
+}
+
+/// While it lives, packages that are installed start no daemons: Debian asks a file whether they may. Where
+/// the machine has such a file, its own answer counts.
+#[derive(Debug)]
+struct Quiet {
+    made: Option<PathBuf>,
+}
+
+impl Quiet {
+    fn below(folder: &Path) -> Result<Self> {
+        let path = folder.join("policy-rc.d");
+        let mut options = OpenOptions::new();
+        let mut file = match options.write(true).create_new(true).mode(0o755).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Self { made: None }),
+            Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+        };
+        let quiet = Self { made: Some(path) };
+        file.write_all(
+            b"#!/bin/sh\n# Made by cargo xtask while it installs packages, gone when it is done.\nexit 101\n",
+        )?;
+        Ok(quiet)
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.made.take().map(fs::remove_file) {
+            eprintln!("  /usr/sbin/policy-rc.d stays, and keeps packages from starting daemons: {error}");
+        }
+    }
 }
 
 fn is_root() -> Result<bool> {
@@ -77,4 +113,24 @@ fn is_root() -> Result<bool> {
 
 fn names(packages: &[&Package]) -> String {
     packages.iter().map(|package| package.name).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_may_not_start_while_packages_are_installed_and_may_again_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = folder.path().join("policy-rc.d");
+        let quiet = Quiet::below(folder.path()).unwrap();
+        let asked = Command::new("sh").arg(&policy).args(["keepalived", "start"]).status().unwrap();
+        assert_eq!(asked.code(), Some(101), "Debian's word for: it may not");
+        drop(quiet);
+        assert!(!policy.exists());
+
+        fs::write(&policy, "the machine's own").unwrap();
+        drop(Quiet::below(folder.path()).unwrap());
+        assert_eq!(fs::read(&policy).unwrap(), b"the machine's own");
+    }
 }

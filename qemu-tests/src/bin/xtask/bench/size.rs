@@ -3,6 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use bulkhead_core::node::machine::REGISTERS;
+use bulkhead_core::node::settings::MEMBERS_MAX;
 use qemu_tests::tooling::command::run;
 use qemu_tests::tooling::progress::step;
 use qemu_tests::tooling::setup;
@@ -16,6 +18,12 @@ const MARK: &[u8] = b"BHSIZES1";
 const ALLOCATED: u32 = 2;
 const EXECUTABLE: u32 = 4;
 const WRITABLE: u32 = 1;
+const NO_BITS: u32 = 8;
+/// Flash and memory of the microcontroller that the witness is to run on (lm3s6965).
+const BOARD_FLASH: u32 = 256 * 1024;
+const BOARD_RAM: u32 = 64 * 1024;
+/// Pairs of a full site: all registers but that of the controller are theirs.
+const PAIRS_MAX: u32 = 64;
 
 /// Code and memory of a witness for `thumbv7m-none-eabi`, optimised for size: all that its loop can reach,
 /// for 64 pairs and 64 peers, without drivers and without a network stack.
@@ -35,53 +43,139 @@ pub fn figures(workspace: &Workspace, wanted: &Size) -> Result<()> {
         cargo
             .args(["--release", "--manifest-path"])
             .arg(workspace.root().join("firmware/size-probe/Cargo.toml"));
-        // No start-up code and no memory map: everything is kept, and nothing runs.
-        cargo.args(["--", "-Clink-arg=--no-gc-sections", "-Clink-arg=--entry=0"]);
+        // No start-up code and no memory map: what can be reached is kept, and nothing runs.
+        cargo.args(["--", "-Clink-arg=--gc-sections", "-Clink-arg=--entry=BULKHEAD_WITNESS"]);
+        cargo.arg("-Clink-arg=--undefined=BULKHEAD_SIZES");
         run(&mut cargo, &workspace.log("size-probe"))?;
         Ok(String::new())
     })?;
     let file = fs::read(choice.way.built(workspace, THUMBV7M, "release").join("size-probe"))?;
-    let (mut code, mut constants) = (0, 0);
-    for (flags, size) in sections(&file)? {
-        match (flags & ALLOCATED != 0, flags & EXECUTABLE != 0, flags & WRITABLE != 0) {
-            (true, true, _) => code += size,
-            (true, false, false) => constants += size,
-            (true, false, true) | (false, ..) => {}
-        }
-    }
+    let sections = sections(&file)?;
     let at = file.windows(MARK.len()).position(|bytes| bytes == MARK).context("no sizes in the probe")?;
     let size = |number: usize| word(&file, at + MARK.len() + 4 * number);
-    let (node, voter, links, one) = (size(0)?, size(1)?, size(2)?, size(3)?);
-    let registers = u32::try_from(bulkhead_core::node::machine::REGISTERS)?;
-    let each = voter.saturating_sub(one) / registers.saturating_sub(1).max(1);
-    ensure!(code > 0 && node > voter, "the probe was not linked whole");
+    let memory = Memory::new([size(0)?, size(1)?, size(2)?, size(3)?], u32::try_from(REGISTERS)?, PAIRS_MAX);
+    ensure!(sections.text > 0 && memory.node > memory.voter, "the probe was not linked whole");
     if wanted.json {
-        let memory = json!({ "node": node, "voter": voter, "links": links, "per_register": each });
-        println!("{}", json!({ "code": code, "constants": constants, "memory": memory }));
-        return Ok(());
+        let Sections { text, rodata, data, bss } = sections;
+        let Memory { node, voter, links, register, pair } = memory;
+        let sections = json!({ "text": text, "rodata": rodata, "data": data, "bss": bss });
+        let memory = json!({
+            "node": node, "voter": voter, "links": links, "per_register": register, "per_pair": pair,
+        });
+        let board = json!({ "flash": BOARD_FLASH, "ram": BOARD_RAM });
+        println!("{}", json!({ "sections": sections, "memory": memory, "board": board }));
+    } else {
+        print(&sections, &memory);
     }
-    println!(
-        "code       {code:>7} bytes, of which any board's flash holds {} with constants",
-        code + constants
-    );
-    println!("voter      {voter:>7} bytes for {registers} registers (64 pairs): {each} each");
-    println!("links      {links:>7} bytes for 64 peers");
-    println!("whole node {node:>7} bytes, its roles included, which a witness does not take");
     Ok(())
 }
 
-/// Flags and size of each section of a 32-bit little-endian ELF file.
-fn sections(file: &[u8]) -> Result<Vec<(u32, u32)>> {
+fn print(sections: &Sections, memory: &Memory) {
+    let Sections { text, rodata, data, bss } = sections;
+    let flash = text + rodata + data;
+    println!("code        {text:>7} bytes .text, {rodata} .rodata, {data} .data, {bss} .bss");
+    println!("            {flash:>7} bytes in flash: {}", of(flash, BOARD_FLASH));
+    let Memory { node, voter, links, register, pair } = memory;
+    println!("voter       {voter:>7} bytes for {PAIRS_MAX} pairs: {pair} a pair, {register} a register");
+    println!("links       {links:>7} bytes for {MEMBERS_MAX} peers");
+    println!("both        {:>7} bytes in memory: {}", voter + links, of(voter + links, BOARD_RAM));
+    println!("whole node  {node:>7} bytes, with the offices that a witness does not take");
+}
+
+/// How much of the board's it is.
+fn of(size: u32, board: u32) -> String {
+    let percent = u64::from(size) * 100 / u64::from(board);
+    let verdict = if size <= board { "fits" } else { "does not fit" };
+    format!("{percent} % of the {} KiB that the witness's board has, {verdict}", board / 1024)
+}
+
+/// What the microcontroller's memories hold of the program. There is no stack and no heap in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sections {
+    text: u32,
+    rodata: u32,
+    data: u32,
+    bss: u32,
+}
+
+/// Sizes of what a witness keeps, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Memory {
+    node: u32,
+    voter: u32,
+    links: u32,
+    register: u32,
+    pair: u32,
+}
+
+impl Memory {
+    /// From the sizes of a node, its voter, its links, and a voter of one register.
+    fn new([node, voter, links, one]: [u32; 4], registers: u32, pairs: u32) -> Self {
+        let register = voter.saturating_sub(one) / registers.saturating_sub(1).max(1);
+        // What pairs do not share: every register but that of the controller.
+        Self { node, voter, links, register, pair: register * registers.saturating_sub(1) / pairs }
+    }
+}
+
+/// Sums up the sections of a 32-bit little-endian ELF file that a program has in memory.
+fn sections(file: &[u8]) -> Result<Sections> {
     ensure!(file.get(..6) == Some(b"\x7fELF\x01\x01"), "not a 32-bit little-endian ELF file");
     let start = usize::try_from(word(file, 0x20)?)?;
     let sizes = word(file, 0x2e)?;
     let (each, count) = (usize::try_from(sizes & 0xffff)?, usize::try_from(sizes >> 16)?);
-    (0..count)
-        .map(|number| Ok((word(file, start + number * each + 8)?, word(file, start + number * each + 20)?)))
-        .collect()
+    let mut sections = Sections::default();
+    for number in 0..count {
+        let at = start + number * each;
+        let (kind, flags, size) = (word(file, at + 4)?, word(file, at + 8)?, word(file, at + 20)?);
+        if flags & ALLOCATED == 0 {
+            continue;
+        }
+        let sum = match (flags & EXECUTABLE != 0, flags & WRITABLE != 0, kind == NO_BITS) {
+            (true, ..) => &mut sections.text,
+            (false, false, _) => &mut sections.rodata,
+            (false, true, false) => &mut sections.data,
+            (false, true, true) => &mut sections.bss,
+        };
+        *sum += size;
+    }
+    Ok(sections)
 }
 
 fn word(file: &[u8], at: usize) -> Result<u32> {
     let bytes = file.get(at..).and_then(|rest| rest.first_chunk()).context("the file is cut short")?;
     Ok(u32::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ELF header and one section header for each kind, flags and size.
+    fn file(sections: &[[u32; 3]]) -> Vec<u8> {
+        let mut file = vec![0; 52];
+        file[..6].copy_from_slice(b"\x7fELF\x01\x01");
+        file[0x20] = 52;
+        file[0x2e] = 40;
+        file[0x30] = u8::try_from(sections.len()).unwrap();
+        for [kind, flags, size] in sections {
+            let words = [0, *kind, *flags, 0, 0, *size, 0, 0, 0, 0];
+            file.extend(words.iter().flat_map(|word: &u32| word.to_le_bytes()));
+        }
+        file
+    }
+
+    #[test]
+    fn each_section_is_counted_where_it_lies() {
+        let all = [[1, 6, 1000], [1, 2, 200], [1, 3, 30], [8, 3, 4], [1, 0, 99_999]];
+        let expected = Sections { text: 1000, rodata: 200, data: 30, bss: 4 };
+        assert_eq!(sections(&file(&all)).unwrap(), expected);
+        assert!(sections(&file(&all)[..100]).is_err() && sections(b"MZ").is_err());
+    }
+
+    #[test]
+    fn what_all_pairs_share_is_not_a_pairs() {
+        let memory = Memory::new([0, 1000 + 129 * 10, 0, 1000 + 10], 129, 64);
+        assert_eq!((memory.register, memory.pair), (10, 20));
+        assert!(of(65_536, BOARD_RAM).ends_with("fits") && of(65_537, BOARD_RAM).ends_with("not fit"));
+    }
 }

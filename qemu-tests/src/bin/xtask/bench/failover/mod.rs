@@ -3,40 +3,42 @@
 
 mod arena;
 mod contestant;
+mod kinds;
+mod report;
 
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use arena::TICKS_PER_SECOND;
-use contestant::{Contestant, Kind, check_tools};
+use contestant::Contestant;
+use kinds::Kind;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::process::Owned;
+use qemu_tests::tooling::command::find;
 use qemu_tests::tooling::packages::Need;
 use qemu_tests::tooling::workspace::Workspace;
 use qemu_tests::tooling::{programs, setup};
-use serde_json::json;
-
-use super::median;
+use report::{Cost, Figures};
 
 /// From the `kill -9` of everything on the master's host to the other one acting; processor time and bytes
 /// of the watching; takeovers that load alone causes. Bulkhead, keepalived (VRRP) and corosync with
-/// pacemaker run in network namespaces, each with its own two networks, at their defaults and at tight
-/// settings.
+/// pacemaker run in namespaces, each with its own two networks, at their defaults and at tight settings.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask bench failover\n  \
     cargo xtask bench failover --rounds 15 --load-seconds 300 --json\n\n\
     Needs root. `Acts` is when the role's own notification comes out: the event of our agent, the line in\n\
-    keepalived's notify_fifo, the start of the resource by pacemaker. Compare within a run.")]
+    keepalived's notify_fifo, the start of the resource by pacemaker. Compare within a run. What was seen\n\
+    so far, and what it means: docs/benchmarks.md.")]
 pub struct Failover {
     /// Rounds; in each, every contestant loses its master once.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds for which all are watched with nothing else going on.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     idle_seconds: u64,
-    /// Seconds of full load on all processors and most of the memory.
+    /// Seconds of full load on all processors and much of the memory; 0 leaves the load out.
     #[arg(long, default_value_t = 60)]
     load_seconds: u64,
     /// Print one JSON object.
@@ -44,26 +46,17 @@ pub struct Failover {
     json: bool,
 }
 
-/// What one contestant showed.
-#[derive(Debug, Default)]
-struct Figures {
-    takeovers_ms: Vec<f64>,
-    /// Processor time of one node, of a thousand.
-    processor_permille: f64,
-    /// That one node sends, on both networks.
-    bytes_per_second: f64,
-    /// Takeovers under load.
-    false_takeovers: usize,
-    /// It stayed away after a round: it is not waited for any more.
-    lost: bool,
-}
-
 pub fn figures(workspace: &Workspace, wanted: &Failover) -> Result<()> {
     setup::packages(workspace, Need::Everything)?;
     setup::packages(workspace, Need::Bench)?;
-    check_tools()?;
+    for tool in ["unshare", "nsenter", "setpriv", "ip", "keepalived", "corosync", "pacemakerd", "stress-ng"] {
+        if find(tool).is_none() {
+            bail!("{tool} is not here. Nothing was started");
+        }
+    }
     let program = programs::bulkhead(workspace)?;
     Artefacts::of("bench-failover", |artefacts| {
+        let load_before = report::load_average();
         let bulkhead = |preset| Kind::Bulkhead { program: program.clone(), preset };
         let kinds = [
             ("bulkhead, default", bulkhead("default")),
@@ -75,47 +68,79 @@ pub fn figures(workspace: &Workspace, wanted: &Failover) -> Result<()> {
         ];
         let mut all = Vec::new();
         for (number, (name, kind)) in kinds.into_iter().enumerate() {
-            all.push((Contestant::start(name, kind, artefacts.directory(), number)?, Figures::default()));
+            let directory = artefacts.directory().join(format!("contestant-{number}"));
+            all.push((Contestant::start(name, kind, &directory)?, Figures::default()));
         }
         for round in 1..=wanted.rounds {
-            for (contestant, figures) in all.iter_mut().filter(|(_, figures)| !figures.lost) {
-                match contestant.settle().and_then(|()| contestant.fail_over()) {
-                    Ok(took) => figures.takeovers_ms.push(took.as_secs_f64() * 1e3),
-                    Err(error) if contestant.is_ours() => return Err(error),
-                    Err(error) => {
-                        eprintln!("  {error:#}; it is left out from round {round} on");
-                        figures.lost = true;
-                    }
-                }
+            for (contestant, figures) in &mut all {
+                let took = attempt(contestant, figures, |contestant| {
+                    contestant.settle()?;
+                    contestant.fail_over()
+                })?;
+                figures.takeovers_ms.extend(took.map(|took| took.as_secs_f64() * 1e3));
             }
             eprintln!("  round {round} of {}", wanted.rounds);
         }
         cost(&mut all, Duration::from_secs(wanted.idle_seconds))?;
-        load(&mut all, wanted.load_seconds)?;
-        report(wanted, &all);
+        if wanted.load_seconds > 0 {
+            load(&mut all, wanted.load_seconds)?;
+        }
+        report::print(wanted, &all, &load_before);
         Ok(())
     })
 }
 
+/// Carries out `what`, unless the contestant was given up. A failure of ours ends the run; another contestant
+/// is given up, with the reason.
+fn attempt<T>(
+    contestant: &mut Contestant,
+    figures: &mut Figures,
+    what: impl FnOnce(&mut Contestant) -> Result<T>,
+) -> Result<Option<T>> {
+    if figures.lost.is_some() {
+        return Ok(None);
+    }
+    match what(contestant) {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if contestant.is_ours() => Err(error),
+        Err(error) => {
+            eprintln!("  {error:#}; it is given up");
+            figures.lost = Some(format!("{error:#}"));
+            Ok(None)
+        }
+    }
+}
+
 /// Processor time and bytes of everybody at once, with nothing going on.
 fn cost(all: &mut [(Contestant, Figures)], time: Duration) -> Result<()> {
-    for (contestant, _) in all.iter_mut().filter(|(_, figures)| !figures.lost) {
-        contestant.settle()?;
+    for (contestant, figures) in all.iter_mut() {
+        attempt(contestant, figures, Contestant::settle)?;
     }
     let look = |contestant: &Contestant| {
-        let arena = &contestant.arena;
-        Ok::<_, anyhow::Error>((arena.ticks(contestant.master)?, arena.bytes(contestant.master)?))
+        let hosts = 0..contestant.hosts();
+        let one = |host| Ok((Instant::now(), contestant.arena.ticks(host)?, contestant.arena.sent(host)?));
+        hosts.map(one).collect::<Result<Vec<_>>>()
     };
-    let begin = Instant::now();
-    let before = all.iter().map(|(contestant, _)| look(contestant)).collect::<Result<Vec<_>>>()?;
+    let mut before = Vec::new();
+    for (contestant, figures) in all.iter_mut() {
+        before.push(attempt(contestant, figures, |contestant| look(contestant))?.unwrap_or_default());
+    }
     eprintln!("  nothing goes on for {} s", time.as_secs());
     thread::sleep(time);
-    for ((contestant, figures), (ticks, bytes)) in all.iter_mut().zip(before) {
-        let (now_ticks, now_bytes) = look(contestant)?;
-        let seconds = begin.elapsed().as_secs_f64();
-        let per_second = |more: u64| f64::from(u32::try_from(more).unwrap_or(u32::MAX)) / seconds;
-        figures.processor_permille = per_second(now_ticks.saturating_sub(ticks)) / TICKS_PER_SECOND * 1e3;
-        figures.bytes_per_second = per_second(now_bytes.saturating_sub(bytes));
+    for ((contestant, figures), before) in all.iter_mut().zip(before) {
+        let now = attempt(contestant, figures, |contestant| look(contestant))?.unwrap_or_default();
+        for (host, ((began, old_ticks, old), (ended, ticks, sent))) in before.iter().zip(&now).enumerate() {
+            let seconds = ended.duration_since(*began).as_secs_f64();
+            let per_second = |old: u64, new: u64| {
+                f64::from(u32::try_from(new.saturating_sub(old)).unwrap_or(u32::MAX)) / seconds
+            };
+            let ([old_one, old_two], [one, two]) = (*old, *sent);
+            figures.costs.push(Cost {
+                processor_permille: per_second(*old_ticks, *ticks) / TICKS_PER_SECOND * 1e3,
+                bytes_per_second: [per_second(old_one, one), per_second(old_two, two)],
+                is_master: host == contestant.master,
+            });
+        }
     }
     Ok(())
 }
@@ -135,65 +160,8 @@ fn load(all: &mut [(Contestant, Figures)], seconds: u64) -> Result<()> {
     ensure!(ended.is_some_and(|status| status.success()), "stress-ng failed");
     // What load began may end a moment after it.
     thread::sleep(Duration::from_secs(2));
-    for (contestant, figures) in all {
-        figures.false_takeovers = contestant.takeovers();
+    for (contestant, figures) in all.iter_mut().filter(|(_, figures)| figures.lost.is_none()) {
+        figures.false_takeovers = Some(contestant.takeovers());
     }
     Ok(())
-}
-
-fn report(wanted: &Failover, all: &[(Contestant, Figures)]) {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    if wanted.json {
-        let rows: Vec<_> = all
-            .iter()
-            .map(|(contestant, figures)| {
-                json!({
-                    "name": contestant.name,
-                    "takeover_ms": figures.takeovers_ms,
-                    "processor_permille": figures.processor_permille,
-                    "bytes_per_second": figures.bytes_per_second,
-                    "takeovers_under_load": figures.false_takeovers,
-                    "stayed_away": figures.lost,
-                })
-            })
-            .collect();
-        let json =
-            json!({ "contestants": rows, "load_seconds": wanted.load_seconds, "loadavg": load.trim() });
-        println!("{json}");
-        return;
-    }
-    println!(
-        "\n{:<24} {:^26} {:>12} {:>10}   takeovers in {} s",
-        "", "takeover, ms", "processor", "sends", wanted.load_seconds
-    );
-    println!(
-        "{:<24} {:>8} {:>8} {:>8} {:>12} {:>10}   of full load",
-        "", "min", "median", "max", "of 1000", "bytes/s"
-    );
-    for (contestant, figures) in all {
-        let [least, middle, most] = median(figures.takeovers_ms.iter().copied());
-        println!(
-            "{:<24} {least:8.0} {middle:8.0} {most:8.0} {:12.1} {:10.0}   {}{}",
-            contestant.name,
-            figures.processor_permille,
-            figures.bytes_per_second,
-            figures.false_takeovers,
-            if figures.lost { ", stayed away after a restart" } else { "" }
-        );
-    }
-    if let [(_, ours), (_, tight), (_, vrrp), (_, vrrp_tight), (_, pacemaker), (_, pacemaker_tight)] = all {
-        let ratio = |ours: &Figures, theirs: &Figures| {
-            median(ours.takeovers_ms.iter().zip(&theirs.takeovers_ms).map(|(ours, theirs)| ours / theirs))
-        };
-        println!("\nratios within a round (min median max)");
-        for (name, [least, middle, most]) in [
-            ("default / keepalived, 1 s", ratio(ours, vrrp)),
-            ("default / pacemaker, token 3 s", ratio(ours, pacemaker)),
-            ("tight / keepalived, 50 ms", ratio(tight, vrrp_tight)),
-            ("tight / pacemaker, token 300 ms", ratio(tight, pacemaker_tight)),
-        ] {
-            println!("{name:<32} {least:6.3} {middle:6.3} {most:6.3}");
-        }
-    }
-    println!("\nload average at the end: {}", load.trim());
 }
