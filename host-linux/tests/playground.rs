@@ -93,6 +93,54 @@ fn a_playground_is_started_hurt_and_stopped() {
     assert!(gone.err.contains("no playground answers"), "{}", gone.err);
 }
 
+/// What a part thinks of another one.
+fn verdict(part: &Value, of: &str) -> String {
+    let answer = answer(&["status", "--json", "--socket", part["socket"].as_str().unwrap()]);
+    let status: Value = serde_json::from_str(&answer.out).unwrap_or_default();
+    let nodes = status["status"]["nodes"].as_array().cloned().unwrap_or_default();
+    let node = nodes.iter().find(|node| node["name"] == of);
+    node.map(|node| node["verdict"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+}
+
+/// X07: the master answers late. It is shown as slow, not as dead; it stays master; and it is up again once
+/// the time is over.
+#[test]
+fn a_slow_master_is_slow_and_stays_master() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut command = bulkhead(&["playground", "run", "--json", "--dir", dir.to_str().unwrap()]);
+    let mut playground = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(playground.stdout.take().unwrap()).lines();
+    let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let [a1, b1] = [&told["parts"][0], &told["parts"][1]];
+    wait("a slave beside the master", || {
+        let mut roles = [role(a1), role(b1)];
+        roles.sort();
+        roles == ["master", "slave"]
+    });
+    let (master, slave) = if role(a1) == "master" { (a1, b1) } else { (b1, a1) };
+    let name = master["name"].as_str().unwrap();
+    wait("a master that is up", || verdict(slave, name) == "up");
+
+    assert_eq!(fault(dir, &["slow", name, "--for", "4s"]).code, 0);
+    wait("a slow master", || verdict(slave, name) == "slow");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        assert_eq!(verdict(slave, name), "slow");
+        assert_eq!((role(master).as_str(), role(slave).as_str()), ("master", "slave"));
+    }
+    wait("the end of it", || verdict(slave, name) == "up");
+    assert_eq!(role(master), "master");
+    let events = answer(&["events", "--json", "--socket", slave["socket"].as_str().unwrap()]).out;
+    assert!(!events.contains("silent"), "{events}");
+
+    for wrong in [&["slow", name, "--delay", "0s"][..], &["slow", name, "--delay", "1h"], &["slow"]] {
+        assert_eq!(fault(dir, wrong).code, 2, "{wrong:?}");
+    }
+    interrupt(&playground);
+    assert!(playground.wait().unwrap().success());
+}
+
 /// The parts end with the playground even when it is killed.
 #[test]
 fn a_killed_playground_takes_its_parts_along() {

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::output::Report;
 use crate::playground::site::Site;
 use crate::site_config::Preset;
+use crate::site_config::value::parse_time;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 /// How long a cluster may take to agree, on a machine that does ten other things.
 const AGREE_MAX: Duration = Duration::from_secs(30);
+/// Longest delay of a slow part.
+const SLOW_MAX: Duration = Duration::from_secs(10);
 /// Longest request on the fault socket.
 const REQUEST_MAX: u64 = 256;
 
@@ -64,11 +67,13 @@ enum Pace {
 /// Hurt a part of a running playground, or repair it
 ///
 /// kill: its power fails. start: its power returns. pause: it sleeps without knowing it. resume: it
-/// wakes. cut: nothing gets from one part to another any more. heal: all links carry again.
+/// wakes. cut: nothing gets from one part to another any more. slow: whatever it sends and receives
+/// is held up for a while, which ends by itself. heal: all links carry again.
 ///
 /// Examples:
 ///   bulkhead playground fault kill a1
 ///   bulkhead playground fault cut a1 b1
+///   bulkhead playground fault slow a1 --for 10s --delay 120ms
 ///   bulkhead playground fault heal
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -79,6 +84,12 @@ pub(super) struct FaultArgs {
     /// To which parts: a1, b1, ..., witness
     #[arg(value_name = "PART")]
     parts: Vec<String>,
+    /// slow: how long it lasts
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, default_value = "10s")]
+    span: Duration,
+    /// slow: how much longer each datagram takes; the usual one makes a part slow, not silent
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "120ms")]
+    delay: Duration,
     /// The directory of the playground
     #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
     dir: PathBuf,
@@ -91,6 +102,7 @@ enum Fault {
     Pause,
     Resume,
     Cut,
+    Slow,
     Heal,
 }
 
@@ -268,7 +280,26 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
         }
         (Fault::Pause, [name]) => site.pause(site.place(name)?),
         (Fault::Resume, [name]) => site.resume(site.place(name)?),
-        (Fault::Heal | Fault::Cut | Fault::Kill | Fault::Start | Fault::Pause | Fault::Resume, _) => {
+        (Fault::Slow, [name]) => {
+            let millis = |key: &str| request.get(key).and_then(Value::as_u64).unwrap_or_default();
+            let [delay, span] = ["delayMs", "forMs"].map(|key| Duration::from_millis(millis(key)));
+            let place = site.place(name)?;
+            if delay.is_zero() || SLOW_MAX < delay {
+                let what = format!("a delay is between 1 ms and {} s", SLOW_MAX.as_secs());
+                return Err(Failure::usage(what));
+            }
+            site.slow(place, delay, span);
+        }
+        (
+            Fault::Heal
+            | Fault::Cut
+            | Fault::Slow
+            | Fault::Kill
+            | Fault::Start
+            | Fault::Pause
+            | Fault::Resume,
+            _,
+        ) => {
             let what = "heal takes no part, cut takes two, all others take one";
             return Err(Failure::usage(what));
         }
@@ -285,7 +316,10 @@ fn ask_for_fault(args: &FaultArgs) -> Result<Report, Failure> {
     let mut stream = UnixStream::connect(&path).map_err(lost)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(lost)?;
     let fault = args.what.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    writeln!(stream, "{}", json!({ "fault": fault, "parts": args.parts })).map_err(lost)?;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (delay, span) = (millis(args.delay), millis(args.span));
+    let request = json!({ "fault": fault, "parts": args.parts, "delayMs": delay, "forMs": span });
+    writeln!(stream, "{request}").map_err(lost)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).map_err(lost)?;
     let answer: Value = serde_json::from_str(&line).unwrap_or_default();

@@ -1,13 +1,14 @@
-//! Two networks that can be cut, in each direction of each link: a relay through which all datagrams of a
-//! playground go. Nodes know each other by the relay's addresses.
+//! Two networks that can be cut, in each direction of each link, and be slow to and from a node (X07): a
+//! relay through which all datagrams of a playground go. Nodes know each other by the relay's addresses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// From which node to which, on which network (0 or 1).
 pub type Lane = (u16, u16, usize);
@@ -16,13 +17,32 @@ pub type Lane = (u16, u16, usize);
 const REST: Duration = Duration::from_micros(500);
 /// Longer than any datagram of ours.
 const DATAGRAM_MAX: usize = 2048;
+/// Datagrams held up at once. Full means: the relay loses them, as a router does.
+const HELD_MAX: usize = 16_384;
+
+/// What the networks do to datagrams.
+#[derive(Debug, Default)]
+struct Weather {
+    cut: BTreeSet<Lane>,
+    slow: BTreeMap<u16, Slow>,
+}
+
+/// Each datagram from or to a node is held up.
+#[derive(Clone, Copy, Debug)]
+struct Slow {
+    delay: Duration,
+    until: Instant,
+}
+
+/// A datagram that is held up: when it goes on, its place in the order of those, to where, what.
+type Held = Reverse<(Instant, u64, SocketAddr, Vec<u8>)>;
 
 /// The relay; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Relay {
     /// Where to send to for each lane.
     pub entrances: BTreeMap<Lane, SocketAddr>,
-    cut: Arc<Mutex<BTreeSet<Lane>>>,
+    weather: Arc<Mutex<Weather>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,28 +65,37 @@ impl Relay {
             }
         }
         let out = UdpSocket::bind("127.0.0.1:0")?;
-        let (cut, stop) = (Arc::<Mutex<BTreeSet<Lane>>>::default(), Arc::<AtomicBool>::default());
-        let (theirs, stopping) = (Arc::clone(&cut), Arc::clone(&stop));
+        let (weather, stop) = (Arc::<Mutex<Weather>>::default(), Arc::<AtomicBool>::default());
+        let (theirs, stopping) = (Arc::clone(&weather), Arc::clone(&stop));
+        let mut carrier = Carrier { lanes, out, held: BinaryHeap::new(), order: 0, chance: SEED };
         let work = move || {
             while !stopping.load(Ordering::Relaxed) {
-                if !carry(&lanes, &out, &theirs) {
+                if !carrier.carry(&theirs) {
                     std::thread::sleep(REST);
                 }
             }
         };
         let thread = std::thread::Builder::new().name("relay".into()).spawn(work)?;
-        Ok(Self { entrances, cut, stop, thread: Some(thread) })
+        Ok(Self { entrances, weather, stop, thread: Some(thread) })
     }
 
     /// Cuts everything between two nodes, on both networks, in both directions.
     pub fn part(&self, a: u16, b: u16) {
         let lanes = (0..2).flat_map(|network| [(a, b, network), (b, a, network)]);
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).extend(lanes);
+        lock(&self.weather).cut.extend(lanes);
     }
 
-    /// Nothing is cut any more.
+    /// Until `span` is over, each datagram from or to `node` is held up for `delay`, and up to a quarter of it
+    /// longer by chance.
+    pub fn slow(&self, node: u16, delay: Duration, span: Duration) {
+        let now = Instant::now();
+        let until = now.checked_add(span).unwrap_or(now);
+        lock(&self.weather).slow.insert(node, Slow { delay, until });
+    }
+
+    /// Nothing is cut, and nothing is slow any more.
     pub fn heal(&self) {
-        self.cut.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *lock(&self.weather) = Weather::default();
     }
 }
 
@@ -79,19 +108,70 @@ impl Drop for Relay {
     }
 }
 
-/// Carries what waits; `false` when nothing did.
-fn carry(lanes: &[(Lane, UdpSocket, SocketAddr)], out: &UdpSocket, cut: &Mutex<BTreeSet<Lane>>) -> bool {
-    let mut buffer = [0; DATAGRAM_MAX];
-    let mut carried = false;
-    for (lane, socket, exit) in lanes {
-        while let Ok(len) = socket.recv(&mut buffer) {
-            carried = true;
-            let is_cut = cut.lock().unwrap_or_else(PoisonError::into_inner).contains(lane);
-            if let Some(bytes) = buffer.get(..len).filter(|_| !is_cut) {
-                // A network may lose what it likes: a node that is down refuses its datagrams.
-                let _ = out.send_to(bytes, exit);
+const SEED: u64 = 88_172_645_463_325_252;
+
+fn lock(weather: &Mutex<Weather>) -> MutexGuard<'_, Weather> {
+    weather.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the relay's thread works with.
+struct Carrier {
+    lanes: Vec<(Lane, UdpSocket, SocketAddr)>,
+    out: UdpSocket,
+    held: BinaryHeap<Held>,
+    order: u64,
+    chance: u64,
+}
+
+impl Carrier {
+    /// Carries what waits and what was held up for long enough; `false` when nothing was there.
+    fn carry(&mut self, weather: &Mutex<Weather>) -> bool {
+        let mut buffer = [0; DATAGRAM_MAX];
+        let mut carried = false;
+        for (lane, socket, exit) in &self.lanes {
+            while let Ok(len) = socket.recv(&mut buffer) {
+                carried = true;
+                let Some(bytes) = buffer.get(..len) else { continue };
+                let Some(due) = due(lane, weather, &mut self.chance) else { continue };
+                match due {
+                    // A network may lose what it likes: a node that is down refuses its datagrams.
+                    None => drop(self.out.send_to(bytes, exit)),
+                    Some(at) if self.held.len() < HELD_MAX => {
+                        self.order = self.order.wrapping_add(1);
+                        self.held.push(Reverse((at, self.order, *exit, bytes.to_vec())));
+                    }
+                    Some(_) => {}
+                }
             }
         }
+        let now = Instant::now();
+        while self.held.peek().is_some_and(|Reverse(next)| next.0 <= now) {
+            let Some(Reverse((_, _, exit, bytes))) = self.held.pop() else { break };
+            carried = true;
+            let _ = self.out.send_to(&bytes, exit);
+        }
+        carried
     }
-    carried
+}
+
+/// When a datagram on `lane` goes on: never (`None`), at once, or later.
+#[expect(clippy::option_option, reason = "lost, at once, later: three answers of one question")]
+fn due(lane: &Lane, weather: &Mutex<Weather>, chance: &mut u64) -> Option<Option<Instant>> {
+    let weather = lock(weather);
+    if weather.cut.contains(lane) {
+        return None;
+    }
+    let (from, to, _) = lane;
+    let now = Instant::now();
+    let delays = [from, to].into_iter().filter_map(|node| weather.slow.get(node));
+    let delay: Duration = delays.filter(|slow| now < slow.until).map(|slow| slow.delay).sum();
+    if delay.is_zero() {
+        return Some(None);
+    }
+    *chance ^= *chance << 13;
+    *chance ^= *chance >> 7;
+    *chance ^= *chance << 17;
+    let quarter = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX) / 4;
+    let jitter = chance.checked_rem(quarter.max(1)).unwrap_or(0);
+    Some(now.checked_add(delay.saturating_add(Duration::from_micros(jitter))))
 }

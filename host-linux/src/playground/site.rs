@@ -113,7 +113,14 @@ impl Site {
         }
     }
 
-    /// All links carry again.
+    /// Everything from and to a part takes `delay` longer, until `span` is over (X07).
+    pub fn slow(&self, place: usize, delay: Duration, span: Duration) {
+        if let Some(part) = self.parts.get(place) {
+            self.relay.slow(part.node, delay, span);
+        }
+    }
+
+    /// All links carry again, as fast as they can.
     pub fn heal(&self) {
         self.relay.heal();
     }
