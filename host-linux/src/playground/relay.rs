@@ -85,8 +85,8 @@ impl Relay {
         lock(&self.weather).cut.extend(lanes);
     }
 
-    /// Until `span` is over, each datagram from or to `node` is held up for `delay`, and up to a quarter of it
-    /// longer by chance.
+    /// Until `span` is over, each datagram from or to `node` is held up for `delay`, and up to a quarter of
+    /// it longer by chance.
     pub fn slow(&self, node: u16, delay: Duration, span: Duration) {
         let now = Instant::now();
         let until = now.checked_add(span).unwrap_or(now);
