@@ -15,3 +15,4 @@
 
 pub mod life;
 pub mod lineup;
+pub mod tenure;

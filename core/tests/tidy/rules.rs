@@ -16,7 +16,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("register", &["actions", "bug", "bytes", "crc", "id", "time"]),
     ("monitor", &["actions", "bug", "id", "register", "time"]),
     ("budget", &["time"]),
-    ("resource", &["actions", "time"]),
+    ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "id", "link", "monitor", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
