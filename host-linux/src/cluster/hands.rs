@@ -1,5 +1,6 @@
 //! Carries out what a node asks for. Nothing here waits.
 
+use super::clock;
 use super::events::{Journal, Log, News};
 use super::fencer::{Fencer, Order};
 use super::marks::Marks;
@@ -10,6 +11,7 @@ use crate::site_config::SiteConfig;
 use bulkhead_core::id::{NodeId, Path};
 use bulkhead_core::node::words::Action;
 use bulkhead_core::register::message::Fenced;
+use bulkhead_core::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -53,6 +55,9 @@ pub struct FenceRecord {
     pub how: String,
     /// `under way`, `confirmed`, or why not.
     pub ended: String,
+    /// When its device was asked.
+    #[serde(skip)]
+    asked: Instant,
 }
 
 impl Hands {
@@ -100,8 +105,20 @@ impl Hands {
             self.history.pop_front();
         }
         let (node, start) = (fenced.node.0, fenced.start.0);
-        self.history.push_back(FenceRecord { node, start, how, ended: "under way".into() });
+        self.history.push_back(FenceRecord {
+            node,
+            start,
+            how,
+            ended: "under way".into(),
+            asked: clock::now(),
+        });
         self.fencer.order(Order::Off(fenced));
+    }
+
+    /// When the device was last asked to fence; `None` when that is long ago.
+    pub fn asked(&self, fenced: Fenced) -> Option<Instant> {
+        let same = |record: &&FenceRecord| (record.node, record.start) == (fenced.node.0, fenced.start.0);
+        self.history.iter().rev().find(same).map(|record| record.asked)
     }
 
     /// Notes how an order ended; answers with what the node is to be told.

@@ -20,6 +20,7 @@ pub mod events;
 pub mod fence_agent;
 pub mod fencer;
 pub mod hands;
+pub mod management;
 pub mod marks;
 pub mod medium;
 pub mod node_settings;

@@ -2,6 +2,7 @@
 //! each task in a thread of its own; the loop never waits (S1-05, S1-06, S1-15).
 
 use super::events::{Log, News};
+use super::management;
 use super::pressure::Lack;
 use super::resource_agent;
 use super::status::Resource as Shown;
@@ -61,12 +62,10 @@ impl Resources {
         self.lineup.is_overdue(now)
     }
 
-    /// How long who takes the role over waits before it starts the management system: what the one before may
-    /// take to stop it, and then its watchdog to reset it, which some chipsets do at the second expiry only.
+    /// Within this time a node that has lost the role has stopped the management system, or was reset.
     pub fn grace(&self) -> Duration {
         let watchdog = self.config.watchdog.as_ref().map_or(Duration::ZERO, |watchdog| watchdog.timeout);
-        let stop = self.lineup.stop_max();
-        if stop.is_zero() { stop } else { stop.saturating_add(watchdog.saturating_mul(2)) }
+        management::grace(self.lineup.stop_max(), watchdog)
     }
 
     /// What this node cannot promise, without a watchdog.

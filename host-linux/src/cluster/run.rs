@@ -10,7 +10,7 @@ use super::control::{Control, Question};
 use super::events::News;
 use super::fencer::Order;
 use super::hands::Hands;
-use super::node_settings::drift;
+use super::management;
 use super::pressure::Lack;
 use super::profile::Chooser;
 use super::request::{Answer, Request};
@@ -22,14 +22,14 @@ use super::writer::Progress;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
-use bulkhead_core::boot::profile::{Outcome, Profile, Reach};
-use bulkhead_core::id::{Epoch, NodeId};
+use bulkhead_core::id::NodeId;
 use bulkhead_core::link::frame::DATAGRAM_MAX;
 use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::PersistId;
+use bulkhead_core::resource::tenure::{self, Tenure};
 use bulkhead_core::time::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
@@ -70,33 +70,10 @@ pub struct Agent {
     pub(super) given_back: bool,
     pub(super) resources: Resources,
     pub(super) chooser: Chooser,
-    pub(super) management: Management,
+    pub(super) tenure: Tenure,
     /// Held for as long as the agent runs.
     #[expect(dead_code, reason = "its lock is what counts")]
     pub(super) lock: std::fs::File,
-}
-
-/// When the management system may start here.
-#[derive(Debug, Default)]
-pub struct Management {
-    /// From when on, while this node holds the controller's register.
-    from: Option<Instant>,
-    /// Since it holds it, its boot profile has had the management system here.
-    chosen: bool,
-    /// The newest epoch under which this node held it since it started.
-    held: Option<Epoch>,
-    /// The other node that was seen to hold it last.
-    other: Option<NodeId>,
-    /// That one was fenced since: nothing of it runs any more.
-    is_fenced: bool,
-}
-
-/// Whether a boot profile has the management system on the node that is the designated controller: by its
-/// own words, or because the controller that is to be followed is this node itself, and most of the others
-/// see that.
-fn manages(outcome: &Outcome) -> bool {
-    let most = matches!(outcome.inputs.reach, Reach::Majority | Reach::NearlyAll);
-    outcome.profile.manages() || (outcome.profile == Profile::Follow && most)
 }
 
 /// What is fed by progress.
@@ -134,7 +111,10 @@ impl Agent {
         }
         self.hands.log.say(News::new("stopped", format!("{me} stopped"), json!({})));
         if let Some(watchdog) = self.vital.watchdog.take() {
-            watchdog.disarm();
+            // What could not be stopped may run on: the reset ends it, before another node starts it.
+            if self.resources.management_is_down() {
+                watchdog.disarm();
+            }
         }
         self.hands.log.pass_on();
         self.hands.journal.finish(self.hands.log.newest());
@@ -164,7 +144,9 @@ impl Agent {
         }
         while let Some((order, ended)) = self.hands.fencer.ended() {
             if let Some((fenced, confirmed)) = self.hands.order_ended(order, &ended) {
-                self.management.is_fenced |= confirmed && self.management.other == Some(fenced.node);
+                if let Some(asked) = self.hands.asked(fenced).filter(|_| confirmed) {
+                    self.tenure.step(clock::now(), tenure::Event::Fenced { node: fenced.node, asked });
+                }
                 self.step(Event::FenceAnswered { fenced, confirmed });
             }
             if let (Order::On(node), Ok(())) = (order, &ended) {
@@ -194,40 +176,10 @@ impl Agent {
             let text = format!("boot profile {row}: {start}");
             self.hands.log.say(News::new("profile", text, json!({ "row": row })));
         }
-        let holds = self.may_manage(now);
-        let chosen = self.chooser.outcome().is_some_and(manages);
-        // A profile is chosen at a boot. Who manages goes on for as long as the role is here.
-        self.management.chosen = self.management.from.is_some() && (chosen || self.management.chosen);
-        let management = holds && self.management.chosen && self.stopping.is_none();
+        management::look(&mut self.tenure, now, &self.node, &self.hands.config, self.chooser.outcome());
+        let management = self.tenure.manages() && self.stopping.is_none();
         let infrastructure = self.chooser.outcome().is_some();
         self.resources.round(now, infrastructure, management, &mut self.hands.log);
-    }
-
-    /// Whether this node holds the controller's register, and whoever held it before has certainly stopped
-    /// what belongs to it.
-    fn may_manage(&mut self, now: Instant) -> bool {
-        let me = self.hands.config.local.node;
-        let Some(post) = self.node.post(Office::Controller) else { return false };
-        let Some(epoch) = post.seat().holds(now) else {
-            self.management.from = None;
-            if let Some(other) = post.pair().master().filter(|master| *master != me) {
-                self.management.is_fenced &= self.management.other == Some(other);
-                self.management.other = Some(other);
-            }
-            return false;
-        };
-        // Every change raises the epoch by one: nobody else held it between this one and the one before.
-        let was_mine = self.management.held.is_some_and(|held| epoch.0 <= held.0.saturating_add(1));
-        let from = self.management.from.unwrap_or_else(|| {
-            if epoch == Epoch(1) || was_mine || self.management.is_fenced {
-                return now;
-            }
-            // The other one's clock may be slow.
-            now.after(drift(&self.hands.config.timers).at_least(self.resources.grace()))
-        });
-        self.management.from = Some(from);
-        self.management.held = Some(epoch);
-        from <= now
     }
 
     fn is_asked_to_stop(&mut self) -> bool {

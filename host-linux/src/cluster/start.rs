@@ -6,13 +6,14 @@ use super::control::Control;
 use super::events::{Log, News};
 use super::fencer::{Fencer, Perform};
 use super::hands::Hands;
+use super::management;
 use super::marks::Marks;
 use super::medium::Place;
 use super::node_settings::{demand, drift, settings};
 use super::pressure::{Lack, Thread, protect_process, protect_thread};
 use super::profile::Chooser;
 use super::resources::Resources;
-use super::run::{Agent, Management, Vital};
+use super::run::{Agent, Vital};
 use super::store::{self, Opened};
 use super::transport::Network;
 use super::wake::Wake;
@@ -96,6 +97,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     }
     let config = Arc::new(config);
     let resources = Resources::new(Arc::clone(&config), wake.clone());
+    let tenure = management::tenure(&config, resources.grace());
     // A node that starts listens that long for a master, too.
     let chooser = Chooser::new(now.after(timers.listen));
     lacks.extend(resources.lack());
@@ -126,7 +128,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         given_back: false,
         resources,
         chooser,
-        management: Management::default(),
+        tenure,
         lock,
     })
 }

@@ -155,3 +155,27 @@ fn what_fails_is_tried_again_given_up_and_cleaned_up() {
     let again = site.wait("it runs again", 1, |status| state(status, "dns") == "running");
     assert_eq!(again["resources"][1]["failures"], 1, "{again:#}");
 }
+
+/// S1-06 for a site that is up: whoever comes back, however preferred, does not stop what runs.
+#[test]
+fn the_management_system_goes_on_where_it_runs_when_a_preferred_node_comes_back() {
+    let mut site = started();
+    site.kill(1);
+    site.wait("b1 manages", 2, |status| state(status, "panel") == "running");
+    site.start(1);
+    site.wait("a1 has stopped it", 1, |status| state(status, "panel") == "stopped");
+    site.wait("all is well", 1, |status| status["protected"] == true);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(when(&site, "stop", "panel", 2), None, "{:?}", done(&site));
+    assert_eq!(state(&site.status(2).unwrap(), "panel"), "running");
+}
+
+/// S2-03: the operator moves the role, and the management system moves with it.
+#[test]
+fn the_management_system_follows_the_role_when_the_operator_moves_it() {
+    let site = started();
+    assert_eq!(site.run(1, &["controller", "move", "2"]).0, 0);
+    site.wait("b1 manages", 2, |status| state(status, "panel") == "running");
+    let (stop, start) = (when(&site, "stop", "panel", 1), when(&site, "start", "panel", 2));
+    assert!(stop.unwrap() < start.unwrap(), "both ran it at once: {:?}", done(&site));
+}
