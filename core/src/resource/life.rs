@@ -94,6 +94,8 @@ pub struct Life {
     /// From one monitor to the next while it runs.
     interval: Duration,
     under_way: Option<Task>,
+    /// What is under way was interrupted.
+    hurried: bool,
     /// When something is to be done without an answer.
     at: Option<Instant>,
     failures: u8,
@@ -103,7 +105,15 @@ pub struct Life {
 impl Life {
     /// A resource of which nothing is known yet.
     pub const fn new(interval: Duration) -> Self {
-        Self { mode: Mode::Unknown, interval, under_way: None, at: None, failures: 0, good: 0 }
+        Self {
+            mode: Mode::Unknown,
+            interval,
+            under_way: None,
+            hurried: false,
+            at: None,
+            failures: 0,
+            good: 0,
+        }
     }
 
     /// What is known of it.
@@ -136,7 +146,7 @@ impl Life {
         if self.under_way != Some(task) {
             return;
         }
-        self.under_way = None;
+        (self.under_way, self.hurried) = (None, false);
         let next = now.after(self.interval);
         match (self.mode, task, answer) {
             (Mode::Unknown, _, Answer::Ok) => self.enter(Mode::Running, Some(next)),
@@ -212,6 +222,20 @@ impl Life {
         self.at = None;
         self.under_way = Some(task);
         Some(task)
+    }
+
+    /// Whether what is under way must not be waited for, because it must stop: a start or a monitor may take
+    /// longer than others leave it. Said once; the task then ends as [`Answer::TimedOut`].
+    pub fn hurry(&mut self, must_stop: bool) -> bool {
+        let waits = match (self.mode, self.under_way) {
+            (Mode::Starting | Mode::Running, Some(Task::Start | Task::Monitor)) => must_stop && !self.hurried,
+            // The probe says whether there is anything to stop; nothing is quicker than a stop.
+            (Mode::Unknown | Mode::Stopped | Mode::Stopping | Mode::Waiting, _) => false,
+            (Mode::GivenUp | Mode::Stuck, _) => false,
+            (Mode::Starting | Mode::Running, Some(Task::Stop) | None) => false,
+        };
+        self.hurried |= waits;
+        waits
     }
 
     fn enter(&mut self, mode: Mode, at: Option<Instant>) {

@@ -71,6 +71,12 @@ pub enum Action {
         /// What.
         task: Task,
     },
+    /// End what is under way, at once and with all it started, and report it as timed out. It may have ended
+    /// already.
+    Interrupt {
+        /// On which resource.
+        place: u8,
+    },
     /// Tell people: a resource is in another mode.
     Changed {
         /// Which.
@@ -84,7 +90,8 @@ pub enum Action {
 
 /// Resources of one node.
 pub const RESOURCES_MAX: usize = 64;
-/// Most actions of one step: a task and a change for each, and one more change for the one that ended.
+/// Most actions of one step: a task, or an interruption, and a change for each, and one more change for the
+/// one that ended.
 pub const ACTIONS_MAX: usize = 2 * RESOURCES_MAX + 2;
 
 type Todo = Actions<Action, ACTIONS_MAX>;
@@ -181,6 +188,9 @@ impl Lineup {
         for place in (0..).take(self.entries.len()) {
             let Some((may_start, must_stop)) = self.turn(place) else { continue };
             self.change(place, &mut todo, |life| life.go_on(now, may_start, must_stop));
+            if self.entries.get_mut(usize::from(place)).is_some_and(|entry| entry.life.hurry(must_stop)) {
+                todo.push(Action::Interrupt { place });
+            }
         }
         self.mark_leaving(now);
         todo

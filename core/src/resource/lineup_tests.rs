@@ -109,6 +109,36 @@ fn one_that_fails_holds_up_the_next_until_it_is_given_up() {
     assert_eq!(shell.lineup.look(DNS), Some((Mode::Running, 0)));
 }
 
+/// A start and a monitor may take longer than a stop: they are not waited for once the role is lost.
+#[test]
+fn what_hangs_is_interrupted_when_it_must_stop() {
+    let now = Instant::ZERO;
+    let mut lineup = lineup();
+    let answer = |place, task, answer| Event::Ended { place, task, answer };
+    let _ = lineup.step(now, Event::Timeout);
+    for place in 0..4 {
+        let _ = lineup.step(now, answer(place, Task::Monitor, Answer::NotRunning));
+    }
+    let _ = lineup.step(now, Event::Wanted { infrastructure: true, management: true });
+    for place in [DNS, DHCP, PANEL] {
+        let _ = lineup.step(now, answer(place, Task::Start, Answer::Ok));
+    }
+    // The panel runs, the gauge is being started, and the panel's monitor hangs.
+    let later = now.after(Duration::from_secs(60));
+    let begun = Action::Begin { place: PANEL, task: Task::Monitor };
+    assert!(lineup.step(later, Event::Timeout).into_iter().any(|action| action == begun));
+    let lost = Event::Wanted { infrastructure: true, management: false };
+    let actions: Vec<_> = lineup.step(later, lost).into_iter().collect();
+    assert_eq!(actions, [PANEL, GAUGE].map(|place| Action::Interrupt { place }));
+    assert_eq!(lineup.step(later, lost).into_iter().count(), 0, "once is enough");
+    let actions: Vec<_> =
+        lineup.step(later, answer(GAUGE, Task::Start, Answer::TimedOut)).into_iter().collect();
+    assert!(actions.contains(&Action::Begin { place: GAUGE, task: Task::Stop }), "{actions:?}");
+    // One that ended well before it was interrupted is stopped all the same.
+    let actions: Vec<_> = lineup.step(later, answer(PANEL, Task::Monitor, Answer::Ok)).into_iter().collect();
+    assert!(actions.contains(&Action::Begin { place: PANEL, task: Task::Stop }), "{actions:?}");
+}
+
 /// V20 for services: who cannot stop them in time says so, for the watchdog to act.
 #[test]
 fn a_stop_that_fails_makes_the_node_overdue_and_nothing_else() {
