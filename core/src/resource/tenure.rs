@@ -1,13 +1,13 @@
-//! When this node may run the management system: not before whoever had its role last has certainly stopped it
-//! (S1-06, S2-03, V20, V24).
+//! When this node may run the management system: not before whoever had its role last has certainly stopped
+//! it (S1-06, S2-03, V20, V24).
 //!
-//! The role is a register, and its lease says who may *decide*. A service that was started under it outlives the
-//! lease by the time it takes to stop it. So who wins the role waits for that time, the grace, unless
+//! The role is a register, and its lease says who may *decide*. A service that was started under it outlives
+//! the lease by the time it takes to stop it. So who wins the role waits for that time, the grace, unless
 //!
 //! - nobody ever held the role, or
 //! - this node held it last itself: then only what was left of its own wait counts, or
-//! - who held it last was fenced: then nothing of *that one* runs, and the one before it began to stop when the
-//!   fenced one was first seen in the role.
+//! - who held it last was fenced: then nothing of *that one* runs, and the one before it began to stop when
+//!   the fenced one was first seen in the role.
 //!
 //! ```text
 #![doc = include_str!("tenure.edges.txt")]
@@ -61,8 +61,8 @@ pub enum Mode {
         /// From when on nothing of the others runs.
         until: Instant,
     },
-    /// It is held and nothing of the others runs, but the boot profile starts none here. Exit: another profile;
-    /// the role is lost.
+    /// It is held and nothing of the others runs, but the boot profile starts none here. Exit: another
+    /// profile; the role is lost.
     Entitled,
     /// The management system belongs here, whatever profile comes next. Exit: the role is lost.
     Managing,
@@ -98,8 +98,8 @@ pub struct Tenure {
 }
 
 impl Tenure {
-    /// A node that knows nothing yet. `grace`: within it, by this node's clock, who loses the role has stopped
-    /// what belongs to it, or was reset.
+    /// A node that knows nothing yet. `grace`: within it, by this node's clock, who loses the role has
+    /// stopped what belongs to it, or was reset.
     pub const fn new(grace: Duration) -> Self {
         let (mode, quiet) = (Mode::Away, Instant::ZERO);
         Self { mode, grace, manages: false, seen: None, won: None, held: None, quiet }

@@ -115,10 +115,10 @@ impl Hands {
         self.fencer.order(Order::Off(fenced));
     }
 
-    /// When the device was last asked to fence; `None` when that is long ago.
+    /// When the device was first asked to fence this start of a node; `None` when that is long ago.
     pub fn asked(&self, fenced: Fenced) -> Option<Instant> {
         let same = |record: &&FenceRecord| (record.node, record.start) == (fenced.node.0, fenced.start.0);
-        self.history.iter().rev().find(same).map(|record| record.asked)
+        self.history.iter().find(same).map(|record| record.asked)
     }
 
     /// Notes how an order ended; answers with what the node is to be told.

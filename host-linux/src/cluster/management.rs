@@ -1,5 +1,5 @@
-//! Feeds `bulkhead_core::resource::tenure` with what this node sees: whether the management system belongs here
-//! (S1-06, S2-03).
+//! Feeds `bulkhead_core::resource::tenure` with what this node sees: whether the management system belongs
+//! here (S1-06, S2-03).
 
 use super::node_settings::drift;
 use crate::site_config::SiteConfig;
@@ -40,7 +40,8 @@ pub fn look(tenure: &mut Tenure, now: Instant, node: &Node, config: &SiteConfig,
 }
 
 /// Whether a boot profile has the management system on the node that is the designated controller: by its own
-/// words, or because the controller that is to be followed is this node itself, and most of the others see that.
+/// words, or because the controller that is to be followed is this node itself, and most of the others see
+/// that.
 fn manages(outcome: &Outcome) -> bool {
     let most = matches!(outcome.inputs.reach, Reach::Majority | Reach::NearlyAll);
     outcome.profile.manages() || (outcome.profile == Profile::Follow && most)

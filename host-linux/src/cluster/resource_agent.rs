@@ -10,6 +10,7 @@ use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,11 @@ const MONITOR_MAX: Duration = Duration::from_secs(20);
 const WORDS_MAX: usize = 2048;
 /// How long the last words of a task that ended are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+const INTERRUPTED: &str = "it was interrupted, for it must stop";
 const POLL: Duration = Duration::from_millis(20);
 
-/// Carries out a task: how it ended, and in which words when not well.
-pub fn run(resource: &Resource, task: Task) -> (Answer, String) {
+/// Carries out a task, unless it is to end at once: how it ended, and in which words when not well.
+pub fn run(resource: &Resource, task: Task, interrupted: &AtomicBool) -> (Answer, String) {
     let time = match task {
         Task::Start => resource.start_timeout,
         Task::Stop => resource.stop_timeout,
@@ -36,7 +38,7 @@ pub fn run(resource: &Resource, task: Task) -> (Answer, String) {
             if !program.exists() {
                 return not_there(task, &format!("there is no resource agent {}", program.display()));
             }
-            ocf(task, &carry_out(ocf_command(resource, agent, &program, task, time), time))
+            ocf(task, &carry_out(ocf_command(resource, agent, &program, task, time), time, interrupted))
         }
         Runner::Systemd { unit } => {
             let verb = match task {
@@ -46,7 +48,7 @@ pub fn run(resource: &Resource, task: Task) -> (Answer, String) {
             };
             let mut command = Command::new("systemctl");
             command.args([verb, "--", unit.as_str()]);
-            systemd(task, &carry_out(command, time))
+            systemd(task, &carry_out(command, time, interrupted))
         }
     }
 }
@@ -104,6 +106,7 @@ fn ocf_command(resource: &Resource, agent: &str, program: &Path, task: Task, tim
 enum Ended {
     Code(i32, String),
     TimedOut,
+    Interrupted,
     NotStarted(std::io::Error),
 }
 
@@ -127,6 +130,7 @@ fn ocf(task: Task, ended: &Ended) -> (Answer, String) {
             (Answer::Failed, format!("exit code {code} ({meaning}): {words}"))
         }
         Ended::TimedOut => (Answer::TimedOut, "it did not end in time".into()),
+        Ended::Interrupted => (Answer::TimedOut, INTERRUPTED.into()),
         Ended::NotStarted(error) => (Answer::Failed, error.to_string()),
     }
 }
@@ -141,6 +145,7 @@ fn systemd(task: Task, ended: &Ended) -> (Answer, String) {
         },
         Ended::Code(code, words) => (Answer::Failed, format!("systemctl: exit code {code}: {words}")),
         Ended::TimedOut => (Answer::TimedOut, "systemctl did not end in time".into()),
+        Ended::Interrupted => (Answer::TimedOut, INTERRUPTED.into()),
         Ended::NotStarted(error) if error.kind() == std::io::ErrorKind::NotFound => {
             not_there(task, "there is no systemctl on this machine")
         }
@@ -148,7 +153,7 @@ fn systemd(task: Task, ended: &Ended) -> (Answer, String) {
     }
 }
 
-fn carry_out(mut command: Command, time: Duration) -> Ended {
+fn carry_out(mut command: Command, time: Duration, interrupted: &AtomicBool) -> Ended {
     let begin = Instant::now();
     let start = || {
         let (reader, writer) = std::io::pipe()?;
@@ -168,7 +173,9 @@ fn carry_out(mut command: Command, time: Duration) -> Ended {
     };
     loop {
         match child.try_wait() {
-            Ok(None) if begin.elapsed() < time => std::thread::sleep(POLL),
+            Ok(None) if begin.elapsed() < time && !interrupted.load(Ordering::Relaxed) => {
+                std::thread::sleep(POLL)
+            }
             Ok(Some(status)) => {
                 let words = words.recv_timeout(LAST_WORDS).unwrap_or_default();
                 // Killed by a signal: no code of its own.
@@ -179,7 +186,8 @@ fn carry_out(mut command: Command, time: Duration) -> Ended {
                     let _ = kill_process_group(group, Signal::KILL);
                 }
                 let _ = child.wait();
-                return Ended::TimedOut;
+                let was = interrupted.load(Ordering::Relaxed);
+                return if was { Ended::Interrupted } else { Ended::TimedOut };
             }
         }
     }
@@ -238,6 +246,10 @@ mod tests {
         (directory, resource(Runner::Ocf { agent: path.display().to_string(), options }))
     }
 
+    fn finish(resource: &Resource, task: Task) -> (Answer, String) {
+        run(resource, task, &AtomicBool::new(false))
+    }
+
     #[test]
     fn every_exit_code_has_its_meaning() {
         let (_directory, resource) = agent("echo some words; exit $(cat \"$(dirname \"$0\")/code\")");
@@ -255,7 +267,7 @@ mod tests {
             ("77", Task::Stop, Answer::Failed),
         ] {
             std::fs::write(&code, exit).unwrap();
-            let (answer, words) = run(&resource, task);
+            let (answer, words) = finish(&resource, task);
             assert_eq!(answer, expected, "{exit} {task:?}");
             assert_eq!(answer == Answer::Failed, words.contains("some words"), "{words}");
         }
@@ -267,7 +279,7 @@ mod tests {
             "[ \"$1 $OCF_RESKEY_config $OCF_RESOURCE_INSTANCE $OCF_ROOT $OCF_CHECK_LEVEL\" = \
              'monitor /etc/x y dns /usr/lib/ocf 0' ] || exit 6",
         );
-        assert_eq!(run(&resource, Task::Monitor).0, Answer::Ok);
+        assert_eq!(finish(&resource, Task::Monitor).0, Answer::Ok);
     }
 
     /// What a start leaves behind lives on; a start that hangs is killed with all it started.
@@ -286,11 +298,11 @@ mod tests {
             let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
             std::fs::read_to_string(path).is_ok_and(|stat| !stat.contains(") Z "))
         };
-        assert_eq!(run(&resource, Task::Start), (Answer::Ok, String::new()));
+        assert_eq!(finish(&resource, Task::Start), (Answer::Ok, String::new()));
         let service = pid();
         assert!(lives(service));
         rustix::process::kill_process(service, Signal::KILL).unwrap();
-        assert_eq!(run(&resource, Task::Stop).0, Answer::TimedOut);
+        assert_eq!(finish(&resource, Task::Stop).0, Answer::TimedOut);
         let begin = Instant::now();
         while lives(pid()) && begin.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(POLL);
@@ -298,12 +310,55 @@ mod tests {
         assert!(!lives(pid()));
     }
 
+    /// The role was lost: nothing that hangs is waited for.
+    #[test]
+    fn a_task_can_be_interrupted() {
+        let (_directory, mut resource) = agent("exec sleep 30");
+        resource.start_timeout = Duration::from_secs(30);
+        let (interrupted, begin) = (AtomicBool::new(false), Instant::now());
+        let (answer, words) = std::thread::scope(|scope| {
+            let task = scope.spawn(|| run(&resource, Task::Start, &interrupted));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!task.is_finished());
+            interrupted.store(true, Ordering::Relaxed);
+            task.join().unwrap()
+        });
+        assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+        assert_eq!((answer, words.as_str()), (Answer::TimedOut, "it was interrupted, for it must stop"));
+    }
+
+    /// A service agent that Debian ships, with its shell functions and all.
+    #[test]
+    fn an_agent_of_the_distribution_runs() {
+        let agent = Path::new("/usr/lib/ocf/resource.d/heartbeat/Dummy");
+        if !agent.exists() {
+            println!("skipped: there is no {} (Debian: resource-agents)", agent.display());
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("dummy.state");
+        let options = [("state".to_owned(), state.display().to_string())].into();
+        let mut dummy = resource(Runner::Ocf { agent: "heartbeat:Dummy".into(), options });
+        (dummy.start_timeout, dummy.stop_timeout) = (Duration::from_secs(20), Duration::from_secs(20));
+        assert_eq!(finish(&dummy, Task::Monitor), (Answer::NotRunning, String::new()));
+        assert_eq!(finish(&dummy, Task::Start), (Answer::Ok, String::new()));
+        assert!(state.exists());
+        assert_eq!(finish(&dummy, Task::Monitor), (Answer::Ok, String::new()));
+        assert_eq!(finish(&dummy, Task::Stop), (Answer::Ok, String::new()));
+        assert_eq!(finish(&dummy, Task::Stop), (Answer::Ok, String::new()), "a stop of what is stopped");
+        assert_eq!(finish(&dummy, Task::Monitor), (Answer::NotRunning, String::new()));
+        let nowhere = [("state".to_owned(), "/nowhere/at/all".to_owned())].into();
+        dummy.runner = Runner::Ocf { agent: "heartbeat:Dummy".into(), options: nowhere };
+        let (answer, words) = finish(&dummy, Task::Start);
+        assert!(answer == Answer::Failed && words.starts_with("exit code"), "{words}");
+    }
+
     #[test]
     fn what_is_not_installed_does_not_run_and_cannot_start() {
         let gone = resource(Runner::Ocf { agent: "nobody:nothing".into(), options: [].into() });
-        assert_eq!(run(&gone, Task::Monitor).0, Answer::NotRunning);
-        assert_eq!(run(&gone, Task::Stop).0, Answer::Ok);
-        let (answer, words) = run(&gone, Task::Start);
+        assert_eq!(finish(&gone, Task::Monitor).0, Answer::NotRunning);
+        assert_eq!(finish(&gone, Task::Stop).0, Answer::Ok);
+        let (answer, words) = finish(&gone, Task::Start);
         assert!(
             answer == Answer::Failed && words.contains("/usr/lib/ocf/resource.d/nobody/nothing"),
             "{words}"

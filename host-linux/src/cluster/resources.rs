@@ -13,6 +13,7 @@ use bulkhead_core::resource::lineup::{Action, Event, Kind, Lineup, Settings};
 use bulkhead_core::time::Instant;
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub struct Resources {
     /// The last failure of each, in words.
     why: Vec<String>,
     wanted: Option<(bool, bool)>,
+    /// Ends what is under way, of each.
+    interrupts: Vec<Arc<AtomicBool>>,
     sender: Sender<Ended>,
     receiver: Receiver<Ended>,
     wake: Wake,
@@ -48,8 +51,9 @@ impl Resources {
         // Nothing at all always fits.
         let lineup = lineup.unwrap_or_else(|| unreachable!("an empty list of resources fits"));
         let why = vec![String::new(); config.resources.len()];
+        let interrupts = config.resources.iter().map(|_| Arc::default()).collect();
         let (sender, receiver) = channel();
-        Self { config, lineup, why, wanted: None, sender, receiver, wake }
+        Self { config, lineup, why, wanted: None, interrupts, sender, receiver, wake }
     }
 
     /// Whether none of the management system runs here, for certain.
@@ -132,13 +136,22 @@ impl Resources {
         for action in self.lineup.step(now, event) {
             match action {
                 Action::Begin { place, task } => self.begin(place, task),
+                Action::Interrupt { place } => {
+                    if let Some(interrupt) = self.interrupts.get(usize::from(place)) {
+                        interrupt.store(true, Ordering::Relaxed);
+                    }
+                }
                 Action::Changed { place, from: _, to } => self.tell(place, to, log),
             }
         }
     }
 
-    fn begin(&self, place: u8, task: Task) {
+    fn begin(&mut self, place: u8, task: Task) {
         let Some(resource) = self.config.resources.get(usize::from(place)).cloned() else { return };
+        let Some(interrupt) = self.interrupts.get_mut(usize::from(place)) else { return };
+        // One of its own: what interrupted the last task does not touch this one.
+        *interrupt = Arc::default();
+        let interrupt = Arc::clone(interrupt);
         let (sender, wake) = (self.sender.clone(), self.wake.clone());
         let end = move |answer, words| {
             // The loop may have ended.
@@ -148,7 +161,7 @@ impl Resources {
         let again = end.clone();
         let thread = std::thread::Builder::new().name("resource".into()).stack_size(256 << 10);
         let spawned = thread.spawn(move || {
-            let (answer, words) = resource_agent::run(&resource, task);
+            let (answer, words) = resource_agent::run(&resource, task, &interrupt);
             end(answer, words);
         });
         if spawned.is_err() {

@@ -231,6 +231,8 @@ impl Agent {
             return;
         }
         if self.resources.is_overdue(now) {
+            // A restart of the agent would feed the device again: only the reset helps.
+            self.vital.notify.alive();
             return;
         }
         if let Some(watchdog) = &mut self.vital.watchdog {

@@ -2,9 +2,10 @@
 //! node only, and what happens when they fail (S1-05, S1-06, S1-07, S1-15, V27).
 
 use crate::harness::Site;
-use bulkhead::site_config::{Duty, Resource, Runner, RunsOn};
+use bulkhead::site_config::{Duty, Resource, Runner, RunsOn, SiteConfig, WatchdogDevice};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 /// Keeps its state in a file for each node, and writes down what was done.
@@ -14,14 +15,19 @@ now() { echo $(($(date +%s%N) / 1000000)); }
 note() { echo "$1 $OCF_RESOURCE_INSTANCE $TEST_NODE $(now)" >>"$OCF_RESKEY_directory/done"; }
 case $1 in
 start) [ ! -e "$OCF_RESKEY_directory/broken" ] || { echo "it is broken"; exit 1; }; note start; : >"$state" ;;
-stop) [ ! -e "$state" ] || note stop; rm -f "$state" ;;
+stop) [ ! -e "$OCF_RESKEY_directory/stuck" ] || exit 1; [ ! -e "$state" ] || note stop; rm -f "$state" ;;
 monitor) [ -e "$state" ] || exit 7 ;;
 *) exit 3 ;;
 esac
 "#;
 
 fn site() -> Site {
+    site_with(|_, _| ())
+}
+
+fn site_with(change: impl Fn(&mut SiteConfig, &Path)) -> Site {
     Site::with(|config, directory| {
+        change(config, directory);
         let agent = directory.join("agent");
         std::fs::write(&agent, AGENT).unwrap();
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -168,6 +174,52 @@ fn the_management_system_goes_on_where_it_runs_when_a_preferred_node_comes_back(
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(when(&site, "stop", "panel", 2), None, "{:?}", done(&site));
     assert_eq!(state(&site.status(2).unwrap(), "panel"), "running");
+}
+
+/// F19: frozen for so long that the other one has started it. Only a watchdog can keep these two apart, and
+/// this site has none: `status` said so before. What is left to promise: it ends as soon as the node wakes.
+#[test]
+fn a_node_frozen_beyond_the_grace_stops_it_when_it_wakes() {
+    let site = started();
+    site.freeze(1);
+    site.wait("b1 manages", 2, |status| state(status, "panel") == "running");
+    site.thaw(1);
+    site.wait("a1 has stopped it", 1, |status| state(status, "panel") == "stopped");
+    assert!(when(&site, "stop", "panel", 1) > when(&site, "start", "panel", 2), "{:?}", done(&site));
+    assert_eq!(when(&site, "stop", "panel", 2), None, "{:?}", done(&site));
+}
+
+/// V20, V29: who cannot stop the management system is to be reset before another node starts it; also when it
+/// is asked to stop itself. A file stands for the watchdog.
+#[test]
+fn a_node_that_cannot_stop_it_starves_its_watchdog() {
+    let mut site = site_with(|config, directory| {
+        let timeout = Duration::from_secs(5);
+        config.watchdog = Some(WatchdogDevice { device: directory.join("watchdog"), timeout });
+    });
+    std::fs::write(site.path("watchdog"), "").unwrap();
+    for node in [2, 3] {
+        let text = std::fs::read_to_string(site.path(&format!("{node}.toml"))).unwrap();
+        let other = format!("watchdog{node}\"");
+        std::fs::write(site.path(&format!("{node}.toml")), text.replace("watchdog\"", &other)).unwrap();
+        std::fs::write(site.path(&format!("watchdog{node}")), "").unwrap();
+    }
+    let food = |site: &Site| std::fs::read(site.path("watchdog")).unwrap();
+    site.start_all();
+    site.wait("a1 manages", 1, |status| state(status, "panel") == "running");
+    std::fs::write(site.path("stuck"), "").unwrap();
+    assert_eq!(site.run(1, &["controller", "move", "2"]).0, 0);
+    let stuck = site.wait("a1 cannot stop it", 1, |status| state(status, "panel") == "stuck");
+    assert!(stuck["resources"][2]["why"].as_str().unwrap().contains("exit code 1"), "{stuck:#}");
+    // The longest stop, two seconds, and some rounds.
+    std::thread::sleep(Duration::from_millis(2_500));
+    let starving = food(&site).len();
+    assert!(0 < starving, "it was never fed");
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(food(&site).len(), starving, "a node that cannot stop it must starve its watchdog");
+    assert_eq!(when(&site, "start", "panel", 2), None, "b1 waits for the watchdog of a1: {:?}", done(&site));
+    site.stop(1);
+    assert!(!food(&site).contains(&b'V'), "its end must leave it armed");
 }
 
 /// S2-03: the operator moves the role, and the management system moves with it.
