@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Where resource agents are, unless `OCF_ROOT` says otherwise.
 const OCF_ROOT: &str = "/usr/lib/ocf";
+/// There when, and only when, systemd is the init system: sd_booted(3).
+const SYSTEMD_RUNS: &str = "/run/systemd/system";
 /// The longest a monitor may take; starts and stops have times of their own.
 const MONITOR_MAX: Duration = Duration::from_secs(20);
 /// Of what a task says, this much is kept.
@@ -41,6 +43,9 @@ pub fn run(resource: &Resource, task: Task, interrupted: &AtomicBool) -> (Answer
             ocf(task, &carry_out(ocf_command(resource, agent, &program, task, time), time, interrupted))
         }
         Runner::Systemd { unit } => {
+            if !Path::new(SYSTEMD_RUNS).exists() {
+                return not_there(task, &format!("systemd does not run here, so nothing can start {unit}"));
+            }
             let verb = match task {
                 Task::Start => "start",
                 Task::Stop => "stop",
@@ -363,6 +368,21 @@ mod tests {
             answer == Answer::Failed && words.contains("/usr/lib/ocf/resource.d/nobody/nothing"),
             "{words}"
         );
+    }
+
+    /// Where there is no systemd a unit cannot run: it fails to start, and no node is reset for it.
+    #[test]
+    fn a_machine_without_systemd_says_so() {
+        let unit = resource(Runner::Systemd { unit: "no-such-unit-of-bulkhead.service".into() });
+        assert_eq!(finish(&unit, Task::Monitor).0, Answer::NotRunning);
+        let (answer, words) = finish(&unit, Task::Start);
+        assert_eq!(answer, Answer::Failed, "{words}");
+        if Path::new(SYSTEMD_RUNS).exists() {
+            println!("skipped: systemd runs here");
+            return;
+        }
+        assert!(words.contains("systemd does not run here"), "{words}");
+        assert_eq!(finish(&unit, Task::Stop).0, Answer::Ok);
     }
 
     #[test]
