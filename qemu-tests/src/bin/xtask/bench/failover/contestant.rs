@@ -17,6 +17,17 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// The slowest contestant takes over within ten seconds.
 const TAKEOVER_MAX: Duration = Duration::from_secs(30);
 
+/// A host began to act.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// Which.
+    pub host: usize,
+    /// When it was heard of.
+    pub at: Instant,
+    /// The contestant's own words.
+    pub line: String,
+}
+
 /// A cluster of two hosts, and a witness where it needs one.
 #[derive(Debug)]
 pub struct Contestant {
@@ -28,9 +39,8 @@ pub struct Contestant {
     pub master: usize,
     kind: Kind,
     directory: PathBuf,
-    /// When which host began to act.
-    acts: Receiver<(usize, Instant)>,
-    says: Sender<(usize, Instant)>,
+    acts: Receiver<Act>,
+    says: Sender<Act>,
     /// What listens to each host.
     listeners: [Option<Owned>; 3],
     started: Instant,
@@ -70,7 +80,8 @@ impl Contestant {
         thread::spawn(move || {
             for line in BufReader::new(lines).lines().map_while(Result::ok) {
                 // Nobody listens any more: the contestant is gone.
-                if acts(&line) && says.send((host, Instant::now())).is_err() {
+                let at = Instant::now();
+                if acts(&line) && says.send(Act { host, at, line }).is_err() {
                     return;
                 }
             }
@@ -100,9 +111,9 @@ impl Contestant {
         let acted = loop {
             let left = TAKEOVER_MAX.saturating_sub(begin.elapsed());
             let heard = self.acts.recv_timeout(left);
-            let (host, at) = heard.with_context(|| format!("{}: nobody took over", self.name))?;
-            if host == heir && begin <= at {
-                break at;
+            let act = heard.with_context(|| format!("{}: nobody took over", self.name))?;
+            if act.host == heir && begin <= act.at {
+                break act.at;
             }
         };
         self.master = heir;
@@ -120,13 +131,10 @@ impl Contestant {
         self.kind.hosts()
     }
 
-    /// How often a host began to act since the last look.
-    pub fn takeovers(&mut self) -> usize {
-        let mut count = 0;
-        while let Ok((host, _)) = self.acts.try_recv() {
-            self.master = host;
-            count += 1;
-        }
-        count
+    /// Every time that a host began to act since the last look.
+    pub fn takeovers(&mut self) -> Vec<Act> {
+        let acts: Vec<_> = self.acts.try_iter().collect();
+        self.master = acts.last().map_or(self.master, |act| act.host);
+        acts
     }
 }

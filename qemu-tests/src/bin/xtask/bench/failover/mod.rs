@@ -155,13 +155,22 @@ fn load(all: &mut [(Contestant, Figures)], seconds: u64) -> Result<()> {
     let processors = thread::available_parallelism().map_or(2, usize::from) * 2;
     stress.args(["--cpu", &processors.to_string(), "--vm", "2", "--vm-bytes", "40%", "--quiet"]);
     stress.args(["--timeout", &format!("{seconds}s")]);
+    let begin = Instant::now();
     let mut stress = Owned::start(&stress, [Stdio::null(), Stdio::null(), Stdio::null()])?;
     let ended = stress.wait(Duration::from_secs(seconds + 60))?;
     ensure!(ended.is_some_and(|status| status.success()), "stress-ng failed");
     // What load began may end a moment after it.
     thread::sleep(Duration::from_secs(2));
     for (contestant, figures) in all.iter_mut().filter(|(_, figures)| figures.lost.is_none()) {
-        figures.false_takeovers = Some(contestant.takeovers());
+        let mut was = contestant.master;
+        let takeovers = contestant.takeovers();
+        for act in &takeovers {
+            let (after, who) =
+                (act.at.duration_since(begin), if act.host == was { "again" } else { "the other" });
+            eprintln!("  {}, {:.1} s: {who}: {}", contestant.name, after.as_secs_f64(), act.line);
+            was = act.host;
+        }
+        figures.false_takeovers = Some(takeovers.len());
     }
     Ok(())
 }
