@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-/// Lines of a failed program's output that its error carries; the log has the rest.
+use super::failures;
+
+/// Lines of a failed program's output that its error carries when no test failed; the log has the rest.
 const TAIL_LINES: usize = 60;
 /// How often a program with a deadline is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -17,7 +19,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Runs `command` to its end with its output in `log`.
 ///
 /// # Errors
-/// When it cannot be started or fails; the error ends with the last lines of its output.
+/// When it cannot be started or fails; the error says which tests failed and why, or ends with the last lines
+/// of its output.
 pub fn run(command: &mut Command, log: &Path) -> Result<()> {
     let status = into_log(command, log)?.status().with_context(|| cannot_start(command))?;
     if status.success() { Ok(()) } else { Err(failed(command, &status.to_string(), log)) }
@@ -90,7 +93,9 @@ fn failed(command: &Command, how: &str, log: &Path) -> anyhow::Error {
     let said = String::from_utf8_lossy(&said);
     let lines: Vec<_> = said.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n");
-    anyhow!("{tail}\n`{}` failed: {how}. Its whole output is in {}", line(command), log.display())
+    let tests = failures::summary(&said);
+    let said = if tests.is_empty() { tail } else { tests };
+    anyhow!("{said}\n`{}` failed: {how}. Its whole output is in {}", line(command), log.display())
 }
 
 #[cfg(test)]

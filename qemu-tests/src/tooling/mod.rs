@@ -1,12 +1,13 @@
 //! What `cargo xtask` does before anything can run: find what is missing, install it, build what tests boot.
 //!
-//! Reading order: `workspace` (where things are), `progress` and `command` (how work is shown and run),
-//! `packages` and `toolchain` (what is needed), `setup` (make it so), then the builders: `programs` (our two
-//! programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel gets), `node_image` (all of
-//! it), and `signed` (what a boot partition takes).
+//! Reading order: `workspace` (where things are), `progress`, `command` and `failures` (how work is shown
+//! and run, and what failed), `packages` and `toolchain` (what is needed), `setup` (make it so), then the
+//! builders: `programs` (our two programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel
+//! gets), `node_image` (all of it), and `signed` (what a boot partition takes).
 
 pub mod command;
 pub mod elf;
+pub mod failures;
 pub mod initramfs;
 pub mod kernel;
 pub mod modules;

@@ -128,6 +128,8 @@ fn silent(workspace: &Workspace, name: &str, command: &mut Command) -> Result<()
 /// Runs a test command and counts what passed.
 fn tests(workspace: &Workspace, name: &str, command: &mut Command) -> Result<u64> {
     let mut passed = 0;
+    // An error says in words what it is about; the calls that led to it would bury them.
+    command.env("RUST_LIB_BACKTRACE", "0");
     step(name, || {
         let log = workspace.log(name);
         run(command, &log)?;
