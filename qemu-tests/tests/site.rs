@@ -192,12 +192,18 @@ fn a_paused_master_follows_and_neither_clocks_nor_load_cost_a_takeover() -> Resu
     Artefacts::of("site-pause", |artefacts| {
         let lab = Lab::get()?;
         let stress = find("stress-ng").context("stress-ng is not installed: `cargo xtask doctor`")?;
-        let recipe = Recipe { programs: vec![stress], ..Lab::recipe(Variant::Good, 1) };
+        // An agent that stands still feeds no watchdog either; here it is to wake before the reset.
+        let watchdog_seconds = 60;
+        let recipe = Recipe { programs: vec![stress], watchdog_seconds, ..Lab::recipe(Variant::Good, 1) };
         let mut site = Site::new(artefacts, lab, &lab.image_of(&recipe)?, TIMERS)?;
         site.power_on(&Part::ALL)?;
         let master = site.wait_master()?;
         let slave = master.peer().context("a master is no witness")?;
         site.wait_protected()?;
+
+        // A job that ends while its shell waits for a command once ended the shell.
+        site.rig(master).shell.start("sleep 1 &")?;
+        std::thread::sleep(Duration::from_secs(4));
 
         // The day's clock says nothing about leases.
         for (part, date) in [(master, "1999-12-31 23:59"), (slave, "2038-01-20 00:00")] {
@@ -216,7 +222,9 @@ fn a_paused_master_follows_and_neither_clocks_nor_load_cost_a_takeover() -> Resu
         }
         ensure!(
             (site.times_master(master)?, site.times_master(slave)?) == (1, 0),
-            "a role changed though nothing failed"
+            "a role changed though nothing failed\n{}\n{}",
+            site.command(master, "bulkhead events")?,
+            site.command(slave, "bulkhead events")?
         );
         site.wait_protected()?;
 
