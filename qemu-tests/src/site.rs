@@ -10,12 +10,15 @@ use serde_json::Value;
 use crate::artefacts::Artefacts;
 use crate::lab::{LONG, Lab, NodeDisk, Rig};
 use crate::limit::Permit;
-use crate::switch::{Port, Rule, Switch};
+use crate::switch::{Address, Port, Rule, Switch};
 
 /// A command in a node, under emulation.
 const COMMAND: Duration = Duration::from_secs(60);
 /// From one look at a status to the next: each costs the node a process.
 const POLL: Duration = Duration::from_millis(300);
+
+/// A card that every node is to have and no machine has.
+pub const DEAD_CARD: Address = Address([0x52, 0x54, 0, 0, 0xde, 0xad]);
 
 /// A part of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +91,9 @@ impl Site {
             std::fs::write(&site, configuration(part, &key, timers))?;
             let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
             let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
-            let cards = ports.iter().map(Port::address).zip(cards).collect();
+            // A third one is dead: whatever a node does, it does without.
+            let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
+            let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
             let disk = NodeDisk { site: Some(site), cards, ..disk };
             disk.node_with(artefacts, |machine| {
                 ports.iter().cloned().fold(machine.permit(&permit), |machine, port| machine.port(port))

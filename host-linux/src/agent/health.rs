@@ -10,6 +10,7 @@ use crate::disk::state::NodeDisk;
 use crate::image::boot_app;
 use crate::image::verify::verify;
 use crate::node_config::schema::Check;
+use crate::node_site::network::Cards;
 use bulkhead_core::boot::operations::Running;
 use bulkhead_core::container::image::SecurityVersion;
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -69,7 +70,7 @@ impl<'a> Round<'a> {
     pub fn run(&mut self, pulse: &mut Pulse) -> Outcome {
         let built_in: [(&str, BuiltIn<'a>); 6] = [
             ("node-config", |round, _| round.node_config()),
-            ("site", |round, _| round.settings.site_fault.clone().map_or(Ok(()), Err)),
+            ("site", |round, _| round.site()),
             ("disk", |round, _| round.read_disk().map(|_| ())),
             ("slot", Self::slot),
             ("memory", |round, _| round.memory()),
@@ -120,6 +121,12 @@ impl<'a> Round<'a> {
             Identity::Known(_) | Identity::Fresh => Ok(()),
             Identity::Broken(why) => Err(why.clone()),
         }
+    }
+
+    /// The node runs its part of the site, and speaks to the others on one network at least.
+    fn site(&self) -> Checked {
+        let none_works = || self.settings.cards.as_ref().and_then(Cards::none_works);
+        self.settings.site_fault.clone().or_else(none_works).map_or(Ok(()), Err)
     }
 
     /// The disk can be read, is laid out as a node's, and remembers its slots.

@@ -8,6 +8,7 @@ use crate::machine::Machine;
 use crate::node_config::record::Kind;
 use crate::node_config::schema::{Health, NodeConfig};
 use crate::node_config::store;
+use crate::node_site::network::Cards;
 use std::path::{Path, PathBuf};
 
 /// What the agent was told.
@@ -34,6 +35,8 @@ pub struct Settings {
     pub beats: Option<Beats>,
     /// Why the node cannot run its part of the site, though it has one: it is not healthy then.
     pub site_fault: Option<String>,
+    /// Its network cards, when it runs its part of the site: with none of them it is not healthy either.
+    pub cards: Option<Cards>,
 }
 
 /// Who the node is, as far as its disk tells.

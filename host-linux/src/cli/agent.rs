@@ -7,7 +7,7 @@ use crate::agent::{Ended, default_state_dir, find_disk, run};
 use crate::cluster::fencer;
 use crate::cluster::start::{Kind, Plan, start};
 use crate::failure::{Exit, Failure};
-use crate::node_site;
+use crate::node_site::{self, Prepared};
 use crate::output::Report;
 use crate::playground::site::PARENT;
 use crate::site_config::SiteConfig;
@@ -75,6 +75,7 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
         reboot: !args.no_reboot,
         beats: None,
         site_fault: None,
+        cards: None,
     };
     if let Some(config) = &args.config {
         let config = read(config)?;
@@ -126,12 +127,11 @@ fn read(config: &Path) -> Result<SiteConfig, Failure> {
 fn own_site(settings: &Settings, common: &Common) -> Result<Option<Report>, Failure> {
     let disk = find_disk(settings, &mut || true).transpose()?;
     let Some(disk) = disk else { return Ok(None) };
-    let Some(config) = node_site::prepare(&disk, &settings.state_dir, settings.watchdog.clone())? else {
-        return Ok(None);
-    };
+    let prepared = node_site::prepare(&disk, &settings.state_dir, settings.watchdog.clone())?;
+    let Some(Prepared { config, cards }) = prepared else { return Ok(None) };
     let is_witness = config.me().is_some_and(|me| me.duty.is_witness());
     let kind = if is_witness { Kind::Witness } else { Kind::Agent };
-    cluster(config, kind, common, Some(settings.clone())).map(Some)
+    cluster(config, kind, common, Some(Settings { cards: Some(cards), ..settings.clone() })).map(Some)
 }
 
 /// Runs the cluster agent. With `health`, on a node that Bulkhead booted, the checks that confirm its slot
@@ -150,7 +150,8 @@ fn cluster(
         health.map(|settings| Settings { watchdog: None, beats: Some(Beats::default()), ..settings });
     let root = common.machine().path("");
     let beats = health.as_ref().and_then(|settings| settings.beats.clone());
-    let agent = start(config, &Plan { kind, root: &root, perform: fencer::perform, health: beats })?;
+    let cards = health.as_ref().and_then(|settings| settings.cards.clone());
+    let agent = start(config, &Plan { kind, root: &root, perform: fencer::perform, health: beats, cards })?;
     if let Some(settings) = health {
         let checks = move || match run(&settings) {
             Ok(Ended::Stopped | Ended::GaveUp) => {}

@@ -22,6 +22,7 @@ use super::writer::Progress;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
+use crate::node_site::network::Cards;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::link::frame::DATAGRAM_MAX;
 use bulkhead_core::monitor::pair::Role;
@@ -62,6 +63,8 @@ pub struct Agent {
     pub(super) signals: UnixStream,
     pub(super) vital: Vital,
     pub(super) lacks: Vec<Lack>,
+    /// Its cards: what they lack changes.
+    pub(super) cards: Option<Cards>,
     pub(super) started: Instant,
     pub(super) takeover: Duration,
     /// When the node was asked to stop.
@@ -275,10 +278,13 @@ impl Agent {
         let answer = match &question.request {
             Request::Status => {
                 let [one, two] = &self.hands.networks;
+                let mut lacks = self.lacks.clone();
+                let absent = self.cards.iter().flat_map(Cards::why);
+                lacks.extend(absent.map(|why| Lack { what: "network", why }));
                 let around = Surroundings {
                     config: &self.hands.config,
                     started: self.started,
-                    lacks: &self.lacks,
+                    lacks: &lacks,
                     last_error: self.hands.last_error.as_deref(),
                     counts: [one.counts(), two.counts()],
                     takeover: self.takeover,

@@ -22,6 +22,7 @@ use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
 use crate::failure::Failure;
+use crate::node_site::network::Cards;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
 use bulkhead_core::node::machine::{Node, REGISTERS};
@@ -56,6 +57,8 @@ pub struct Plan<'a> {
     pub perform: Perform,
     /// The beats of the node's health checks, when they run beside the loop: without them nothing is fed.
     pub health: Option<Beats>,
+    /// The node's network cards, when the agent brings them up.
+    pub cards: Option<Cards>,
 }
 
 /// Prepares a node.
@@ -122,6 +125,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         signals,
         vital,
         lacks,
+        cards: plan.cards.clone(),
         started: now,
         takeover,
         stopping: None,

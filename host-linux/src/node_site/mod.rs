@@ -17,6 +17,7 @@ use crate::node_config::schema::NodeConfig;
 use crate::node_config::store;
 use crate::site_config::{SiteConfig, WatchdogDevice, key};
 use bulkhead_core::gpt::layout::Layout;
+use network::Cards;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -93,19 +94,27 @@ impl Texts {
     }
 }
 
+/// What a node runs its part of the site with.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: SiteConfig,
+    /// The node's cards: not all may have come up.
+    pub cards: Cards,
+}
+
 /// Makes this machine, which booted from `disk`, ready to run its part of the site; `None` when it has no
 /// site. Files land in `run`; `watchdog` is fed unless the site names one.
 ///
 /// # Errors
 ///
 /// It has a site and cannot run it: what is wrong.
-pub fn prepare(disk: &Path, run: &Path, watchdog: Option<PathBuf>) -> Result<Option<SiteConfig>, Failure> {
+pub fn prepare(disk: &Path, run: &Path, watchdog: Option<PathBuf>) -> Result<Option<Prepared>, Failure> {
     let disk = Disk::open(disk, Access::Read)?;
     let layout = NodeDisk::read(&disk)?.layout;
     let Some(texts) = Texts::on(&disk, &layout)? else { return Ok(None) };
-    if let Some(text) = store::text(&disk, &layout, Kind::Node)? {
-        network::bring_up(&NodeConfig::parse(&text)?.network)?;
-    }
+    let node = store::text(&disk, &layout, Kind::Node)?.map(|text| NodeConfig::parse(&text)).transpose()?;
+    let cards = Cards::bring_up(node.as_ref().map_or(&[], |node| &node.network));
     let file = run.join(FILE);
     let mut config = SiteConfig::parse(&file, &texts.site)?;
     let start = layout.infra.extent.first().byte_offset(layout.block_size);
@@ -120,7 +129,7 @@ pub fn prepare(disk: &Path, run: &Path, watchdog: Option<PathBuf>) -> Result<Opt
         .and_then(|()| private(&run.join(KEY_FILE), &texts.key))
         .and_then(|()| private(&file, &config.to_toml()));
     written.map_err(|error| Failure::io("write the site's files to", run, &error))?;
-    Ok(Some(config))
+    Ok(Some(Prepared { config, cards }))
 }
 
 /// A file that only its owner reads, also when there was another.
