@@ -386,6 +386,10 @@ impl Entry {
         if ballot < self.stored.promised && !is_planted(Bug::AcceptBelowPromise) {
             return Some(Refusal::Outbid { promised: self.stored.promised });
         }
+        // Nobody's attempt. On the disk it says that nothing was accepted: the record would be unreadable.
+        if ballot == Ballot::NONE {
+            return Some(Refusal::Outbid { promised: self.stored.promised });
+        }
         let epoch = self.stored.accepted.as_ref().map(|(_, held)| held.epoch).unwrap_or_default();
         (record.epoch < epoch).then_some(Refusal::OldEpoch { epoch })
     }

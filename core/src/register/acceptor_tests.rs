@@ -118,6 +118,16 @@ fn a_lease_is_kept_to_its_end() {
     assert_eq!(ask(&mut voter, 1_214, (A, Ask::Renew(LENDING))), "NotHolder { epoch: Epoch(2) }");
 }
 
+/// V10, V39: a record that no attempt carries cannot be kept, so it is not accepted. Found by the fuzzer.
+#[test]
+fn a_record_of_no_attempt_is_refused() {
+    let mut voter = voter();
+    let said = ask(&mut voter, 0, accept(0, NodeId(0), 1));
+    assert!(said.starts_with("Outbid"), "{said}");
+    assert_eq!(voter.accepted(R), None);
+    assert_eq!(ask(&mut voter, 1, accept(1, A, 1)), "accepted", "the first attempt that is one");
+}
+
 /// A late message gives back what it names, not what was won since.
 #[test]
 fn a_late_release_does_not_end_a_newer_lease() {
