@@ -37,6 +37,7 @@ fn node(id: u16, verdict: &str, role: &str) -> Node {
         role: role.into(),
         paths: if verdict == "self" { Vec::new() } else { vec![path(1, alive), path(2, alive)] },
         silences: 0,
+        configuration: (verdict != "self").then(|| "same".into()),
     }
 }
 

@@ -4,7 +4,7 @@ use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
-use bulkhead_core::node::settings::{CONTROLLER, Settings, infra_register};
+use bulkhead_core::node::settings::{CONTROLLER, Digest, Settings, infra_register};
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::register::store::Owner;
@@ -46,6 +46,7 @@ impl World {
             drift: Drift::from_ppm(DRIFT_PPM).unwrap_or(Drift::DEFAULT),
             life,
             fences,
+            digest: Digest::default(),
         };
         let started = stored
             .map_err(|fault| fault.to_string())

@@ -375,7 +375,12 @@ impl World {
                 self.oracle.answered((from, life, register), epoch);
             }
             Some(
-                Said::Request(_) | Said::Answer(_) | Said::Saying(..) | Said::Activate | Said::TakeController,
+                Said::Request(_)
+                | Said::Answer(_)
+                | Said::Saying(..)
+                | Said::Activate
+                | Said::TakeController
+                | Said::Roster(_),
             )
             | None => {}
         }

@@ -4,14 +4,17 @@ use heapless::{Deque, Vec};
 
 use super::message::{Office, Said, decode, encode};
 use super::post::Post;
-use super::settings::{CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, infra_register, start_of};
+use super::roster::Rosters;
+use super::settings::{
+    CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, first_pair, infra_register, start_of,
+};
+use super::speech::Speech;
 use super::words::{Action, Command, Event, Note};
 use crate::bug::{Bug, is_planted};
-use crate::id::{NodeId, PairId, RegisterId};
+use crate::id::{NodeId, RegisterId};
 use crate::link::links::{self, Links, Received};
-use crate::link::ring::Pace;
 use crate::link::suspicion::{Limits, Verdict};
-use crate::monitor::{alone, pair};
+use crate::monitor::pair;
 use crate::register::acceptor::{self, Acceptor};
 use crate::register::message::{Fenced, Start};
 use crate::register::record::Payload;
@@ -29,12 +32,12 @@ const WORK_MAX: usize = 48;
 /// Inner events that one outer one may lead to in all: ten times what the simulator has seen.
 const INNER_MAX: usize = 1_000;
 
-type Work = Deque<Inner, WORK_MAX>;
+pub(super) type Work = Deque<Inner, WORK_MAX>;
 /// Where a node's actions go, in order.
 pub type Out<'a> = &'a mut dyn FnMut(Action);
 
 #[derive(Clone, Debug)]
-enum Inner {
+pub(super) enum Inner {
     Seat(Office, seat::Event),
     Pair(Office, pair::Event),
     Voter(acceptor::Event),
@@ -45,14 +48,13 @@ enum Inner {
 pub struct Node {
     settings: Settings,
     me: Member,
-    started: Instant,
-    links: Links<MEMBERS_MAX>,
+    pub(super) started: Instant,
+    pub(super) links: Links<MEMBERS_MAX>,
     voter: Option<Acceptor<REGISTERS>>,
     /// None on a witness.
-    posts: Vec<Post, 2>,
-    say_at: Instant,
-    /// When those who are not watched closely are told, too.
-    say_far_at: Instant,
+    pub(super) posts: Vec<Post, 2>,
+    pub(super) speech: Speech,
+    pub(super) rosters: Rosters,
 }
 
 impl Node {
@@ -85,16 +87,9 @@ impl Node {
         let voter =
             acceptor::Settings { life: settings.life, lease_max: timers.lease, drift: settings.drift };
         let voter = me.votes.then(|| Acceptor::new(now, voter, stored));
-        let mut node = Self {
-            settings,
-            me,
-            started: now,
-            links,
-            voter,
-            posts: Vec::new(),
-            say_at: now,
-            say_far_at: now,
-        };
+        let (speech, rosters) = (Speech::new(now), Rosters::new(now, &settings)?);
+        let posts = Vec::new();
+        let mut node = Self { settings, me, started: now, links, voter, posts, speech, rosters };
         if node.me.side.is_some() {
             for office in Office::ALL {
                 let post = node.post_for(now, office)?;
@@ -107,10 +102,9 @@ impl Node {
 
     fn post_for(&self, now: Instant, office: Office) -> Result<Post, Unsound> {
         let (settings, timers) = (&self.settings, self.settings.timers);
-        let first_pair = settings.members.iter().map(|member| member.pair).min().unwrap_or(PairId(0));
         let (register, pair) = match office {
             Office::Infra => (infra_register(self.me.pair), self.me.pair),
-            Office::Controller => (CONTROLLER, first_pair),
+            Office::Controller => (CONTROLLER, first_pair(&settings.members)),
         };
         let founders = settings.founders(pair).map_err(Unsound::Voters)?;
         let Start(start) = settings.start();
@@ -178,8 +172,7 @@ impl Node {
     /// When [`Event::Timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let posts = earliest(self.posts.iter().map(Post::deadline));
-        let say = (!self.posts.is_empty()).then_some(self.say_at);
-        earliest([self.links.deadline(), posts, say])
+        earliest([self.links.deadline(), posts, self.speaks_at()])
     }
 
     /// Takes one event, and hands what is to be done to `out`, in order.
@@ -214,6 +207,7 @@ impl Node {
         });
         for (node, verdict) in changed {
             out(Action::Note(Note::Peer { node, verdict }));
+            self.tell_roster(node, out);
             self.each_now(now, pair::Event::Heard { node, alive: verdict.is_alive() }, work, out);
         }
     }
@@ -229,7 +223,12 @@ impl Node {
     fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work, out: Out<'_>) {
         let Some(said) = decode(message) else { return };
         match said {
-            Said::Request(request) => push(work, Inner::Voter(acceptor::Event::Asked { from, request })),
+            Said::Request(request) if self.may_answer(from, &request) => {
+                push(work, Inner::Voter(acceptor::Event::Asked { from, request }));
+            }
+            // It is asked again, once this start of the asker has told who votes.
+            Said::Request(_) => {}
+            Said::Roster(roster) => self.take_roster(from, &roster, out),
             Said::Answer(answer) => {
                 if let Some(office) = self.office_of(answer.register) {
                     push(work, Inner::Seat(office, seat::Event::Answered { from, answer }));
@@ -294,7 +293,7 @@ impl Node {
     }
 
     /// Carries out what is queued, and what that leads to.
-    fn drain(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+    pub(super) fn drain(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
         for _ in 0..INNER_MAX {
             let Some(inner) = work.pop_front() else { return };
             self.inner(now, inner, work, out);
@@ -340,6 +339,8 @@ impl Node {
         }
         for action in actions {
             match action {
+                // Nothing is founded against what another node was told: the attempt fails, and is repeated.
+                seat::Action::Ask { request, .. } if !self.may_ask(office, &request.body) => {}
                 seat::Action::Ask { to, request } if to == me => {
                     push(work, Inner::Voter(acceptor::Event::Asked { from: me, request }));
                 }
@@ -388,9 +389,7 @@ impl Node {
                 }
                 pair::Action::Role { role, reason } => {
                     out(Action::Role { office, role, reason });
-                    // Peers learn of it now, not with the next heartbeat.
-                    // News is for everybody at once.
-                    (self.say_at, self.say_far_at) = (now, now);
+                    self.speech.is_news(now);
                 }
                 pair::Action::Activate { node } => {
                     out(Action::Note(Note::Activating { node }));
@@ -404,65 +403,7 @@ impl Node {
         }
     }
 
-    /// Says what is due: who this node is, what it does, and who is to vote.
-    fn speak(&mut self, now: Instant, out: Out<'_>) {
-        if self.say_at <= now && !self.posts.is_empty() {
-            let (heartbeat, to_all) = (self.settings.timers.heartbeat, self.say_far_at <= now);
-            self.say_at = now.after(heartbeat);
-            if to_all {
-                self.say_far_at = now.after(heartbeat.saturating_mul(Pace::Far.times()));
-            }
-            self.say(now, to_all, out);
-            self.revote(now, out);
-        }
-        while let Some(due) = self.links.next_due(now) {
-            out(Action::Send { to: due.to, path: due.path, datagram: due.datagram });
-        }
-    }
-
-    fn say(&mut self, now: Instant, to_all: bool, out: Out<'_>) {
-        for place in 0..self.posts.len() {
-            let Some(post) = self.posts.get(place) else { return };
-            let said = Said::Saying(post.office, post.saying(now));
-            for node in self.candidates(post.office, to_all) {
-                self.send(node, &said, out);
-            }
-        }
-    }
-
-    /// Who is told about an office: those watched closely, or all.
-    fn candidates(&self, office: Office, all: bool) -> Vec<NodeId, MEMBERS_MAX> {
-        let is_other = |one: &&Member| one.side.is_some() && one.node != self.me.node;
-        let concerns = |one: &&Member| office == Office::Controller || one.pair == self.me.pair;
-        let is_told = |one: &&Member| all || self.settings.pace(&self.me, one) == Pace::Close;
-        let all = self.settings.members.iter().filter(is_other).filter(concerns).filter(is_told);
-        all.map(|one| one.node).collect()
-    }
-
-    /// Has the right voters decide about what this node holds (X04).
-    fn revote(&mut self, now: Instant, out: Out<'_>) {
-        let mut work = Work::new();
-        for post in &self.posts {
-            let (Some(_), Some(record)) = (post.seat.holds(now), post.seat.known()) else { continue };
-            let heard = |node| match self.links.verdict(node) {
-                Verdict::Up | Verdict::Slow => true,
-                Verdict::Silent => false,
-                // It is given as long as a master is listened for.
-                Verdict::Unknown => now.since(self.started) < self.settings.timers.listen,
-            };
-            let current = &record.voters.current;
-            let wanted = alone::voters(self.settings.me, &post.founders, current, heard);
-            let nodes = |set: &crate::register::voters::Set| -> Vec<NodeId, 5> {
-                set.iter().map(|v| v.node).collect()
-            };
-            if nodes(&wanted) != nodes(current) {
-                push(&mut work, Inner::Seat(post.office, seat::Event::Revote(wanted)));
-            }
-        }
-        self.drain(now, &mut work, out);
-    }
-
-    fn send(&mut self, to: NodeId, said: &Said, out: Out<'_>) {
+    pub(super) fn send(&mut self, to: NodeId, said: &Said, out: Out<'_>) {
         // Without a session nobody is there: what is asked is asked again, what is answered was asked.
         if let Ok(datagram) = self.links.seal(to, &encode(said)) {
             out(Action::Send { to, path: None, datagram });
@@ -489,7 +430,7 @@ fn fence_answered(fenced: Fenced, confirmed: bool, work: &mut Work) {
 }
 
 /// Queues an inner event.
-fn push(work: &mut Work, inner: Inner) {
+pub(super) fn push(work: &mut Work, inner: Inner) {
     let pushed = work.push_back(inner).is_ok();
     assert!(pushed, "one event led to more inner ones than its documented bound");
 }

@@ -9,10 +9,11 @@ use std::vec::Vec;
 
 use super::*;
 use crate::budget::timers::Timers;
-use crate::id::{Path, Side, SiteId};
+use crate::id::{PairId, Path, Side, SiteId};
 use crate::link::frame::Datagram;
 use crate::link::key::{Nonce, SiteKey};
 use crate::monitor::pair::Role;
+use crate::node::settings::Digest;
 use crate::register::voters::Life;
 use crate::time::Drift;
 
@@ -30,6 +31,8 @@ struct Site {
     cut: BTreeSet<(NodeId, NodeId)>,
     told: Vec<String>,
     fences: bool,
+    /// Nodes whose files differ, and in what.
+    other: BTreeMap<NodeId, fn(&mut Settings)>,
     powered: Vec<NodeId>,
 }
 
@@ -47,6 +50,7 @@ fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
         drift: Drift::DEFAULT,
         life: Life(u32::from(me.0) + 40),
         fences,
+        digest: Digest([3; 16]),
     }
 }
 
@@ -61,6 +65,7 @@ impl Site {
             cut: BTreeSet::new(),
             told: Vec::new(),
             fences: false,
+            other: BTreeMap::new(),
             powered: Vec::new(),
         };
         nodes.iter().for_each(|node| site.start(*node));
@@ -70,7 +75,10 @@ impl Site {
     fn start(&mut self, me: NodeId) {
         self.starts += 1;
         let stored: Vec<_> = self.disks.entry(me).or_default().values().cloned().collect();
-        let settings = settings(me, self.starts, self.fences);
+        let mut settings = settings(me, self.starts, self.fences);
+        if let Some(change) = self.other.get(&me) {
+            change(&mut settings);
+        }
         let node = Node::new(Instant::from_millis(self.now), settings, stored).unwrap();
         self.nodes.insert(me, node);
         for office in Office::ALL {
@@ -105,6 +113,9 @@ impl Site {
                     self.step(me, Event::FenceAnswered { fenced, confirmed: true });
                 }
                 Action::PowerOn { node } => self.powered.push(node),
+                Action::Note(Note::Compared { node, found }) => {
+                    self.told.push(format!("{} finds {} {found:?}", me.0, node.0));
+                }
                 Action::Role { .. } | Action::Note(_) => {}
             }
         }
@@ -267,6 +278,100 @@ fn the_controller_can_be_moved() {
     site.pass(2 * S);
     assert_eq!(controller(&site), Some(B));
     assert_eq!(site.masters(), [A], "the infra instances are not concerned");
+}
+
+/// A file in which B alone votes.
+fn b_votes_alone(settings: &mut Settings) {
+    settings.members.iter_mut().for_each(|member| member.votes = member.node == B);
+    settings.digest = Digest([4; 16]);
+}
+
+/// A file with longer leases.
+fn longer_lease(settings: &mut Settings) {
+    settings.timers.lease = Duration::from_millis(900);
+    settings.digest = Digest([4; 16]);
+}
+
+/// F54, V40: B has a majority by its own file, A by its. Neither takes the role; once the files are the same,
+/// one does.
+#[test]
+fn files_that_name_other_voters_found_nothing() {
+    let mut site = Site::new(&[]);
+    site.other.insert(B, b_votes_alone);
+    [A, B, W].into_iter().for_each(|node| site.start(node));
+    site.pass(10 * S);
+    assert_eq!(site.masters(), []);
+    let told = |site: &Site, text: &str| site.told.iter().filter(|told| *told == text).count();
+    assert_eq!(told(&site, "1 finds 2 OtherVoters"), 1, "told once: {:?}", site.told);
+    assert_eq!(told(&site, "2 finds 1 OtherVoters"), 1);
+    site.other.clear();
+    site.start(B);
+    site.pass(5 * S);
+    assert_eq!(site.masters().len(), 1);
+    assert_eq!(told(&site, "1 finds 2 Same"), 1);
+}
+
+/// A file in which A has no vote.
+fn a_does_not_vote(settings: &mut Settings) {
+    settings.members.iter_mut().for_each(|member| member.votes = member.node != A);
+    settings.digest = Digest([4; 16]);
+}
+
+/// F54: a voter that has no record gives its vote to nobody who was told of other voters.
+#[test]
+fn a_voter_founds_nothing_with_a_node_that_was_told_otherwise() {
+    let mut site = Site::new(&[]);
+    site.other.insert(W, a_does_not_vote);
+    [A, W].into_iter().for_each(|node| site.start(node));
+    site.pass(10 * S);
+    assert_eq!(site.masters(), []);
+    assert!(site.nodes[&W].voter().unwrap().accepted(infra_register(PairId(0))).is_none());
+}
+
+/// F54: whoever is on record is disturbed by no file.
+#[test]
+fn a_master_on_record_stays_when_a_node_comes_back_with_another_file() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    site.other.insert(B, b_votes_alone);
+    site.start(B);
+    site.pass(10 * S);
+    assert_eq!((site.masters(), site.role(B)), (Vec::from([A]), Role::Slave));
+    let told = site.told.iter().filter(|told| told.contains("OtherVoters"));
+    assert_eq!(told.count(), 4, "A and W of B, and B of A and W, once each: {:?}", site.told);
+}
+
+/// F54, V3: a longer lease is rolled out, one node at a time. Nobody grants what it would not remember.
+#[test]
+fn leases_may_differ_while_a_change_is_rolled_out() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    site.other.extend([(A, longer_lease as fn(&mut Settings)), (B, longer_lease), (W, longer_lease)]);
+    site.start(B);
+    site.pass(3 * S);
+    assert_eq!((site.masters(), site.role(B)), (Vec::from([A]), Role::Slave));
+    site.start(W);
+    site.pass(3 * S);
+    assert_eq!(site.masters(), [A], "its short lease is granted by all");
+    site.start(A);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [B], "A was restarted, B has the majority that grants its long one");
+}
+
+/// F54: before the voters took the longer lease, it is refused.
+#[test]
+fn a_lease_longer_than_the_voters_remember_is_refused() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    site.other.extend([(B, longer_lease as fn(&mut Settings)), (W, longer_lease)]);
+    site.start(B);
+    site.pass(3 * S);
+    site.nodes.remove(&A);
+    site.pass(5 * S);
+    assert_eq!(site.masters(), [], "W would forget 900 ms");
+    site.start(W);
+    site.pass(3 * S);
+    assert_eq!(site.masters(), [B]);
 }
 
 #[test]

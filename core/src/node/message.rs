@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::link::links::{MESSAGE_MAX, Message};
 use crate::monitor::pair::Saying;
+use crate::node::roster::Roster;
 use crate::register::message::{Answer, Request};
 
 /// A role that nodes can take.
@@ -42,6 +43,8 @@ pub enum Said {
     Activate,
     /// You are to be the designated controller: the sender gives it up (S2-03).
     TakeController,
+    /// What the sender was told of the site. Repeated now and then (F54).
+    Roster(Roster),
 }
 
 /// The bytes of `said`.
@@ -68,8 +71,9 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::id::{Epoch, NodeId, RegisterId};
+    use crate::id::{Epoch, NodeId, PairId, RegisterId};
     use crate::monitor::pair::Role;
+    use crate::node::settings::Digest;
     use crate::register::ballot::Ballot;
     use crate::register::message::{Ask, AskId, Fenced, Lending, Millis, Reply, Start};
     use crate::register::record::{PAYLOAD_MAX, Payload, Record};
@@ -108,6 +112,14 @@ mod tests {
         let request = |body| Said::Request(Request { register: RegisterId(1), ask: AskId(2), body });
         let answer =
             |body| Said::Answer(Answer { register: RegisterId(1), ask: AskId(2), life: Life(3), body });
+        let named = |nodes: &[u16]| nodes.iter().map(|node| NodeId(*node)).collect();
+        let (infra, controller) = (named(&[1, 300]), named(&[2]));
+        let roster = Roster { digest: Digest([7; 16]), pair: PairId(6), infra, controller };
+        let said = Said::Roster(roster);
+        let mut bytes = std::vec![5];
+        bytes.extend([7; 16]);
+        bytes.extend([6, 2, 1, 0xac, 2, 1, 2]);
+        assert_eq!((encode(&said).to_vec(), decode(&bytes)), (bytes.clone(), Some(said)));
         for (said, bytes) in [
             (Said::Saying(Office::Infra, saying), &[2, 0, 4, 0xac, 2][..]),
             (Said::Activate, &[3]),

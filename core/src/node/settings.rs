@@ -1,6 +1,7 @@
 //! What a node must know at its start.
 
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::budget::timers::Timers;
 use crate::id::{NodeId, PairId, RegisterId, Side, SiteId};
@@ -35,6 +36,10 @@ pub struct Member {
     pub votes: bool,
 }
 
+/// Identifies what the configuration of all nodes must have in common.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 16]);
+
 /// What a node must know at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -56,6 +61,8 @@ pub struct Settings {
     pub life: Life,
     /// Whether a holder that is silent can be fenced, or its lease runs out.
     pub fences: bool,
+    /// Of what all nodes must have in common.
+    pub digest: Digest,
 }
 
 /// Why settings make no node.
@@ -127,6 +134,11 @@ impl Settings {
     }
 }
 
+/// The pair whose voters decide who is controller.
+pub fn first_pair(members: &[Member]) -> PairId {
+    members.iter().map(|member| member.pair).min().unwrap_or(PairId(0))
+}
+
 /// The start that a nonce stands for.
 pub const fn start_of(nonce: &Nonce) -> Start {
     let [a, b, c, d, e, f, g, h, ..]: [u8; NONCE_LEN] = nonce.0;
@@ -152,6 +164,7 @@ mod tests {
                 drift: Drift::from_ppm(10_000).unwrap(),
                 life: Life(1),
                 fences: false,
+                digest: Digest::default(),
             };
             let pair = PairId(1);
             for number in 1..=per_side * 2 {

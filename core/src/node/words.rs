@@ -5,6 +5,7 @@ use crate::link::frame::Datagram;
 use crate::link::suspicion::Verdict;
 use crate::monitor::pair::{Reason, Role};
 use crate::node::message::Office;
+use crate::node::roster::Match;
 use crate::register::acceptor::PersistId;
 use crate::register::message::Fenced;
 use crate::register::store::STORED_LEN;
@@ -134,6 +135,13 @@ pub enum Note {
     Activating {
         /// Which.
         node: NodeId,
+    },
+    /// The configuration of a node compares otherwise with this node's than before (F54).
+    Compared {
+        /// Which node.
+        node: NodeId,
+        /// What was found.
+        found: Match,
     },
     /// This voter is silent from now on: its disk failed.
     VoterFailed,

@@ -8,7 +8,7 @@ use bulkhead_core::budget::demand::Demand;
 use bulkhead_core::budget::rules::Broken;
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
-use bulkhead_core::node::settings::{MEMBERS_MAX, Member, Settings};
+use bulkhead_core::node::settings::{Digest, MEMBERS_MAX, Member, Settings};
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
@@ -31,6 +31,7 @@ pub fn settings(config: &SiteConfig, key: &key::SiteKey, life: Life) -> Result<S
         drift: drift(&config.timers),
         life,
         fences: can_fence(config),
+        digest: Digest(config.digest()),
     })
 }
 

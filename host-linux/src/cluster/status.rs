@@ -183,6 +183,9 @@ pub struct Node {
     pub voter: bool,
     /// `self`, `unknown` (not heard of yet), `up`, `slow`, `silent`, or `left`.
     pub verdict: String,
+    /// How its site file compares with this node's: `same`, `differs`, `other-voters`; `null` before it told.
+    #[serde(default)]
+    pub configuration: Option<String>,
     /// The role it says it has; `unknown` when it said nothing.
     pub role: String,
     /// The two networks; empty for this node.

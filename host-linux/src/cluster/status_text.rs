@@ -46,6 +46,7 @@ pub fn text(status: &Status) -> String {
     }
     resources(&status.resources, &mut out);
     nodes(status, &mut out);
+    configurations(status, &mut out);
     if !status.outlook.is_empty() {
         out.push_str("\nif it failed now\n");
     }
@@ -77,6 +78,21 @@ pub fn resources(all: &[Resource], out: &mut String) {
             (_, why) => format!(": {why}"),
         };
         let _ = writeln!(out, "{mark} {name:width$}  {:<14}  {}{why}", resource.on, resource.state);
+    }
+}
+
+/// Whose site file is another, and what to do.
+fn configurations(status: &Status, out: &mut String) {
+    for (word, what, next) in [
+        ("differs", "differs from", super::words::DIFFERS_NEXT),
+        ("other-voters", "names other voters than", super::words::OTHER_VOTERS_NEXT),
+    ] {
+        let theirs = status.nodes.iter().filter(|node| node.configuration.as_deref() == Some(word));
+        let theirs: Vec<&str> = theirs.map(|node| node.name.as_str()).collect();
+        if !theirs.is_empty() {
+            let (who, me) = (theirs.join(", "), &status.node.name);
+            let _ = writeln!(out, "\n! the site file of {who} {what} that of {me}:\n  {next}");
+        }
     }
 }
 

@@ -217,6 +217,7 @@ fn node_status(node: &Node, now: Instant, config: &SiteConfig, member: &Member) 
         side,
         voter: member.voter,
         verdict: if is_me { "self" } else { words::verdict(verdict) }.into(),
+        configuration: node.compared(member.id).map(|found| words::compared(found).to_owned()),
         role: role.into(),
         paths: paths.collect(),
         silences: node.links().silences(member.id),

@@ -6,6 +6,7 @@ use bulkhead_core::id::NodeId;
 use bulkhead_core::link::suspicion::Verdict;
 use bulkhead_core::monitor::pair::{Reason, Role};
 use bulkhead_core::node::message::Office;
+use bulkhead_core::node::roster::Match;
 use bulkhead_core::node::words::Note;
 use bulkhead_core::register::message::Fenced;
 use bulkhead_core::register::voters::Set;
@@ -43,6 +44,22 @@ pub const fn reason_word(reason: Reason) -> &'static str {
         Reason::Released => "released",
         Reason::Outranked => "outranked",
         Reason::Moved { .. } => "moved",
+    }
+}
+
+/// What helps when site files differ.
+pub const DIFFERS_NEXT: &str =
+    "make the files the same (`bulkhead config check` shows the digest) and restart one node at a time";
+/// What helps when they name different voters.
+pub const OTHER_VOTERS_NEXT: &str =
+    "nothing new is founded until the files are the same: correct them, and restart one node at a time";
+
+/// How the configuration of a node compares, as in the status.
+pub const fn compared(found: Match) -> &'static str {
+    match found {
+        Match::Same => "same",
+        Match::Differs => "differs",
+        Match::OtherVoters => "other-voters",
     }
 }
 
@@ -120,6 +137,16 @@ pub fn note(config: &SiteConfig, note: &Note) -> News {
         Note::Activating { node } => {
             let text = format!("{} runs no instance: it is to be started", name(*node));
             News::new("activating", text, json!({ "node": node.0 }))
+        }
+        Note::Compared { node, found } => {
+            let text = match found {
+                Match::Same => format!("the site file of {} is this node's again", name(*node)),
+                Match::Differs => format!("the site file of {} differs: {DIFFERS_NEXT}", name(*node)),
+                Match::OtherVoters => {
+                    format!("the site file of {} names other voters: {OTHER_VOTERS_NEXT}", name(*node))
+                }
+            };
+            News::new("configuration", text, json!({ "node": node.0, "compared": compared(*found) }))
         }
         Note::VoterFailed => News::new(
             "voter-failed",

@@ -6,6 +6,7 @@ use super::{Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsO
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
 impl SiteConfig {
@@ -45,19 +46,26 @@ impl SiteConfig {
     }
 
     /// Identifies what must be the same on all nodes, whatever the order or the comments in their files:
-    /// nodes with different digests have different sites in mind (F54).
-    pub fn digest(&self) -> [u8; 32] {
+    /// nodes with different digests have different sites in mind (F54). Addresses are left out:
+    /// behind a relay each node may know another under one of its own, and whose address is wrong is not
+    /// heard.
+    pub fn digest(&self) -> [u8; 16] {
         let mut same = self.clone();
+        for member in &mut same.members {
+            member.addresses = [SocketAddr::from(([0, 0, 0, 0], 0)); 2];
+        }
         same.members.sort_by_key(|member| member.id);
         same.fencing.sort_by_key(|fencing| fencing.node);
         let mut text = site_text(same.site);
         same.shared(&mut text);
-        Sha256::digest(text.as_bytes()).into()
+        let full: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        let (half, _) = full.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        *half
     }
 
-    /// The digest's first half in hex: for people to compare.
+    /// The digest in hex: for people to compare.
     pub fn digest_text(&self) -> String {
-        self.digest().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        self.digest().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -200,6 +208,7 @@ mod tests {
         two.local.node = bulkhead_core::id::NodeId(2);
         two.local.state = "/elsewhere".into();
         two.members.reverse();
+        two.members[0].addresses.swap(0, 1);
         assert_eq!(one.digest(), two.digest());
         two.members[0].voter = false;
         assert_ne!(one.digest(), two.digest());

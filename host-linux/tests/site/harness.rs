@@ -72,6 +72,14 @@ impl Site {
         self.directory.path().join(format!("{node}.toml"))
     }
 
+    /// Changes the file of one node.
+    pub fn rewrite(&self, node: usize, change: impl FnOnce(&mut SiteConfig)) {
+        let path = self.config(node);
+        let mut config = SiteConfig::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
+        change(&mut config);
+        std::fs::write(path, config.to_toml()).unwrap();
+    }
+
     pub fn state(&self, node: usize) -> PathBuf {
         self.directory.path().join(format!("state{node}"))
     }

@@ -10,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod files;
 mod harness;
 mod networks;
 mod relay;

@@ -1,0 +1,234 @@
+//! What the nodes were told of their site, compared at run time: files that differ are noticed, and cannot
+//! make two masters (F54, V40).
+//!
+//! Every node tells every other one who votes by its configuration, and a digest of all that must be the
+//! same.
+//! What may differ while a change is rolled out, and why it is safe:
+//!
+//! - **The length of a lease**: each question carries it. A voter keeps what it granted, and grants nothing
+//!   longer than it would remember across a restart ([`Refusal::LeaseTooLong`]).
+//! - **The bound on drift**: each node counts by its own clock and the bound on that one clock. The holder
+//!   counts less than was promised and the voter more, so neither needs to know the other's bound.
+//! - **All other timers** say when to ask, not who may act: wrong ones cost time, never a second master.
+//! - **Who votes**, once there is a record: the record names its voters, and those are changed by agreement.
+//!
+//! What must not differ is who votes while there is *no* record: majorities of two sets need not meet. So a
+//! voter without a record listens only to a start that has named the same voters, and nobody asks for a
+//! register that it knows no record of while anybody it hears names others.
+//!
+//! [`Refusal::LeaseTooLong`]: crate::register::message::Refusal::LeaseTooLong
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use super::machine::{Node, Out};
+use super::message::{Office, Said};
+use super::settings::{Digest, MEMBERS_MAX, Member, Settings, Unsound, first_pair};
+use super::words::{Action, Note};
+use crate::id::{NodeId, PairId};
+use crate::link::ring::Pace;
+use crate::register::message::{Ask, Request, Start};
+use crate::register::voters::{NotASet, VOTERS_MAX};
+use crate::time::Instant;
+
+/// Who votes, by configuration.
+pub type Named = Vec<NodeId, VOTERS_MAX>;
+
+/// What a node tells of its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// Of all that must be the same.
+    pub digest: Digest,
+    /// Its pair.
+    pub pair: PairId,
+    /// Who votes on the register of that pair.
+    pub infra: Named,
+    /// Who votes on the controller's register.
+    pub controller: Named,
+}
+
+/// How the configuration of another node compares with this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// It is the same.
+    Same,
+    /// Something differs that may, for a while.
+    Differs,
+    /// Other voters: nothing can be founded with it.
+    OtherVoters,
+}
+
+/// What all others told.
+#[derive(Clone, Debug)]
+pub(super) struct Rosters {
+    mine: Roster,
+    told: Vec<(NodeId, Start, Match), MEMBERS_MAX>,
+    /// When others are told again: a datagram may be lost.
+    pub(super) say_at: Instant,
+    /// When those who are not watched closely are told, too.
+    say_far_at: Instant,
+}
+
+impl Roster {
+    fn of(settings: &Settings) -> Result<Self, Unsound> {
+        let pair =
+            settings.members.iter().find(|one| one.node == settings.me).ok_or(Unsound::NotAMember)?.pair;
+        let voters = |pair| named(settings, pair).map_err(Unsound::Voters);
+        let (infra, controller) = (voters(pair)?, voters(first_pair(&settings.members))?);
+        Ok(Self { digest: settings.digest, pair, infra, controller })
+    }
+
+    /// How it compares with what this node was told: also of a pair that is not its own, whose voter it may
+    /// be.
+    fn compare(&self, settings: &Settings) -> Match {
+        let is_controller_same =
+            named(settings, first_pair(&settings.members)).as_ref() == Ok(&self.controller);
+        let is_infra_same = named(settings, self.pair).as_ref() == Ok(&self.infra);
+        match (is_controller_same && is_infra_same, self.digest == settings.digest) {
+            (false, _) => Match::OtherVoters,
+            (true, false) => Match::Differs,
+            (true, true) => Match::Same,
+        }
+    }
+}
+
+fn named(settings: &Settings, pair: PairId) -> Result<Named, NotASet> {
+    let founders = settings.founders(pair)?;
+    Ok(founders.iter().map(|voter| voter.node).collect())
+}
+
+impl Rosters {
+    pub(super) fn new(now: Instant, settings: &Settings) -> Result<Self, Unsound> {
+        Ok(Self { mine: Roster::of(settings)?, told: Vec::new(), say_at: now, say_far_at: now })
+    }
+
+    /// Notes what `node` told; what it comes to, when that is news.
+    fn take(&mut self, node: NodeId, start: Start, found: Match) -> Option<Match> {
+        if let Some(known) = self.told.iter_mut().find(|(known, ..)| *known == node) {
+            let before = core::mem::replace(known, (node, start, found)).2;
+            return (before != found).then_some(found);
+        }
+        // One place for each member: there is room.
+        let _ = self.told.push((node, start, found));
+        (found != Match::Same).then_some(found)
+    }
+
+    fn of(&self, node: NodeId, start: Option<Start>) -> Option<Match> {
+        let told = self.told.iter().find(|(known, ..)| *known == node)?;
+        (Some(told.1) == start).then_some(told.2)
+    }
+}
+
+impl Node {
+    /// How the configuration of `node` compares with this node's; `None` before this start of it told.
+    pub fn compared(&self, node: NodeId) -> Option<Match> {
+        self.rosters.of(node, self.start_of(node))
+    }
+
+    pub(super) fn take_roster(&mut self, from: NodeId, roster: &Roster, out: Out<'_>) {
+        let Some(start) = self.start_of(from) else { return };
+        let found = roster.compare(self.settings());
+        if let Some(found) = self.rosters.take(from, start, found) {
+            out(Action::Note(Note::Compared { node: from, found }));
+        }
+    }
+
+    pub(super) fn tell_roster(&mut self, to: NodeId, out: Out<'_>) {
+        let said = Said::Roster(self.rosters.mine.clone());
+        self.send(to, &said, out);
+    }
+
+    /// Tells all, now and then; those who are not watched closely more seldom.
+    pub(super) fn tell_rosters(&mut self, now: Instant, out: Out<'_>) {
+        if now < self.rosters.say_at {
+            return;
+        }
+        let (every, to_all) = (self.settings().timers.listen, self.rosters.say_far_at <= now);
+        self.rosters.say_at = now.after(every);
+        if to_all {
+            self.rosters.say_far_at = now.after(every.saturating_mul(Pace::Far.times()));
+        }
+        let (me, settings) = (self.member(), self.settings());
+        let is_told = |one: &&Member| to_all || settings.pace(me, one) == Pace::Close;
+        let others = settings.members.iter().filter(|one| one.node != me.node).filter(is_told);
+        let others: Vec<NodeId, MEMBERS_MAX> = others.map(|one| one.node).collect();
+        for to in others {
+            self.tell_roster(to, out);
+        }
+    }
+
+    /// Whether this voter may be bound by what `from` asks.
+    pub(super) fn may_answer(&self, from: NodeId, request: &Request) -> bool {
+        let has_record = self.voter().is_some_and(|voter| voter.accepted(request.register).is_some());
+        let is_same = matches!(self.compared(from), Some(Match::Same | Match::Differs));
+        has_record || is_same || !binds(&request.body)
+    }
+
+    /// Whether this node may ask for the register of `office`.
+    pub(super) fn may_ask(&self, office: Office, body: &Ask) -> bool {
+        let is_heard = |node| self.links().verdict(node).is_alive();
+        let others = |node| is_heard(node) && self.compared(node) == Some(Match::OtherVoters);
+        let has_record = self.post(office).is_none_or(|post| post.seat().known().is_some());
+        has_record || !binds(body) || !self.links().peers().any(others)
+    }
+}
+
+/// Whether an answer to it is a promise.
+const fn binds(body: &Ask) -> bool {
+    match body {
+        Ask::Prepare { .. } | Ask::Accept { .. } | Ask::Renew(_) => true,
+        Ask::Read | Ask::Release { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::timers::Timers;
+    use crate::id::{Side, SiteId};
+    use crate::link::key::{Nonce, SiteKey};
+    use crate::node::settings::Member;
+    use crate::register::voters::Life;
+    use crate::time::Drift;
+
+    /// Two pairs, a witness each, as `me` was told.
+    fn settings(me: u16) -> Settings {
+        let member = |node, pair, side| Member { node: NodeId(node), pair: PairId(pair), side, votes: true };
+        let pair = |pair, a, b, w| {
+            [(a, Some(Side::A)), (b, Some(Side::B)), (w, None)].map(|(n, s)| member(n, pair, s))
+        };
+        Settings {
+            site: SiteId([1; 16]),
+            me: NodeId(me),
+            nonce: Nonce([0; 16]),
+            key: SiteKey::new([7; 32]),
+            members: [pair(1, 1, 2, 3), pair(2, 4, 5, 6)].concat().into_iter().collect(),
+            timers: Timers::DEFAULT,
+            drift: Drift::DEFAULT,
+            life: Life(1),
+            fences: false,
+            digest: Digest([3; 16]),
+        }
+    }
+
+    /// F54: also what a node was told of a pair that is not its own is compared, for it may vote there by the
+    /// other's file.
+    #[test]
+    fn all_pairs_are_compared() {
+        let compared = |change: fn(&mut Settings)| {
+            let mut theirs = settings(4);
+            change(&mut theirs);
+            Roster::of(&theirs).unwrap().compare(&settings(3))
+        };
+        assert_eq!(compared(|_| {}), Match::Same);
+        assert_eq!(compared(|theirs| theirs.digest = Digest([4; 16])), Match::Differs);
+        // Of pair 2, the one that tells.
+        assert_eq!(compared(|theirs| theirs.members[5].node = NodeId(3)), Match::OtherVoters);
+        // Of pair 1, whose voters decide who is controller.
+        assert_eq!(compared(|theirs| theirs.members[1].votes = false), Match::OtherVoters);
+        // A pair that this node does not have.
+        let third =
+            |theirs: &mut Settings| theirs.members.iter_mut().skip(3).for_each(|one| one.pair = PairId(3));
+        assert_eq!(compared(third), Match::OtherVoters);
+    }
+}
