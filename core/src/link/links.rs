@@ -59,6 +59,15 @@ impl<const PEERS: usize> Links<PEERS> {
         self.peers.push(peer).is_ok()
     }
 
+    /// Speaks with `node` at another pace from now on. Until its end does so, too, one of the two is heard
+    /// less often than it is expected.
+    pub fn set_pace(&mut self, now: Instant, node: NodeId, pace: Pace) {
+        let settings = &self.settings;
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
+            peer.set_pace(now, pace, settings);
+        }
+    }
+
     /// Stops speaking with `node`. It may be added again: nothing of the old session counts in the new one.
     pub fn remove(&mut self, node: NodeId) {
         let before = self.peers.len();

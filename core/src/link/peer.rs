@@ -116,6 +116,12 @@ impl Peer {
         }
     }
 
+    /// The next heartbeat comes within the new pace.
+    pub(super) fn set_pace(&mut self, now: Instant, pace: Pace, settings: &Settings) {
+        self.pace = pace;
+        self.beat_at = self.beat_at.min(now.after(self.heartbeat(settings)));
+    }
+
     /// From one heartbeat to it to the next.
     fn heartbeat(&self, settings: &Settings) -> Duration {
         settings.heartbeat.saturating_mul(self.pace.times())

@@ -86,6 +86,13 @@ impl Pair {
         Self { settings, mode, reason, others, activate_at: None, fencing: None }
     }
 
+    /// These may take the role from now on. What is known of those who stay is kept.
+    pub fn set_candidates(&mut self, candidates: Vec<Candidate, CANDIDATES_MAX>) {
+        let known = |one: &Candidate| self.other(one.node).copied().unwrap_or_default();
+        self.others = candidates.iter().map(known).collect();
+        self.settings.candidates = candidates;
+    }
+
     /// The current mode.
     pub const fn mode(&self) -> Mode {
         self.mode

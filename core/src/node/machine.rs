@@ -46,7 +46,7 @@ pub(super) enum Inner {
 /// A node of the site, or a witness.
 #[derive(Clone, Debug)]
 pub struct Node {
-    settings: Settings,
+    pub(super) settings: Settings,
     me: Member,
     pub(super) started: Instant,
     pub(super) links: Links<MEMBERS_MAX>,
@@ -121,17 +121,10 @@ impl Node {
             drift: settings.drift,
             seed: start.wrapping_add(u64::from(register.0)),
         };
-        let everybody = || {
-            let with_side = settings
-                .members
-                .iter()
-                .filter_map(|member| member.side.map(|side| pair::Candidate { node: member.node, side }));
-            with_side.collect()
-        };
         let is_infra = office == Office::Infra;
         let pair = pair::Settings {
             me: settings.me,
-            candidates: if is_infra { settings.candidates(pair) } else { everybody() },
+            candidates: if is_infra { settings.candidates(pair) } else { settings.everybody() },
             listen: timers.listen,
             stagger: timers.stagger,
             silence: timers.silence,

@@ -9,14 +9,19 @@
 //! - [`words`]: events, actions, notes for the operator.
 //! - [`message`]: what nodes say to each other.
 //! - [`machine`]: the composer.
+//! - [`membership`]: members that come and go while it runs.
 //! - [`roster`]: what nodes were told of their site, compared (F54).
 //! - `speech`: what a node says without being asked.
 //! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
 
 pub mod machine;
+pub mod membership;
 pub mod message;
 pub mod post;
 pub mod roster;
 pub mod settings;
 mod speech;
 pub mod words;
+
+#[cfg(test)]
+mod testing;

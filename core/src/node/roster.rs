@@ -62,11 +62,21 @@ pub enum Match {
 #[derive(Clone, Debug)]
 pub(super) struct Rosters {
     mine: Roster,
-    told: Vec<(NodeId, Start, Match), MEMBERS_MAX>,
+    told: Vec<Told, MEMBERS_MAX>,
     /// When others are told again: a datagram may be lost.
     pub(super) say_at: Instant,
     /// When those who are not watched closely are told, too.
     say_far_at: Instant,
+}
+
+/// What one of them told.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    node: NodeId,
+    start: Start,
+    found: Match,
+    /// It was compared with what this node is told now.
+    is_current: bool,
 }
 
 impl Roster {
@@ -104,18 +114,29 @@ impl Rosters {
 
     /// Notes what `node` told; what it comes to, when that is news.
     fn take(&mut self, node: NodeId, start: Start, found: Match) -> Option<Match> {
-        if let Some(known) = self.told.iter_mut().find(|(known, ..)| *known == node) {
-            let before = core::mem::replace(known, (node, start, found)).2;
+        let told = Told { node, start, found, is_current: true };
+        if let Some(known) = self.told.iter_mut().find(|known| known.node == node) {
+            let before = core::mem::replace(known, told).found;
             return (before != found).then_some(found);
         }
         // One place for each member: there is room.
-        let _ = self.told.push((node, start, found));
+        let _ = self.told.push(told);
         (found != Match::Same).then_some(found)
     }
 
     fn of(&self, node: NodeId, start: Option<Start>) -> Option<Match> {
-        let told = self.told.iter().find(|(known, ..)| *known == node)?;
-        (Some(told.1) == start).then_some(told.2)
+        let told = self.told.iter().find(|told| told.node == node && told.is_current)?;
+        (Some(told.start) == start).then_some(told.found)
+    }
+
+    /// This node is told of its site anew: nothing is compared until the others have told theirs again, and
+    /// they learn of it at once.
+    pub(super) fn change(&mut self, now: Instant, settings: &Settings) -> Result<(), Unsound> {
+        self.mine = Roster::of(settings)?;
+        self.told.retain(|told| settings.members.iter().any(|member| member.node == told.node));
+        self.told.iter_mut().for_each(|told| told.is_current = false);
+        (self.say_at, self.say_far_at) = (now, now);
+        Ok(())
     }
 }
 

@@ -116,6 +116,12 @@ impl Settings {
         of_pair.filter_map(|member| member.side.map(|side| Candidate { node: member.node, side })).collect()
     }
 
+    /// Who can be the designated controller.
+    pub fn everybody(&self) -> Vec<Candidate, CANDIDATES_MAX> {
+        let of = |member: &Member| Some(Candidate { node: member.node, side: member.side? });
+        self.members.iter().filter_map(of).collect()
+    }
+
     /// How closely two nodes watch each other: the same from both ends. Neighbours in the ring do, and
     /// whoever votes and those it votes for (S3-01).
     pub fn pace(&self, one: &Member, other: &Member) -> Pace {

@@ -77,10 +77,10 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
         site_fault: None,
         cards: None,
     };
-    if let Some(config) = &args.config {
-        let config = read(config)?;
+    if let Some(file) = &args.config {
+        let config = read(file)?;
         let health = settings.machine.running().is_some().then_some(settings);
-        return cluster(config, Kind::Agent, common, health);
+        return cluster((config, Some(file)), Kind::Agent, common, health);
     }
     if settings.machine.running().is_some() {
         match own_site(&settings, common) {
@@ -116,7 +116,7 @@ pub(super) struct Witness {
 }
 
 pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure> {
-    cluster(read(&args.config)?, Kind::Witness, common, None)
+    cluster((read(&args.config)?, Some(&args.config)), Kind::Witness, common, None)
 }
 
 fn read(config: &Path) -> Result<SiteConfig, Failure> {
@@ -131,13 +131,14 @@ fn own_site(settings: &Settings, common: &Common) -> Result<Option<Report>, Fail
     let Some(Prepared { config, cards }) = prepared else { return Ok(None) };
     let is_witness = config.me().is_some_and(|me| me.duty.is_witness());
     let kind = if is_witness { Kind::Witness } else { Kind::Agent };
-    cluster(config, kind, common, Some(Settings { cards: Some(cards), ..settings.clone() })).map(Some)
+    let settings = Settings { cards: Some(cards), ..settings.clone() };
+    cluster((config, None), kind, common, Some(settings)).map(Some)
 }
 
 /// Runs the cluster agent. With `health`, on a node that Bulkhead booted, the checks that confirm its slot
 /// run beside it, and the cluster's loop feeds the watchdog for both.
 fn cluster(
-    config: SiteConfig,
+    (config, file): (SiteConfig, Option<&Path>),
     kind: Kind,
     common: &Common,
     health: Option<Settings>,
@@ -151,7 +152,8 @@ fn cluster(
     let root = common.machine().path("");
     let beats = health.as_ref().and_then(|settings| settings.beats.clone());
     let cards = health.as_ref().and_then(|settings| settings.cards.clone());
-    let agent = start(config, &Plan { kind, root: &root, perform: fencer::perform, health: beats, cards })?;
+    let plan = Plan { kind, root: &root, perform: fencer::perform, file, health: beats, cards };
+    let agent = start(config, &plan)?;
     if let Some(settings) = health {
         let checks = move || match run(&settings) {
             Ok(Ended::Stopped | Ended::GaveUp) => {}

@@ -1,17 +1,20 @@
 //! `bulkhead config`: the configuration file of the agent, checked before it is used.
 
 use super::Common;
+use super::cluster::AgentArg;
+use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::site_config::value::{site_text, time};
 use crate::site_config::{Duty, EXAMPLE, Goal, SiteConfig, check::letter, key};
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     Check(Check),
+    Apply(Apply),
     Example(Example),
     Keygen(Keygen),
 }
@@ -19,6 +22,7 @@ pub(super) enum Verb {
 pub(super) fn run(verb: Verb, _common: &Common) -> Result<Report, Failure> {
     match verb {
         Verb::Check(args) => check(&args),
+        Verb::Apply(args) => apply(&args),
         Verb::Example(Example {}) => {
             Ok(Report::new(EXAMPLE.to_owned(), json!({ "ok": true, "text": EXAMPLE })))
         }
@@ -78,6 +82,31 @@ fn check(args: &Check) -> Result<Report, Failure> {
         "keyUsable": key.is_ok(),
     });
     Ok(Report::new(text, json))
+}
+
+/// Have the running agent take its changed configuration file
+///
+/// Has the agent read its file again and take what can change while it runs: nodes without a vote
+/// that come or go, pairs as a whole, addresses and names of others, how nodes are fenced. If anything
+/// else changed, nothing is taken, exit code 3 says so and the message names it. SIGHUP does the same.
+///
+/// Example:
+///   bulkhead config apply --config /etc/bulkhead/site.toml
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Apply {
+    #[command(flatten)]
+    agent: AgentArg,
+}
+
+fn apply(args: &Apply) -> Result<Report, Failure> {
+    let answer = args.agent.connect()?.ask(&Request::ConfigApply)?;
+    let changes = answer.get("applied").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let text = match changes {
+        [] => "nothing changed\n".to_owned(),
+        changes => changes.iter().filter_map(Value::as_str).map(|change| format!("{change}\n")).collect(),
+    };
+    Ok(Report::new(text, answer))
 }
 
 /// Print a commented configuration file to start from

@@ -43,6 +43,11 @@ impl Fencer {
         Self { config, perform, under_way: BTreeSet::new(), sender, receiver, wake }
     }
 
+    /// Has orders from now on carried out as `config` says.
+    pub fn set_config(&mut self, config: Arc<SiteConfig>) {
+        self.config = config;
+    }
+
     /// How a node is fenced, in words.
     pub fn how(&self, node: NodeId) -> String {
         match self.device(node).map(|fencing| &fencing.method) {

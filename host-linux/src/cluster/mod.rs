@@ -8,10 +8,12 @@
 //! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
 //!    [`fence_agent`], [`resources`] with [`resource_agent`], [`profile`] with [`echo`], [`marks`],
 //!    [`control`] with [`request`], [`events`].
+//!    [`apply`] takes a file that changed.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
 //!    [`words`] say it to people, [`client`] asks for it.
 
+pub mod apply;
 pub mod client;
 pub mod clock;
 pub mod control;

@@ -36,7 +36,7 @@ pub fn settings(config: &SiteConfig, key: &key::SiteKey, life: Life) -> Result<S
 }
 
 /// Most wanted first: by priority, then by id, the same on every node.
-fn members(config: &SiteConfig) -> heapless::Vec<Member, MEMBERS_MAX> {
+pub fn members(config: &SiteConfig) -> heapless::Vec<Member, MEMBERS_MAX> {
     let mut sorted: Vec<_> = config.members.iter().collect();
     let priority = |duty: &Duty| match duty {
         Duty::Compartment { priority, .. } => *priority,
@@ -106,7 +106,7 @@ pub fn impossible(demand: &Demand, broken: &Broken) -> Failure {
 }
 
 /// Whether anybody who could be master can be fenced by a device: else leases run out.
-fn can_fence(config: &SiteConfig) -> bool {
+pub fn can_fence(config: &SiteConfig) -> bool {
     let me = config.local.node;
     config.fencing.iter().any(|fencing| fencing.node != me && fencing.method != Method::Expiry)
 }

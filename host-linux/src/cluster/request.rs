@@ -40,6 +40,8 @@ pub enum Request {
     InfraStart,
     /// Stop this node's infra instance; its peer takes over.
     InfraStop,
+    /// Read the configuration file again, and take what changed (S2-07).
+    ConfigApply,
     /// Which nodes were fenced, and how that ended.
     FenceHistory,
     /// The cause of a resource's failures is gone: it is tried again.

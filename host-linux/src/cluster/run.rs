@@ -5,6 +5,7 @@
 //! their own. The watchdogs are fed from here and only from here, after every round, so they show progress
 //! and nothing else.
 
+use super::apply::Reader;
 use super::clock;
 use super::control::{Control, Question};
 use super::events::News;
@@ -74,6 +75,7 @@ pub struct Agent {
     pub(super) resources: Resources,
     pub(super) chooser: Chooser,
     pub(super) tenure: Tenure,
+    pub(super) reader: Reader,
     /// Held for as long as the agent runs.
     #[expect(dead_code, reason = "its lock is what counts")]
     pub(super) lock: std::fs::File,
@@ -123,7 +125,7 @@ impl Agent {
         self.hands.journal.finish(self.hands.log.newest());
     }
 
-    fn step(&mut self, event: Event<'_>) {
+    pub(super) fn step(&mut self, event: Event<'_>) {
         let hands = &mut self.hands;
         self.node.step(clock::now(), event, &mut |action| hands.carry_out(action));
     }
@@ -161,6 +163,7 @@ impl Agent {
             let Ok(question) = self.control.questions.try_recv() else { break };
             self.answer(question);
         }
+        self.take_files();
         if self.node.deadline().is_some_and(|at| at <= clock::now()) {
             self.step(Event::Timeout);
         }
@@ -311,6 +314,7 @@ impl Agent {
                     }
                 }
             }
+            Request::ConfigApply => return self.read_again(Some(question)),
             Request::FenceHistory => {
                 Answer::done("fences", serde_json::to_value(&self.hands.history).unwrap_or_default())
             }

@@ -1,6 +1,7 @@
 //! From a configuration file to a running loop: everything that can fail fails here, before the node says a
 //! word, and leaves nothing behind.
 
+use super::apply::Reader;
 use super::clock;
 use super::control::Control;
 use super::events::{Log, News};
@@ -55,6 +56,8 @@ pub struct Plan<'a> {
     pub root: &'a std::path::Path,
     /// Carries out fencing orders.
     pub perform: Perform,
+    /// The file that the configuration was read from, if it was one.
+    pub file: Option<&'a std::path::Path>,
     /// The beats of the node's health checks, when they run beside the loop: without them nothing is fed.
     pub health: Option<Beats>,
     /// The node's network cards, when the agent brings them up.
@@ -88,12 +91,12 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     if votes {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
-    let now = clock::now();
-    let (stored, writer) = voter(opened, &wake)?;
+    let (now, (stored, writer)) = (clock::now(), voter(opened, &wake)?);
     let node = Node::new(now, settings, stored)
         .map_err(|error| Failure::failed(format!("this configuration makes no node: {error}")))?;
     let watchdog = watchdog(&config, &mut lacks);
     let signals = signals()?;
+    let reader = Reader::new(plan.file, wake.clone())?;
     lacks.extend(protect_thread(Thread::Loop));
     for lack in &lacks {
         log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
@@ -133,6 +136,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         resources,
         chooser,
         tenure,
+        reader,
         lock,
     })
 }

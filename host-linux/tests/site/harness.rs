@@ -17,7 +17,7 @@ const LONG: Duration = Duration::from_secs(20);
 pub struct Site {
     pub relay: Relay,
     directory: tempfile::TempDir,
-    children: [Option<Child>; 4],
+    children: [Option<Child>; 5],
 }
 
 impl Site {
@@ -56,7 +56,7 @@ impl Site {
             }
             std::fs::write(directory.path().join(format!("{}.toml", member.id.0)), config.to_toml()).unwrap();
         }
-        Self { relay, directory, children: [const { None }; 4] }
+        Self { relay, directory, children: [const { None }; 5] }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -74,10 +74,27 @@ impl Site {
 
     /// Changes the file of one node.
     pub fn rewrite(&self, node: usize, change: impl FnOnce(&mut SiteConfig)) {
-        let path = self.config(node);
-        let mut config = SiteConfig::parse(&path, &std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut config = SiteConfig::read(&self.config(node)).unwrap();
         change(&mut config);
-        std::fs::write(path, config.to_toml()).unwrap();
+        std::fs::write(self.config(node), config.to_toml()).unwrap();
+    }
+
+    /// Writes the files of a fourth node, beside node 1 and without a vote, and has the files of the others
+    /// name it. Its datagrams do not pass the relay.
+    pub fn add_a2(&self) {
+        let sockets = [1, 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+        let addresses = sockets.map(|socket| socket.local_addr().unwrap());
+        let mut its = SiteConfig::read(&self.config(1)).unwrap();
+        let mut a2 = its.members.iter().find(|member| member.id.0 == 1).unwrap().clone();
+        (a2.id.0, a2.name, a2.voter, a2.addresses) = (4, "a2".into(), false, addresses);
+        for member in &mut its.members {
+            member.addresses = SiteConfig::read(&self.config(member.id.0.into())).unwrap().listen;
+        }
+        its.members.push(a2.clone());
+        (its.local.node, its.listen) = (a2.id, addresses);
+        (its.local.state, its.local.socket) = (self.state(4), self.socket(4));
+        std::fs::write(self.config(4), its.to_toml()).unwrap();
+        (1..=3).for_each(|node| self.rewrite(node, |config| config.members.push(a2.clone())));
     }
 
     pub fn state(&self, node: usize) -> PathBuf {
@@ -129,6 +146,11 @@ impl Site {
         let status = self.children[node].take().unwrap().wait().unwrap();
         assert!(status.success(), "{status}: {}", self.log(node));
         begin.elapsed()
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self, node: usize) {
+        self.signal(node, rustix::process::Signal::HUP);
     }
 
     pub fn freeze(&self, node: usize) {

@@ -12,6 +12,7 @@
 mod common;
 mod files;
 mod harness;
+mod members;
 mod networks;
 mod relay;
 mod resources;

@@ -1,0 +1,161 @@
+//! For the tests of this module: a site of two compartments and a witness on a good network.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::machine::Node;
+use super::message::Office;
+use super::settings::{Digest, Member, Settings};
+use super::words::{Action, Command, Event, Note};
+use crate::budget::timers::Timers;
+use crate::id::{NodeId, PairId, Path, Side, SiteId};
+use crate::link::frame::Datagram;
+use crate::link::key::{Nonce, SiteKey};
+use crate::monitor::pair::Role;
+use crate::register::store::{Owner, Stored};
+use crate::register::voters::Life;
+use crate::time::{Drift, Instant};
+
+pub const A: NodeId = NodeId(1);
+pub const B: NodeId = NodeId(2);
+pub const W: NodeId = NodeId(3);
+
+pub struct Site {
+    pub nodes: BTreeMap<NodeId, Node>,
+    pub disks: BTreeMap<NodeId, BTreeMap<u16, Stored>>,
+    pub starts: u8,
+    pub now: u64,
+    pub wire: Vec<(NodeId, NodeId, Path, Datagram)>,
+    /// Directed: nothing gets from the first to the second.
+    pub cut: BTreeSet<(NodeId, NodeId)>,
+    pub told: Vec<String>,
+    pub fences: bool,
+    /// Nodes whose files differ, and in what.
+    pub other: BTreeMap<NodeId, fn(&mut Settings)>,
+    pub powered: Vec<NodeId>,
+}
+
+pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
+    let member = |node, side, votes| Member { node, pair: PairId(0), side, votes };
+    Settings {
+        site: SiteId([1; 16]),
+        me,
+        nonce: Nonce([start; 16]),
+        key: SiteKey::new([2; 32]),
+        members: [member(A, Some(Side::A), true), member(B, Some(Side::B), true), member(W, None, true)]
+            .into_iter()
+            .collect(),
+        timers: Timers::DEFAULT,
+        drift: Drift::DEFAULT,
+        life: Life(u32::from(me.0) + 40),
+        fences,
+        digest: Digest([3; 16]),
+    }
+}
+
+impl Site {
+    pub fn new(nodes: &[NodeId]) -> Self {
+        let mut site = Self {
+            nodes: BTreeMap::new(),
+            disks: BTreeMap::new(),
+            starts: 0,
+            now: 1_000,
+            wire: Vec::new(),
+            cut: BTreeSet::new(),
+            told: Vec::new(),
+            fences: false,
+            other: BTreeMap::new(),
+            powered: Vec::new(),
+        };
+        nodes.iter().for_each(|node| site.start(*node));
+        site
+    }
+
+    pub fn start(&mut self, me: NodeId) {
+        self.starts += 1;
+        let stored: Vec<_> = self.disks.entry(me).or_default().values().cloned().collect();
+        let mut settings = settings(me, self.starts, self.fences);
+        if let Some(change) = self.other.get(&me) {
+            change(&mut settings);
+        }
+        let node = Node::new(Instant::from_millis(self.now), settings, stored).unwrap();
+        self.nodes.insert(me, node);
+        for office in Office::ALL {
+            self.step(me, Event::Command(Command::Start(office)));
+        }
+    }
+
+    pub fn step(&mut self, me: NodeId, event: Event<'_>) {
+        let Some(node) = self.nodes.get_mut(&me) else { return };
+        let (mut actions, now) = (Vec::new(), Instant::from_millis(self.now));
+        node.step(now, event, &mut |action| actions.push(action));
+        for action in actions {
+            match action {
+                Action::Send { to, path, datagram } => {
+                    for path in path.map_or(Path::ALL.to_vec(), |path| std::vec![path]) {
+                        self.wire.push((me, to, path, datagram.clone()));
+                    }
+                }
+                Action::Persist { id, place, bytes } => {
+                    let settings = self.nodes[&me].settings();
+                    let owner = Owner { site: settings.site, node: me, life: settings.life };
+                    let stored = Stored::parse(&bytes, &owner).unwrap();
+                    self.disks.get_mut(&me).unwrap().insert(place, stored);
+                    self.step(me, Event::Persisted(id));
+                }
+                Action::Role { office: Office::Infra, role, .. } => {
+                    self.told.push(format!("{} {}", me.0, role.name()));
+                }
+                Action::Fence(fenced) => {
+                    self.nodes.remove(&fenced.node);
+                    self.told.push(format!("{} fences {}", me.0, fenced.node.0));
+                    self.step(me, Event::FenceAnswered { fenced, confirmed: true });
+                }
+                Action::PowerOn { node } => self.powered.push(node),
+                Action::Note(Note::Compared { node, found }) => {
+                    self.told.push(format!("{} finds {} {found:?}", me.0, node.0));
+                }
+                Action::Role { .. } | Action::Note(_) => {}
+            }
+        }
+    }
+
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + u64::try_from(time.as_millis()).unwrap();
+        while self.now < end {
+            self.now += 5;
+            for (from, to, path, datagram) in std::mem::take(&mut self.wire) {
+                if !self.cut.contains(&(from, to)) {
+                    self.step(to, Event::Received { path, bytes: &datagram });
+                }
+            }
+            for me in self.nodes.keys().copied().collect::<Vec<_>>() {
+                let due = self.nodes[&me].deadline();
+                if due.is_some_and(|due| due <= Instant::from_millis(self.now)) {
+                    self.step(me, Event::Timeout);
+                }
+            }
+            assert!(self.masters().len() <= 1, "two masters at {} ms (I5)", self.now);
+        }
+    }
+
+    pub fn masters(&self) -> Vec<NodeId> {
+        let now = Instant::from_millis(self.now);
+        let acts =
+            |node: &Node| node.post(Office::Infra).is_some_and(|post| post.acting(now) == Role::Master);
+        self.nodes.iter().filter(|(_, node)| acts(node)).map(|(me, _)| *me).collect()
+    }
+
+    pub fn role(&self, node: NodeId) -> Role {
+        self.nodes[&node].post(Office::Infra).unwrap().acting(Instant::from_millis(self.now))
+    }
+
+    pub fn both_ways(&mut self, a: NodeId, b: NodeId) {
+        self.cut.extend([(a, b), (b, a)]);
+    }
+}
+
+pub const S: Duration = Duration::from_secs(1);
