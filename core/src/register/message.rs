@@ -11,11 +11,21 @@ use crate::register::record::Record;
 use crate::register::voters::Life;
 use crate::time::micros;
 
-/// Names a question, so that late answers to earlier ones are told apart. Never reused by a running node.
+/// Names a question, so that late answers to earlier ones are told apart. Never reused by a running node, and
+/// each start of a node counts from elsewhere ([`Self::before_first`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AskId(pub u32);
 
 impl AskId {
+    /// Where the questions of this start of a node begin. A voter whose disk hangs answers late, and its
+    /// answer to an earlier start reaches the one that runs now: it must name no question of this one, or a
+    /// grant of long ago would count as new (V3). By chance it does once in millions of such cases.
+    pub fn before_first(start: Start) -> Self {
+        // Multiplied by 2^64 / golden ratio: starts that differ little begin far apart.
+        let spread = start.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        Self(u32::try_from(spread).unwrap_or_default())
+    }
+
     /// The next question. Wraps after 2^32, long after any answer to the first is gone.
     pub const fn next(self) -> Self {
         Self(self.0.wrapping_add(1))

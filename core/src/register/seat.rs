@@ -63,6 +63,7 @@ impl Seat {
     /// A seat that follows. `known` is what this node's own voter holds, if it is one.
     pub fn new(now: Instant, settings: Settings, known: Option<Record>) -> Self {
         let chance = settings.seed.max(1);
+        let ask = AskId::before_first(settings.start);
         let epoch_max = known.as_ref().map(|record| record.epoch).unwrap_or_default();
         Self {
             settings,
@@ -76,7 +77,7 @@ impl Seat {
             settled: None,
             round_max: 0,
             epoch_max,
-            ask: AskId(0),
+            ask,
             chance,
         }
     }

@@ -195,6 +195,40 @@ fn a_late_grant_is_worth_what_is_left_of_it() {
     assert_eq!(site.holders(), [NodeId(2)]);
 }
 
+/// V3, V24: a voter whose disk hangs still owes grants to the start before this one, and its answers reach
+/// the node that runs now. They were given long ago.
+#[test]
+fn a_grant_owed_to_an_earlier_start_counts_for_nothing() {
+    let mut site = Site::new(3, 11);
+    site.want(1, Wish::Hold);
+    site.settle();
+    let mut owed = std::vec::Vec::new();
+    for _ in 0..60 {
+        site.now += 50_000;
+        site.timeouts();
+        while !site.wire.is_empty() {
+            let sent = site.wire.remove(0);
+            if (sent.from, sent.to) == (NodeId(2), NodeId(1)) && matches!(sent.message, Message::Answer(_)) {
+                owed.push(sent.clone());
+            }
+            site.arrive(sent);
+        }
+    }
+    site.machine(2).up = false;
+    site.restart(NodeId(1));
+    site.pass(LEASE / 2);
+    assert_eq!(site.holders(), [NodeId(1)], "the third voter and its own are a majority");
+
+    site.cut = [NodeId(3)].into();
+    for _ in 0..20 {
+        site.now += 50_000;
+        site.timeouts();
+        owed.iter().for_each(|sent| site.arrive(sent.clone()));
+        site.settle();
+    }
+    assert_eq!(site.holders(), [], "it can hear no other voter for longer than a lease");
+}
+
 /// F26, V18: without a majority there is no new holder.
 #[test]
 fn without_a_majority_nobody_gains() {
