@@ -52,6 +52,8 @@ pub enum Bug {
     NeverSlave,
     /// A master that loses its lease goes on calling itself master.
     LossIgnored,
+    /// Every start of a node counts its questions from the same number.
+    AskReused,
 }
 
 /// Which tests must find a bug.
@@ -106,6 +108,7 @@ pub const BUGS: &[Planted] = &[
     register("founders-forgotten", Bug::FoundersForgotten),
     site("never-slave", Bug::NeverSlave),
     site("loss-ignored", Bug::LossIgnored),
+    register("ask-reused", Bug::AskReused),
 ];
 
 #[cfg(feature = "bugs")]

@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId, RegisterId};
 use crate::register::ballot::Ballot;
 use crate::register::record::Record;
@@ -21,6 +22,9 @@ impl AskId {
     /// answer to an earlier start reaches the one that runs now: it must name no question of this one, or a
     /// grant of long ago would count as new (V3). By chance it does once in millions of such cases.
     pub fn before_first(start: Start) -> Self {
+        if is_planted(Bug::AskReused) {
+            return Self(0);
+        }
         // Multiplied by 2^64 / golden ratio: starts that differ little begin far apart.
         let spread = start.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         Self(u32::try_from(spread).unwrap_or_default())

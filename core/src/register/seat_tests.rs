@@ -295,9 +295,10 @@ fn every_planted_bug_of_the_register_is_caught() {
     use std::panic::catch_unwind;
 
     const BUDGET: u64 = 20_000;
-    let stories: [(&str, fn()); 8] = [
+    let stories: [(&str, fn()); 9] = [
         ("a change that failed", a_change_that_failed_lets_nobody_decide_alone),
         ("a late grant", a_late_grant_is_worth_what_is_left_of_it),
+        ("an owed grant", a_grant_owed_to_an_earlier_start_counts_for_nothing),
         ("takeover", the_other_takes_over_when_the_lease_has_run_out),
         ("given back", what_is_given_back_is_free_at_once),
         ("fence", a_confirmed_fence_ends_the_wait),
