@@ -127,8 +127,8 @@ fn voters_places_and_this_node_stay() {
     assert_eq!((site.masters(), site.role(B)), ([A].into(), Role::Slave));
 }
 
-/// S3-01: when a site outgrows nine nodes, those that are no neighbours any more hear each other at the slower
-/// pace, and lose nobody.
+/// S3-01: when a site outgrows nine nodes, those that are no neighbours any more hear each other at the
+/// slower pace, and lose nobody.
 #[test]
 fn a_site_that_grows_slows_down_where_it_may() {
     const D: NodeId = NodeId(9);

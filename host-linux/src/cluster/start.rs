@@ -81,8 +81,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let mut log = Log::new();
     let networks = networks(&config)?;
     let control = Control::open(&config.local.socket, log.reader(), wake.clone())?;
-    let journal = log.reader().journal();
-    let journal = journal.map_err(|error| failed("the journal cannot be written", &error))?;
+    let journal = log.reader().journal().map_err(|error| failed("the journal cannot be written", &error))?;
     tell_new_voter(opened.as_ref(), &mut log);
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
