@@ -54,6 +54,8 @@ pub enum Bug {
     LossIgnored,
     /// Every start of a node counts its questions from the same number.
     AskReused,
+    /// A witness cuts the power of a node for whoever asks.
+    RelayCutsForAnybody,
 }
 
 /// Which tests must find a bug.
@@ -109,6 +111,7 @@ pub const BUGS: &[Planted] = &[
     site("never-slave", Bug::NeverSlave),
     site("loss-ignored", Bug::LossIgnored),
     register("ask-reused", Bug::AskReused),
+    site("relay-cuts-for-anybody", Bug::RelayCutsForAnybody),
 ];
 
 #[cfg(feature = "bugs")]

@@ -17,7 +17,8 @@
 //! 8. [`monitor`]: who is alive, who is master (S1-17 to S1-20).
 //! 9. [`boot`]: which slot starts, and the operations on slots.
 //! 10. [`node`]: all machines of the cluster together; [`budget`]: their timers.
-//! 11. [`resource`]: the services of a node, in their order (S1-15).
+//! 11. [`fence`]: power cut through a witness, for the rightful side only (V20, V21).
+//! 12. [`resource`]: the services of a node, in their order (S1-15).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -33,6 +34,7 @@ pub mod bug;
 pub mod bytes;
 pub mod container;
 pub mod crc;
+pub mod fence;
 pub mod gpt;
 pub mod id;
 pub mod link;

@@ -4,19 +4,19 @@ use heapless::{Deque, Vec};
 
 use super::message::{Office, Said, decode, encode};
 use super::post::Post;
+use super::power::{Power, fence_answered};
 use super::roster::Rosters;
 use super::settings::{
     CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, first_pair, infra_register, start_of,
 };
 use super::speech::Speech;
 use super::words::{Action, Command, Event, Note};
-use crate::bug::{Bug, is_planted};
 use crate::id::{NodeId, RegisterId};
 use crate::link::links::{self, Links, Received};
 use crate::link::suspicion::{Limits, Verdict};
 use crate::monitor::pair;
 use crate::register::acceptor::{self, Acceptor};
-use crate::register::message::{Fenced, Start};
+use crate::register::message::Start;
 use crate::register::record::Payload;
 use crate::register::seat::{self, Seat};
 use crate::register::store::{Owner, Stored};
@@ -50,9 +50,10 @@ pub struct Node {
     me: Member,
     pub(super) started: Instant,
     pub(super) links: Links<MEMBERS_MAX>,
-    voter: Option<Acceptor<REGISTERS>>,
+    pub(super) voter: Option<Acceptor<REGISTERS>>,
     /// None on a witness.
     pub(super) posts: Vec<Post, 2>,
+    pub(super) power: Power,
     pub(super) speech: Speech,
     pub(super) rosters: Rosters,
 }
@@ -88,8 +89,8 @@ impl Node {
             acceptor::Settings { life: settings.life, lease_max: timers.lease, drift: settings.drift };
         let voter = me.votes.then(|| Acceptor::new(now, voter, stored));
         let (speech, rosters) = (Speech::new(now), Rosters::new(now, &settings)?);
-        let posts = Vec::new();
-        let mut node = Self { settings, me, started: now, links, voter, posts, speech, rosters };
+        let (power, posts) = (Power::new(&settings), Vec::new());
+        let mut node = Self { settings, me, started: now, links, voter, posts, power, speech, rosters };
         if node.me.side.is_some() {
             for office in Office::ALL {
                 let post = node.post_for(now, office)?;
@@ -165,7 +166,7 @@ impl Node {
     /// When [`Event::Timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let posts = earliest(self.posts.iter().map(Post::deadline));
-        earliest([self.links.deadline(), posts, self.speaks_at()])
+        earliest([self.links.deadline(), posts, self.speaks_at(), self.power.deadline()])
     }
 
     /// Takes one event, and hands what is to be done to `out`, in order.
@@ -183,10 +184,12 @@ impl Node {
                 out(Action::Note(Note::VoterFailed));
             }
             Event::FenceAnswered { fenced, confirmed } => fence_answered(fenced, confirmed, &mut work),
+            Event::PowerDone { order, done } => self.power_done(now, order, done, out),
             Event::Command(command) => self.command(now, command, &mut work, out),
             Event::Timeout => {}
         }
         self.timeouts(now, &mut work);
+        self.power_timeout(now, &mut work, out);
         self.drain(now, &mut work, out);
         self.speak(now, out);
     }
@@ -234,6 +237,8 @@ impl Node {
             Said::TakeController => {
                 push(work, Inner::Pair(Office::Controller, pair::Event::Promoted { by: from }));
             }
+            Said::Plea(plea) => self.pleaded(now, from, plea, out),
+            Said::PleaAnswered(reply) => self.plea_answered(now, from, reply, work, out),
         }
     }
 
@@ -265,6 +270,7 @@ impl Node {
                     self.send(to, &Said::TakeController, out);
                 }
             }
+            Command::Power { node, want } => self.want_power(now, node, want, work, out),
         }
     }
 
@@ -388,10 +394,10 @@ impl Node {
                     out(Action::Note(Note::Activating { node }));
                     match self.links.verdict(node).is_alive() {
                         true => self.send(node, &Said::Activate, out),
-                        false => out(Action::PowerOn { node }),
+                        false => self.power_on(now, node, work, out),
                     }
                 }
-                pair::Action::Fence(fenced) => out(Action::Fence(fenced)),
+                pair::Action::Fence(fenced) => self.fence(now, office, fenced, work, out),
             }
         }
     }
@@ -410,15 +416,6 @@ impl Node {
     /// The start of `node` that this node speaks with, as voters know it.
     pub fn start_of(&self, node: NodeId) -> Option<Start> {
         self.links.nonce_of(node).map(|nonce| start_of(&nonce))
-    }
-}
-
-fn fence_answered(fenced: Fenced, confirmed: bool, work: &mut Work) {
-    push(work, Inner::Pair(Office::Infra, pair::Event::FenceAnswered { fenced, confirmed }));
-    if confirmed || is_planted(Bug::FenceUnconfirmed) {
-        for office in Office::ALL {
-            push(work, Inner::Seat(office, seat::Event::Fenced(fenced)));
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::*;
+use crate::fence::words::{Outcome, Refusal, Want};
 use crate::id::PairId;
 use crate::monitor::pair::Role;
 use crate::node::settings::Digest;
@@ -118,6 +119,56 @@ fn a_dead_master_is_fenced() {
     site.pass(5 * S);
     assert_eq!(site.masters(), [B]);
     assert!(site.told.contains(&String::from("2 fences 1")), "{:?}", site.told);
+}
+
+fn with_relays() -> Site {
+    let mut site = Site::new(&[]);
+    (site.fences, site.relays) = (true, true);
+    [W, A, B].into_iter().for_each(|node| site.start(node));
+    site.pass(3 * S);
+    site
+}
+
+/// V19, V20: a master that nobody hears is cut by the witness, and the other need not wait for its lease.
+#[test]
+fn the_witness_cuts_a_silent_master() {
+    let mut site = with_relays();
+    site.told.clear();
+    site.both_ways(A, B);
+    site.both_ways(A, W);
+    site.pass(S);
+    assert_eq!(site.masters(), [B]);
+    assert!(!site.nodes.contains_key(&A), "its power is off");
+    let told = |line: &str| site.told.iter().filter(|told| *told == line).count();
+    for line in ["3 does Off to 1: Switched", "3 does Read to 1: IsOff", "2 is told Some(Off) of 1"] {
+        assert_eq!(told(line), 1, "{line}: {:?}", site.told);
+    }
+    // S1-20: the new master has the other compartment switched on, by the same relay, after its time off.
+    site.cut.clear();
+    site.pass(8 * S);
+    assert_eq!((site.masters(), site.role(A)), (Vec::from([B]), Role::Slave), "{:?}", site.told);
+}
+
+/// V21, F29: the side that is cut off asks in vain, also by its operator; the master asks with effect.
+#[test]
+fn the_side_without_the_right_has_nobody_cut() {
+    let mut site = with_relays();
+    site.told.clear();
+    let (now, off) = (Instant::from_millis(site.now), |node| Command::Power { node, want: Want::Off });
+    assert_eq!(site.nodes[&A].may_fence(now, B), Some(Office::Infra));
+    assert_eq!(site.nodes[&B].may_fence(now, A), None);
+    site.both_ways(A, B);
+    site.step(B, Event::Command(off(A)));
+    site.pass(2 * S);
+    assert_eq!(site.masters(), [A]);
+    assert!(!site.told.iter().any(|told| told.starts_with("3 does")), "{:?}", site.told);
+    let desk = site.nodes[&W].desk().unwrap();
+    let refused: Vec<_> = desk.entries().map(|entry| (entry.asker, entry.ground, entry.outcome)).collect();
+    assert_eq!(refused, [(B, None, Outcome::Refused(Refusal::NotDeciding))]);
+    site.step(A, Event::Command(off(B)));
+    site.pass(S);
+    assert!(!site.nodes.contains_key(&B), "{:?}", site.told);
+    assert_eq!(site.masters(), [A]);
 }
 
 /// S2-03: the operator moves the designated controller.

@@ -3,6 +3,7 @@
 use postcard::ser_flavors::Slice;
 use serde::{Deserialize, Serialize};
 
+use crate::fence::words::{Plea, Reply};
 use crate::link::links::{MESSAGE_MAX, Message};
 use crate::monitor::pair::Saying;
 use crate::node::roster::Roster;
@@ -45,6 +46,10 @@ pub enum Said {
     TakeController,
     /// What the sender was told of the site. Repeated now and then (F54).
     Roster(Roster),
+    /// To the witness that holds a relay: have a node's power cut, switched on, or read (V20).
+    Plea(Plea),
+    /// From that witness.
+    PleaAnswered(Reply),
 }
 
 /// The bytes of `said`.
@@ -71,11 +76,12 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::fence::words::{FenceId, Outcome, Refusal, Want};
     use crate::id::{Epoch, NodeId, PairId, RegisterId};
     use crate::monitor::pair::Role;
     use crate::node::settings::Digest;
     use crate::register::ballot::Ballot;
-    use crate::register::message::{Ask, AskId, Fenced, Lending, Millis, Reply, Start};
+    use crate::register::message::{self, Ask, AskId, Fenced, Lending, Millis, Start};
     use crate::register::record::{PAYLOAD_MAX, Payload, Record};
     use crate::register::voters::{Life, Set, Voter, Voters};
 
@@ -127,8 +133,28 @@ mod tests {
             (request(Ask::Read), &[0, 1, 2, 0]),
             (request(renew), &[0, 1, 2, 3, 0xd8, 4, 5]),
             (request(Ask::Release { epoch: Epoch(9) }), &[0, 1, 2, 4, 9]),
-            (answer(Reply::Accepted), &[1, 1, 2, 3, 2]),
-            (answer(Reply::Granted { epoch: Epoch(7) }), &[1, 1, 2, 3, 3, 7]),
+            (answer(message::Reply::Accepted), &[1, 1, 2, 3, 2]),
+            (answer(message::Reply::Granted { epoch: Epoch(7) }), &[1, 1, 2, 3, 3, 7]),
+        ] {
+            assert_eq!(encode(&said), bytes, "{said:?}");
+            assert_eq!(decode(bytes), Some(said));
+        }
+    }
+
+    /// The messages of fencing through a witness. In the field: add a version; do not edit the bytes.
+    #[test]
+    fn pleas_of_version_1_never_change() {
+        let (node, register, epoch) = (NodeId(1), RegisterId(3), Epoch(300));
+        let plea = |id, start, want| Plea { id: FenceId(id), node, start, register, epoch, want };
+        let reply = |outcome| Reply { id: FenceId(7), outcome };
+        let heard = Outcome::Refused(Refusal::Heard);
+        for (said, bytes) in [
+            (Said::Plea(plea(7, Some(Start(200)), Want::Off)), &[6, 7, 1, 1, 0xc8, 1, 3, 0xac, 2, 0][..]),
+            (Said::Plea(plea(200, None, Want::Look)), &[6, 0xc8, 1, 1, 0, 3, 0xac, 2, 2]),
+            (Said::PleaAnswered(reply(Outcome::UnderWay)), &[7, 7, 0]),
+            (Said::PleaAnswered(reply(Outcome::Off)), &[7, 7, 1]),
+            (Said::PleaAnswered(reply(Outcome::Failed)), &[7, 7, 3]),
+            (Said::PleaAnswered(reply(heard)), &[7, 7, 4, 7]),
         ] {
             assert_eq!(encode(&said), bytes, "{said:?}");
             assert_eq!(decode(bytes), Some(said));

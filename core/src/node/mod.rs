@@ -13,11 +13,13 @@
 //! - [`roster`]: what nodes were told of their site, compared (F54).
 //! - `speech`: what a node says without being asked.
 //! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
+//! - `power`: fencing through a witness, on both ends.
 
 pub mod machine;
 pub mod membership;
 pub mod message;
 pub mod post;
+mod power;
 pub mod roster;
 pub mod settings;
 mod speech;

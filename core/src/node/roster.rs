@@ -228,6 +228,7 @@ mod tests {
             drift: Drift::DEFAULT,
             life: Life(1),
             fences: false,
+            relays: heapless::Vec::new(),
             digest: Digest([3; 16]),
         }
     }

@@ -40,6 +40,15 @@ pub struct Member {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);
 
+/// A relay in the power feed of a node, switched by a witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Whose power.
+    pub node: NodeId,
+    /// Who switches it. The same for all nodes of a pair (`fence::right` says why).
+    pub witness: NodeId,
+}
+
 /// What a node must know at its start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -63,6 +72,8 @@ pub struct Settings {
     pub fences: bool,
     /// Of what all nodes must have in common.
     pub digest: Digest,
+    /// Whose power a witness switches.
+    pub relays: Vec<Relay, MEMBERS_MAX>,
 }
 
 /// Why settings make no node.
@@ -134,6 +145,17 @@ impl Settings {
         }
     }
 
+    /// The witness that switches the power of `node`.
+    pub fn relay_of(&self, node: NodeId) -> Option<NodeId> {
+        self.relays.iter().find(|relay| relay.node == node).map(|relay| relay.witness)
+    }
+
+    /// Whether `node` can hold `register`.
+    pub fn is_candidate(&self, node: NodeId, register: RegisterId) -> bool {
+        let member = self.members.iter().find(|member| member.node == node && member.side.is_some());
+        member.is_some_and(|member| register == CONTROLLER || register == infra_register(member.pair))
+    }
+
     /// This start of this node, as voters know it.
     pub const fn start(&self) -> Start {
         start_of(&self.nonce)
@@ -171,6 +193,7 @@ mod tests {
                 life: Life(1),
                 fences: false,
                 digest: Digest::default(),
+                relays: Vec::new(),
             };
             let pair = PairId(1);
             for number in 1..=per_side * 2 {

@@ -8,9 +8,10 @@ use std::vec::Vec;
 
 use super::machine::Node;
 use super::message::Office;
-use super::settings::{Digest, Member, Settings};
+use super::settings::{Digest, Member, Relay, Settings};
 use super::words::{Action, Command, Event, Note};
 use crate::budget::timers::Timers;
+use crate::fence::desk::{Act, Done};
 use crate::id::{NodeId, PairId, Path, Side, SiteId};
 use crate::link::frame::Datagram;
 use crate::link::key::{Nonce, SiteKey};
@@ -33,6 +34,8 @@ pub struct Site {
     pub cut: BTreeSet<(NodeId, NodeId)>,
     pub told: Vec<String>,
     pub fences: bool,
+    /// The witness has a relay in the power feed of each.
+    pub relays: bool,
     /// Nodes whose files differ, and in what.
     pub other: BTreeMap<NodeId, fn(&mut Settings)>,
     pub powered: Vec<NodeId>,
@@ -52,6 +55,7 @@ pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
         drift: Drift::DEFAULT,
         life: Life(u32::from(me.0) + 40),
         fences,
+        relays: heapless::Vec::new(),
         digest: Digest([3; 16]),
     }
 }
@@ -67,6 +71,7 @@ impl Site {
             cut: BTreeSet::new(),
             told: Vec::new(),
             fences: false,
+            relays: false,
             other: BTreeMap::new(),
             powered: Vec::new(),
         };
@@ -78,6 +83,8 @@ impl Site {
         self.starts += 1;
         let stored: Vec<_> = self.disks.entry(me).or_default().values().cloned().collect();
         let mut settings = settings(me, self.starts, self.fences);
+        let relays = [A, B].into_iter().filter(|_| self.relays).map(|node| Relay { node, witness: W });
+        settings.relays = relays.collect();
         if let Some(change) = self.other.get(&me) {
             change(&mut settings);
         }
@@ -118,8 +125,33 @@ impl Site {
                 Action::Note(Note::Compared { node, found }) => {
                     self.told.push(format!("{} finds {} {found:?}", me.0, node.0));
                 }
-                Action::Role { .. } | Action::Note(_) => {}
+                Action::Power { order, node, act } => {
+                    let done = self.switch(node, act);
+                    self.told.push(format!("{} does {act:?} to {}: {done:?}", me.0, node.0));
+                    self.step(me, Event::PowerDone { order, done });
+                }
+                Action::Note(Note::Plea { plea, ended: Some(ended), .. }) => {
+                    self.told.push(format!("{} is told {ended:?} of {}", me.0, plea.node.0));
+                }
+                Action::Role { .. } | Action::Note(_) | Action::Record(_) => {}
             }
+        }
+    }
+
+    /// The relay of the witness, wired well.
+    fn switch(&mut self, node: NodeId, act: Act) -> Done {
+        match (act, self.nodes.contains_key(&node)) {
+            (Act::Off, _) => {
+                self.nodes.remove(&node);
+                Done::Switched
+            }
+            (Act::On, false) => {
+                self.start(node);
+                Done::Switched
+            }
+            (Act::On, true) => Done::Switched,
+            (Act::Read, true) => Done::IsOn,
+            (Act::Read, false) => Done::IsOff,
         }
     }
 
@@ -133,7 +165,8 @@ impl Site {
                 }
             }
             for me in self.nodes.keys().copied().collect::<Vec<_>>() {
-                let due = self.nodes[&me].deadline();
+                // It may have been cut by the one before it.
+                let due = self.nodes.get(&me).and_then(Node::deadline);
                 if due.is_some_and(|due| due <= Instant::from_millis(self.now)) {
                     self.step(me, Event::Timeout);
                 }

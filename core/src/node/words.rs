@@ -1,5 +1,7 @@
 //! What the shell tells a node, and what a node tells the shell.
 
+use crate::fence::desk::{Act, Done, OrderId};
+use crate::fence::words::{Entry, Outcome, Plea, Want};
 use crate::id::{Epoch, NodeId, Path};
 use crate::link::frame::Datagram;
 use crate::link::suspicion::Verdict;
@@ -32,6 +34,13 @@ pub enum Event<'a> {
         /// The power is off, and was read back as off.
         confirmed: bool,
     },
+    /// The power switch ended a step of [`Action::Power`].
+    PowerDone {
+        /// Which.
+        order: OrderId,
+        /// How.
+        done: Done,
+    },
     /// The operator or the boot profile wants something.
     Command(Command),
     /// [`super::machine::Node::deadline`] has passed.
@@ -49,6 +58,13 @@ pub enum Command {
     MoveController {
         /// The new one.
         to: NodeId,
+    },
+    /// Have a witness switch or read the power of a node. Its own rule decides (`fence::right`).
+    Power {
+        /// Whose.
+        node: NodeId,
+        /// What.
+        want: Want,
     },
 }
 
@@ -82,6 +98,17 @@ pub enum Action {
         /// Which.
         node: NodeId,
     },
+    /// Have the relay that this witness holds do something, then report [`Event::PowerDone`].
+    Power {
+        /// Repeated in the report.
+        order: OrderId,
+        /// Whose power.
+        node: NodeId,
+        /// What.
+        act: Act,
+    },
+    /// Put on record what this witness was asked and did, in place of an entry with the same number.
+    Record(Entry),
     /// This node's role in an office is another. A node that stops being master has already stopped acting:
     /// the services that hang on the role are to be stopped now.
     Role {
@@ -142,6 +169,15 @@ pub enum Note {
         node: NodeId,
         /// What was found.
         found: Match,
+    },
+    /// This node asks a witness about the power of another, or that is over.
+    Plea {
+        /// The witness.
+        witness: NodeId,
+        /// The plea.
+        plea: Plea,
+        /// `None`: it begins; else the last that was heard of it.
+        ended: Option<Option<Outcome>>,
     },
     /// This voter is silent from now on: its disk failed.
     VoterFailed,
