@@ -19,6 +19,7 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 mod power;
+mod relay;
 pub mod run;
 pub mod trace;
 pub mod world;

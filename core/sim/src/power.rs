@@ -4,7 +4,7 @@ use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
-use bulkhead_core::node::settings::{CONTROLLER, Digest, Settings, infra_register};
+use bulkhead_core::node::settings::{CONTROLLER, Digest, Relay, Settings, infra_register};
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::register::store::Owner;
@@ -19,6 +19,9 @@ impl World {
     pub fn power_on(&mut self, node: NodeId) {
         let (now, timers, fences, true_time) =
             (self.machines[&node].clock.at(self.now), self.timers, self.fences, self.now);
+        let witness = self.witness();
+        let relays: Vec<_> =
+            self.nodes().into_iter().filter(|_| self.relays).map(|node| Relay { node, witness }).collect();
         let members = self.machines.values().map(|machine| machine.member).collect();
         let Some(machine) = self.machines.get_mut(&node).filter(|machine| machine.node.is_none()) else {
             return;
@@ -47,6 +50,7 @@ impl World {
             life,
             fences,
             digest: Digest::default(),
+            relays: relays.into_iter().collect(),
         };
         let started = stored
             .map_err(|fault| fault.to_string())

@@ -44,6 +44,8 @@ pub struct Outcome {
 const START: u64 = 4;
 const FAULTS: u64 = 16;
 const REPAIR: u64 = 10;
+/// The same where a cut may be under way when all is repaired: its node stays off for some seconds.
+const REPAIR_WITH_RELAYS: u64 = 30;
 const CALM: u64 = 3;
 
 /// Runs one seed.
@@ -58,6 +60,7 @@ pub fn run(options: &Options) -> Outcome {
     }
     let fences = faults.contains(&Fault::Fence);
     let mut world = World::new(chance, options.per_side, timers, fences);
+    world.relays = fences && world.chance.happens(500);
     world.trace.is_whole = options.whole_trace;
     world.note(&|| format!("seed {}: {faults:?}", options.seed));
     for node in world.all() {
@@ -94,7 +97,8 @@ pub fn run(options: &Options) -> Outcome {
 /// After repair: one master, the others slaves, in time; and then nothing changes (L-1, L-4, V24).
 fn settle(world: &mut World, lease: u64) {
     world.heal();
-    world.run_until(world.now + REPAIR * lease);
+    let repair = if world.relays { REPAIR_WITH_RELAYS } else { REPAIR };
+    world.run_until(world.now + repair * lease);
     all_is_well(world, "after repair");
     let before = world.oracle.role_changes;
     world.run_until(world.now + CALM * lease);

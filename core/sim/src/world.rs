@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
 use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::fence::desk::{Act, Done, OrderId};
+use bulkhead_core::fence::words::Outcome;
 use bulkhead_core::id::{NodeId, PairId, Path, Side, SiteId};
 use bulkhead_core::link::frame::Frame;
 use bulkhead_core::monitor::pair::Role;
@@ -41,6 +43,7 @@ pub(crate) enum Due {
     Timer { node: NodeId, generation: u64 },
     Flushed { node: NodeId, start: u64 },
     Fenced { by: NodeId, start: u64, fenced: Fenced, works: bool },
+    Switched { witness: NodeId, start: u64, order: OrderId, node: NodeId, act: Act, works: bool },
     PowerOn { node: NodeId },
     Wake { node: NodeId },
 }
@@ -101,6 +104,10 @@ pub struct World {
     pub timers: Timers,
     /// Whether there are fencing devices.
     pub fences: bool,
+    /// Whether the witness is that device.
+    pub relays: bool,
+    /// When the witness was last reached by each node: true time.
+    pub(crate) heard: BTreeMap<NodeId, u64>,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
     dues: Vec<Option<Due>>,
     free: Vec<usize>,
@@ -152,6 +159,8 @@ impl World {
             steps: 0,
             timers,
             fences,
+            relays: false,
+            heard: BTreeMap::new(),
             queue: BinaryHeap::new(),
             dues: Vec::new(),
             free: Vec::new(),
@@ -219,6 +228,11 @@ impl World {
                     }
                     return;
                 }
+                if to == self.witness()
+                    && let Ok(frame) = Frame::parse(&bytes)
+                {
+                    self.heard.insert(frame.header.from, self.now);
+                }
                 self.step(to, Event::Received { path, bytes: &bytes });
             }
             Due::Timer { node, generation } => {
@@ -240,6 +254,12 @@ impl World {
                 }
                 if self.machines[&by].starts == start {
                     self.step(by, Event::FenceAnswered { fenced, confirmed: works });
+                }
+            }
+            Due::Switched { witness, start, order, node, act, works } => {
+                let done = if works { self.switch(node, act) } else { Done::Failed };
+                if self.machines[&witness].starts == start {
+                    self.step(witness, Event::PowerDone { order, done });
                 }
             }
             Due::PowerOn { node } => self.power_on(node),
@@ -344,6 +364,19 @@ impl World {
                 let (start, works) = (self.machines[&node].starts, !self.chance.happens(200));
                 self.schedule(at, Due::Fenced { by: node, start, fenced, works });
             }
+            Action::Power { order, node: which, act } => {
+                self.note(&|| format!("n{} does {act:?} to n{}", node.0, which.0));
+                self.must_be_rightful(which, act);
+                let at = self.now + self.chance.between(1_000, 800_000);
+                let (start, works) = (self.machines[&node].starts, !self.chance.happens(100));
+                self.schedule(at, Due::Switched { witness: node, start, order, node: which, act, works });
+            }
+            Action::Record(entry) => {
+                self.note(&|| format!("n{} puts on record {entry:?}", node.0));
+                if entry.outcome == Outcome::Off {
+                    self.oracle.reached.insert("cut by the witness");
+                }
+            }
             Action::PowerOn { node: which } => {
                 self.note(&|| format!("n{} has n{} switched on", node.0, which.0));
                 self.oracle.reached.insert("switched on");
@@ -380,7 +413,9 @@ impl World {
                 | Said::Saying(..)
                 | Said::Activate
                 | Said::TakeController
-                | Said::Roster(_),
+                | Said::Roster(_)
+                | Said::Plea(_)
+                | Said::PleaAnswered(_),
             )
             | None => {}
         }

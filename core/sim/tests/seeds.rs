@@ -81,8 +81,16 @@ fn no_promise_is_broken() {
         sum.reached
     );
     assert!(sum.failed.is_empty(), "{}", sum.failed.join("\n\n"));
-    for what in ["failover", "master silent", "lease expired", "cold start", "slave", "fenced", "switched on"]
-    {
+    for what in [
+        "failover",
+        "master silent",
+        "lease expired",
+        "cold start",
+        "slave",
+        "fenced",
+        "switched on",
+        "cut by the witness",
+    ] {
         assert!(sum.reached.contains_key(what), "never reached: {what}");
     }
 }

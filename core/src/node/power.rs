@@ -100,9 +100,11 @@ impl Node {
 
     /// A silent node is to be switched on (S1-20).
     pub(super) fn power_on(&mut self, now: Instant, node: NodeId, work: &mut Work, out: Out<'_>) {
-        match self.settings.relay_of(node) {
-            Some(witness) => self.plead(now, witness, Office::Infra, (node, None, Want::On), work, out),
-            None => out(Action::PowerOn { node }),
+        match (self.settings.relay_of(node), self.may_fence(now, node)) {
+            (Some(to), Some(office)) => self.plead(now, to, office, (node, None, Want::On), work, out),
+            // Its lease ends at this moment: another will do it.
+            (Some(_), None) => {}
+            (None, _) => out(Action::PowerOn { node }),
         }
     }
 
