@@ -2,6 +2,7 @@
 //! fence-agents as its power switch (V19, V20, V21, F28).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+use bulkhead::cluster::fence_agent::Power;
 use bulkhead::cluster::fencer::{Ended, Fencer, Order, perform};
 use bulkhead::cluster::wake::Wake;
 use bulkhead::site_config::{EXAMPLE, Fencing, Method, SiteConfig};
@@ -65,7 +66,7 @@ fn a_node_is_off_when_its_device_was_asked_again_and_only_one_order_is_carried_o
     assert!(begin.elapsed() < Duration::from_millis(250), "the loop waited for the device");
     // V21: the second order is refused while the first is under way, and leaves it alone.
     assert_eq!(ended(&mut fencer), (off(1), Err("an order for it is under way".into())));
-    assert_eq!(ended(&mut fencer), (off(1), Ok(())));
+    assert_eq!(ended(&mut fencer), (off(1), Ok(Power::Off)));
     assert!(!node.wait().unwrap().success(), "the node was killed");
     // What cannot be switched on says so, and the way is free for the next order.
     fencer.order(Order::On(NodeId(1)));

@@ -24,8 +24,10 @@ fn done(order: u32, done: Done) -> Event {
     Event::PowerDone { order: OrderId(order), done }
 }
 
-/// One step: the power actions, and the outcomes told.
-fn check(desk: &mut Desk, at: u64, event: Event) -> (Many<(u32, u16, Act)>, Many<(u16, Outcome)>) {
+/// The power actions of a step, and the outcomes told.
+type Seen = (Many<(u32, u16, Act)>, Many<(u16, Outcome)>);
+
+fn check(desk: &mut Desk, at: u64, event: Event) -> Seen {
     let (mut powers, mut told) = (Many::new(), Many::new());
     for action in desk.step(Instant::from_millis(at), event) {
         match action {

@@ -6,7 +6,7 @@ use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::output::Report;
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// Where the agent is.
@@ -145,7 +145,7 @@ pub(super) fn leave(args: &Leave) -> Result<Report, Failure> {
 
 /// Show which nodes were fenced, and how that ended
 ///
-/// Shows the fencing orders that this node gave since its agent started.
+/// The same as `bulkhead fence history`.
 ///
 /// Example:
 ///   bulkhead node fences
@@ -157,19 +157,8 @@ pub(super) struct Fences {
 }
 
 pub(super) fn fences(args: &Fences) -> Result<Report, Failure> {
-    let answer = args.agent.connect()?.ask(&Request::FenceHistory)?;
-    let records = answer.get("fences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut text = String::new();
-    for record in records {
-        let node = record.get("node").and_then(Value::as_u64).unwrap_or(0);
-        let (how, ended) =
-            (word(record, "/how").unwrap_or_default(), word(record, "/ended").unwrap_or_default());
-        text.push_str(&format!("node {node} {how}: {ended}\n"));
-    }
-    if records.is_empty() {
-        text.push_str("this node has fenced nobody\n");
-    }
-    Ok(Report::new(text, answer))
+    let (text, fences) = super::fence::history(&mut args.agent.connect()?)?;
+    Ok(Report::new(text, json!({ "ok": true, "fences": fences })))
 }
 
 fn word<'a>(answer: &'a Value, pointer: &str) -> Option<&'a str> {

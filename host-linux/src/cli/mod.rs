@@ -10,6 +10,8 @@ mod cluster;
 mod completions;
 mod config;
 mod events;
+mod fence;
+mod fence_agent;
 mod image;
 mod image_disk;
 mod image_flash;
@@ -27,7 +29,7 @@ use crate::machine::Machine;
 use crate::output::{Report, Voice};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const AFTER_HELP: &str = "\
@@ -95,6 +97,10 @@ enum Noun {
     /// Infrastructure services: list them, try them again
     #[command(subcommand)]
     Resource(resource::Verb),
+    /// Nodes made certain not to act
+    #[command(subcommand)]
+    Fence(fence::Verb),
+    FenceAgent(fence_agent::FenceAgent),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
     #[command(subcommand)]
@@ -103,13 +109,24 @@ enum Noun {
     Completions(completions::Completions),
 }
 
+/// The name by which Pacemaker runs this program: the same as `bulkhead fence-agent`.
+const FENCE_AGENT: &str = "fence_bulkhead";
+
 /// Runs the command line and answers with the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let is_named = args.first().is_some_and(|name| Path::new(name).file_name() == Some(FENCE_AGENT.as_ref()));
+    if is_named {
+        args.insert(1, "fence-agent".into());
+    }
+    let is_fence_agent = args.get(1).is_some_and(|word| word == "fence-agent");
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers; everything else is a usage error.
-            let code = if error.use_stderr() { Exit::Usage.code() } else { 0 };
+            // Help and version are answers; everything else is a usage error, which must not look like the
+            // exit code of a fence agent whose node is off.
+            let usage = if is_fence_agent { fence_agent::FAILED } else { Exit::Usage.code() };
+            let code = if error.use_stderr() { usage } else { 0 };
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -141,6 +158,8 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),
         Noun::Resource(verb) => resource::run(&verb),
+        Noun::Fence(verb) => fence::run(&verb),
+        Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
         Noun::Playground(verb) => playground::run(verb, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

@@ -43,6 +43,9 @@ pub(super) struct StatusArgs {
     /// One line for a monitoring system
     #[arg(long)]
     one_line: bool,
+    /// Also show who was fenced
+    #[arg(long, conflicts_with_all = ["one_line", "watch"])]
+    fence_history: bool,
 }
 
 pub(super) fn status(args: &StatusArgs, common: &Common) -> Result<Report, Failure> {
@@ -72,7 +75,16 @@ pub(super) fn status(args: &StatusArgs, common: &Common) -> Result<Report, Failu
     }
     let status = look(&path)?;
     let code = if status.protected { 0 } else { Exit::Failed.code() };
-    Ok(Report { text: text(&status), json: json!({ "ok": status.protected, "status": status }), code })
+    let mut report =
+        Report { text: text(&status), json: json!({ "ok": status.protected, "status": status }), code };
+    if args.fence_history {
+        let (text, fences) = super::fence::history(&mut Client::connect(&path)?)?;
+        report.text.push_str(&format!("\nfenced:\n{text}"));
+        if let Some(object) = report.json.as_object_mut() {
+            object.insert("fences".into(), json!(fences));
+        }
+    }
+    Ok(report)
 }
 
 fn look(path: &Path) -> Result<Status, Failure> {

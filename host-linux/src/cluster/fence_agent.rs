@@ -41,23 +41,66 @@ pub fn switch(
     time: Duration,
 ) -> Result<(), String> {
     let end = Instant::now().checked_add(time).ok_or("its timeout is too long")?;
-    let (action, wanted) = match want {
-        Power::On => ("on", IS_ON),
-        Power::Off => ("off", IS_OFF),
-    };
-    match run(agent, options, action, end)? {
-        (0, _) => {}
-        (code, words) => {
-            return Err(format!("{agent} action={action} failed with exit code {code}: {words}"));
-        }
+    order_by(agent, options, want, end)?;
+    let is = read_by(agent, options, end)?;
+    if is == want {
+        return Ok(());
     }
+    let (want, is) = (want.word(), is.word());
+    Err(format!("{agent} action={want} said it was done, but the power is {is}"))
+}
+
+/// Switches the power within `time`. That it is switched is for [`read`] to say.
+///
+/// # Errors
+///
+/// The agent failed, as a clause.
+pub fn order(
+    agent: &str,
+    options: &BTreeMap<String, String>,
+    want: Power,
+    time: Duration,
+) -> Result<(), String> {
+    order_by(agent, options, want, Instant::now().checked_add(time).ok_or("its timeout is too long")?)
+}
+
+/// Reads the power within `time`.
+///
+/// # Errors
+///
+/// It cannot be told, as a clause.
+pub fn read(agent: &str, options: &BTreeMap<String, String>, time: Duration) -> Result<Power, String> {
+    read_by(agent, options, Instant::now().checked_add(time).ok_or("its timeout is too long")?)
+}
+
+fn order_by(
+    agent: &str,
+    options: &BTreeMap<String, String>,
+    want: Power,
+    end: Instant,
+) -> Result<(), String> {
+    let action = want.word();
+    match run(agent, options, action, end)? {
+        (0, _) => Ok(()),
+        (code, words) => Err(format!("{agent} action={action} failed with exit code {code}: {words}")),
+    }
+}
+
+fn read_by(agent: &str, options: &BTreeMap<String, String>, end: Instant) -> Result<Power, String> {
     match run(agent, options, "status", end)? {
-        (code, _) if code == wanted => Ok(()),
-        (code @ (IS_ON | IS_OFF), _) => {
-            let is = if code == IS_ON { "on" } else { "off" };
-            Err(format!("{agent} action={action} said it was done, but the power is {is}"))
-        }
+        (IS_ON, _) => Ok(Power::On),
+        (IS_OFF, _) => Ok(Power::Off),
         (code, words) => Err(format!("{agent} action=status failed with exit code {code}: {words}")),
+    }
+}
+
+impl Power {
+    /// The agents' word.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Has nodes fenced and switched on, each in a thread of its own: a fencing device takes seconds, the loop
 //! has none (V19, V20, V21, F28).
 
-use super::fence_agent::{Power, switch};
+use super::fence_agent::{Power, read, switch};
 use super::wake::Wake;
 use crate::site_config::{Fencing, Method, SiteConfig};
 use bulkhead_core::id::NodeId;
@@ -17,13 +17,25 @@ pub enum Order {
     Off(Fenced),
     /// Switch a node on.
     On(NodeId),
+    /// Read its power.
+    Look(NodeId),
 }
 
-/// How an order ended: `Ok` only when the device read back what was asked for.
-pub type Ended = (Order, Result<(), String>);
+impl Order {
+    /// Whose power.
+    pub const fn node(self) -> NodeId {
+        match self {
+            Self::Off(fenced) => fenced.node,
+            Self::On(node) | Self::Look(node) => node,
+        }
+    }
+}
+
+/// How an order ended: `Ok` only when the device read back what was asked for; to look, whatever it is.
+pub type Ended = (Order, Result<Power, String>);
 
 /// Carries out an order with a device; the error is a clause.
-pub type Perform = fn(&SiteConfig, &Fencing, Order) -> Result<(), String>;
+pub type Perform = fn(&SiteConfig, &Fencing, Order) -> Result<Power, String>;
 
 /// The loop's end.
 #[derive(Debug)]
@@ -52,7 +64,7 @@ impl Fencer {
     pub fn how(&self, node: NodeId) -> String {
         match self.device(node).map(|fencing| &fencing.method) {
             Some(Method::FenceAgent { agent, .. }) => format!("by {agent}"),
-            Some(Method::Relay { witness, relay }) => {
+            Some(Method::Relay { witness, relay, .. }) => {
                 format!("by relay {relay} of {}", self.config.name_of(*witness))
             }
             Some(Method::Expiry) | None => "by the expiry of its lease".into(),
@@ -65,10 +77,7 @@ impl Fencer {
 
     /// Begins. At most one order for a node is under way; one more is answered with an error (V21).
     pub fn order(&mut self, order: Order) {
-        let node = match order {
-            Order::Off(fenced) => fenced.node,
-            Order::On(node) => node,
-        };
+        let node = order.node();
         let (sender, wake) = (self.sender.clone(), self.wake.clone());
         let end = move |ended| {
             // The loop may have ended.
@@ -93,10 +102,7 @@ impl Fencer {
     /// The next order that ended.
     pub fn ended(&mut self) -> Option<Ended> {
         let ended = self.receiver.try_recv().ok()?;
-        let node = match ended.0 {
-            Order::Off(fenced) => fenced.node,
-            Order::On(node) => node,
-        };
+        let node = ended.0.node();
         // An order that was refused because of another one leaves that one under way.
         if ended.1 != Err("an order for it is under way".into()) {
             self.under_way.remove(&node);
@@ -110,16 +116,17 @@ impl Fencer {
 /// # Errors
 ///
 /// Why the node is not known to be off, or on.
-pub fn perform(_config: &SiteConfig, fencing: &Fencing, order: Order) -> Result<(), String> {
+pub fn perform(_config: &SiteConfig, fencing: &Fencing, order: Order) -> Result<Power, String> {
     match &fencing.method {
         Method::FenceAgent { agent, options } => {
             let want = match order {
                 Order::Off(_) => Power::Off,
                 Order::On(_) => Power::On,
+                Order::Look(_) => return read(agent, options, fencing.timeout),
             };
-            switch(agent, options, want, fencing.timeout)
+            switch(agent, options, want, fencing.timeout).map(|()| want)
         }
-        Method::Relay { .. } => Err("no witness of this site switches relays".into()),
+        Method::Relay { .. } => Err("its relay is the witness's to switch".into()),
         Method::Expiry => Err("it has no fencing device".into()),
     }
 }

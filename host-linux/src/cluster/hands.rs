@@ -2,23 +2,22 @@
 
 use super::clock;
 use super::events::{Journal, Log, News};
+use super::fence_agent::Power;
+use super::fence_history::{CONFIRMED, FenceRecord, History, Key, UNDER_WAY};
 use super::fencer::{Fencer, Order};
 use super::marks::Marks;
+use super::switchboard::Switchboard;
 use super::transport::Network;
 use super::words;
 use super::writer::Writer;
 use crate::site_config::SiteConfig;
+use bulkhead_core::fence::words::{Entry, Outcome, Plea, Want};
 use bulkhead_core::id::{NodeId, Path};
-use bulkhead_core::node::words::Action;
+use bulkhead_core::node::words::{Action, Note};
 use bulkhead_core::register::message::Fenced;
 use bulkhead_core::time::Instant;
-use serde::Serialize;
 use serde_json::json;
-use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Fencing orders remembered.
-const HISTORY_MAX: usize = 64;
 
 /// Everything a node acts through.
 #[derive(Debug)]
@@ -37,27 +36,14 @@ pub struct Hands {
     pub journal: Journal,
     /// Fences nodes.
     pub fencer: Fencer,
+    /// Switches the relays of a witness.
+    pub switchboard: Switchboard,
     /// What was fenced, newest last.
-    pub history: VecDeque<FenceRecord>,
+    pub history: History,
+    /// Cuts that a witness confirmed, with the time they were asked for; the agent takes them.
+    pub cuts: Vec<(Plea, Instant)>,
     /// The last error, in plain words.
     pub last_error: Option<String>,
-}
-
-/// One fencing order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FenceRecord {
-    /// Who.
-    pub node: u16,
-    /// Which start of it.
-    pub start: u64,
-    /// How.
-    pub how: String,
-    /// `under way`, `confirmed`, or why not.
-    pub ended: String,
-    /// When its device was asked.
-    #[serde(skip)]
-    asked: Instant,
 }
 
 impl Hands {
@@ -74,12 +60,17 @@ impl Hands {
             Action::PowerOn { node } => {
                 let text = format!("{} does not answer: switching it on", self.config.name_of(node));
                 self.log.say(News::new("power-on", text, json!({ "node": node.0 })));
-                self.fencer.order(Order::On(node));
+                self.switch_on(node);
             }
             Action::Role { office, role, reason } => {
                 self.log.say(words::role(&self.config, office, role, reason));
             }
+            Action::Power { order, node, act } => self.switchboard.begin(order, node, act),
+            Action::Record(entry) => self.record(&entry),
             Action::Note(note) => {
+                if let Note::Plea { witness, plea, ended } = &note {
+                    self.plea(*witness, plea, *ended);
+                }
                 let news = words::note(&self.config, &note);
                 if news.kind == "voter-failed" {
                     self.last_error = Some(news.text.clone());
@@ -98,33 +89,80 @@ impl Hands {
         }
     }
 
-    fn fence(&mut self, fenced: Fenced) {
+    /// Has a start of a node fenced by a device of this node's own.
+    pub fn fence(&mut self, fenced: Fenced) {
         let how = self.fencer.how(fenced.node);
         self.log.say(words::fencing(&self.config, fenced, &how));
-        if HISTORY_MAX <= self.history.len() {
-            self.history.pop_front();
-        }
-        let (node, start) = (fenced.node.0, fenced.start.0);
-        self.history.push_back(FenceRecord {
-            node,
-            start,
-            how,
-            ended: "under way".into(),
-            asked: clock::now(),
-        });
+        let record = self.begun(fenced.node, Want::Off, how, Key::Off(fenced));
+        self.history.add(FenceRecord { start: Some(fenced.start.0), ..record });
         self.fencer.order(Order::Off(fenced));
     }
 
-    /// When the device was first asked to fence this start of a node; `None` when that is long ago.
-    pub fn asked(&self, fenced: Fenced) -> Option<Instant> {
-        let same = |record: &&FenceRecord| (record.node, record.start) == (fenced.node.0, fenced.start.0);
-        self.history.iter().find(same).map(|record| record.asked)
+    /// Has a node switched on by a device of this node's own.
+    pub fn switch_on(&mut self, node: NodeId) {
+        let record = self.begun(node, Want::On, self.fencer.how(node), Key::On(node));
+        self.history.add(record);
+        self.fencer.order(Order::On(node));
+    }
+
+    /// A record of an order that begins.
+    pub fn begun(&self, node: NodeId, want: Want, how: String, key: Key) -> FenceRecord {
+        let (by, want) = (self.config.local.node.0, words::want(want).into());
+        let (seq, at_ms, start, reason, ended) = (0, 0, None, None, UNDER_WAY.into());
+        let (node, key, asked) = (node.0, Some(key), Some(clock::now()));
+        FenceRecord { seq, at_ms, node, start, want, by, how, reason, ended, key, asked }
+    }
+
+    /// This node asks a witness, or is answered.
+    fn plea(&mut self, witness: NodeId, plea: &Plea, ended: Option<Option<Outcome>>) {
+        let key = Key::Plea(plea.id);
+        match ended {
+            None => {
+                let how = format!("{}, through {}", self.fencer.how(plea.node), self.config.name_of(witness));
+                let record = self.begun(plea.node, plea.want, how, key);
+                self.history.add(FenceRecord { start: plea.start.map(|start| start.0), ..record });
+            }
+            Some(outcome) => {
+                self.history.set_ended(key, ended_word(plea.want, outcome));
+                let is_cut = (plea.want, outcome) == (Want::Off, Some(Outcome::Off));
+                self.cuts.extend(self.history.asked(key).filter(|_| is_cut).map(|asked| (*plea, asked)));
+            }
+        }
+    }
+
+    /// This witness puts on record what it was asked and did.
+    fn record(&mut self, entry: &Entry) {
+        let (plea, key) = (&entry.plea, Key::Desk(entry.number));
+        let ended = match entry.outcome {
+            Outcome::UnderWay => UNDER_WAY,
+            Outcome::Off | Outcome::On | Outcome::Failed | Outcome::Refused(_) => {
+                ended_word(plea.want, Some(entry.outcome))
+            }
+        };
+        if !self.history.set_ended(key, ended) {
+            let how = format!("{}: {}", self.fencer.how(plea.node), words::ground(entry.ground));
+            let record = self.begun(plea.node, plea.want, how, key);
+            let start = plea.start.map(|start| start.0);
+            self.history.add(FenceRecord { by: entry.asker.0, start, ended: ended.into(), ..record });
+        }
+        let (name, asker) = (self.config.name_of(plea.node), self.config.name_of(entry.asker));
+        let want = words::want(plea.want);
+        let text = format!("{asker} asks for {name} to be {want}: {ended}");
+        let fields = json!({ "node": plea.node.0, "by": entry.asker.0, "want": want, "ended": ended });
+        self.log.say(News::new("relay", text, fields));
     }
 
     /// Notes how an order ended; answers with what the node is to be told.
-    pub fn order_ended(&mut self, order: Order, ended: &Result<(), String>) -> Option<(Fenced, bool)> {
+    pub fn order_ended(&mut self, order: Order, ended: &Result<Power, String>) -> Option<(Fenced, bool)> {
         let fenced = match order {
+            Order::Look(node) => {
+                let word = ended.as_ref().map_or_else(String::as_str, |power| power.word());
+                self.history.set_ended(Key::Look(node), word);
+                return None;
+            }
             Order::On(node) => {
+                let word = ended.as_ref().map_or_else(String::as_str, |_| CONFIRMED);
+                self.history.set_ended(Key::On(node), word);
                 if let Err(why) = ended {
                     let text = format!("{} was not switched on: {why}", self.config.name_of(node));
                     self.last_error = Some(text.clone());
@@ -139,10 +177,18 @@ impl Hands {
             self.last_error = Some(news.text.clone());
         }
         self.log.say(news);
-        let same = |record: &&mut FenceRecord| (record.node, record.start) == (fenced.node.0, fenced.start.0);
-        if let Some(record) = self.history.iter_mut().rev().find(same) {
-            record.ended = ended.as_ref().map_or_else(Clone::clone, |()| "confirmed".into());
-        }
+        let word = ended.as_ref().map_or_else(String::as_str, |_| CONFIRMED);
+        self.history.set_ended(Key::Off(fenced), word);
         Some((fenced, ended.is_ok()))
+    }
+}
+
+/// The word for how a plea ended.
+fn ended_word(want: Want, outcome: Option<Outcome>) -> &'static str {
+    match (want, outcome) {
+        (Want::Off, Some(Outcome::Off)) | (Want::On, Some(Outcome::On)) => CONFIRMED,
+        (Want::Look, Some(Outcome::Off)) => Power::Off.word(),
+        (Want::Look, Some(Outcome::On)) => Power::On.word(),
+        (Want::Off | Want::On | Want::Look, outcome) => words::outcome(outcome),
     }
 }

@@ -6,8 +6,8 @@
 //! 1. [`start`]: from a configuration file to a loop; [`node_settings`], [`pressure`].
 //! 2. [`run`]: the loop, which never waits; [`hands`] carries out what the node asks for.
 //! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
-//!    [`fence_agent`], [`resources`] with [`resource_agent`], [`profile`] with [`echo`], [`marks`],
-//!    [`control`] with [`request`], [`events`].
+//!    [`fence_agent`], [`switchboard`], [`fence_history`], [`resources`] with [`resource_agent`], [`profile`]
+//!    with [`echo`], [`marks`], [`control`] with [`request`], [`events`].
 //!    [`apply`] takes a file that changed.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
@@ -20,6 +20,8 @@ pub mod control;
 pub mod echo;
 pub mod events;
 pub mod fence_agent;
+pub mod fence_history;
+mod fence_requests;
 pub mod fencer;
 pub mod hands;
 pub mod management;
@@ -37,6 +39,7 @@ pub mod start;
 pub mod status;
 pub mod status_text;
 pub mod store;
+pub mod switchboard;
 pub mod transport;
 pub mod view;
 pub mod wake;

@@ -2,13 +2,13 @@
 
 use crate::failure::Failure;
 use crate::site_config::value::time;
-use crate::site_config::{Duty, Goal, Method, Preset, SiteConfig, Timing, key};
+use crate::site_config::{Duty, Fencing, Goal, Method, Preset, SiteConfig, Timing, key};
 use bulkhead_core::budget::compile::compile;
 use bulkhead_core::budget::demand::Demand;
 use bulkhead_core::budget::rules::Broken;
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::link::key::{NONCE_LEN, Nonce, SiteKey};
-use bulkhead_core::node::settings::{Digest, MEMBERS_MAX, Member, Settings};
+use bulkhead_core::node::settings::{Digest, MEMBERS_MAX, Member, Relay, Settings};
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
@@ -32,6 +32,7 @@ pub fn settings(config: &SiteConfig, key: &key::SiteKey, life: Life) -> Result<S
         life,
         fences: can_fence(config),
         digest: Digest(config.digest()),
+        relays: relays(config),
     })
 }
 
@@ -103,6 +104,16 @@ pub fn impossible(demand: &Demand, broken: &Broken) -> Failure {
     let next =
         "allow a longer recovery time, or say that the network, the disks or the processors are better";
     Failure::refused(what).next(next)
+}
+
+/// Whose power a witness switches.
+fn relays(config: &SiteConfig) -> heapless::Vec<Relay, MEMBERS_MAX> {
+    let of = |fencing: &Fencing| match fencing.method {
+        Method::Relay { witness, .. } => Some(Relay { node: fencing.node, witness }),
+        Method::FenceAgent { .. } | Method::Expiry => None,
+    };
+    // The checks of the configuration allow one for a node.
+    config.fencing.iter().filter_map(of).take(MEMBERS_MAX).collect()
 }
 
 /// Whether anybody who could be master can be fenced by a device: else leases run out.

@@ -49,6 +49,38 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Which nodes can be fenced, how, and whether this node may have it done now.
+    FenceStatus,
+    /// Have a node's power cut, switched on, or read.
+    FencePower {
+        /// Whose.
+        node: u16,
+        /// What.
+        want: PowerWord,
+        /// Why, for the record.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// The operator says that a node is off.
+    FenceConfirm {
+        /// Which.
+        node: u16,
+        /// How that is known, for the record.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+}
+
+/// What is wanted of the power of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PowerWord {
+    /// Cut it.
+    Off,
+    /// Switch it on.
+    On,
+    /// Read it.
+    Look,
 }
 
 /// An answer, as JSON.
@@ -79,6 +111,10 @@ mod tests {
             (r#"{"request":"controller-move","node":2}"#, Request::ControllerMove { node: 2 }),
             (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3 }),
             (r#"{"request":"fence-history"}"#, Request::FenceHistory),
+            (
+                r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
+                Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },
+            ),
         ];
         for (text, request) in all {
             assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);

@@ -9,6 +9,7 @@ use super::apply::Reader;
 use super::clock;
 use super::control::{Control, Question};
 use super::events::News;
+use super::fence_history::Key;
 use super::fencer::Order;
 use super::hands::Hands;
 use super::management;
@@ -122,12 +123,20 @@ impl Agent {
             }
         }
         self.hands.log.pass_on();
+        self.hands.history.finish();
         self.hands.journal.finish(self.hands.log.newest());
     }
 
     pub(super) fn step(&mut self, event: Event<'_>) {
         let hands = &mut self.hands;
         self.node.step(clock::now(), event, &mut |action| hands.carry_out(action));
+        for (plea, asked) in std::mem::take(&mut hands.cuts) {
+            // The witness may answer from memory: what it cut was no later start than the one it names.
+            let is_newest = |start| self.node.start_of(plea.node).is_none_or(|known| known == start);
+            if plea.start.is_none_or(is_newest) {
+                self.tenure.step(clock::now(), tenure::Event::Fenced { node: plea.node, asked });
+            }
+        }
     }
 
     /// One round: everything that is there now, in bounded portions.
@@ -149,15 +158,23 @@ impl Agent {
         }
         while let Some((order, ended)) = self.hands.fencer.ended() {
             if let Some((fenced, confirmed)) = self.hands.order_ended(order, &ended) {
-                if let Some(asked) = self.hands.asked(fenced).filter(|_| confirmed) {
+                let asked = self.hands.history.asked(Key::Off(fenced));
+                if let Some(asked) = asked.filter(|_| confirmed) {
                     self.tenure.step(clock::now(), tenure::Event::Fenced { node: fenced.node, asked });
                 }
                 self.step(Event::FenceAnswered { fenced, confirmed });
             }
-            if let (Order::On(node), Ok(())) = (order, &ended) {
+            if let (Order::On(node), Ok(_)) = (order, &ended) {
                 let text = format!("{} was switched on", self.hands.config.name_of(node));
                 self.hands.log.say(News::new("powered-on", text, json!({ "node": node.0 })));
             }
+        }
+        while let Some((order, done, why)) = self.hands.switchboard.ended() {
+            if let Some(why) = why {
+                self.hands.last_error = Some(format!("a relay was not switched: {why}"));
+                self.hands.log.say(News::new("relay", format!("a relay failed: {why}"), json!({})));
+            }
+            self.step(Event::PowerDone { order, done });
         }
         for _ in 0..QUESTIONS_AT_ONCE {
             let Ok(question) = self.control.questions.try_recv() else { break };
@@ -316,8 +333,13 @@ impl Agent {
             }
             Request::ConfigApply => return self.read_again(Some(question)),
             Request::FenceHistory => {
-                Answer::done("fences", serde_json::to_value(&self.hands.history).unwrap_or_default())
+                Answer::done("fences", serde_json::to_value(self.hands.history.records()).unwrap_or_default())
             }
+            Request::FenceStatus => self.fence_status(),
+            Request::FencePower { node, want, reason } => {
+                self.fence_power(NodeId(*node), *want, reason.clone())
+            }
+            Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),
         };
         question.answer(answer);
     }

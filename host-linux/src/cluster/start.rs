@@ -5,6 +5,7 @@ use super::apply::Reader;
 use super::clock;
 use super::control::Control;
 use super::events::{Log, News};
+use super::fence_history::History;
 use super::fencer::{Fencer, Perform};
 use super::hands::Hands;
 use super::management;
@@ -16,6 +17,7 @@ use super::profile::Chooser;
 use super::resources::Resources;
 use super::run::{Agent, Vital};
 use super::store::{self, Opened};
+use super::switchboard::Switchboard;
 use super::transport::Network;
 use super::wake::Wake;
 use super::writer::Writer;
@@ -32,7 +34,6 @@ use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
-use std::collections::VecDeque;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -107,6 +108,11 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let chooser = Chooser::new(now.after(timers.listen));
     lacks.extend(resources.lack());
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
+    let switchboard = Switchboard::new(Arc::clone(&config), wake.clone());
+    let (history, wrong) = History::open(&config.local.state);
+    if let Some(wrong) = wrong {
+        log.say(News::new("lacking", format!("the fencing history: {wrong}"), json!({ "what": "fences" })));
+    }
     let hands = Hands {
         marks,
         config,
@@ -115,7 +121,9 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         log,
         journal,
         fencer,
-        history: VecDeque::new(),
+        switchboard,
+        history,
+        cuts: Vec::new(),
         last_error: None,
     };
     let vital = Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() };

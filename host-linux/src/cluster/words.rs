@@ -1,7 +1,9 @@
 //! What a node does, in the words of the operator. Made here only.
 
 use super::events::News;
+use super::fence_agent::Power;
 use crate::site_config::SiteConfig;
+use bulkhead_core::fence::words::{Ground, Outcome, Plea, Refusal, Want};
 use bulkhead_core::id::NodeId;
 use bulkhead_core::link::suspicion::Verdict;
 use bulkhead_core::monitor::pair::{Reason, Role};
@@ -148,11 +150,79 @@ pub fn note(config: &SiteConfig, note: &Note) -> News {
             };
             News::new("configuration", text, json!({ "node": node.0, "compared": compared(*found) }))
         }
+        Note::Plea { witness, plea, ended } => plea_news(config, *witness, plea, *ended),
         Note::VoterFailed => News::new(
             "voter-failed",
             "writing a vote failed: this node does not vote any more until its disk is replaced",
             json!({}),
         ),
+    }
+}
+
+/// This node asked a witness about the power of another.
+fn plea_news(config: &SiteConfig, witness: NodeId, plea: &Plea, ended: Option<Option<Outcome>>) -> News {
+    let (name, by) = (config.name_of(plea.node), config.name_of(witness));
+    let fields = json!({ "node": plea.node.0, "witness": witness.0, "want": want(plea.want) });
+    let text = match ended {
+        None => format!("{by} is asked to {} {name}", order(plea.want)),
+        Some(ended) => format!("{by} was asked to {} {name}: {}", order(plea.want), outcome(ended)),
+    };
+    News::new("plea", text, fields)
+}
+
+/// A word for a [`Want`], for programs.
+pub const fn want(want: Want) -> &'static str {
+    match want {
+        Want::Off => "off",
+        Want::On => "on",
+        Want::Look => "look",
+    }
+}
+
+const fn order(want: Want) -> &'static str {
+    match want {
+        Want::Off => "cut the power of",
+        Want::On => "switch on",
+        Want::Look => "look at the power of",
+    }
+}
+
+/// How a plea stands, in words: `None`, nothing was heard of it.
+pub fn outcome(outcome: Option<Outcome>) -> &'static str {
+    match outcome {
+        None => "it did not answer",
+        Some(Outcome::UnderWay) => "it had not ended in time",
+        Some(Outcome::Off) => "its power is off, and was read back as off",
+        Some(Outcome::On) => "its power is on, and was read back as on",
+        Some(Outcome::Failed) => "the switch failed, or did not do what it said",
+        Some(Outcome::Refused(refusal)) => refused(refusal),
+    }
+}
+
+/// Why a witness refused, in words.
+const fn refused(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoRelay => "refused: it holds no relay of that node",
+        Refusal::NotACandidate => "refused: the two have no register in common",
+        Refusal::NotDeciding => "refused: it does not decide about the register now",
+        Refusal::NobodyHolds => "refused: nobody holds the register, it may simply be taken",
+        Refusal::NotHolder => "refused: only the holder of the register may ask for that",
+        Refusal::OtherStart => "refused: another start of that node is meant than the one it knows",
+        Refusal::OtherEpoch => "refused: the epoch is not the one it knows",
+        Refusal::Heard => "refused: that node is master, and was heard lately",
+        Refusal::Busy => "refused: it is busy",
+        Refusal::OffTooShort => "refused: that node has not been off for long enough",
+        Refusal::BeingCut => "refused: the asker itself is being cut",
+    }
+}
+
+/// On what ground a plea was granted, in words.
+pub const fn ground(ground: Option<Ground>) -> &'static str {
+    match ground {
+        Some(Ground::Holder) => "asked by the holder of the register",
+        Some(Ground::HolderSilent) => "it held the register, and was silent",
+        Some(Ground::Looking) => "to look",
+        None => "not granted",
     }
 }
 
@@ -167,10 +237,10 @@ pub fn fencing(config: &SiteConfig, fenced: Fenced, how: &str) -> News {
 }
 
 /// Fencing ended.
-pub fn fenced(config: &SiteConfig, fenced: Fenced, ended: &Result<(), String>) -> News {
+pub fn fenced(config: &SiteConfig, fenced: Fenced, ended: &Result<Power, String>) -> News {
     let name = config.name_of(fenced.node);
     let text = match ended {
-        Ok(()) => format!("{name} is fenced: its power is off"),
+        Ok(_) => format!("{name} is fenced: its power is off"),
         Err(why) => format!("{name} is not fenced: {why}; its lease must run out"),
     };
     let fields = json!({ "node": fenced.node.0, "start": fenced.start.0, "confirmed": ended.is_ok() });

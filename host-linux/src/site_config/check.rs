@@ -298,11 +298,34 @@ fn all_fencing(
             problems.push(Problem::new(table.node.span(), what, "keep one [[fencing]] for each node"));
         }
         let timeout = bounded(table.timeout.as_ref(), FENCING_TIMEOUT, (1, 600), problems);
+        one_witness(table, node, &all, members, problems);
         if let Some(method) = method(table, members, problems) {
             all.push(Fencing { node, method, timeout });
         }
     }
     all
+}
+
+/// Both sides of a pair are cut by one witness: two could each cut for another side (V21).
+fn one_witness(
+    table: &FencingTable,
+    node: NodeId,
+    all: &[Fencing],
+    members: &[Member],
+    problems: &mut Problems,
+) {
+    let pair = |node: NodeId| members.iter().find(|member| member.id == node).map(|one| one.duty.pair());
+    let Some(mine) = table.witness.map(NodeId) else { return };
+    let other = all.iter().find_map(|fencing| match fencing.method {
+        Method::Relay { witness, .. } if pair(fencing.node) == pair(node) && witness != mine => Some(witness),
+        Method::Relay { .. } | Method::FenceAgent { .. } | Method::Expiry => None,
+    });
+    if let Some(other) = other {
+        let what =
+            format!("the pair of node {} is fenced by the witnesses {} and {}", node.0, other.0, mine.0);
+        let remedy = "have all relays of a pair switched by one witness: two could each cut for another side";
+        problems.push(Problem::new(table.node.span(), what, remedy));
+    }
 }
 
 fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> Option<Method> {
@@ -311,21 +334,21 @@ fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> 
         None
     };
     let FencingTable { agent, options, witness, relay, .. } = table;
+    let bad = |text: &str| text.contains(['\n', '\r', '\0']);
+    if let Some((key, _)) = options.iter().find(|(key, value)| key.contains('=') || bad(key) || bad(value)) {
+        return wrong(
+            format!("the option `{}` cannot be told to an agent", key.escape_debug()),
+            "write no line breaks, and no `=` in keys",
+        );
+    }
     match (table.method.as_ref(), agent, witness, relay) {
         (MethodWord::FenceAgent, Some(agent), None, None) => {
-            let bad = |text: &str| text.contains(['\n', '\r', '\0']);
-            match options.iter().find(|(key, value)| key.contains('=') || bad(key) || bad(value)) {
-                Some((key, _)) => wrong(
-                    format!("the option `{}` cannot be told to an agent", key.escape_debug()),
-                    "write no line breaks, and no `=` in keys",
-                ),
-                None => Some(Method::FenceAgent { agent: agent.clone(), options: options.clone() }),
-            }
+            Some(Method::FenceAgent { agent: agent.clone(), options: options.clone() })
         }
-        (MethodWord::Relay, None, Some(witness), Some(relay)) if options.is_empty() => {
-            let witness = NodeId(*witness);
+        (MethodWord::Relay, agent, Some(witness), Some(relay)) if agent.is_some() || options.is_empty() => {
+            let (witness, agent, options) = (NodeId(*witness), agent.clone(), options.clone());
             match members.iter().find(|member| member.id == witness && member.duty.is_witness()) {
-                Some(_) => Some(Method::Relay { witness, relay: *relay }),
+                Some(_) => Some(Method::Relay { witness, relay: *relay, agent, options }),
                 None => {
                     wrong(format!("{} is no witness", witness.0), "name the `id` of a [[node]] that is one")
                 }
@@ -337,8 +360,8 @@ fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> 
             "write such as `agent = \"fence_ipmilan\"` and `options = { ip = \"10.0.9.1\" }`",
         ),
         (MethodWord::Relay, ..) => wrong(
-            "a relay needs `witness` and `relay`, and nothing else".into(),
-            "write the witness's id and a number",
+            "a relay needs `witness` and `relay`, and `options` only with an `agent`".into(),
+            "write the witness's id and a number; on Linux also the `agent` that switches it",
         ),
         (MethodWord::Expiry, ..) => wrong("expiry has no further keys".into(), "take them out"),
     }

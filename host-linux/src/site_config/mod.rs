@@ -167,6 +167,10 @@ pub enum Method {
         witness: NodeId,
         /// Which of its relays.
         relay: u8,
+        /// The fence-agent by which a witness on Linux switches it; a microcontroller has relays of its own.
+        agent: Option<String>,
+        /// What that agent is told besides the action and, as `plug`, the relay.
+        options: BTreeMap<String, String>,
     },
     /// Nobody can reach it; its lease and its watchdog must have run out.
     Expiry,

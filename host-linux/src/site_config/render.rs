@@ -117,8 +117,12 @@ fn fencing(fencing: &Fencing, out: &mut String) {
             let (agent, options) = (quoted(agent), table(options));
             writeln!(out, "method = \"fence-agent\"\nagent = {agent}\noptions = {options}")
         }
-        Method::Relay { witness, relay } => {
-            writeln!(out, "method = \"relay\"\nwitness = {}\nrelay = {relay}", witness.0)
+        Method::Relay { witness, relay, agent, options } => {
+            let _ = writeln!(out, "method = \"relay\"\nwitness = {}\nrelay = {relay}", witness.0);
+            match agent {
+                Some(agent) => writeln!(out, "agent = {}\noptions = {}", quoted(agent), table(options)),
+                None => Ok(()),
+            }
         }
         Method::Expiry => writeln!(out, "method = \"expiry\""),
     };

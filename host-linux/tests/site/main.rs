@@ -10,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod fencing;
 mod files;
 mod harness;
 mod members;

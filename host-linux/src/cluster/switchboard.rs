@@ -1,0 +1,84 @@
+//! The relays of a witness: power devices switched and read by fence-agents, each order's step in a thread
+//! of its own, because a device takes seconds and the loop has none (V20, F28).
+
+use super::fence_agent::{Power, order, read};
+use super::wake::Wake;
+use crate::site_config::{Fencing, Method, SiteConfig};
+use bulkhead_core::fence::desk::{Act, Done, OrderId};
+use bulkhead_core::id::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+/// The option by which fence-agents are told which outlet.
+const PLUG: &str = "plug";
+
+/// How a step ended, and why when it failed.
+pub type Ended = (OrderId, Done, Option<String>);
+
+/// The loop's end.
+#[derive(Debug)]
+pub struct Switchboard {
+    config: Arc<SiteConfig>,
+    sender: Sender<Ended>,
+    receiver: Receiver<Ended>,
+    wake: Wake,
+}
+
+impl Switchboard {
+    /// The relays that `config` gives to this witness.
+    pub fn new(config: Arc<SiteConfig>, wake: Wake) -> Self {
+        let (sender, receiver) = channel();
+        Self { config, sender, receiver, wake }
+    }
+
+    /// Begins a step of an order. The desk of the core has one for a node under way, and few in all.
+    pub fn begin(&self, id: OrderId, node: NodeId, act: Act) {
+        let (sender, wake) = (self.sender.clone(), self.wake.clone());
+        let end = move |result: Result<Done, String>| {
+            let ended = match result {
+                Ok(done) => (id, done, None),
+                Err(why) => (id, Done::Failed, Some(why)),
+            };
+            // The loop may have ended.
+            let _ = sender.send(ended);
+            wake.wake();
+        };
+        let me = self.config.local.node;
+        let mine = |fencing: &&Fencing| {
+            fencing.node == node && matches!(fencing.method, Method::Relay { witness, .. } if witness == me)
+        };
+        let Some(fencing) = self.config.fencing.iter().find(mine).cloned() else {
+            return end(Err("this witness holds no relay of that node".into()));
+        };
+        let again = end.clone();
+        let thread = std::thread::Builder::new().name("relay".into()).stack_size(256 << 10);
+        if thread.spawn(move || end(perform(&fencing, act))).is_err() {
+            again(Err("no thread could be started".into()));
+        }
+    }
+
+    /// The next step that ended.
+    pub fn ended(&self) -> Option<Ended> {
+        self.receiver.try_recv().ok()
+    }
+}
+
+/// One step with the device that the configuration names.
+fn perform(fencing: &Fencing, act: Act) -> Result<Done, String> {
+    let Method::Relay { relay, agent: Some(agent), options, .. } = &fencing.method else {
+        return Err("the configuration names no `agent` that switches this relay".into());
+    };
+    let mut options: BTreeMap<String, String> = options.clone();
+    if !options.contains_key("port") {
+        options.entry(PLUG.into()).or_insert_with(|| relay.to_string());
+    }
+    match act {
+        Act::Off => order(agent, &options, Power::Off, fencing.timeout).map(|()| Done::Switched),
+        Act::On => order(agent, &options, Power::On, fencing.timeout).map(|()| Done::Switched),
+        Act::Read => read(agent, &options, fencing.timeout).map(|power| match power {
+            Power::On => Done::IsOn,
+            Power::Off => Done::IsOff,
+        }),
+    }
+}
