@@ -121,7 +121,9 @@ impl Node {
         let Some(witness) = self.settings.relay_of(node) else { return };
         let right = self.may_fence(now, node);
         let Some(office) = right.or((want == Want::Look).then_some(Office::Infra)) else { return };
-        let start = self.start_of(node).filter(|_| want == Want::Off);
+        // Of a node that is not heard, whichever start runs is meant, not the one that was spoken with last.
+        let is_current = want == Want::Off && self.links.verdict(node).is_alive();
+        let start = self.start_of(node).filter(|_| is_current);
         self.plead(now, witness, office, (node, start, want), work, out);
     }
 

@@ -2,6 +2,7 @@
 
 use super::cluster::AgentArg;
 use crate::cluster::client::Client;
+use crate::cluster::fence_agent::Power;
 use crate::cluster::fence_history::{CONFIRMED, FenceRecord, UNDER_WAY};
 use crate::cluster::request::{PowerWord, Request};
 use crate::failure::Failure;
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// From one look at an order to the next.
 pub(super) const UNDER_WAY_POLL: Duration = Duration::from_millis(200);
-/// A cut through a witness takes at most two steps of a device, a minute each at the widest timers.
-const PATIENCE: Duration = Duration::from_secs(130);
+/// A look and a cut through a witness take at most three steps of a device, a minute each.
+const PATIENCE: Duration = Duration::from_secs(190);
+/// The word of a look at a node that is off.
+pub(super) const IS_OFF: &str = Power::Off.word();
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -26,8 +29,9 @@ pub(super) enum Verb {
 
 /// Have the power of another node cut, and read back as off
 ///
-/// Asks this node's agent to have it done by the node's fencing device or the witness. Exit code 3:
-/// refused, because this node is neither master nor controller, or the witness knows better.
+/// Asks this node's agent to have it done by the node's fencing device or the witness, unless its
+/// power reads as off. Exit code 3: refused, because this node is neither master nor controller, or
+/// the witness knows better.
 ///
 /// Example:
 ///   bulkhead fence node a1 --reason "smoke in room A" --yes
@@ -50,7 +54,8 @@ pub(super) struct Node {
 /// Say that a node is off, where no device can
 ///
 /// Takes your word that the node's power is off, as a fencing device would have confirmed it: what
-/// waits for its lease goes on at once. If it runs after all, it and its successor may both act.
+/// waits for its lease, or for it to stop its services, goes on at once. If it runs after all, it and
+/// its successor may both act.
 ///
 /// Example:
 ///   bulkhead fence confirm a1 --reason "unplugged, I stand before it" --yes
@@ -138,42 +143,74 @@ pub(super) fn find(client: &mut Client, text: &str) -> Result<Found, Failure> {
     })
 }
 
-/// Orders something, and waits for its end: the word of the record.
+/// Orders something, and waits for its end, but not past `until`: the word of the record.
 pub(super) fn order_and_wait(
     client: &mut Client,
     node: &Found,
     want: PowerWord,
     reason: Option<String>,
-    patience: Duration,
+    until: Instant,
 ) -> Result<String, Failure> {
     let answer = client.ask(&Request::FencePower { node: node.node, want, reason })?;
     let seq = answer.pointer("/fence/seq").and_then(Value::as_u64).unwrap_or(0);
-    let begin = Instant::now();
     loop {
         let record = records(client)?.into_iter().find(|record| record.seq == seq);
         match record.map(|record| record.ended) {
             Some(ended) if ended != UNDER_WAY => return Ok(ended),
             None => return Ok("its record is lost".into()),
-            Some(_) if patience <= begin.elapsed() => return Ok("it had not ended in time".into()),
+            Some(_) if until <= Instant::now() => return Ok("it had not ended in time".into()),
             Some(_) => std::thread::sleep(UNDER_WAY_POLL),
         }
     }
+}
+
+/// How a cut ended.
+pub(super) enum Cut {
+    /// There was nothing to cut: its power was read as off.
+    WasOff,
+    /// It was cut, and its power was read back as off.
+    Done,
+    /// The word of the record.
+    Failed(String),
+}
+
+/// Has a node cut, unless its power reads as off: asked twice, it is cut once (V21). What the power was some
+/// time ago does not count, for somebody may have switched it on by hand.
+pub(super) fn cut(
+    client: &mut Client,
+    node: &Found,
+    reason: Option<String>,
+    until: Instant,
+) -> Result<Cut, Failure> {
+    let is = order_and_wait(client, node, PowerWord::Look, None, until)?;
+    if is == IS_OFF {
+        return Ok(Cut::WasOff);
+    }
+    let ended = order_and_wait(client, node, PowerWord::Off, reason, until)?;
+    Ok(if ended == CONFIRMED { Cut::Done } else { Cut::Failed(ended) })
+}
+
+/// A time from now.
+pub(super) fn within(patience: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(patience).unwrap_or(now)
 }
 
 fn node(args: &Node) -> Result<Report, Failure> {
     let mut client = args.agent.connect()?;
     let node = find(&mut client, &args.node)?;
     needs_yes(args.yes, &format!("this cuts the power of {}, {}", node.name, node.how))?;
-    let reason = args.reason.clone();
-    let ended = order_and_wait(&mut client, &node, PowerWord::Off, reason, PATIENCE)?;
-    if ended != CONFIRMED {
-        let what = format!("{} was not fenced: {ended}", node.name);
-        let failure =
-            if ended.starts_with("refused") { Failure::refused(what) } else { Failure::failed(what) };
-        let next = "look at `bulkhead fence history`; only its lease, or a device that works, ends it.";
-        return Err(failure.left("It may still run.").next(next));
-    }
-    let text = format!("{} is fenced: its power was read back as off\n", node.name);
+    let text = match cut(&mut client, &node, args.reason.clone(), within(PATIENCE))? {
+        Cut::WasOff => format!("{} is off already: its power was read as off\n", node.name),
+        Cut::Done => format!("{} is fenced: its power was read back as off\n", node.name),
+        Cut::Failed(ended) => {
+            let what = format!("{} was not fenced: {ended}", node.name);
+            let is_refused = ended.starts_with("refused");
+            let failure = if is_refused { Failure::refused(what) } else { Failure::failed(what) };
+            let next = "look at `bulkhead fence history`; only its lease, or a device that works, ends it.";
+            return Err(failure.left("It may still run.").next(next));
+        }
+    };
     Ok(Report::new(text, json!({ "ok": true, "fenced": { "node": node.node, "name": node.name } })))
 }
 
@@ -186,8 +223,10 @@ fn confirm(args: &Confirm) -> Result<Report, Failure> {
     )?;
     let request = Request::FenceConfirm { node: node.node, reason: args.reason.clone() };
     let answer = client.ask(&request)?;
-    let waited = answer.pointer("/confirmed/waitedFor") == Some(&Value::Bool(true));
-    let and = if waited { "what waited for it goes on" } else { "nothing here waited for it" };
+    let and = match answer.pointer("/confirmed/start").and_then(Value::as_u64) {
+        Some(_) => "what waits for that goes on",
+        None => "this node never spoke with it, so a lease that it may hold still runs out",
+    };
     Ok(Report::new(format!("{} counts as off by your word; {and}\n", node.name), answer))
 }
 

@@ -8,9 +8,10 @@
 //! `bulkhead_core::fence::right` do not allow. A refusal is a failed fence: Pacemaker then asks another node,
 //! or waits, but never goes on as if the rightful master were off.
 
-use super::fence::{Found, UNDER_WAY_POLL, find, order_and_wait};
+use super::fence::{Cut, Found, IS_OFF, cut, find, order_and_wait, within};
 use crate::agent::default_state_dir;
 use crate::cluster::client::{Client, socket};
+use crate::cluster::fence_agent::Power;
 use crate::cluster::fence_history::CONFIRMED;
 use crate::cluster::request::{PowerWord, Request};
 use crate::failure::Failure;
@@ -20,7 +21,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What Pacemaker and `pcs` ask for first.
 const METADATA: &str = include_str!("fence_bulkhead.xml");
@@ -31,7 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(50);
 /// The exit code of anything that failed.
 pub(super) const FAILED: u8 = 1;
 /// The exit code of `status` for a node that is off.
-const IS_OFF: u8 = 2;
+const CODE_OFF: u8 = 2;
+/// From one try to switch on to the next.
+const ON_PAUSE: Duration = Duration::from_secs(1);
+/// The word of a look at a node that is on.
+const IS_ON: &str = Power::On.word();
+/// For how long a reboot tries to switch on what it has cut: twice the time that it must stay off.
+const ON_AGAIN: Duration = Duration::from_secs(10);
 
 /// Fence nodes for Pacemaker: the interface of the fence-agents
 ///
@@ -105,7 +112,7 @@ fn act(options: &Options) -> Result<Report, Failure> {
         return Ok(Report::new(METADATA.into(), json!({ "ok": true, "metadata": METADATA })));
     }
     let patience = of("power_timeout").and_then(|text| text.parse().ok()).map(Duration::from_secs);
-    let patience = patience.unwrap_or(PATIENCE);
+    let until = within(patience.unwrap_or(PATIENCE));
     let (by_socket, by_config) = (of("socket").map(Path::new), of("config").map(Path::new));
     let path = socket(by_socket, by_config, default_state_dir())?;
     let mut client = Client::connect(&path)?;
@@ -132,49 +139,60 @@ fn act(options: &Options) -> Result<Report, Failure> {
         }
         "status" => {
             let node = node(&mut client)?;
-            status(&mut client, &node, patience)
+            status(&mut client, &node, until)
         }
         "off" | "on" | "reboot" => {
             let node = node(&mut client)?;
-            power(&mut client, &node, action, patience)
+            power(&mut client, &node, action, until)
         }
         other => Err(Failure::failed(format!("`{other}` is no action of a fence agent"))),
     }
 }
 
-fn status(client: &mut Client, node: &Found, patience: Duration) -> Result<Report, Failure> {
-    let ended = order_and_wait(client, node, PowerWord::Look, None, patience)?;
+fn status(client: &mut Client, node: &Found, until: Instant) -> Result<Report, Failure> {
+    let ended = order_and_wait(client, node, PowerWord::Look, None, until)?;
     match ended.as_str() {
-        "on" => Ok(said("Status: ON\n")),
-        "off" => Ok(Report { code: IS_OFF, ..said("Status: OFF\n") }),
+        IS_OFF => Ok(Report { code: CODE_OFF, ..said("Status: OFF\n") }),
+        IS_ON => Ok(said("Status: ON\n")),
         why => Err(Failure::failed(format!("the power of {} cannot be told: {why}", node.name)).left("")),
     }
 }
 
-fn power(client: &mut Client, node: &Found, action: &str, patience: Duration) -> Result<Report, Failure> {
-    let by = || Some("asked by fence_bulkhead".to_owned());
-    if action != "on" {
-        confirmed(node, &order_and_wait(client, node, PowerWord::Off, by(), patience)?)?;
+fn power(client: &mut Client, node: &Found, action: &str, until: Instant) -> Result<Report, Failure> {
+    let by = Some("asked by fence_bulkhead".to_owned());
+    if action != "on"
+        && let Cut::Failed(ended) = cut(client, node, by.clone(), until)?
+    {
+        return Err(not_switched(node, &ended));
     }
-    if action != "off" {
-        // A device may refuse to switch on at once what it has just cut.
-        std::thread::sleep(UNDER_WAY_POLL);
-        let on = order_and_wait(client, node, PowerWord::On, by(), patience);
-        let on = on.and_then(|ended| confirmed(node, &ended));
-        match on {
-            // Cut it is, and that is what a reboot is asked for.
-            Err(failure) if action == "reboot" => eprint!("{}", failure.text()),
-            result => result?,
-        }
+    match action {
+        "off" => {}
+        "on" => switch_on(client, node, &by, until)?,
+        // Cut it is, and that is what a reboot is asked for.
+        _ => match switch_on(client, node, &by, until.min(within(ON_AGAIN))) {
+            Ok(()) => {}
+            Err(failure) => eprint!("{}", failure.text()),
+        },
     }
     Ok(said(&format!("Success: {} is {action}\n", node.name)))
 }
 
-fn confirmed(node: &Found, ended: &str) -> Result<(), Failure> {
-    if ended == CONFIRMED {
-        return Ok(());
+/// Again and again: what was just cut must stay off for some seconds.
+fn switch_on(client: &mut Client, node: &Found, by: &Option<String>, until: Instant) -> Result<(), Failure> {
+    loop {
+        let ended = order_and_wait(client, node, PowerWord::On, by.clone(), until)?;
+        if ended == CONFIRMED {
+            return Ok(());
+        }
+        if until <= Instant::now() {
+            return Err(not_switched(node, &ended));
+        }
+        std::thread::sleep(ON_PAUSE);
     }
-    Err(Failure::failed(format!("{} was not switched: {ended}", node.name)).left(""))
+}
+
+fn not_switched(node: &Found, ended: &str) -> Failure {
+    Failure::failed(format!("{} was not switched: {ended}", node.name)).left("")
 }
 
 fn said(text: &str) -> Report {

@@ -17,6 +17,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Records kept: the oldest make room.
 pub const HISTORY_MAX: usize = 256;
+/// Records of looks kept: whoever looks every minute must not push out what was done.
+const LOOKS_MAX: usize = 8;
 /// More than any such file has.
 const FILE_MAX: u64 = 1 << 20;
 /// The file's name.
@@ -106,6 +108,18 @@ impl History {
         &self.records
     }
 
+    /// The newest record of `node` that is under way.
+    pub fn under_way(&self, node: NodeId, want: &str) -> Option<u64> {
+        let same = |record: &&FenceRecord| record.node == node.0 && record.want == want;
+        let mut open = self.records.iter().rev().filter(same).filter(|record| record.ended == UNDER_WAY);
+        open.next().map(|record| record.seq)
+    }
+
+    /// The number that the next record gets.
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
     /// The newest record about `node`.
     pub fn newest_of(&self, node: NodeId) -> Option<&FenceRecord> {
         self.records.iter().rev().find(|record| record.node == node.0)
@@ -121,8 +135,11 @@ impl History {
         let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let (seq, at_ms) = (self.next, u64::try_from(at_ms).unwrap_or(u64::MAX));
         self.next = self.next.saturating_add(1);
-        // Whoever looks every minute must not push out what was done.
-        self.records.retain(|old| old.node != record.node || old.want != LOOK);
+        let is_look = |old: &FenceRecord| old.want == LOOK;
+        if LOOKS_MAX <= self.records.iter().filter(|old| is_look(old)).count() {
+            let oldest = self.records.iter().position(is_look);
+            oldest.and_then(|place| self.records.remove(place));
+        }
         if HISTORY_MAX <= self.records.len() {
             self.records.pop_front();
         }
@@ -238,6 +255,11 @@ mod tests {
             again.add(record(3, Key::Desk(9)));
         }
         assert_eq!((again.records().len(), again.newest_of(NodeId(3)).unwrap().seq), (HISTORY_MAX, 258));
+        for _ in 0..100 {
+            again.add(FenceRecord { want: LOOK.into(), ..record(4, Key::Look(NodeId(4))) });
+        }
+        let looks = again.records().iter().filter(|record| record.want == LOOK).count();
+        assert_eq!((again.records().len(), looks), (HISTORY_MAX, LOOKS_MAX), "looking pushes out little");
     }
 
     /// V21: an order that is refused because the same one is under way ends alone.

@@ -3,7 +3,7 @@
 
 use super::clock;
 use super::events::News;
-use super::fence_history::{CONFIRMED, FenceRecord, Key, UNDER_WAY};
+use super::fence_history::{CONFIRMED, FenceRecord, Key};
 use super::fencer::Order;
 use super::request::{Answer, PowerWord};
 use super::run::Agent;
@@ -14,6 +14,7 @@ use bulkhead_core::id::NodeId;
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::message::{Fenced, Start};
+use bulkhead_core::resource::tenure;
 use serde_json::{Value, json};
 
 impl Agent {
@@ -57,12 +58,13 @@ impl Agent {
             PowerWord::On => Want::On,
             PowerWord::Look => Want::Look,
         };
-        if let Some(seq) = self.known(node, want) {
+        if let Some(seq) = self.hands.history.under_way(node, words::want(want)) {
             return begun(node, &name, seq);
         }
         if want != Want::Look && self.node.may_fence(clock::now(), node).is_none() {
             return self.without_right(&name);
         }
+        let seq = self.hands.history.next();
         if self.is_relay(node) {
             self.step(Event::Command(Command::Power { node, want }));
         } else {
@@ -76,7 +78,10 @@ impl Agent {
                 Want::Look => self.hands.look(node),
             }
         }
-        let seq = self.hands.history.newest_of(node).map_or(0, |record| record.seq);
+        if self.hands.history.next() == seq {
+            // The right ended between the question and the order: an older record must not answer for it.
+            return self.without_right(&name);
+        }
         if reason.is_some() {
             self.hands.history.give_reason(seq, reason);
         }
@@ -105,18 +110,6 @@ impl Agent {
         None
     }
 
-    /// The record of the same order, when it is under way; or of the cut of the very start that would be cut,
-    /// when nothing was heard of the node since: nobody is cut twice (V21).
-    fn known(&self, node: NodeId, want: Want) -> Option<u64> {
-        let record = self.hands.history.newest_of(node).filter(|record| record.want == words::want(want))?;
-        let start = self.node.start_to_fence(node).map(|start| start.0);
-        let is_off = want == Want::Off
-            && record.ended == CONFIRMED
-            && (start.is_none() || record.start == start)
-            && !self.node.links().verdict(node).is_alive();
-        (record.ended == UNDER_WAY || is_off).then_some(record.seq)
-    }
-
     fn without_right(&self, name: &str) -> Answer {
         let master = self.node.post(Office::Infra).and_then(|post| post.pair().master());
         let what = format!("this node is neither master nor controller: it may not have {name} switched");
@@ -139,21 +132,26 @@ impl Agent {
             let what = format!("{name} is heard: it is not off");
             return Answer::refused("refused", what, "switch it off first, by hand");
         }
+        if self.node.post(Office::Infra).is_none() {
+            let what = "a witness waits for nobody";
+            return Answer::refused("refused", what, "say it to the agent of a node");
+        }
         let start = self.node.start_to_fence(node);
         let mut record = self.hands.begun(node, Want::Off, "by the operator's word".into(), Key::On(node));
         record.key = None;
         record.ended = CONFIRMED.into();
-        let start_known = start.map(|start| start.0);
-        let seq = self.hands.history.add(FenceRecord { start: start_known, reason, ..record });
+        let known = start.map(|start| start.0);
+        let seq = self.hands.history.add(FenceRecord { start: known, reason, ..record });
         let text = format!("the operator says that {name} is off");
-        let fields = json!({ "node": node.0, "start": start_known, "confirmed": true, "by": "operator" });
+        let fields = json!({ "node": node.0, "start": known, "confirmed": true, "by": "operator" });
         self.hands.log.say(News::new("fenced", text, fields));
+        let now = clock::now();
+        self.tenure.step(now, tenure::Event::Fenced { node, asked: now });
         if let Some(start) = start {
             let fenced = Fenced { node, start };
             self.step(Event::FenceAnswered { fenced, confirmed: true });
         }
-        let waited = start.is_some();
-        Answer::done("confirmed", json!({ "node": node.0, "name": name, "seq": seq, "waitedFor": waited }))
+        Answer::done("confirmed", json!({ "node": node.0, "name": name, "seq": seq, "start": known }))
     }
 }
 
