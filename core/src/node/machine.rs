@@ -119,6 +119,7 @@ impl Node {
             answer_max: timers.answer_max,
             watch: timers.watch,
             backoff: timers.backoff,
+            stale: (office == Office::Infra && settings.fences).then_some(timers.silence),
             drift: settings.drift,
             seed: start.wrapping_add(u64::from(register.0)),
         };

@@ -149,6 +149,23 @@ fn the_witness_cuts_a_silent_master() {
     assert_eq!((site.masters(), site.role(A)), (Vec::from([B]), Role::Slave), "{:?}", site.told);
 }
 
+/// Whenever the master dies, be it just after a renewal: it is cut as soon as it is stale, and its lease is
+/// not waited for, which would take 600 ms.
+#[test]
+fn the_cut_does_not_depend_on_the_moment() {
+    for moment in 0..12 {
+        let mut site = with_relays();
+        site.pass(moment * Duration::from_millis(20));
+        site.both_ways(A, B);
+        site.both_ways(A, W);
+        let died = site.now;
+        while site.masters() != [B] {
+            site.pass(Duration::from_millis(5));
+            assert!(site.now < died + 500, "{moment}: {:?}", site.told);
+        }
+    }
+}
+
 /// V21, F29: the side that is cut off asks in vain, also by its operator; the master asks with effect.
 #[test]
 fn the_side_without_the_right_has_nobody_cut() {

@@ -392,11 +392,19 @@ impl Seat {
         let pause = match wait {
             // What is left was counted by the voter; a little later both clocks agree that it is over.
             Wait::Lease(lease) => {
-                self.settings.drift.at_least(lease.left.duration()).max(self.chance_backoff())
+                let left = self.fresh_for(&lease).unwrap_or(lease.left.duration());
+                self.settings.drift.at_least(left).max(self.chance_backoff())
             }
             Wait::Turn | Wait::Majority => self.chance_backoff(),
         };
         self.enter(Mode::Pausing { until: now.after(pause), wait });
+    }
+
+    /// For how long a lease cannot count as stale yet. Then the voters are asked again: a fence ends the wait
+    /// sooner than the lease does, but a holder that renews it must not be fenced.
+    fn fresh_for(&self, lease: &Leased) -> Option<Duration> {
+        let stale = self.settings.lease.saturating_sub(self.settings.stale?);
+        Some(lease.left.duration().saturating_sub(stale)).filter(|fresh| !fresh.is_zero())
     }
 
     fn chance_backoff(&mut self) -> Duration {

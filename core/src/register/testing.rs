@@ -312,6 +312,7 @@ fn seat_settings(me: NodeId, voters: u16, start: Start) -> seat::Settings {
         answer_max: Duration::from_millis(100),
         watch: Duration::from_millis(300),
         backoff: Duration::from_millis(40),
+        stale: None,
         drift: Drift::from_ppm(DRIFT).unwrap(),
         seed: u64::from(me.0) * 77,
     }

@@ -105,6 +105,8 @@ pub struct Settings {
     pub watch: Duration,
     /// Least pause before another attempt; up to twice as long by chance.
     pub backoff: Duration,
+    /// After this long without a renewal a holder may be fenced; `None`: there is no device.
+    pub stale: Option<Duration>,
     /// The bound on drift.
     pub drift: Drift,
     /// Spreads the attempts of nodes that try at the same time. Not 0.
