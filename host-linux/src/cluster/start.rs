@@ -108,7 +108,8 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let chooser = Chooser::new(now.after(timers.listen));
     lacks.extend(resources.lack());
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
-    let switchboard = Switchboard::new(Arc::clone(&config), wake.clone());
+    let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
+    lacks.extend(switchboard.lack());
     let (history, wrong) = History::open(&config.local.state);
     if let Some(wrong) = wrong {
         log.say(News::new("lacking", format!("the fencing history: {wrong}"), json!({ "what": "fences" })));

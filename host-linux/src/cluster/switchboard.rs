@@ -2,6 +2,7 @@
 //! of its own, because a device takes seconds and the loop has none (V20, F28).
 
 use super::fence_agent::{Power, order, read};
+use super::pressure::Lack;
 use super::wake::Wake;
 use crate::site_config::{Fencing, Method, SiteConfig};
 use bulkhead_core::fence::desk::{Act, Done, OrderId};
@@ -9,6 +10,7 @@ use bulkhead_core::id::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 /// The option by which fence-agents are told which outlet.
 const PLUG: &str = "plug";
@@ -20,16 +22,28 @@ pub type Ended = (OrderId, Done, Option<String>);
 #[derive(Debug)]
 pub struct Switchboard {
     config: Arc<SiteConfig>,
+    step_max: Duration,
     sender: Sender<Ended>,
     receiver: Receiver<Ended>,
     wake: Wake,
 }
 
 impl Switchboard {
-    /// The relays that `config` gives to this witness.
-    pub fn new(config: Arc<SiteConfig>, wake: Wake) -> Self {
+    /// The relays that `config` gives to this witness. A step that takes longer than `step_max` is killed: the
+    /// desk counts it as failed then, and what comes late could undo a newer order.
+    pub fn new(config: Arc<SiteConfig>, step_max: Duration, wake: Wake) -> Self {
         let (sender, receiver) = channel();
-        Self { config, sender, receiver, wake }
+        Self { config, step_max, sender, receiver, wake }
+    }
+
+    /// A relay that this witness is to switch, and cannot.
+    pub fn lack(&self) -> Option<Lack> {
+        let me = self.config.local.node;
+        let is_mute = |fencing: &&Fencing| matches!(fencing.method, Method::Relay { witness, agent: None, .. } if witness == me);
+        let node = self.config.fencing.iter().find(is_mute)?.node;
+        let name = self.config.name_of(node);
+        let why = format!("this witness cannot cut {name}: name the `agent` that switches its relay");
+        Some(Lack { what: "relay", why })
     }
 
     /// Begins a step of an order. The desk of the core has one for a node under way, and few in all.
@@ -51,9 +65,9 @@ impl Switchboard {
         let Some(fencing) = self.config.fencing.iter().find(mine).cloned() else {
             return end(Err("this witness holds no relay of that node".into()));
         };
-        let again = end.clone();
+        let (again, time) = (end.clone(), fencing.timeout.min(self.step_max));
         let thread = std::thread::Builder::new().name("relay".into()).stack_size(256 << 10);
-        if thread.spawn(move || end(perform(&fencing, act))).is_err() {
+        if thread.spawn(move || end(perform(&fencing, act, time))).is_err() {
             again(Err("no thread could be started".into()));
         }
     }
@@ -65,7 +79,7 @@ impl Switchboard {
 }
 
 /// One step with the device that the configuration names.
-fn perform(fencing: &Fencing, act: Act) -> Result<Done, String> {
+fn perform(fencing: &Fencing, act: Act, time: Duration) -> Result<Done, String> {
     let Method::Relay { relay, agent: Some(agent), options, .. } = &fencing.method else {
         return Err("the configuration names no `agent` that switches this relay".into());
     };
@@ -74,9 +88,9 @@ fn perform(fencing: &Fencing, act: Act) -> Result<Done, String> {
         options.entry(PLUG.into()).or_insert_with(|| relay.to_string());
     }
     match act {
-        Act::Off => order(agent, &options, Power::Off, fencing.timeout).map(|()| Done::Switched),
-        Act::On => order(agent, &options, Power::On, fencing.timeout).map(|()| Done::Switched),
-        Act::Read => read(agent, &options, fencing.timeout).map(|power| match power {
+        Act::Off => order(agent, &options, Power::Off, time).map(|()| Done::Switched),
+        Act::On => order(agent, &options, Power::On, time).map(|()| Done::Switched),
+        Act::Read => read(agent, &options, time).map(|power| match power {
             Power::On => Done::IsOn,
             Power::Off => Done::IsOff,
         }),
