@@ -7,14 +7,14 @@
 //!    decide because the holder may go on alone (X04), by the record it accepted, if that is still the epoch
 //!    the asker holds. It is the rightful side, and may have any other node cut or switched on. (A node
 //!    makes this plea only while it holds the register; nobody else can name that epoch as its own.)
-//! 2. This witness decides, and the node to be cut holds it, but neither renewed its lease here nor was heard here for a silence, on
-//!    either network. It is named by the start that the lease was granted to. The voters would give the
-//!    register to the asker as soon as that lease ends; the cut only saves the wait.
+//! 2. This witness decides, and the node to be cut holds it, but neither renewed its lease here nor was heard
+//!    here for a silence, on either network. It is named by the start that the lease was granted to. The
+//!    voters would give the register to the asker as soon as that lease ends; the cut only saves the wait.
 //!
 //! **Both sides at once**: a witness knows one record and grants one lease of a register at a time. By 1 the
-//! asker is the holder, by 2 the node to be cut is; so at one moment a witness can cut for one side only, and a side that is being
-//! cut is not heard any more. One side lives (V21). That holds for all relays of a pair at *one* witness,
-//! which the site's configuration demands.
+//! asker is the holder, by 2 the node to be cut is; so at one moment a witness can cut for one side only,
+//! and a side that is being cut is not heard any more. One side lives (V21). That holds for all relays of a
+//! pair at *one* witness, which the site's configuration demands.
 //!
 //! **A wrongful plea does no harm**: to safety it cannot, because a cut takes away and gives nothing: the
 //! register still moves only by a majority, and what was acknowledged is on the other holders (I1, I2). To

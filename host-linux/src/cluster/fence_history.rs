@@ -85,8 +85,8 @@ pub struct History {
 }
 
 impl History {
-    /// Reads what `state` holds; the second is what is wrong with it. Records that an agent left under way are
-    /// known to be without an end.
+    /// Reads what `state` holds; the second is what is wrong with it. Records that an agent left under way
+    /// are known to be without an end.
     pub fn open(state: &Path) -> (Self, Option<String>) {
         let path = state.join(FILE);
         let (mut records, wrong) = match read(&path) {

@@ -29,6 +29,7 @@ use crate::node_site::network::Cards;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
 use bulkhead_core::node::machine::{Node, REGISTERS};
+use bulkhead_core::node::settings::Unsound;
 use bulkhead_core::register::store::Stored;
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
@@ -92,28 +93,21 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
     let (now, (stored, writer)) = (clock::now(), voter(opened, &wake)?);
-    let node = Node::new(now, settings, stored)
-        .map_err(|error| Failure::failed(format!("this configuration makes no node: {error}")))?;
+    let node = Node::new(now, settings, stored).map_err(|error| no_node(&error))?;
     let watchdog = watchdog(&config, &mut lacks);
     let signals = signals()?;
     let reader = Reader::new(plan.file, wake.clone())?;
     lacks.extend(protect_thread(Thread::Loop));
-    for lack in &lacks {
-        log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
-    }
     let config = Arc::new(config);
     let resources = Resources::new(Arc::clone(&config), wake.clone());
     let tenure = management::tenure(&config, resources.grace());
     // A node that starts listens that long for a master, too.
     let chooser = Chooser::new(now.after(timers.listen));
-    lacks.extend(resources.lack());
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
-    lacks.extend(switchboard.lack());
-    let (history, wrong) = History::open(&config.local.state);
-    if let Some(wrong) = wrong {
-        log.say(News::new("lacking", format!("the fencing history: {wrong}"), json!({ "what": "fences" })));
-    }
+    lacks.extend(resources.lack().into_iter().chain(switchboard.lack()));
+    let history = history(&config, &mut lacks);
+    tell_lacks(&lacks, &mut log);
     let hands = Hands {
         marks,
         config,
@@ -147,6 +141,23 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         reader,
         lock,
     })
+}
+
+fn no_node(error: &Unsound) -> Failure {
+    Failure::failed(format!("this configuration makes no node: {error}"))
+}
+
+/// What was fenced in earlier starts; a file that cannot be read is a lack.
+fn history(config: &SiteConfig, lacks: &mut Vec<Lack>) -> History {
+    let (history, wrong) = History::open(&config.local.state);
+    lacks.extend(wrong.map(|wrong| Lack { what: "fences", why: format!("the fencing history: {wrong}") }));
+    history
+}
+
+fn tell_lacks(lacks: &[Lack], log: &mut Log) {
+    for lack in lacks {
+        log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
+    }
 }
 
 fn tell_new_voter(opened: Option<&Opened<Place>>, log: &mut Log) {

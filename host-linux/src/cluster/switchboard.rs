@@ -29,8 +29,8 @@ pub struct Switchboard {
 }
 
 impl Switchboard {
-    /// The relays that `config` gives to this witness. A step that takes longer than `step_max` is killed: the
-    /// desk counts it as failed then, and what comes late could undo a newer order.
+    /// The relays that `config` gives to this witness. A step that takes longer than `step_max` is killed:
+    /// the desk counts it as failed then, and what comes late could undo a newer order.
     pub fn new(config: Arc<SiteConfig>, step_max: Duration, wake: Wake) -> Self {
         let (sender, receiver) = channel();
         Self { config, step_max, sender, receiver, wake }
@@ -39,8 +39,11 @@ impl Switchboard {
     /// A relay that this witness is to switch, and cannot.
     pub fn lack(&self) -> Option<Lack> {
         let me = self.config.local.node;
-        let is_mute = |fencing: &&Fencing| matches!(fencing.method, Method::Relay { witness, agent: None, .. } if witness == me);
-        let node = self.config.fencing.iter().find(is_mute)?.node;
+        let mine = |fencing: &&Fencing| {
+            let Method::Relay { witness, agent, .. } = &fencing.method else { return false };
+            *witness == me && agent.is_none()
+        };
+        let node = self.config.fencing.iter().find(mine)?.node;
         let name = self.config.name_of(node);
         let why = format!("this witness cannot cut {name}: name the `agent` that switches its relay");
         Some(Lack { what: "relay", why })
