@@ -68,8 +68,8 @@ impl Hands {
             Action::Power { order, node, act } => self.switchboard.begin(order, node, act),
             Action::Record(entry) => self.record(&entry),
             Action::Note(note) => {
-                if let Note::Plea { witness, plea, ended } = &note {
-                    self.plea(*witness, plea, *ended);
+                if let Note::Plea { plea, ended, .. } = &note {
+                    self.plea(plea, *ended);
                 }
                 let news = words::note(&self.config, &note);
                 if news.kind == "voter-failed" {
@@ -114,11 +114,11 @@ impl Hands {
     }
 
     /// This node asks a witness, or is answered.
-    fn plea(&mut self, witness: NodeId, plea: &Plea, ended: Option<Option<Outcome>>) {
+    fn plea(&mut self, plea: &Plea, ended: Option<Option<Outcome>>) {
         let key = Key::Plea(plea.id);
         match ended {
             None => {
-                let how = format!("{}, through {}", self.fencer.how(plea.node), self.config.name_of(witness));
+                let how = self.fencer.how(plea.node);
                 let record = self.begun(plea.node, plea.want, how, key);
                 self.history.add(FenceRecord { start: plea.start.map(|start| start.0), ..record });
             }
