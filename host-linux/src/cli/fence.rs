@@ -77,7 +77,8 @@ pub(super) struct Confirm {
 
 /// Show who was fenced, by whom, why, and how that ended
 ///
-/// Shows the records of this node, or of this witness; they outlive its agent.
+/// Shows what this node asked for, or this witness was asked for, and where that is kept. Every
+/// agent keeps its own.
 ///
 /// Example:
 ///   bulkhead fence history --json
@@ -113,6 +114,34 @@ pub(super) struct Found {
     alive: bool,
 }
 
+/// What `fence-status` answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fencing {
+    me: u16,
+    kept_in: Option<String>,
+    nodes: Vec<Found>,
+}
+
+impl Fencing {
+    fn name(&self, id: u16) -> String {
+        let found = self.nodes.iter().find(|node| node.node == id).map(|node| node.name.clone());
+        found.unwrap_or_else(|| format!("node {id}"))
+    }
+
+    /// Whose records these are, and how long they last.
+    fn origin(&self) -> String {
+        let me = self.name(self.me);
+        let is_witness = self.nodes.iter().any(|node| node.node == self.me && node.is_witness);
+        let whose = if is_witness { "asked of" } else { "asked for by" };
+        let kept = match &self.kept_in {
+            Some(path) => format!("kept there in {path}"),
+            None => "kept in the memory of its agent only, for its disk failed".into(),
+        };
+        format!("these were {whose} {me}, {kept}; every other node and witness has its own\n")
+    }
+}
+
 pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
     match verb {
         Verb::Node(args) => node(args),
@@ -127,9 +156,13 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
 
 /// All nodes, as the agent knows them.
 pub(super) fn nodes(client: &mut Client) -> Result<Vec<Found>, Failure> {
+    Ok(fencing(client)?.nodes)
+}
+
+fn fencing(client: &mut Client) -> Result<Fencing, Failure> {
     let answer = client.ask(&Request::FenceStatus)?;
-    let nodes = answer.pointer("/fencing/nodes").cloned().unwrap_or_default();
-    serde_json::from_value(nodes).map_err(|error| {
+    let fencing = answer.get("fencing").cloned().unwrap_or_default();
+    serde_json::from_value(fencing).map_err(|error| {
         Failure::failed(format!("the agent speaks another version: {error}")).left("Nothing was changed.")
     })
 }
@@ -247,24 +280,21 @@ fn records(client: &mut Client) -> Result<Vec<FenceRecord>, Failure> {
 
 /// The records for people and for machines.
 pub(super) fn history(client: &mut Client) -> Result<(String, Vec<FenceRecord>), Failure> {
-    let nodes = nodes(client)?;
-    let name = |id: u16| {
-        let found = nodes.iter().find(|node| node.node == id).map(|node| node.name.clone());
-        found.unwrap_or_else(|| format!("node {id}"))
-    };
+    let fencing = fencing(client)?;
     let records = records(client)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now = u64::try_from(now).unwrap_or(u64::MAX);
     let mut text = String::new();
     for record in &records {
         let FenceRecord { seq, at_ms, want, how, ended, .. } = record;
-        let (node, by, at) = (name(record.node), name(record.by), ago(*at_ms, now));
+        let (node, by, at) = (fencing.name(record.node), fencing.name(record.by), ago(*at_ms, now));
         let reason = record.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         text.push_str(&format!("{seq} {at}: {node} {want}, asked by {by}{reason}, {how}: {ended}\n"));
     }
     if records.is_empty() {
         text.push_str("nobody was fenced\n");
     }
+    text.push_str(&fencing.origin());
     Ok((text, records))
 }
 

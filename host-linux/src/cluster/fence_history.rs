@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -82,6 +84,9 @@ pub struct History {
     records: VecDeque<FenceRecord>,
     next: u64,
     writer: Option<(Sender<Vec<FenceRecord>>, JoinHandle<()>)>,
+    path: PathBuf,
+    /// The last write failed.
+    failed: Arc<AtomicBool>,
 }
 
 impl History {
@@ -99,8 +104,16 @@ impl History {
         let next = records.back().map_or(1, |record| record.seq.saturating_add(1));
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new().name("fences".into()).stack_size(256 << 10);
-        let writer = thread.spawn(move || keep(&path, &receiver)).ok().map(|thread| (sender, thread));
-        (Self { records, next, writer }, wrong)
+        let failed = Arc::new(AtomicBool::new(false));
+        let (file, flag) = (path.clone(), Arc::clone(&failed));
+        let thread = thread.spawn(move || keep(&file, &receiver, &flag));
+        let writer = thread.ok().map(|thread| (sender, thread));
+        (Self { records, next, writer, path, failed }, wrong)
+    }
+
+    /// Where the records are; `None`: in the memory of this agent only.
+    pub fn kept_in(&self) -> Option<&Path> {
+        (self.writer.is_some() && !self.failed.load(Ordering::Relaxed)).then_some(&*self.path)
     }
 
     /// The records, oldest first.
@@ -203,12 +216,14 @@ fn read(path: &Path) -> std::io::Result<VecDeque<FenceRecord>> {
 }
 
 /// Writes the newest state again and again. A disk that fails loses history, never a fence.
-fn keep(path: &Path, states: &Receiver<Vec<FenceRecord>>) {
+fn keep(path: &Path, states: &Receiver<Vec<FenceRecord>>, failed: &AtomicBool) {
     while let Ok(mut state) = states.recv() {
         while let Ok(newer) = states.try_recv() {
             state = newer;
         }
-        if let Err(error) = replace(path, &state) {
+        let replaced = replace(path, &state);
+        failed.store(replaced.is_err(), Ordering::Relaxed);
+        if let Err(error) = replaced {
             eprintln!("bulkhead: the fencing history cannot be written to {}: {error}", path.display());
         }
     }
@@ -273,6 +288,22 @@ mod tests {
         assert!(history.set_ended(Key::On(NodeId(1)), CONFIRMED));
         let ended: Vec<_> = history.records().iter().map(|record| record.ended.as_str()).collect();
         assert_eq!(ended, [CONFIRMED, "busy"]);
+    }
+
+    /// V39: what cannot be written is not said to be kept.
+    #[test]
+    fn a_disk_that_fails_is_not_said_to_keep_anything() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut history, _) = History::open(directory.path());
+        assert_eq!(history.kept_in(), Some(&*directory.path().join(FILE)));
+        std::fs::create_dir(directory.path().join("fences.new")).unwrap();
+        history.add(record(1, Key::Desk(1)));
+        let begin = std::time::Instant::now();
+        while history.kept_in().is_some() {
+            assert!(begin.elapsed().as_secs() < 20, "the write goes on");
+            std::thread::yield_now();
+        }
+        assert_eq!(history.records().len(), 1);
     }
 
     /// V39: a damaged file costs the history, and is said.

@@ -35,7 +35,8 @@ impl Agent {
             })
         };
         let nodes: Vec<Value> = config.members.iter().map(of).collect();
-        Answer::done("fencing", json!({ "me": config.local.node.0, "nodes": nodes }))
+        let kept_in = self.hands.history.kept_in().map(|path| path.display().to_string());
+        Answer::done("fencing", json!({ "me": config.local.node.0, "keptIn": kept_in, "nodes": nodes }))
     }
 
     fn has_device(&self, node: NodeId) -> bool {

@@ -114,6 +114,11 @@ fn the_witness_cuts_a_paused_master() {
     wait_for(&site, 2, "so has b1", is_cut);
     let (_, text) = site.run(2, &["status", "--fence-history"]);
     assert!(text.contains("fenced:") && text.contains("a1 off, asked by b1"), "{text}");
+    let kept =
+        format!("these were asked for by b1, kept there in {}", site.state(2).join("fences").display());
+    assert!(text.contains(&kept), "{text}");
+    let (_, text) = site.run(3, &["fence", "history"]);
+    assert!(text.contains("these were asked of witness, kept there in"), "{text}");
     site.stop(3);
     site.start(3);
     site.wait("the witness is back", 3, |status| status["role"] == "witness");

@@ -122,7 +122,7 @@ fn the_operator_moves_the_controller_and_takes_a_node_out() {
     site.wait("a1 still takes no part", 1, |status| status["role"] == "stopped");
     assert_eq!(site.run(1, &["node", "join", "1"]).0, 0);
     site.wait("a1 follows", 1, |status| status["role"] == "slave");
-    assert!(site.run(1, &["node", "fences"]).1.contains("fenced nobody"));
+    assert!(site.run(1, &["node", "fences"]).1.contains("nobody was fenced"));
 }
 
 /// F14, F15, F54, V40: what belongs to somebody else is refused, by name, before a word is said.
