@@ -17,7 +17,7 @@ const OOM_SCORE: &str = "-1000";
 /// Something the agent did not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// What, in one word: `memory`, `scheduling`, `oom`, `watchdog`, `network`, `relay`.
+    /// What, in one word: `memory`, `scheduling`, `oom`, `watchdog`, `network`, `relay`, `fences`.
     pub what: &'static str,
     /// What it means and how to get it: one sentence.
     pub why: String,
