@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::machine::Node;
 use super::message::Office;
-use super::settings::{Digest, MEMBERS_MAX, Member, Settings, Unsound, first_pair};
+use super::settings::{Digest, MEMBERS_MAX, Member, Relay, Settings, Unsound, first_pair};
 use crate::id::{NodeId, PairId};
 use crate::time::Instant;
 
@@ -42,7 +42,7 @@ pub enum Fixed {
 }
 
 impl Node {
-    /// Has this node know other members from now on. [`Node::step`] is due at once.
+    /// Has this node know other members, and relays of theirs, from now on. [`Node::step`] is due at once.
     ///
     /// # Errors
     ///
@@ -51,14 +51,16 @@ impl Node {
         &mut self,
         now: Instant,
         members: Vec<Member, MEMBERS_MAX>,
+        relays: Vec<Relay, MEMBERS_MAX>,
         digest: Digest,
     ) -> Result<(), Fixed> {
-        let next = Settings { members, digest, ..self.settings.clone() };
+        let next = Settings { members, relays, digest, ..self.settings.clone() };
         next.check().map_err(Fixed::Unsound)?;
         self.settings.may_become(&next)?;
         self.nobody_acts_who_goes(&next)?;
         self.rosters.change(now, &next).map_err(Fixed::Unsound)?;
         let before = core::mem::replace(&mut self.settings, next);
+        self.power.change(&self.settings);
         for gone in before.members.iter().filter(|one| self.settings.find(one.node).is_none()) {
             self.links.remove(gone.node);
         }

@@ -24,9 +24,31 @@ fn tell(site: &mut Site, node: NodeId, change: fn(&mut Settings)) -> Result<(), 
     let running = site.nodes.get_mut(&node).unwrap();
     let mut next = running.settings().clone();
     change(&mut next);
-    running.change_members(now, next.members, next.digest)?;
+    running.change_members(now, next.members, next.relays, next.digest)?;
     site.step(node, Event::Timeout);
     Ok(())
+}
+
+/// V20: a witness that gets its first relays while it runs cuts by them.
+#[test]
+fn relays_are_taken_while_the_site_runs() {
+    let mut site = Site::new(&[]);
+    site.fences = true;
+    [W, A, B].into_iter().for_each(|node| site.start(node));
+    site.pass(3 * S);
+    assert!(site.nodes[&W].desk().is_none());
+    for node in [A, B, W] {
+        let with_relays = |settings: &mut Settings| {
+            settings.relays = [A, B].map(|node| Relay { node, witness: W }).into_iter().collect();
+        };
+        tell(&mut site, node, with_relays).unwrap();
+    }
+    site.told.clear();
+    site.both_ways(A, B);
+    site.both_ways(A, W);
+    site.pass(S);
+    assert_eq!(site.masters(), [B]);
+    assert!(site.told.iter().any(|told| told == "3 does Off to 1: Switched"), "{:?}", site.told);
 }
 
 /// A site in which C was added while it ran.

@@ -35,12 +35,20 @@ pub struct Power {
 impl Power {
     pub(super) fn new(settings: &Settings) -> Self {
         let timers = &settings.timers;
-        let has_relay = settings.relays.iter().any(|relay| relay.witness == settings.me);
-        let desk = desk::Settings { step_max: timers.fence, off_min: OFF_MIN };
         // Switching and reading back may each take that long.
         let patience = timers.fence.saturating_mul(2);
         let pleas = Pleas::new(pleas::Settings { repeat: timers.heartbeat, patience });
-        Self { desk: has_relay.then(|| Desk::new(desk)), pleas, made: 0 }
+        let mut power = Self { desk: None, pleas, made: 0 };
+        power.change(settings);
+        power
+    }
+
+    /// This node is told of its site anew. A desk whose last relay goes keeps its records, and refuses.
+    pub(super) fn change(&mut self, settings: &Settings) {
+        if self.desk.is_none() && settings.relays.iter().any(|relay| relay.witness == settings.me) {
+            let desk = desk::Settings { step_max: settings.timers.fence, off_min: OFF_MIN };
+            self.desk = Some(Desk::new(desk));
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {

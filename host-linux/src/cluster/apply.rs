@@ -6,7 +6,7 @@
 
 use super::clock;
 use super::events::News;
-use super::node_settings::{can_fence, members};
+use super::node_settings::{can_fence, members, relays};
 use super::request::Answer;
 use super::run::Agent;
 use super::wake::Wake;
@@ -14,7 +14,7 @@ use crate::cluster::control::Question;
 use crate::failure::Failure;
 use crate::site_config::{Member, SiteConfig};
 use bulkhead_core::node::membership::Fixed;
-use bulkhead_core::node::settings::Digest;
+use bulkhead_core::node::settings::{Digest, Relay};
 use bulkhead_core::node::words::Event;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -107,11 +107,12 @@ impl Agent {
             return Err(Failure::refused(what).next(format!("{RESTART}.")));
         }
         let now = clock::now();
-        let taken = self.node.change_members(now, members(&config), Digest(config.digest()));
+        let taken = self.node.change_members(now, members(&config), relays(&config), Digest(config.digest()));
         taken.map_err(|fixed| refused(&old, fixed))?;
         let news = changes(&old, &config);
         let config = Arc::new(config);
         self.hands.fencer.set_config(Arc::clone(&config));
+        self.hands.switchboard.set_config(Arc::clone(&config));
         self.hands.config = config;
         self.step(Event::Timeout);
         let texts = news.iter().map(|one| one.text.clone()).collect();
@@ -146,6 +147,7 @@ fn fixed(old: &SiteConfig, new: &SiteConfig) -> Vec<String> {
         ("[timers]", old.timers != new.timers),
         ("[watchdog]", old.watchdog != new.watchdog),
         ("[[resource]]", old.resources != new.resources),
+        ("`witness` of [[fencing]]", moves_a_relay(old, new)),
         ("[[fencing]] from none to some, or from some to none", can_fence(old) != can_fence(new)),
     ];
     let of_site = keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned());
@@ -156,6 +158,13 @@ fn fixed(old: &SiteConfig, new: &SiteConfig) -> Vec<String> {
         changed.then(|| format!("{keys} of {}", old.name))
     });
     of_site.chain(of_nodes).collect()
+}
+
+/// A relay would be another witness's. While one file after the other is taken, two could cut for two sides.
+fn moves_a_relay(old: &SiteConfig, new: &SiteConfig) -> bool {
+    let new = relays(new);
+    let moved = |one: &Relay| new.iter().any(|other| other.node == one.node && other.witness != one.witness);
+    relays(old).iter().any(moved)
 }
 
 /// What changes, for people and programs.
@@ -181,4 +190,34 @@ fn changes(old: &SiteConfig, new: &SiteConfig) -> Vec<News> {
         changes.push(News::new("applied", "how nodes are fenced changed".to_owned(), json!({})));
     }
     changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site_config::{EXAMPLE, Method};
+    use bulkhead_core::id::NodeId;
+
+    /// V21: a relay stays its witness's while agents run; all else of fencing may change.
+    #[test]
+    fn a_relay_stays_with_its_witness() {
+        let old = SiteConfig::parse(Path::new("site.toml"), EXAMPLE).unwrap();
+        let changed = |change: fn(&mut Method)| {
+            let mut new = old.clone();
+            new.fencing.iter_mut().for_each(|fencing| change(&mut fencing.method));
+            fixed(&old, &new)
+        };
+        let other = |method: &mut Method| {
+            if let Method::Relay { witness, .. } = method {
+                *witness = NodeId(9);
+            }
+        };
+        assert_eq!(changed(other), ["`witness` of [[fencing]]"]);
+        let wired_otherwise = |method: &mut Method| {
+            if let Method::Relay { relay, .. } = method {
+                *relay = 7;
+            }
+        };
+        assert_eq!(changed(wired_otherwise), [""; 0]);
+    }
 }

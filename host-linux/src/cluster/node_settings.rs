@@ -107,7 +107,7 @@ pub fn impossible(demand: &Demand, broken: &Broken) -> Failure {
 }
 
 /// Whose power a witness switches.
-fn relays(config: &SiteConfig) -> heapless::Vec<Relay, MEMBERS_MAX> {
+pub fn relays(config: &SiteConfig) -> heapless::Vec<Relay, MEMBERS_MAX> {
     let of = |fencing: &Fencing| match fencing.method {
         Method::Relay { witness, .. } => Some(Relay { node: fencing.node, witness }),
         Method::FenceAgent { .. } | Method::Expiry => None,

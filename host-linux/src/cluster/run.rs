@@ -300,6 +300,7 @@ impl Agent {
                 let [one, two] = &self.hands.networks;
                 let mut lacks = self.lacks.clone();
                 let absent = self.cards.iter().flat_map(Cards::why);
+                lacks.extend(self.hands.switchboard.lack());
                 lacks.extend(absent.map(|why| Lack { what: "network", why }));
                 let around = Surroundings {
                     config: &self.hands.config,

@@ -97,17 +97,16 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let watchdog = watchdog(&config, &mut lacks);
     let signals = signals()?;
     let reader = Reader::new(plan.file, wake.clone())?;
-    lacks.extend(protect_thread(Thread::Loop));
     let config = Arc::new(config);
     let resources = Resources::new(Arc::clone(&config), wake.clone());
+    lacks.extend(protect_thread(Thread::Loop).into_iter().chain(resources.lack()));
     let tenure = management::tenure(&config, resources.grace());
     // A node that starts listens that long for a master, too.
     let chooser = Chooser::new(now.after(timers.listen));
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
-    lacks.extend(resources.lack().into_iter().chain(switchboard.lack()));
     let history = history(&config, &mut lacks);
-    tell_lacks(&lacks, &mut log);
+    tell_lacks(lacks.iter().chain(&switchboard.lack()), &mut log);
     let hands = Hands {
         marks,
         config,
@@ -154,7 +153,7 @@ fn history(config: &SiteConfig, lacks: &mut Vec<Lack>) -> History {
     history
 }
 
-fn tell_lacks(lacks: &[Lack], log: &mut Log) {
+fn tell_lacks<'a>(lacks: impl Iterator<Item = &'a Lack>, log: &mut Log) {
     for lack in lacks {
         log.say(News::new("lacking", format!("{}: {}", lack.what, lack.why), json!({ "what": lack.what })));
     }

@@ -36,6 +36,11 @@ impl Switchboard {
         Self { config, step_max, sender, receiver, wake }
     }
 
+    /// Has orders from now on carried out as `config` says.
+    pub fn set_config(&mut self, config: Arc<SiteConfig>) {
+        self.config = config;
+    }
+
     /// A relay that this witness is to switch, and cannot.
     pub fn lack(&self) -> Option<Lack> {
         let me = self.config.local.node;

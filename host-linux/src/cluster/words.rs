@@ -162,7 +162,9 @@ pub fn note(config: &SiteConfig, note: &Note) -> News {
 /// This node asked a witness about the power of another.
 fn plea_news(config: &SiteConfig, witness: NodeId, plea: &Plea, ended: Option<Option<Outcome>>) -> News {
     let (name, by) = (config.name_of(plea.node), config.name_of(witness));
-    let fields = json!({ "node": plea.node.0, "witness": witness.0, "want": want(plea.want) });
+    let ended_as = ended.map(outcome);
+    let fields =
+        json!({ "node": plea.node.0, "witness": witness.0, "want": want(plea.want), "ended": ended_as });
     let text = match ended {
         None => format!("{by} is asked to {} {name}", order(plea.want)),
         Some(ended) => format!("{by} was asked to {} {name}: {}", order(plea.want), outcome(ended)),
