@@ -60,7 +60,7 @@ pub const ACTIONS_MAX: usize = 6;
 type Todo = Actions<Action, ACTIONS_MAX>;
 
 /// One instance's part of the rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pair {
     settings: Settings,
     mode: Mode,
@@ -72,7 +72,7 @@ pub struct Pair {
     fencing: Option<(Fenced, Instant)>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Other {
     alive: bool,
     saying: Option<Saying>,

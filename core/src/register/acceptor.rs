@@ -5,6 +5,7 @@
 //! flush which covers it has returned. What is answered from memory in between waits behind the same flush.
 //! A flush that failed ends this voter for good (V13): nobody knows what the disk holds.
 
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
 use heapless::{Deque, Vec};
@@ -110,7 +111,7 @@ struct Entry {
     lease: Option<Lease>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lease {
     leased: NodeId,
     epoch: Epoch,
@@ -173,6 +174,20 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
     /// The lease in force on `register`.
     pub fn lease(&self, now: Instant, register: RegisterId) -> Option<Leased> {
         self.entry(register).and_then(|entry| entry.lease(now))
+    }
+
+    /// Hashes what decides how this voter will answer from `now` on: two that hash alike behave alike. Only
+    /// what was counted on the way here, and leases that have ended, are left out. For model checking.
+    pub fn hash_at<H: Hasher>(&self, now: Instant, state: &mut H) {
+        let ahead = |id: PersistId| id.0.saturating_sub(self.durable.0);
+        (self.settings.life, self.mode, ahead(self.asked)).hash(state);
+        for Entry { stored, written, lease } in &self.table {
+            (stored.register, stored.promised, &stored.accepted, ahead(*written)).hash(state);
+            lease.filter(|lease| now < lease.until).hash(state);
+        }
+        for Waiting { after, to, answer } in &self.waiting {
+            (ahead(*after), to, answer).hash(state);
+        }
     }
 
     /// Takes one event and says what to do.

@@ -36,7 +36,7 @@ pub const ACTIONS_MAX: usize = 2 * ASKED_MAX + 4;
 type Todo = Actions<Action, ACTIONS_MAX>;
 
 /// This node's side of one register.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Seat {
     settings: Settings,
     mode: Mode,

@@ -13,7 +13,7 @@ use crate::register::seat::Why;
 pub const CANDIDATES_MAX: usize = 64;
 
 /// What the links, the register, the control domain and the clock tell the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The control domain started this instance.
     Started,
@@ -147,7 +147,7 @@ pub enum Reason {
 }
 
 /// A node that can take the role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Candidate {
     /// Which.
     pub node: NodeId,
@@ -156,7 +156,7 @@ pub struct Candidate {
 }
 
 /// What the machine must know from its configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// This node.
     pub me: NodeId,

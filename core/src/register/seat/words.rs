@@ -85,7 +85,7 @@ pub enum Why {
 }
 
 /// What a seat must know from its configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Which register.
     pub register: RegisterId,

@@ -77,9 +77,14 @@ fn unit_tests(workspace: &Workspace) -> Result<u64> {
     let mut passed = 0;
     let mut cargo = own_cargo(workspace);
     cargo.args(["test", "--workspace"]);
-    cargo.args(["bulkhead-boot", "bulkhead-sim", "qemu-tests"].iter().flat_map(|one| ["--exclude", one]));
+    cargo.args(
+        ["bulkhead-boot", "bulkhead-model", "bulkhead-sim", "qemu-tests"]
+            .iter()
+            .flat_map(|one| ["--exclude", one]),
+    );
     passed += tests(workspace, "test: core and host", &mut cargo)?;
     passed += simulator(workspace)?;
+    passed += models(workspace)?;
     // The boot application itself is for UEFI; what of it is a library is tested here, on the host.
     let mut cargo = own_cargo(workspace);
     cargo.args(["test", "--package", "bulkhead-boot", "--lib", "--examples"]);
@@ -104,6 +109,19 @@ fn simulator(workspace: &Workspace) -> Result<u64> {
         passed += tests(workspace, &name, cargo.args(["--", "--nocapture"]))?;
         show(workspace, &name, |line| line.contains("seed") || line.contains("the story of"));
     }
+    Ok(passed)
+}
+
+/// Every order of events within small bounds, which are shown; then the bugs that this must find.
+fn models(workspace: &Workspace) -> Result<u64> {
+    let mut cargo = own_cargo(workspace);
+    cargo.args(["test", "--package", "bulkhead-model", "--", "--nocapture"]);
+    let mut passed = tests(workspace, "test: models", &mut cargo)?;
+    show(workspace, "test: models", |line| line.contains(" states, "));
+    let mut cargo = own_cargo(workspace);
+    cargo.args(["test", "--package", "bulkhead-model", "--features", "bugs", "--test", "bugs"]);
+    passed += tests(workspace, "test: planted bugs, models", cargo.args(["--", "--nocapture"]))?;
+    show(workspace, "test: planted bugs, models", |line| line.contains("not so: "));
     Ok(passed)
 }
 
