@@ -27,9 +27,11 @@ interval_s = 1
 
 fn script(directory: &Path, name: &str, text: &str) {
     std::fs::create_dir_all(directory).unwrap();
-    let path = directory.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // One that runs cannot be written to.
+    let new = directory.with_extension("new");
+    std::fs::write(&new, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(new, directory.join(name)).unwrap();
 }
 
 /// Starts the agent on a disk that has just booted; the output goes to a file.
