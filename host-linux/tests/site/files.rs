@@ -28,7 +28,7 @@ fn other_voters(config: &mut SiteConfig) {
 #[test]
 fn a_file_with_other_timers_is_named_and_costs_nothing() {
     let mut site = Site::new();
-    site.start_all();
+    site.start_at_once();
     let status = site.wait("all is well", 1, |status| status["protected"] == true);
     let (master, slave) = if status["role"] == "master" { (1, 2) } else { (2, 1) };
     let says = |node: usize, found: &'static str| {

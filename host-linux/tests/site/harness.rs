@@ -120,8 +120,17 @@ impl Site {
         self.children[node] = Some(child.spawn().unwrap());
     }
 
-    pub fn start_all(&mut self) {
+    /// All of them at once: either node may be master.
+    pub fn start_at_once(&mut self) {
         (1..=3).for_each(|node| self.start(node));
+    }
+
+    /// All of them, a1 first: it is master.
+    pub fn start_all(&mut self) {
+        self.start(1);
+        self.start(3);
+        self.wait("a1 is master", 1, |status| status["role"] == "master");
+        self.start(2);
     }
 
     /// Sends a signal; `node` runs.

@@ -18,7 +18,7 @@ fn apply(site: &Site, node: usize) -> (i32, String) {
 #[test]
 fn a_node_is_added_and_removed_while_the_site_runs() {
     let mut site = Site::new();
-    site.start_all();
+    site.start_at_once();
     let status = site.wait("all is well", 1, |status| status["protected"] == true);
     let (master, slave) = if status["role"] == "master" { (1, 2) } else { (2, 1) };
     let (won, pid) = (site.times_master(master), site.pid(master));
