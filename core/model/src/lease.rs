@@ -225,6 +225,11 @@ impl Model for Lease {
                 model.reached.has(HELD_AGAIN)
             }));
         }
+        if bounds.fenced && bounds.settled {
+            properties.push(Property::<Self>::sometimes("a fence ends the wait for a lease", |_, state| {
+                state.is_taken_early()
+            }));
+        }
         if 0 < bounds.revotes {
             properties.push(Property::<Self>::sometimes("one node decides alone (X04)", |model, _| {
                 model.reached.has(ALONE)

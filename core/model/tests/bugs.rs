@@ -52,7 +52,9 @@ fn canaries() -> Vec<(Bug, fn() -> Report)> {
         (Bug::HolderIgnoresDrift, || leases(LEASE)),
         (Bug::LeaseFromReceipt, || leases(LEASE)),
         (Bug::LeaseNotChecked, || leases(LEASE)),
-        (Bug::FenceIgnoresStart, || leases(lease::Bounds { restarts: 1, fenced: true, ..HELD })),
+        (Bug::FenceIgnoresStart, || {
+            leases(lease::Bounds { rounds: [1, 2], restarts: 1, fenced: true, ..HELD })
+        }),
         (Bug::NeverSlave, pairs),
         (Bug::LossIgnored, pairs),
         (Bug::LeaseForgotten, || leases(lease::Bounds { ticks: 1, voter_restarts: 1, ..LEASE })),

@@ -21,6 +21,10 @@ use super::Bounds;
 
 pub(super) const REGISTER: RegisterId = RegisterId(1);
 pub(super) const LEASE: Duration = Duration::from_millis(600);
+/// Where there is a fencing device, a lease that was not renewed for this long is asked for again.
+const STALE: Duration = Duration::from_millis(200);
+/// True time that no lease ends before, however fast the clocks of its voters are.
+pub(super) const LEASED_TICKS: u8 = 5;
 /// Nodes 0 and 1 have seats; 2 is the witness.
 pub(super) const NODES: usize = 3;
 pub(super) const SEATS: usize = 2;
@@ -93,7 +97,7 @@ fn start(place: usize, count: u8) -> Start {
     Start(u64::from(id(place).0) * 1_000 + u64::from(count))
 }
 
-fn seat_settings(place: usize, count: u8) -> seat::Settings {
+fn seat_settings(place: usize, count: u8, fenced: bool) -> seat::Settings {
     seat::Settings {
         register: REGISTER,
         me: id(place),
@@ -104,7 +108,7 @@ fn seat_settings(place: usize, count: u8) -> seat::Settings {
         answer_max: Duration::from_millis(200),
         watch: Duration::from_secs(10),
         backoff: Duration::from_millis(40),
-        stale: None,
+        stale: fenced.then_some(STALE),
         drift: drift(),
         seed: 1,
     }
@@ -134,7 +138,7 @@ impl Message {
 impl State {
     pub(super) fn new(bounds: &Bounds, fast: [bool; NODES]) -> Self {
         let now = Instant::from_micros(0);
-        let seat = |place| share(Seat::new(now, seat_settings(place, 1), None));
+        let seat = |place| share(Seat::new(now, seat_settings(place, 1, bounds.fenced), None));
         Self {
             tick: 0,
             fast,
@@ -156,6 +160,11 @@ impl State {
     pub(super) fn clock(&self, place: usize) -> Instant {
         let rate = if self.fast[place] { 110_000 } else { 90_000 };
         Instant::from_micros(u64::from(self.tick) * rate)
+    }
+
+    /// Whether the second seat holds while the lease of the first would still run.
+    pub(super) fn is_taken_early(&self) -> bool {
+        self.tick < LEASED_TICKS && self.seats[1].get().holds(self.clock(1)).is_some()
     }
 
     pub(super) fn holders(&self) -> usize {
@@ -335,7 +344,7 @@ impl State {
         let ended = Fenced { node: id(place), start: start(place, self.starts[place]) };
         self.starts[place] += 1;
         let known = self.voters[place].get().machine.accepted(REGISTER).cloned();
-        let settings = seat_settings(place, self.starts[place]);
+        let settings = seat_settings(place, self.starts[place], fenced);
         self.seats[place] = share(Seat::new(self.clock(place), settings, known));
         self.wire.retain(|message| {
             let Message { from, to, body, .. } = message.get();

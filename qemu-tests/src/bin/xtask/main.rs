@@ -69,7 +69,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
         Task::Bulkhead(build::Bulkhead {}) => build::bulkhead(workspace)?,
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
         Task::Mutants(arguments) => mutants::run(&arguments)?,
-        Task::Soak(arguments) => soak::soak(&arguments)?,
+        Task::Soak(arguments) => soak::soak(workspace, &arguments)?,
         Task::NodeImage(arguments) => build::node_image(workspace, &arguments)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,14 +1,16 @@
 //! `cargo xtask soak`: the simulator for as long as told, on all cores. What CI runs in two minutes, for a
-//! night.
+//! night. And the models within wider bounds, to their end.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, Outcome, run};
+use qemu_tests::tooling::toolchain::own_cargo;
+use qemu_tests::tooling::workspace::Workspace;
 
 /// How often progress is shown.
 const SHOWN_EVERY: Duration = Duration::from_secs(10);
@@ -17,7 +19,8 @@ const SHOWN_EVERY: Duration = Duration::from_secs(10);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask soak                       ten minutes\n  \
     cargo xtask soak --minutes 480         a night\n  \
-    cargo xtask soak --seed 20000          begin after the seeds that CI runs")]
+    cargo xtask soak --seed 20000          begin after the seeds that CI runs\n  \
+    cargo xtask soak --models              every order of events, a few minutes")]
 pub struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 10)]
@@ -28,6 +31,9 @@ pub struct Arguments {
     /// Nodes in each compartment.
     #[arg(long, default_value_t = 1)]
     nodes: u16,
+    /// Instead: visit every order of events within wider bounds than CI does (core/model), to the end.
+    #[arg(long, conflicts_with_all = ["minutes", "seed", "nodes"])]
+    models: bool,
 }
 
 #[derive(Default)]
@@ -46,7 +52,10 @@ impl Sum {
     }
 }
 
-pub fn soak(arguments: &Arguments) -> Result<()> {
+pub fn soak(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    if arguments.models {
+        return models(workspace);
+    }
     let (begun, end) = (Instant::now(), Duration::from_secs(arguments.minutes.saturating_mul(60)));
     let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(arguments.seed));
     thread::scope(|scope| {
@@ -65,6 +74,15 @@ pub fn soak(arguments: &Arguments) -> Result<()> {
         options.seed,
         options.seed
     );
+}
+
+/// One model after the other: each line says how much of what was visited.
+fn models(workspace: &Workspace) -> Result<()> {
+    let mut cargo = own_cargo(workspace);
+    cargo.args(["test", "--package", "bulkhead-model", "--test", "models", "--", "--nocapture"]);
+    let status = cargo.args(["--test-threads", "1"]).env("BULKHEAD_MODEL", "wide").status()?;
+    ensure!(status.success(), "a model found a violation; the steps that lead to it are above");
+    Ok(())
 }
 
 /// Runs the next seed; `false` when nobody should go on.
