@@ -47,11 +47,7 @@ fn with_relays(config: &mut SiteConfig, directory: &Path) {
 
 fn started() -> Site {
     let mut site = Site::with(with_relays);
-    // One after the other: a1 is master however slow this machine is.
-    site.start(1);
-    site.start(3);
-    site.wait("a1 leads", 1, |status| status["role"] == "master");
-    site.start(2);
+    site.start_all();
     for node in 1..=2 {
         std::fs::write(site.path(&format!("pid{node}")), site.pid(node).to_string()).unwrap();
     }
