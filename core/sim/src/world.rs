@@ -29,8 +29,8 @@ use crate::trace::Trace;
 
 /// The bound on drift that all nodes are told, and that all clocks keep.
 pub const DRIFT_PPM: u32 = 10_000;
-/// Events of one run: some thirty times as many as a run has.
-const STEPS_MAX: u64 = 600_000;
+/// Events of one run: some thirty times as many as one with the default timers has.
+const STEPS_MAX: u64 = 1_000_000;
 /// Datagrams that wait for a node that sleeps: its socket buffer.
 const BUFFER_MAX: usize = 256;
 

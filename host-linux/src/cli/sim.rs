@@ -13,7 +13,8 @@ use std::fmt::Write as _;
 /// Run a simulated site through everything that can go wrong
 ///
 /// Runs two compartments and a witness, with the code of the real agent, on simulated clocks,
-/// networks and disks. The seed determines everything: the same seed gives the same hash on every
+/// networks and disks. The seed determines everything, also whether the site has the default timers
+/// or the tight ones: the same seed gives the same hash on every
 /// machine. Faults come first, and two masters at one instant, a lost promise or an epoch held
 /// twice end the run; then all is repaired, and one master and its slaves must be there in time.
 /// Exit code 0: nothing was violated; 1: something was, and the trace says how it came.
