@@ -125,12 +125,14 @@ impl Site {
         (1..=3).for_each(|node| self.start(node));
     }
 
-    /// All of them, a1 first: it is master.
+    /// All of them, a1 first: it is master and b1 its slave.
     pub fn start_all(&mut self) {
         self.start(1);
         self.start(3);
         self.wait("a1 is master", 1, |status| status["role"] == "master");
         self.start(2);
+        self.wait("b1 follows", 2, |status| status["role"] == "slave");
+        self.wait("a1 hears b1", 1, |status| status["nodes"][1]["role"] == "slave");
     }
 
     /// Sends a signal; `node` runs.
