@@ -155,6 +155,38 @@ fn a_restarted_voter_waits_out_the_longest_lease() {
     assert_eq!(ask(&mut after, 700, accept(2, B, 0)), "OldEpoch { epoch: Epoch(1) }");
 }
 
+/// V11: who writes a record that another holds has given its lease back, also if it asks for one with it.
+#[test]
+fn a_lease_ends_with_the_record_of_its_holder() {
+    for lease in [None, Some(LENDING)] {
+        let mut voter = voter();
+        ask(&mut voter, 0, prepare(1, A));
+        ask(&mut voter, 0, accept(1, A, 1));
+        assert_eq!(ask(&mut voter, 1, (A, Ask::Read)), "state Some(1) Some(1)");
+        let handed = Ask::Accept { ballot: Ballot::new(2, A), record: record(2, B), lease, fenced: None };
+        assert_eq!(ask(&mut voter, 2, prepare(2, A)), "promised Some(1)");
+        assert_eq!(ask(&mut voter, 2, (A, handed)), "accepted");
+        assert_eq!(ask(&mut voter, 3, (B, Ask::Read)), "state Some(2) None", "asked for with it: {lease:?}");
+        assert_eq!(ask(&mut voter, 4, prepare(3, B)), "promised Some(2)");
+    }
+}
+
+/// V20: the lease of a start that was fenced is forgotten with the promise; who asks next need not know.
+#[test]
+fn a_fence_ends_the_lease_of_the_start_it_names() {
+    for (start, said, later) in
+        [(8, "leased to 1 605", "leased to 1 604"), (9, "promised Some(1)", "promised Some(1)")]
+    {
+        let mut voter = voter();
+        ask(&mut voter, 0, prepare(1, A));
+        ask(&mut voter, 0, accept(1, A, 1));
+        let fenced = Some(Fenced { node: A, start: Start(start) });
+        let by_fence = Ask::Prepare { ballot: Ballot::new(2, B), fenced };
+        assert_eq!(ask(&mut voter, 1, (B, by_fence)), said, "start {start} was fenced");
+        assert_eq!(ask(&mut voter, 2, prepare(3, NodeId(3))), later, "start {start} was fenced");
+    }
+}
+
 #[test]
 fn bounds_are_refused_by_name() {
     let mut voter = voter();

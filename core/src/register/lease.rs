@@ -88,3 +88,40 @@ impl Lease {
         self.until = self.until.max(sent.after(self.counted));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+    use crate::register::voters::{Life, Set};
+
+    fn voter(node: u16) -> Voter {
+        Voter { node: NodeId(node), life: Life(7) }
+    }
+
+    /// V3: a lease runs from the newest question that a majority granted. What comes late for an older one
+    /// takes nothing away.
+    #[test]
+    fn a_late_grant_shortens_nothing() {
+        let voters = Voters::settled(Set::new([1, 2, 3].map(voter)).unwrap());
+        let (length, drift) = (Duration::from_millis(600), Drift::from_ppm(0).unwrap());
+        let mut lease = Lease::granted(length, drift, Instant::ZERO);
+        lease.asks(AskId(1), Instant::from_millis(100));
+        lease.asks(AskId(2), Instant::from_millis(200));
+        for (ask, by, is_longer, until, why) in [
+            (2, 1, false, 600, "one of three"),
+            (2, 1, false, 600, "the same one again"),
+            (3, 2, false, 600, "never asked"),
+            (2, 2, true, 800, "a majority"),
+            (1, 1, false, 800, "late"),
+            (1, 2, false, 800, "a majority of a question before"),
+        ] {
+            let longer = lease.grants(Instant::from_millis(300), AskId(ask), voter(by), &voters, false);
+            assert_eq!((longer, lease.until()), (is_longer, Instant::from_millis(until)), "{why}");
+        }
+        for (sent, until) in [(150, 800), (250, 850)] {
+            lease.extend(Instant::from_millis(sent));
+            assert_eq!(lease.until(), Instant::from_millis(until), "with a record asked for at {sent} ms");
+        }
+    }
+}

@@ -261,3 +261,52 @@ fn weightier(held: Option<Refusal>, new: Refusal) -> Refusal {
         (_, new) => new,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::RegisterId;
+    use crate::register::message::{Millis, Start};
+    use crate::register::record::Payload;
+    use crate::register::voters::Set;
+
+    const LENDING: Lending = Lending { length: Millis(600), start: Start(9) };
+
+    fn set(nodes: [u16; 3]) -> Set {
+        Set::new(nodes.map(|node| Voter { node: NodeId(node), life: Life(7) })).unwrap()
+    }
+
+    fn record(epoch: u64, voters: Voters) -> Record {
+        Record { epoch: Epoch(epoch), holder: Some(NodeId(1)), voters, payload: Payload::new() }
+    }
+
+    fn answer(ask: u32, body: Reply) -> Answer {
+        Answer { register: RegisterId(1), ask: AskId(ask), life: Life(7), body }
+    }
+
+    /// X04: who is to vote is chosen when majorities of those who voted and of those who will have accepted.
+    #[test]
+    fn a_record_that_changes_the_voters_needs_both_sets() {
+        let (old, new) = (set([1, 2, 3]), set([3, 4, 5]));
+        for (accepting, is_chosen) in [
+            (&[1, 2][..], false),
+            (&[1, 2, 3], false),
+            (&[3, 4, 5], false),
+            (&[2, 3, 4], true),
+            (&[1, 2, 4, 5], true),
+        ] {
+            let (ballot, voters) = (Ballot::new(2, NodeId(1)), Voters::settled(old.clone()));
+            let found = (Ballot::new(1, NodeId(1)), record(1, voters.clone()));
+            let mut round = Round::prepare(Instant::ZERO, AskId(1), ballot, voters, None, None);
+            let promised = answer(1, Reply::Promised { accepted: Some(found) });
+            assert_eq!(round.answer(NodeId(1), &promised), Progress::Waiting);
+            assert_eq!(round.answer(NodeId(2), &promised), Progress::Decide);
+            let next = record(2, Voters { current: new.clone(), previous: Some(old.clone()) });
+            round.write(Instant::ZERO, AskId(2), next.clone(), LENDING);
+            let mut answers =
+                accepting.iter().map(|node| round.answer(NodeId(*node), &answer(2, Reply::Accepted)));
+            let chosen = answers.find(|progress| *progress != Progress::Waiting);
+            assert_eq!(chosen, is_chosen.then_some(Progress::Chosen(next)), "{accepting:?} accepted");
+        }
+    }
+}

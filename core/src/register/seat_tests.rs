@@ -177,6 +177,46 @@ fn a_change_that_failed_lets_nobody_decide_alone() {
     assert_eq!(site.holders(), [NodeId(2)]);
 }
 
+/// Lets `millis` pass while a node hears no voter but `other`, not even its own.
+fn pass_with_one_voter(site: &mut Site, node: u16, other: u16, millis: u64) {
+    let (node, other) = (NodeId(node), NodeId(other));
+    for _ in 0..millis / 5 {
+        site.now += 5_000;
+        site.timeouts();
+        while !site.wire.is_empty() {
+            let sent = site.wire.remove(0);
+            if [(node, other), (other, node)].contains(&(sent.from, sent.to)) {
+                site.arrive(sent);
+            }
+        }
+    }
+}
+
+/// X04, I1: an attempt that failed left one voter with a record that makes it the only one, in the epoch that
+/// the other then won. That the epoch was chosen does not make this record the one that was.
+#[test]
+fn who_lost_the_register_takes_no_record_for_the_one_it_won() {
+    let mut site = Site::new(3, 11);
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
+    only_the_first_accepts(&mut site);
+    let attempt = site.machine(1).voter.accepted(REGISTER).cloned().unwrap();
+    assert_eq!(attempt.voters.current.iter().count(), 1);
+    site.machine(1).up = false;
+    site.machine(1).wish = Wish::Follow;
+    site.want(2, Wish::Hold);
+    site.pass(3 * LEASE);
+    assert_eq!((site.holders(), epoch(&mut site, 2)), (std::vec![NodeId(2)], attempt.epoch));
+
+    site.now += 30_000_000;
+    site.restart(NodeId(1));
+    pass_with_one_voter(&mut site, 2, 1, 3_000);
+    assert_eq!(site.told().last().unwrap(), "2 expired", "one voter decides nothing");
+    site.pass(3 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)], "all are heard again");
+}
+
 /// V3: a lease runs from the moment it was asked for, however late the answer comes.
 #[test]
 fn a_late_grant_is_worth_what_is_left_of_it() {
@@ -404,15 +444,16 @@ fn fence(site: &mut Site, seat: u16) {
 
 #[test]
 fn the_register_of_another_is_not_ours() {
-    let mut site = Site::new(3, 9);
-    let answer = Answer {
-        register: RegisterId(REGISTER.0 + 1),
-        ask: AskId(1),
-        life: crate::register::voters::Life(1),
-        body: Reply::Released,
-    };
-    site.seat_step(NodeId(1), Event::Answered { from: NodeId(2), answer });
-    assert!(site.log.is_empty());
+    for (register, seen) in [(REGISTER, 1), (RegisterId(REGISTER.0 + 1), 0)] {
+        let mut site = Site::new(3, 9);
+        let voters = Voters::settled(crate::register::testing::founders(3));
+        let payload = crate::register::record::Payload::new();
+        let record = Record { epoch: Epoch(1), holder: Some(NodeId(2)), voters, payload };
+        let body = Reply::State { accepted: Some((Ballot::new(1, NodeId(2)), record)), lease: None };
+        let answer = Answer { register, ask: AskId(1), life: crate::register::voters::Life(1), body };
+        site.seat_step(NodeId(1), Event::Answered { from: NodeId(2), answer });
+        assert_eq!(site.log.len(), seen, "{register:?}");
+    }
 }
 
 /// The picture in the documentation is printed from the code. `UPDATE=1` rewrites it.
