@@ -11,6 +11,7 @@ use crate::register::message::{Millis, Start};
 
 const ME: NodeId = NodeId(2);
 const PEER: NodeId = NodeId(1);
+const THIRD: NodeId = NodeId(3);
 const GONE: Fenced = Fenced { node: PEER, start: Start(7) };
 
 fn settings() -> Settings {
@@ -25,6 +26,13 @@ fn settings() -> Settings {
         activate: Some(Duration::from_millis(1_000)),
         fence: Some(Duration::from_millis(5_000)),
     }
+}
+
+/// With a second node in the compartment across.
+fn three() -> Settings {
+    let mut settings = settings();
+    settings.candidates.push(Candidate { node: THIRD, side: Side::A }).unwrap();
+    settings
 }
 
 fn heard(alive: bool) -> Event {
@@ -171,6 +179,103 @@ fn only_a_holder_that_is_dead_to_the_voters_is_fenced() {
       5510 contending
       5520 contending fence 1/7",
     );
+}
+
+/// V28: whoever is heard is not fenced, however old its lease is: it gives the register up, or renews.
+#[test]
+fn a_holder_that_is_heard_is_not_fenced() {
+    check(
+        &[
+            (0, Event::Started),
+            (300, Event::Timeout),
+            (310, heard(true)),
+            (320, leased(100)),
+            (330, heard(false)),
+            (340, leased(90)),
+        ],
+        "0 starting   Started
+       300 contending NoMasterHeard, hold
+       310 contending
+       320 contending
+       330 contending
+       340 contending fence 1/7",
+    );
+}
+
+/// V20, V21: only the answer about the start that is being fenced ends the wait for the device.
+#[test]
+fn the_answer_about_another_start_is_not_the_one_waited_for() {
+    let answer = |node, start| Event::FenceAnswered { fenced: Fenced { node, start }, confirmed: true };
+    check(
+        &[
+            (0, Event::Started),
+            (300, Event::Timeout),
+            (310, leased(100)),
+            (320, answer(PEER, Start(6))),
+            (330, leased(90)),
+            (340, answer(PEER, Start(7))),
+            (350, leased(80)),
+        ],
+        "0 starting   Started
+       300 contending NoMasterHeard, hold
+       310 contending fence 1/7
+       320 contending
+       330 contending
+       340 contending
+       350 contending fence 1/7",
+    );
+}
+
+/// S1-20: of the compartment across, a node whose control domain answers is started; the first one is
+/// switched on only when none does.
+#[test]
+fn who_answers_is_activated_first() {
+    for (alive, activated) in [(&[][..], PEER), (&[PEER], PEER), (&[THIRD], THIRD), (&[THIRD, PEER], PEER)] {
+        let mut pair = Pair::new(three());
+        let heard = alive.iter().map(|node| (320, Event::Heard { node: *node, alive: true }));
+        let script = [(0, Event::Started), (300, Event::Timeout), (310, Event::Held(Epoch(1)))];
+        for (millis, event) in script.into_iter().chain(heard) {
+            let _ = pair.step(Instant::from_millis(millis), event);
+        }
+        let actions: Vec<_> =
+            pair.step(Instant::from_millis(1_310), Event::Timeout).iter().map(short).collect();
+        assert_eq!(actions, [format!("activate {}", activated.0)], "{alive:?} are heard");
+    }
+}
+
+/// S1-18: of two that say to be master, the one with the newer epoch is.
+#[test]
+fn the_master_of_the_newest_epoch_is_followed() {
+    for (epochs, followed) in [([4, 5], THIRD), ([5, 4], PEER)] {
+        let mut pair = Pair::new(three());
+        let _ = pair.step(Instant::ZERO, Event::Started);
+        for (node, epoch) in [PEER, THIRD].into_iter().zip(epochs) {
+            let _ = pair.step(Instant::ZERO, Event::Heard { node, alive: true });
+            let saying = Saying { role: Role::Master, epoch: Epoch(epoch) };
+            let _ = pair.step(Instant::ZERO, Event::Said { node, saying });
+        }
+        assert_eq!(pair.mode(), Mode::Slave { master: followed }, "{epochs:?}");
+    }
+}
+
+/// S2-04: members come and go; the master is known as long as it is one of them.
+#[test]
+fn what_is_known_of_a_candidate_that_stays_is_kept() {
+    let [peer, me, third] = [(PEER, Side::A), (ME, Side::B), (THIRD, Side::A)];
+    for (candidates, role) in
+        [(&[third, peer, me][..], Role::Slave), (&[peer, me], Role::Slave), (&[third, me], Role::Contending)]
+    {
+        let mut pair = Pair::new(settings());
+        for event in [Event::Started, heard(true), said(Role::Master)] {
+            let _ = pair.step(Instant::ZERO, event);
+        }
+        assert_eq!(pair.role(), Role::Slave);
+        pair.set_candidates(
+            candidates.iter().map(|(node, side)| Candidate { node: *node, side: *side }).collect(),
+        );
+        let _ = pair.step(Instant::from_millis(10), Event::Timeout);
+        assert_eq!(pair.role(), role, "{candidates:?}");
+    }
 }
 
 #[test]
