@@ -65,6 +65,7 @@ fn a_lone_instance_activates_the_other() {
     site.step(B, Event::Command(Command::Stop(Office::Infra)));
     site.pass(8 * S);
     assert_eq!(site.role(B), Role::Stopped, "what the operator stops stays stopped");
+    assert_eq!(site.powered, [B], "who is heard is asked, and its power is not switched");
 }
 
 /// F33, F36: without each other, the one with the witness goes on and the other stops.
@@ -199,6 +200,19 @@ fn the_controller_can_be_moved() {
     site.pass(2 * S);
     assert_eq!(controller(&site), Some(B));
     assert_eq!(site.masters(), [A], "the infra instances are not concerned");
+}
+
+/// S2-03: only the controller can be told to give that up; told to another, the command does nothing.
+#[test]
+fn the_controller_is_moved_by_itself_only() {
+    let mut site = Site::new(&[A, B, W]);
+    site.pass(3 * S);
+    for (at, to, is_moved) in [(B, A, false), (W, B, false), (A, A, false), (A, B, true)] {
+        let (mut actions, now) = (Vec::new(), Instant::from_millis(site.now));
+        let command = Event::Command(Command::MoveController { to });
+        site.nodes.get_mut(&at).unwrap().step(now, command, &mut |action| actions.push(action));
+        assert_eq!(!actions.is_empty(), is_moved, "{at:?} was told to move it to {to:?}: {actions:?}");
+    }
 }
 
 /// A file in which B alone votes.

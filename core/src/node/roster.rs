@@ -208,7 +208,10 @@ mod tests {
     use crate::budget::timers::Timers;
     use crate::id::{Side, SiteId};
     use crate::link::key::{Nonce, SiteKey};
-    use crate::node::settings::Member;
+    use crate::node::settings::{Member, infra_register};
+    use crate::node::testing::{A, B, S, Site, W};
+    use crate::register::ballot::Ballot;
+    use crate::register::message::AskId;
     use crate::register::voters::Life;
     use crate::time::Drift;
 
@@ -252,5 +255,53 @@ mod tests {
         let third =
             |theirs: &mut Settings| theirs.members.iter_mut().skip(3).for_each(|one| one.pair = PairId(3));
         assert_eq!(compared(third), Match::OtherVoters);
+    }
+
+    /// F54: what an earlier start told, or what was compared with an earlier file, says nothing.
+    #[test]
+    fn only_what_the_start_that_runs_told_counts() {
+        let (peer, first, second) = (NodeId(4), Start(1), Start(2));
+        let mut rosters = Rosters::new(Instant::ZERO, &settings(3)).unwrap();
+        assert_eq!(rosters.of(peer, Some(first)), None, "it told nothing yet");
+        assert_eq!(rosters.take(peer, first, Match::Same), None, "no news");
+        for (start, found) in [(Some(first), Some(Match::Same)), (Some(second), None), (None, None)] {
+            assert_eq!(rosters.of(peer, start), found, "{start:?} runs");
+        }
+        rosters.change(Instant::ZERO, &settings(3)).unwrap();
+        assert_eq!(rosters.of(peer, Some(first)), None, "this node was told of its site anew");
+        assert_eq!(rosters.take(peer, second, Match::OtherVoters), Some(Match::OtherVoters));
+        for (start, found) in [(Some(first), None), (Some(second), Some(Match::OtherVoters))] {
+            assert_eq!(rosters.of(peer, start), found, "{start:?} runs");
+        }
+    }
+
+    /// F54: a voter without a record promises nothing to whoever has not named the same voters; what promises
+    /// nothing is answered to all, and with a record its voters are known.
+    #[test]
+    fn a_voter_is_bound_by_those_who_name_the_same_voters() {
+        let b_votes_alone: fn(&mut Settings) =
+            |theirs| theirs.members.iter_mut().for_each(|one| one.votes = one.node == B);
+        let longer_lease: fn(&mut Settings) = |theirs| theirs.digest = Digest([4; 16]);
+        let nobody = NodeId(9);
+        let promises = |site: &Site, from| {
+            [Ask::Prepare { ballot: Ballot::new(1, from), fenced: None }, Ask::Read].map(|body| {
+                let request = Request { register: infra_register(PairId(0)), ask: AskId(1), body };
+                site.nodes[&W].may_answer(from, &request)
+            })
+        };
+        let mut site = Site::new(&[]);
+        site.other.extend([(A, longer_lease), (B, b_votes_alone)]);
+        [A, B, W].into_iter().for_each(|node| site.start(node));
+        assert_eq!(promises(&site, A), [false, true], "it told nothing yet");
+        site.pass(S);
+        assert!(site.nodes[&W].voter().unwrap().accepted(infra_register(PairId(0))).is_none());
+        for (from, binds) in [(A, true), (B, false), (nobody, false)] {
+            assert_eq!(promises(&site, from), [binds, true], "{from:?}");
+        }
+        site.other.clear();
+        site.start(B);
+        site.pass(3 * S);
+        assert!(site.nodes[&W].voter().unwrap().accepted(infra_register(PairId(0))).is_some());
+        assert_eq!(promises(&site, nobody), [true, true], "the record names its voters");
     }
 }
