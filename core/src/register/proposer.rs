@@ -21,8 +21,9 @@ pub struct Round {
     fenced: Option<Fenced>,
     /// Who decides, as far as is known: from the newest record heard.
     voters: Voters,
-    /// The epoch that is known to be chosen: its set of voters need not agree with the one before.
-    settled: Option<Epoch>,
+    /// The attempt whose record is known to be chosen: its set of voters need not agree with the one before.
+    /// Not an epoch: an attempt that failed may have left another record of the same one.
+    settled: Option<Ballot>,
     phase: Phase,
     asked: Vec<NodeId, ASKED_MAX>,
     heard: Vec<Voter, ASKED_MAX>,
@@ -62,7 +63,7 @@ impl Round {
         ask: AskId,
         ballot: Ballot,
         voters: Voters,
-        settled: Option<Epoch>,
+        settled: Option<Ballot>,
         fenced: Option<Fenced>,
     ) -> Self {
         Self {
@@ -228,8 +229,9 @@ impl Round {
         }
     }
 
-    fn is_settled(&self) -> bool {
-        self.settled.is_some() && self.settled == self.current().map(|record| record.epoch)
+    /// Whether what was found is what is known to be chosen.
+    pub fn is_settled(&self) -> bool {
+        self.settled.is_some() && self.settled == self.found.as_ref().map(|(ballot, _)| *ballot)
     }
 
     fn quorum(&self) -> bool {

@@ -50,8 +50,8 @@ pub struct Seat {
     revote: Option<Set>,
     /// The lives in which voters were heard last.
     lives: Vec<Voter, ASKED_MAX>,
-    /// The epoch this node knows to be chosen.
-    settled: Option<Epoch>,
+    /// The attempt whose record this node knows to be chosen.
+    settled: Option<Ballot>,
     /// The highest round heard of.
     round_max: u64,
     epoch_max: Epoch,
@@ -361,7 +361,7 @@ impl Seat {
         let Mode::Writing(round) = &self.mode else { return };
         let lease = Lease::granted(self.length(), self.settings.drift, round.sent());
         let ballot = round.ballot();
-        self.settle(&record);
+        self.settle(ballot, &record);
         let held = Holding { lease, ballot, record: record.clone(), renew_at: now, change: None };
         self.enter(Mode::Holding(held));
         todo.push(Action::Held(record));
@@ -372,8 +372,8 @@ impl Seat {
     }
 
     /// What was chosen is known to be chosen, and is the newest there is.
-    fn settle(&mut self, record: &Record) {
-        self.settled = Some(record.epoch);
+    fn settle(&mut self, ballot: Ballot, record: &Record) {
+        self.settled = Some(ballot);
         self.epoch_max = self.epoch_max.max(record.epoch);
         self.known = Some(record.clone());
         self.fenced = None;
@@ -475,3 +475,7 @@ fn next_epoch(epoch: Epoch) -> Epoch {
 #[cfg(test)]
 #[path = "seat_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "seat_change_tests.rs"]
+mod change_tests;

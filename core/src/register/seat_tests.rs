@@ -10,7 +10,7 @@ use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site, Verdicts};
 
 const MS: Duration = Duration::from_millis(1);
 
-fn epoch(site: &mut Site, node: u16) -> Epoch {
+pub(super) fn epoch(site: &mut Site, node: u16) -> Epoch {
     let now = site.clock(NodeId(node));
     site.machine(node).seat.as_ref().unwrap().holds(now).unwrap()
 }
@@ -146,7 +146,7 @@ fn a_voter_that_lost_its_disk_is_made_a_voter_anew() {
 }
 
 /// Delivers what is under way until somebody is asked to accept, and lets only node 1 hear that.
-fn only_the_first_accepts(site: &mut Site) {
+pub(super) fn only_the_first_accepts(site: &mut Site) {
     let accepts = |sent: &Sent| match &sent.message {
         Message::Request(request) => matches!(request.body, Ask::Accept { .. }) && sent.to != sent.from,
         Message::Answer(_) => false,
@@ -175,46 +175,6 @@ fn a_change_that_failed_lets_nobody_decide_alone() {
     site.want(2, Wish::Hold);
     site.pass(10 * LEASE);
     assert_eq!(site.holders(), [NodeId(2)]);
-}
-
-/// Lets `millis` pass while a node hears no voter but `other`, not even its own.
-fn pass_with_one_voter(site: &mut Site, node: u16, other: u16, millis: u64) {
-    let (node, other) = (NodeId(node), NodeId(other));
-    for _ in 0..millis / 5 {
-        site.now += 5_000;
-        site.timeouts();
-        while !site.wire.is_empty() {
-            let sent = site.wire.remove(0);
-            if [(node, other), (other, node)].contains(&(sent.from, sent.to)) {
-                site.arrive(sent);
-            }
-        }
-    }
-}
-
-/// X04, I1: an attempt that failed left one voter with a record that makes it the only one, in the epoch that
-/// the other then won. That the epoch was chosen does not make this record the one that was.
-#[test]
-fn who_lost_the_register_takes_no_record_for_the_one_it_won() {
-    let mut site = Site::new(3, 11);
-    site.want(1, Wish::Hold);
-    site.pass(LEASE);
-    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
-    only_the_first_accepts(&mut site);
-    let attempt = site.machine(1).voter.accepted(REGISTER).cloned().unwrap();
-    assert_eq!(attempt.voters.current.iter().count(), 1);
-    site.machine(1).up = false;
-    site.machine(1).wish = Wish::Follow;
-    site.want(2, Wish::Hold);
-    site.pass(3 * LEASE);
-    assert_eq!((site.holders(), epoch(&mut site, 2)), (std::vec![NodeId(2)], attempt.epoch));
-
-    site.now += 30_000_000;
-    site.restart(NodeId(1));
-    pass_with_one_voter(&mut site, 2, 1, 3_000);
-    assert_eq!(site.told().last().unwrap(), "2 expired", "one voter decides nothing");
-    site.pass(3 * LEASE);
-    assert_eq!(site.holders(), [NodeId(2)], "all are heard again");
 }
 
 /// V3: a lease runs from the moment it was asked for, however late the answer comes.

@@ -116,9 +116,7 @@ impl Seat {
         let voters = match previous {
             None if target != seen => Voters { current: target, previous: Some(seen) },
             None => Voters::settled(seen),
-            Some(_) if self.settled == Some(found.epoch) || is_planted(Bug::ChangeFinishedEarly) => {
-                Voters::settled(current)
-            }
+            Some(_) if round.is_settled() || is_planted(Bug::ChangeFinishedEarly) => Voters::settled(current),
             // Nobody knows yet that all old majorities have met the new set. A record with the new set alone,
             // left with one voter by an attempt that failed, would let that one decide: once more with both.
             Some(previous) => Voters { current, previous: Some(previous) },
@@ -140,18 +138,19 @@ impl Seat {
     fn changed(&mut self, now: Instant, record: Record, todo: &mut Todo) {
         let Mode::Holding(held) = &mut self.mode else { return };
         let Some(round) = held.change.take() else { return };
-        held.ballot = round.ballot();
+        let ballot = round.ballot();
+        held.ballot = ballot;
         held.record = record.clone();
         held.lease.extend(round.sent());
-        self.settle(&record);
+        self.settle(ballot, &record);
         todo.push(Action::Held(record));
         self.go_on_changing(now, todo);
     }
 }
 
 impl Holding {
-    fn grants(&mut self, now: Instant, ask: AskId, voter: Voter, settled: Option<Epoch>) {
-        let settled = settled == Some(self.record.epoch);
+    fn grants(&mut self, now: Instant, ask: AskId, voter: Voter, settled: Option<Ballot>) {
+        let settled = settled == Some(self.ballot);
         self.lease.grants(now, ask, voter, &self.record.voters, settled);
     }
 

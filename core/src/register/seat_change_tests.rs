@@ -1,0 +1,99 @@
+//! Stories of changes of voters that failed half-way, and of what they leave with single voters (X04).
+
+use super::tests::{epoch, only_the_first_accepts};
+use super::*;
+use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site};
+
+/// Lets `millis` pass while a node hears no voter but `other`, not even its own.
+fn pass_with_one_voter(site: &mut Site, node: u16, other: u16, millis: u64) {
+    let (node, other) = (NodeId(node), NodeId(other));
+    for _ in 0..millis / 5 {
+        site.now += 5_000;
+        site.timeouts();
+        while !site.wire.is_empty() {
+            let sent = site.wire.remove(0);
+            if [(node, other), (other, node)].contains(&(sent.from, sent.to)) {
+                site.arrive(sent);
+            }
+        }
+    }
+}
+
+/// X04, I1: an attempt that failed left one voter with a record that makes it the only one, in the epoch that
+/// the other then won. That the epoch was chosen does not make this record the one that was.
+#[test]
+fn who_lost_the_register_takes_no_record_for_the_one_it_won() {
+    let mut site = Site::new(3, 11);
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
+    only_the_first_accepts(&mut site);
+    let attempt = site.machine(1).voter.accepted(REGISTER).cloned().unwrap();
+    assert_eq!(attempt.voters.current.iter().count(), 1);
+    site.machine(1).up = false;
+    site.machine(1).wish = Wish::Follow;
+    site.want(2, Wish::Hold);
+    site.pass(3 * LEASE);
+    assert_eq!((site.holders(), epoch(&mut site, 2)), (std::vec![NodeId(2)], attempt.epoch));
+
+    site.now += 30_000_000;
+    site.restart(NodeId(1));
+    pass_with_one_voter(&mut site, 2, 1, 3_000);
+    assert_eq!(site.told().last().unwrap(), "2 expired", "one voter decides nothing");
+    site.pass(3 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)], "all are heard again");
+}
+
+fn revote(nodes: &[u16]) -> Event {
+    Event::Revote(Set::on(nodes.iter().map(|node| NodeId(*node))).unwrap())
+}
+
+fn asks_to_accept(site: &Site) -> bool {
+    let accepts = |sent: &Sent| match &sent.message {
+        Message::Request(request) => matches!(request.body, Ask::Accept { .. }),
+        Message::Answer(_) => false,
+    };
+    site.wire.iter().any(accepts)
+}
+
+/// Delivers what is said to and by these voters and loses the rest, until something is so.
+fn with_voters(site: &mut Site, voters: &[u16], is_so: fn(&Site) -> bool) {
+    while !site.wire.is_empty() && !is_so(site) {
+        let sent = site.wire.remove(0);
+        let voter = match &sent.message {
+            Message::Request(_) => sent.to,
+            Message::Answer(_) => sent.from,
+        };
+        if voters.contains(&voter.0) {
+            site.arrive(sent);
+        }
+    }
+}
+
+/// X04, I1: two attempts of one holder in one epoch. The first, by which it would decide alone, reached voter
+/// 3 only; the second was chosen by 2, 4 and 5. Voters 1 and 3, who know nothing of that, decide nothing.
+#[test]
+fn of_two_attempts_in_one_epoch_only_the_chosen_one_counts() {
+    let mut site = Site::new(5, 11);
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.seat_step(NodeId(1), revote(&[1]));
+    with_voters(&mut site, &[1, 2, 3, 4, 5], asks_to_accept);
+    with_voters(&mut site, &[3], |_| false);
+    site.seat_step(NodeId(1), revote(&[1, 2, 4]));
+    site.now += 170_000;
+    site.timeouts();
+    with_voters(&mut site, &[1, 2, 4, 5], asks_to_accept);
+    with_voters(&mut site, &[2, 4, 5], |site| site.told().len() == 3);
+    let held = |site: &mut Site, node: u16| site.machine(node).voter.accepted(REGISTER).cloned().unwrap();
+    let (first, second) = (held(&mut site, 3), held(&mut site, 2));
+    assert_eq!((first.epoch, first.holder), (second.epoch, second.holder));
+    assert_ne!(first.voters, second.voters);
+
+    with_voters(&mut site, &[1, 3], |_| false);
+    assert_eq!(site.told().last().unwrap(), "1 holds 3", "nothing was decided since");
+    site.cut = [NodeId(1)].into();
+    site.want(2, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [NodeId(2)]);
+}
