@@ -53,6 +53,12 @@ impl Disk {
         }
     }
 
+    /// What is on it without the writes since the last flush; nothing of a disk that cannot be read.
+    pub fn durable(&self, owner: &Owner) -> Vec<Stored> {
+        let mut flushed = Self { volatile: Vec::new(), ..self.clone() };
+        flushed.read(owner).unwrap_or_default()
+    }
+
     /// What a voter reads at its start, after it has written and flushed it once more.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use bulkhead_core::node::message::Office;
 use bulkhead_core::node::settings::{CONTROLLER, Digest, Relay, Settings, infra_register};
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::Mode;
-use bulkhead_core::register::store::Owner;
+use bulkhead_core::register::store::{Owner, Stored};
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
@@ -117,16 +117,19 @@ impl World {
         self.step(node, Event::Timeout);
     }
 
-    /// One voter in a run loses its disk; not before all others know of every record (a majority that was
-    /// never heard, or has forgotten all, is a new site), and not the one that decides alone (then the
-    /// register is lost, and only an operator can say what holds).
+    /// One voter in a run loses its disk; not before all others have every record on their disks (a majority
+    /// that was never heard, or has forgotten all, is a new site), and not the one that decides alone (then
+    /// the register is lost, and only an operator can say what holds).
     pub fn may_wipe(&self, node: NodeId) -> bool {
         let registers = [CONTROLLER, infra_register(PairId(0))];
         let knows = |machine: &Machine| {
-            let voter = machine.node.as_ref().and_then(|running| running.voter());
-            let record = |register| voter.and_then(|voter| voter.accepted(register));
+            let stored = machine.node.as_ref().map(|_| durable(machine)).unwrap_or_default();
+            let record = |register| {
+                let stored = stored.iter().find(|stored| stored.register == register);
+                stored.and_then(|stored| stored.accepted.as_ref())
+            };
             let many = |register| {
-                record(register).is_some_and(|record| {
+                record(register).is_some_and(|(_, record)| {
                     let voters = &record.voters;
                     voters.previous.is_none() && 1 < voters.current.iter().count()
                 })
@@ -169,4 +172,10 @@ impl World {
             self.power_on(node);
         }
     }
+}
+
+/// What a voter would still know after a power cut now, whatever it makes of the writes under way.
+fn durable(machine: &Machine) -> Vec<Stored> {
+    let owner = Owner { site: SITE, node: machine.member.node, life: machine.disk.life };
+    machine.disk.durable(&owner)
 }

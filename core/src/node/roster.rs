@@ -182,7 +182,16 @@ impl Node {
     pub(super) fn may_answer(&self, from: NodeId, request: &Request) -> bool {
         let has_record = self.voter().is_some_and(|voter| voter.accepted(request.register).is_some());
         let is_same = matches!(self.compared(from), Some(Match::Same | Match::Differs));
-        has_record || is_same || !binds(&request.body)
+        has_record || (is_same && !self.knows_newer(request)) || !binds(&request.body)
+    }
+
+    /// Whether a record is to be accepted that is not the first: this node knows of a newer one. Its voter
+    /// lost its disk.
+    fn knows_newer(&self, request: &Request) -> bool {
+        let Ask::Accept { record, .. } = &request.body else { return false };
+        let post = self.posts.iter().find(|post| post.seat.register() == request.register);
+        post.and_then(|post| post.seat.known())
+            .is_some_and(|known| record.epoch <= known.epoch && record != known)
     }
 
     /// Whether this node may ask for the register of `office`.
@@ -206,12 +215,13 @@ const fn binds(body: &Ask) -> bool {
 mod tests {
     use super::*;
     use crate::budget::timers::Timers;
-    use crate::id::{Side, SiteId};
+    use crate::id::{Epoch, Side, SiteId};
     use crate::link::key::{Nonce, SiteKey};
     use crate::node::settings::{Member, infra_register};
     use crate::node::testing::{A, B, S, Site, W};
     use crate::register::ballot::Ballot;
     use crate::register::message::AskId;
+    use crate::register::record::Record;
     use crate::register::voters::Life;
     use crate::time::Drift;
 
@@ -303,5 +313,30 @@ mod tests {
         site.pass(3 * S);
         assert!(site.nodes[&W].voter().unwrap().accepted(infra_register(PairId(0))).is_some());
         assert_eq!(promises(&site, nobody), [true, true], "the record names its voters");
+    }
+
+    /// F25, I1: a node whose disk was replaced and that learned of a record since helps to found no other.
+    #[test]
+    fn a_voter_that_lost_its_disk_accepts_what_follows_the_record_it_knows() {
+        let register = infra_register(PairId(0));
+        let mut site = Site::new(&[A, B, W]);
+        site.pass(3 * S);
+        site.nodes.remove(&A);
+        site.disks.remove(&B);
+        site.other.insert(B, |theirs| theirs.life = Life(99));
+        site.start(B);
+        site.pass(3 * S);
+        let b = &site.nodes[&B];
+        let known = b.post(Office::Infra).unwrap().seat().known().unwrap().clone();
+        assert!(b.voter().unwrap().accepted(register).is_none());
+        let next = Epoch(known.epoch.0 + 1);
+        for (epoch, holder, accepts) in
+            [(Epoch(1), W, false), (known.epoch, W, false), (known.epoch, A, true), (next, W, true)]
+        {
+            let record = Record { epoch, holder: Some(holder), ..known.clone() };
+            let body = Ask::Accept { ballot: Ballot::new(9, W), record, lease: None, fenced: None };
+            let request = Request { register, ask: AskId(1), body };
+            assert_eq!(b.may_answer(W, &request), accepts, "{epoch:?} of {holder:?}");
+        }
     }
 }

@@ -226,7 +226,7 @@ impl Seat {
             Mode::Following { .. } | Mode::Deciding(_) | Mode::Pausing { .. } => {}
             Mode::Preparing(round) => match round.answer(from, answer) {
                 Progress::Waiting => self.ask_round(todo),
-                Progress::Decide => self.decide(todo),
+                Progress::Decide => self.decide(now, todo),
                 Progress::Failed(refusal) => self.refused(now, refusal),
                 // A first phase chooses nothing.
                 Progress::Chosen(_) => {}
@@ -329,9 +329,14 @@ impl Seat {
         }
     }
 
-    fn decide(&mut self, todo: &mut Todo) {
+    fn decide(&mut self, now: Instant, todo: &mut Todo) {
         let Mode::Preparing(round) = &self.mode else { return };
         let current = round.current().cloned();
+        // Nobody of this majority has a record, but one was learned of meanwhile: its voters are to be asked.
+        let others = |known: &Record| known.voters != *round.voters();
+        if current.is_none() && self.known.as_ref().is_some_and(others) {
+            return self.pause(now, Wait::Majority);
+        }
         let round = round.clone();
         self.enter(Mode::Deciding(round));
         todo.push(Action::Decide { current });
@@ -359,6 +364,12 @@ impl Seat {
 
     fn won(&mut self, now: Instant, record: Record, todo: &mut Todo) {
         let Mode::Writing(round) = &self.mode else { return };
+        // A majority without a record chose a first one, and one was learned of meanwhile: a voter has lost
+        // its disk, and what it helped to choose was there before.
+        let is_known = |known: &Record| record.epoch <= known.epoch && *known != record;
+        if round.current().is_none() && self.known.as_ref().is_some_and(is_known) {
+            return self.pause(now, Wait::Turn);
+        }
         let lease = Lease::granted(self.length(), self.settings.drift, round.sent());
         let ballot = round.ballot();
         self.settle(ballot, &record);

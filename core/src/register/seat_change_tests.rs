@@ -1,4 +1,5 @@
-//! Stories of changes of voters that failed half-way, and of what they leave with single voters (X04).
+//! Stories of changes of voters that failed half-way, and of what they and lost disks leave with single
+//! voters (X04, F25).
 
 use super::tests::{epoch, only_the_first_accepts};
 use super::*;
@@ -96,4 +97,71 @@ fn of_two_attempts_in_one_epoch_only_the_chosen_one_counts() {
     site.want(2, Wish::Hold);
     site.pass(10 * LEASE);
     assert_eq!(site.holders(), [NodeId(2)]);
+}
+
+/// F25, I1: voter 1, whose disk was replaced, and voter 2, which never heard of the record, are a majority
+/// that has none. The record that voter 3 kept comes to light while a first one is written: it was not the
+/// first.
+#[test]
+fn who_learns_of_a_record_meanwhile_founds_no_other() {
+    let mut site = Site::new(3, 11);
+    site.cut = [NodeId(2)].into();
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.machine(1).wish = Wish::Follow;
+    site.now += 30_000_000;
+    site.wipe(NodeId(1));
+    site.wire.clear();
+    site.cut.clear();
+
+    site.want(2, Wish::Hold);
+    let mut late = std::vec::Vec::new();
+    while !asks_to_accept(&site) {
+        let sent = site.wire.remove(0);
+        if sent.to == NodeId(3) {
+            late.push(sent);
+        } else {
+            site.arrive(sent);
+        }
+    }
+    late.into_iter().for_each(|sent| site.arrive(sent));
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1"], "there is an epoch 1 already");
+    site.pass(3 * LEASE);
+    assert_eq!((site.holders(), site.told()[1].as_str()), ([NodeId(2)].into(), "2 holds 2"));
+}
+
+/// F25, I1: the same, when the record comes to light before anything is written.
+#[test]
+fn who_learns_of_a_record_in_time_asks_its_voters() {
+    let mut site = Site::new(3, 11);
+    site.cut = [NodeId(2)].into();
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.machine(1).wish = Wish::Follow;
+    site.now += 30_000_000;
+    site.wipe(NodeId(1));
+    site.wire.clear();
+    site.cut.clear();
+
+    // It is read from voter 3, whose answer is late.
+    site.timeouts();
+    let is_of_3 = |sent: &Sent| sent.to == NodeId(3) && sent.from == NodeId(2);
+    let (mut late, others): (std::vec::Vec<_>, _) = site.wire.drain(..).partition(is_of_3);
+    site.wire = others;
+    site.settle();
+    late.drain(..).for_each(|sent| site.arrive(sent));
+    let late = std::mem::take(&mut site.wire);
+    assert!(!late.is_empty());
+    site.want(2, Wish::Hold);
+    let asked = site.wire.iter().position(|sent| sent.to == NodeId(2)).unwrap();
+    site.deliver(asked);
+    late.into_iter().for_each(|sent| site.arrive(sent));
+    site.wire.retain(|sent| !is_of_3(sent));
+    site.settle();
+    assert_eq!(site.told(), ["1 holds 1"], "two voters without a record are not asked to found one");
+    let held = |site: &mut Site, node| site.machine(node).voter.accepted(REGISTER).is_some();
+    assert_eq!([1, 2, 3].map(|node| held(&mut site, node)), [false, false, true]);
+    site.pass(3 * LEASE);
+    assert_eq!(site.holders(), [], "of the two that decided then, one has forgotten");
 }
