@@ -140,6 +140,7 @@ pub fn open_on<M: Medium>(mut medium: M, fresh: Owner, places: u16) -> Result<Op
     }
     let mut registers = Vec::new();
     let (mut first, mut second) = (Vec::new(), Vec::new());
+    let mut end = None;
     for place in 0..places {
         let mut copies = [Err(Fault::Blank), Err(Fault::Blank)];
         for (copy, read) in (0..).zip(&mut copies) {
@@ -152,8 +153,17 @@ pub fn open_on<M: Medium>(mut medium: M, fresh: Owner, places: u16) -> Result<Op
             [Ok(_), Err(_)] => true,
             [Err(_), Ok(_) | Err(_)] => false,
         };
-        match newest(copies) {
-            Ok(stored) => {
+        let was_settled = !matches!(copies, [_, Err(Fault::Blank)]);
+        match (end, newest(copies)) {
+            (Some(end), _) if was_settled => return Err(Trouble::Fault(Some(end), Fault::Damaged)),
+            // Places fill in order. What lies behind the end was written together with what is missing before
+            // it, and cut: nothing was answered from it, and it would be taken for the next register here.
+            (Some(_), _) | (None, Err(Fault::Blank)) => {
+                end = end.or(Some(place));
+                first.push((offset(place, 0), [0; STORED_LEN]));
+                second.push((offset(place, 1), [0; STORED_LEN]));
+            }
+            (None, Ok(stored)) => {
                 let bytes = stored.encode(&owner);
                 // The copy that was not used comes first, so that the one that was is whole meanwhile.
                 let (other, used) = if zero_is_newest { (1, 0) } else { (0, 1) };
@@ -161,11 +171,7 @@ pub fn open_on<M: Medium>(mut medium: M, fresh: Owner, places: u16) -> Result<Op
                 second.push((offset(place, used), bytes));
                 registers.push((place, stored));
             }
-            Err(Fault::Blank) => {
-                first.push((offset(place, 0), [0; STORED_LEN]));
-                second.push((offset(place, 1), [0; STORED_LEN]));
-            }
-            Err(fault @ (Fault::Damaged | Fault::NewerFormat { .. } | Fault::Foreign)) => {
+            (None, Err(fault @ (Fault::Damaged | Fault::NewerFormat { .. } | Fault::Foreign))) => {
                 return Err(Trouble::Fault(Some(place), fault));
             }
         }

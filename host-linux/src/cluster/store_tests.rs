@@ -240,3 +240,42 @@ fn a_partition_keeps_what_lies_before_the_votes() {
     assert_eq!(open().unwrap().registers, [(0, stored(0, 1))]);
     assert!(std::fs::read(&device).unwrap()[..1 << 20].iter().all(|byte| *byte == 0xaa));
 }
+
+/// V10: two registers are written for the first time together, and only the second reaches the disk. At the
+/// next start both places are free: what lay there must not be taken for the register that comes there next.
+#[test]
+fn what_was_cut_behind_the_end_is_nobodys() {
+    let disk = Rc::new(RefCell::new(Disk::blank()));
+    let mut opened = open_on(Rc::clone(&disk), owner(1), PLACES).unwrap();
+    let stale = stored(1, 9);
+    let both = BTreeMap::from([(0, stored(0, 1).encode(&owner(1))), (1, stale.encode(&owner(1)))]);
+    disk.borrow_mut().left = 2;
+    assert_eq!(opened.store.persist(&both), Err(Failed), "the power fails before the flush");
+    let mut cut = Disk::blank();
+    cut.durable.clone_from(&disk.borrow().durable);
+    Disk::put(&mut cut.durable, offset(1, 0), &stale.encode(&owner(1)));
+
+    let disk = Rc::new(RefCell::new(cut));
+    let mut opened = open_on(Rc::clone(&disk), owner(1), PLACES).unwrap();
+    assert_eq!(opened.registers, []);
+    for place in [1, 0] {
+        // The second register comes first this time.
+        let bytes = stored(place, 1).encode(&owner(1));
+        opened.store.persist(&BTreeMap::from([(1 - place, bytes)])).unwrap();
+    }
+    drop(opened);
+    let opened = open_on(disk, owner(1), PLACES).unwrap();
+    assert_eq!(opened.registers, [(0, stored(1, 1)), (1, stored(0, 1))]);
+}
+
+/// V39: a place that is empty before one that was settled was lost, and the voter must not forget it.
+#[test]
+fn a_place_that_was_emptied_is_damage() {
+    let disk = Rc::new(RefCell::new(Disk::blank()));
+    live(&disk, &mut [0; 2]).unwrap();
+    for copy in [0, 1] {
+        Disk::put(&mut disk.borrow_mut().durable, offset(0, copy), &[0; STORED_LEN]);
+    }
+    let refused = open_on(disk, owner(1), PLACES).map(|_| ());
+    assert!(matches!(refused, Err(Trouble::Fault(Some(0), Fault::Damaged))), "{refused:?}");
+}
