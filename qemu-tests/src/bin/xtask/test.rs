@@ -107,7 +107,7 @@ fn simulator(workspace: &Workspace) -> Result<u64> {
         let mut cargo = own_cargo(workspace);
         cargo.args(["test", "--package", package, "--features", "bugs"]).args(target);
         passed += tests(workspace, &name, cargo.args(["--", "--nocapture"]))?;
-        show(workspace, &name, |line| line.contains("seed") || line.contains("the story of"));
+        show(workspace, &name, is_row);
     }
     Ok(passed)
 }
@@ -123,6 +123,12 @@ fn models(workspace: &Workspace) -> Result<u64> {
     passed += tests(workspace, "test: planted bugs, models", cargo.args(["--", "--nocapture"]))?;
     show(workspace, "test: planted bugs, models", |line| line.contains("not so: "));
     Ok(passed)
+}
+
+/// A row of a table: no word of cargo or of the test program.
+fn is_row(line: &str) -> bool {
+    line.starts_with(|first: char| first.is_ascii_lowercase())
+        && !["test ", "running "].iter().any(|word| line.starts_with(word))
 }
 
 /// Prints the lines of a step's log that people want to see.
@@ -166,4 +172,17 @@ fn counted(log: &str, what: &str) -> u64 {
     let results = log.lines().filter_map(|line| line.trim().strip_prefix("test result: ok. "));
     let parts = results.flat_map(|line| line.split("; ")).filter_map(|part| part.strip_suffix(what));
     parts.filter_map(|count| count.trim().parse::<u64>().ok()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_a_table_are_told_from_what_programs_say() {
+        let log = "   Compiling x v1\nrunning 1 test\nbug  seed  profile\nlease-ignored  2  calm\n\n\
+            test every ... ok\ntest result: ok. 1 passed";
+        let rows: Vec<_> = log.lines().filter(|line| is_row(line)).collect();
+        assert_eq!(rows, ["bug  seed  profile", "lease-ignored  2  calm"]);
+    }
 }
