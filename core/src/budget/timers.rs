@@ -60,9 +60,9 @@ impl Timers {
     pub const TIGHT: Self = Self {
         heartbeat: ms(15),
         slow: ms(35),
-        silence: ms(70),
+        silence: ms(90),
         stable: ms(200),
-        lease: ms(110),
+        lease: ms(150),
         renew: ms(22),
         answer_max: ms(35),
         backoff: ms(5),
