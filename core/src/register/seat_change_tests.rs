@@ -99,11 +99,8 @@ fn of_two_attempts_in_one_epoch_only_the_chosen_one_counts() {
     assert_eq!(site.holders(), [NodeId(2)]);
 }
 
-/// F25, I1: voter 1, whose disk was replaced, and voter 2, which never heard of the record, are a majority
-/// that has none. The record that voter 3 kept comes to light while a first one is written: it was not the
-/// first.
-#[test]
-fn who_learns_of_a_record_meanwhile_founds_no_other() {
+/// Voters 1 and 3 chose a record that 2 never heard of; then the disk of 1 is replaced.
+fn with_one_who_knows() -> Site {
     let mut site = Site::new(3, 11);
     site.cut = [NodeId(2)].into();
     site.want(1, Wish::Hold);
@@ -113,6 +110,15 @@ fn who_learns_of_a_record_meanwhile_founds_no_other() {
     site.wipe(NodeId(1));
     site.wire.clear();
     site.cut.clear();
+    site
+}
+
+/// F25, I1: voter 1, whose disk was replaced, and voter 2, which never heard of the record, are a majority
+/// that has none. The record that voter 3 kept comes to light while a first one is written: it was not the
+/// first.
+#[test]
+fn who_learns_of_a_record_meanwhile_founds_no_other() {
+    let mut site = with_one_who_knows();
 
     site.want(2, Wish::Hold);
     let mut late = std::vec::Vec::new();
@@ -134,15 +140,7 @@ fn who_learns_of_a_record_meanwhile_founds_no_other() {
 /// F25, I1: the same, when the record comes to light before anything is written.
 #[test]
 fn who_learns_of_a_record_in_time_asks_its_voters() {
-    let mut site = Site::new(3, 11);
-    site.cut = [NodeId(2)].into();
-    site.want(1, Wish::Hold);
-    site.pass(LEASE);
-    site.machine(1).wish = Wish::Follow;
-    site.now += 30_000_000;
-    site.wipe(NodeId(1));
-    site.wire.clear();
-    site.cut.clear();
+    let mut site = with_one_who_knows();
 
     // It is read from voter 3, whose answer is late.
     site.timeouts();
