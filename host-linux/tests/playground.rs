@@ -73,6 +73,16 @@ fn interrupt(playground: &Child) {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
 }
 
+/// Waits until one of the two is master and the other its slave.
+fn master_and_slave<'a>(a1: &'a Value, b1: &'a Value) -> (&'a Value, &'a Value) {
+    wait("a slave beside the master", || {
+        let mut roles = [role(a1), role(b1)];
+        roles.sort();
+        roles == ["master", "slave"]
+    });
+    if role(a1) == "master" { (a1, b1) } else { (b1, a1) }
+}
+
 #[test]
 fn a_playground_is_started_hurt_and_stopped() {
     let directory = tempfile::tempdir().unwrap();
@@ -81,12 +91,7 @@ fn a_playground_is_started_hurt_and_stopped() {
     let parts = told["parts"].as_array().unwrap();
     assert_eq!(parts.len(), 3);
     let [a1, b1] = [&parts[0], &parts[1]];
-    wait("a slave beside the master", || {
-        let mut roles = [role(a1), role(b1)];
-        roles.sort();
-        roles == ["master", "slave"]
-    });
-    let (master, slave) = if role(a1) == "master" { (a1, b1) } else { (b1, a1) };
+    let (master, slave) = master_and_slave(a1, b1);
     let name = master["name"].as_str().unwrap();
 
     // S1-19: killed; the other takes over; it comes back as slave.
@@ -128,12 +133,7 @@ fn a_slow_master_is_slow_and_stays_master() {
     let dir = directory.path();
     let (mut playground, told) = Playground::start(directory.path());
     let [a1, b1] = [&told["parts"][0], &told["parts"][1]];
-    wait("a slave beside the master", || {
-        let mut roles = [role(a1), role(b1)];
-        roles.sort();
-        roles == ["master", "slave"]
-    });
-    let (master, slave) = if role(a1) == "master" { (a1, b1) } else { (b1, a1) };
+    let (master, slave) = master_and_slave(a1, b1);
     let name = master["name"].as_str().unwrap();
     wait("a master that is up", || verdict(slave, name) == "up");
 

@@ -2,8 +2,7 @@
 //! make two masters (F54, V40).
 //!
 //! Every node tells every other one who votes by its configuration, and a digest of all that must be the
-//! same.
-//! What may differ while a change is rolled out, and why it is safe:
+//! same. What may differ while a change is rolled out, and why it is safe:
 //!
 //! - **The length of a lease**: each question carries it. A voter keeps what it granted, and grants nothing
 //!   longer than it would remember across a restart ([`Refusal::LeaseTooLong`]).
