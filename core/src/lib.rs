@@ -19,6 +19,7 @@
 //! 10. [`node`]: all machines of the cluster together; [`budget`]: their timers.
 //! 11. [`fence`]: power cut through a witness, for the rightful side only (V20, V21).
 //! 12. [`resource`]: the services of a node, in their order (S1-15).
+//! 13. [`provision`]: what the card of a witness on a microcontroller holds (P1).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -41,6 +42,7 @@ pub mod link;
 pub mod monitor;
 pub mod node;
 pub mod plan;
+pub mod provision;
 pub mod register;
 pub mod resource;
 pub mod slot;

@@ -6,20 +6,18 @@ use super::message::{Office, Said, decode, encode};
 use super::post::Post;
 use super::power::{Power, fence_answered};
 use super::roster::Rosters;
-use super::settings::{
-    CONTROLLER, MEMBERS_MAX, Member, Settings, Unsound, first_pair, infra_register, start_of,
-};
+use super::settings::{MEMBERS_MAX, Member, Settings, start_of};
 use super::speech::Speech;
 use super::words::{Action, Command, Event, Note};
 use crate::id::{NodeId, RegisterId};
-use crate::link::links::{self, Links, Received};
-use crate::link::suspicion::{Limits, Verdict};
+use crate::link::links::{Links, Received};
+use crate::link::suspicion::Verdict;
 use crate::monitor::pair;
-use crate::register::acceptor::{self, Acceptor};
+use crate::register::acceptor::{self, Acceptor, WAITING_MAX};
 use crate::register::message::Start;
 use crate::register::record::Payload;
-use crate::register::seat::{self, Seat};
-use crate::register::store::{Owner, Stored};
+use crate::register::seat;
+use crate::register::store::Owner;
 use crate::time::{Instant, earliest};
 
 /// Registers one voter keeps: two for each of 64 pairs, and the controller's.
@@ -32,7 +30,13 @@ const WORK_MAX: usize = 48;
 /// Inner events that one outer one may lead to in all: ten times what the simulator has seen.
 const INNER_MAX: usize = 1_000;
 
-pub(super) type Work = Deque<Inner, WORK_MAX>;
+pub(super) type Work<const WORK: usize> = Deque<Inner, WORK>;
+/// A node that takes no office and writes its votes at once, in the memory of a microcontroller. It decides
+/// as any other does (X23).
+pub type Witness<const PEERS: usize, const PLACES: usize> = Node<PEERS, PLACES, 2, 0, WITNESS_WORK>;
+/// Inner events of one outer one on a witness: a question to its voter, or news for offices that it lacks.
+const WITNESS_WORK: usize = 4;
+
 /// Where a node's actions go, in order.
 pub type Out<'a> = &'a mut dyn FnMut(Action);
 
@@ -43,102 +47,31 @@ pub(super) enum Inner {
     Voter(acceptor::Event),
 }
 
-/// A node of the site, or a witness.
+/// A node of the site, or a witness, with room for so many peers, registers, answers that wait for a flush,
+/// offices, and inner events of one outer one. A full one by default.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct Node<
+    const PEERS: usize = MEMBERS_MAX,
+    const PLACES: usize = REGISTERS,
+    const ANSWERS: usize = WAITING_MAX,
+    const POSTS: usize = 2,
+    const WORK: usize = WORK_MAX,
+> {
     pub(super) settings: Settings,
-    me: Member,
+    pub(super) me: Member,
     pub(super) started: Instant,
-    pub(super) links: Links<MEMBERS_MAX>,
-    pub(super) voter: Option<Acceptor<REGISTERS>>,
+    pub(super) links: Links<PEERS>,
+    pub(super) voter: Option<Acceptor<PLACES, ANSWERS>>,
     /// None on a witness.
-    pub(super) posts: Vec<Post, 2>,
+    pub(super) posts: Vec<Post, POSTS>,
     pub(super) power: Power,
     pub(super) speech: Speech,
     pub(super) rosters: Rosters,
 }
 
-impl Node {
-    /// A node that has just started, with what its voter's disk holds. Its offices are stopped until a
-    /// [`Command::Start`].
-    ///
-    /// # Errors
-    ///
-    /// [`Unsound`] settings.
-    pub fn new(
-        now: Instant,
-        settings: Settings,
-        stored: impl IntoIterator<Item = Stored>,
-    ) -> Result<Self, Unsound> {
-        let me = settings.check()?;
-        let timers = settings.timers;
-        let limits = Limits { slow: timers.slow, silence: timers.silence, stable: timers.stable };
-        let links = links::Settings {
-            site: settings.site,
-            me: settings.me,
-            nonce: settings.nonce,
-            key: settings.key.clone(),
-            heartbeat: timers.heartbeat,
-            limits,
-        };
-        let mut links = Links::new(now, links);
-        for member in settings.members.iter().filter(|member| member.node != settings.me) {
-            links.add(now, member.node, settings.pace(&me, member));
-        }
-        let voter =
-            acceptor::Settings { life: settings.life, lease_max: timers.lease, drift: settings.drift };
-        let voter = me.votes.then(|| Acceptor::new(now, voter, stored));
-        let (speech, rosters) = (Speech::new(now), Rosters::new(now, &settings)?);
-        let (power, posts) = (Power::new(&settings), Vec::new());
-        let mut node = Self { settings, me, started: now, links, voter, posts, power, speech, rosters };
-        if node.me.side.is_some() {
-            for office in Office::ALL {
-                let post = node.post_for(now, office)?;
-                // One post for each office: there is room.
-                let _ = node.posts.push(post);
-            }
-        }
-        Ok(node)
-    }
-
-    fn post_for(&self, now: Instant, office: Office) -> Result<Post, Unsound> {
-        let (settings, timers) = (&self.settings, self.settings.timers);
-        let (register, pair) = match office {
-            Office::Infra => (infra_register(self.me.pair), self.me.pair),
-            Office::Controller => (CONTROLLER, first_pair(&settings.members)),
-        };
-        let founders = settings.founders(pair).map_err(Unsound::Voters)?;
-        let Start(start) = settings.start();
-        let seat = seat::Settings {
-            register,
-            me: settings.me,
-            start: settings.start(),
-            founders: founders.clone(),
-            lease: timers.lease,
-            renew: timers.renew,
-            answer_max: timers.answer_max,
-            watch: timers.watch,
-            backoff: timers.backoff,
-            stale: (office == Office::Infra && settings.fences).then_some(timers.silence),
-            drift: settings.drift,
-            seed: start.wrapping_add(u64::from(register.0)),
-        };
-        let is_infra = office == Office::Infra;
-        let pair = pair::Settings {
-            me: settings.me,
-            candidates: if is_infra { settings.candidates(pair) } else { settings.everybody() },
-            listen: timers.listen,
-            stagger: timers.stagger,
-            silence: timers.silence,
-            lease: timers.lease,
-            activate: is_infra.then_some(timers.activate),
-            fence: (is_infra && settings.fences).then_some(timers.fence),
-        };
-        let known = self.voter.as_ref().and_then(|voter| voter.accepted(register)).cloned();
-        let (seat, pair) = (Seat::new(now, seat, known), pair::Pair::new(pair));
-        Ok(Post { office, seat, pair, founders, barred: false, told: None, told_voters: None })
-    }
-
+impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
+    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+{
     /// This node's line in the list of members.
     pub const fn member(&self) -> &Member {
         &self.me
@@ -150,18 +83,29 @@ impl Node {
     }
 
     /// The links to its peers.
-    pub const fn links(&self) -> &Links<MEMBERS_MAX> {
+    pub const fn links(&self) -> &Links<PEERS> {
         &self.links
     }
 
     /// Its voter, if it votes.
-    pub const fn voter(&self) -> Option<&Acceptor<REGISTERS>> {
+    pub const fn voter(&self) -> Option<&Acceptor<PLACES, ANSWERS>> {
         self.voter.as_ref()
     }
 
     /// Its part in `office`; `None` on a witness.
     pub fn post(&self, office: Office) -> Option<&Post> {
+        // A constant: what a witness has no room for costs it no code either.
+        if POSTS == 0 {
+            return None;
+        }
         self.posts.iter().find(|post| post.office == office)
+    }
+
+    fn post_mut(&mut self, office: Office) -> Option<&mut Post> {
+        if POSTS == 0 {
+            return None;
+        }
+        self.posts.iter_mut().find(|post| post.office == office)
     }
 
     /// When [`Event::Timeout`] is due.
@@ -172,7 +116,7 @@ impl Node {
 
     /// Takes one event, and hands what is to be done to `out`, in order.
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: Out<'_>) {
-        let mut work = Work::new();
+        let mut work = Work::<WORK>::new();
         self.judge(now, &mut work, out);
         match event {
             Event::Received { path, bytes } => match self.links.receive(now, path, bytes) {
@@ -196,7 +140,7 @@ impl Node {
     }
 
     /// Judges the peers, and tells the machines whose verdict changed.
-    fn judge(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+    fn judge(&mut self, now: Instant, work: &mut Work<WORK>, out: Out<'_>) {
         let mut changed = Vec::<(NodeId, Verdict), MEMBERS_MAX>::new();
         self.links.judge(now, |node, verdict| {
             // One change for each peer: there is room.
@@ -210,14 +154,14 @@ impl Node {
     }
 
     /// Gives `event` to the rule of every office, at once: there can be as many as there are peers.
-    fn each_now(&mut self, now: Instant, event: pair::Event, work: &mut Work, out: Out<'_>) {
+    fn each_now(&mut self, now: Instant, event: pair::Event, work: &mut Work<WORK>, out: Out<'_>) {
         for office in Office::ALL {
             self.pair_step(now, office, event, work, out);
         }
         self.drain(now, work, out);
     }
 
-    fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work, out: Out<'_>) {
+    fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work<WORK>, out: Out<'_>) {
         let Some(said) = decode(message) else { return };
         match said {
             Said::Request(request) if self.may_answer(from, &request) => {
@@ -243,7 +187,7 @@ impl Node {
         }
     }
 
-    fn activated(&self, _now: Instant, by: NodeId, work: &mut Work, out: Out<'_>) {
+    fn activated(&self, _now: Instant, by: NodeId, work: &mut Work<WORK>, out: Out<'_>) {
         let Some(post) = self.post(Office::Infra) else { return };
         let started = !post.barred && post.pair.role() == pair::Role::Stopped;
         if started {
@@ -252,7 +196,7 @@ impl Node {
         out(Action::Note(Note::Activated { by, started }));
     }
 
-    fn command(&mut self, now: Instant, command: Command, work: &mut Work, out: Out<'_>) {
+    fn command(&mut self, now: Instant, command: Command, work: &mut Work<WORK>, out: Out<'_>) {
         match command {
             Command::Start(office) => {
                 self.bar(office, false);
@@ -276,12 +220,12 @@ impl Node {
     }
 
     fn bar(&mut self, office: Office, barred: bool) {
-        if let Some(post) = self.posts.iter_mut().find(|post| post.office == office) {
+        if let Some(post) = self.post_mut(office) {
             post.barred = barred;
         }
     }
 
-    fn timeouts(&self, now: Instant, work: &mut Work) {
+    fn timeouts(&self, now: Instant, work: &mut Work<WORK>) {
         for post in &self.posts {
             if post.seat.deadline() <= now {
                 push(work, Inner::Seat(post.office, seat::Event::Timeout));
@@ -293,7 +237,7 @@ impl Node {
     }
 
     /// Carries out what is queued, and what that leads to.
-    pub(super) fn drain(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+    pub(super) fn drain(&mut self, now: Instant, work: &mut Work<WORK>, out: Out<'_>) {
         for _ in 0..INNER_MAX {
             let Some(inner) = work.pop_front() else { return };
             self.inner(now, inner, work, out);
@@ -301,7 +245,7 @@ impl Node {
         panic!("the machines of this node answer each other without end");
     }
 
-    fn inner(&mut self, now: Instant, inner: Inner, work: &mut Work, out: Out<'_>) {
+    fn inner(&mut self, now: Instant, inner: Inner, work: &mut Work<WORK>, out: Out<'_>) {
         match inner {
             Inner::Voter(event) => self.voter_step(now, event, work, out),
             Inner::Seat(office, event) => self.seat_step(now, office, event, work, out),
@@ -309,7 +253,7 @@ impl Node {
         }
     }
 
-    fn voter_step(&mut self, now: Instant, event: acceptor::Event, work: &mut Work, out: Out<'_>) {
+    fn voter_step(&mut self, now: Instant, event: acceptor::Event, work: &mut Work<WORK>, out: Out<'_>) {
         let owner = Owner { site: self.settings.site, node: self.settings.me, life: self.settings.life };
         let Some(voter) = &mut self.voter else { return };
         for action in voter.step(now, event) {
@@ -327,9 +271,16 @@ impl Node {
         }
     }
 
-    fn seat_step(&mut self, now: Instant, office: Office, event: seat::Event, work: &mut Work, out: Out<'_>) {
+    fn seat_step(
+        &mut self,
+        now: Instant,
+        office: Office,
+        event: seat::Event,
+        work: &mut Work<WORK>,
+        out: Out<'_>,
+    ) {
         let me = self.settings.me;
-        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+        let Some(post) = self.post_mut(office) else { return };
         let before = post.seat.mode().name();
         let actions = post.seat.step(now, event);
         if let seat::Mode::Pausing { wait: seat::Wait::Lease(lease), .. } = post.seat.mode()
@@ -362,7 +313,7 @@ impl Node {
 
     /// Notes a new holder or new voters.
     fn tell(&mut self, office: Office, out: Out<'_>) {
-        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+        let Some(post) = self.post_mut(office) else { return };
         let Some(record) = post.seat.known() else { return };
         let (epoch, set) = (record.epoch, &record.voters.current);
         if let Some(holder) = record.holder
@@ -379,8 +330,15 @@ impl Node {
         }
     }
 
-    fn pair_step(&mut self, now: Instant, office: Office, event: pair::Event, work: &mut Work, out: Out<'_>) {
-        let Some(post) = self.posts.iter_mut().find(|post| post.office == office) else { return };
+    fn pair_step(
+        &mut self,
+        now: Instant,
+        office: Office,
+        event: pair::Event,
+        work: &mut Work<WORK>,
+        out: Out<'_>,
+    ) {
+        let Some(post) = self.post_mut(office) else { return };
         for action in post.pair.step(now, event) {
             match action {
                 pair::Action::Hold => push(work, Inner::Seat(office, seat::Event::Want(seat::Wish::Hold))),
@@ -421,7 +379,7 @@ impl Node {
 }
 
 /// Queues an inner event.
-pub(super) fn push(work: &mut Work, inner: Inner) {
+pub(super) fn push<const WORK: usize>(work: &mut Work<WORK>, inner: Inner) {
     let pushed = work.push_back(inner).is_ok();
     assert!(pushed, "one event led to more inner ones than its documented bound");
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::fence::words::{Outcome, Refusal, Want};
 use crate::id::PairId;
 use crate::monitor::pair::Role;
-use crate::node::settings::Digest;
+use crate::node::settings::{Digest, Unsound, infra_register};
 use crate::node::testing::{A, B, S, Site, W, settings};
 
 /// S1-18, V24: both up and connected: exactly one master, one slave.
@@ -314,7 +314,7 @@ fn unsound_settings_make_no_node() {
     let node = |change: fn(&mut Settings)| {
         let mut settings = settings(A, 1, false);
         change(&mut settings);
-        Node::new(Instant::ZERO, settings, []).err()
+        <Node>::new(Instant::ZERO, settings, []).err()
     };
     assert_eq!(node(|_| {}), None);
     assert_eq!(node(|settings| settings.me = NodeId(9)), Some(Unsound::NotAMember));

@@ -41,7 +41,9 @@ pub enum Fixed {
     },
 }
 
-impl Node {
+impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
+    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+{
     /// Has this node know other members, and relays of theirs, from now on. [`Node::step`] is due at once.
     ///
     /// # Errors

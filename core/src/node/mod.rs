@@ -14,6 +14,7 @@
 //! - `speech`: what a node says without being asked.
 //! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
 //! - `power`: fencing through a witness, on both ends.
+//! - [`start`]: how a node starts.
 
 pub mod machine;
 pub mod membership;
@@ -23,7 +24,10 @@ mod power;
 pub mod roster;
 pub mod settings;
 mod speech;
+pub mod start;
 pub mod words;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod witness_tests;

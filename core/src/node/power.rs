@@ -56,7 +56,9 @@ impl Power {
     }
 }
 
-impl Node {
+impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
+    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+{
     /// The witness's part of fencing; `None` where no relay is held.
     pub const fn desk(&self) -> Option<&Desk> {
         self.power.desk.as_ref()
@@ -94,7 +96,7 @@ impl Node {
         now: Instant,
         office: Office,
         fenced: Fenced,
-        work: &mut Work,
+        work: &mut Work<WORK>,
         out: Out<'_>,
     ) {
         match self.settings.relay_of(fenced.node) {
@@ -107,7 +109,7 @@ impl Node {
     }
 
     /// A silent node is to be switched on (S1-20).
-    pub(super) fn power_on(&mut self, now: Instant, node: NodeId, work: &mut Work, out: Out<'_>) {
+    pub(super) fn power_on(&mut self, now: Instant, node: NodeId, work: &mut Work<WORK>, out: Out<'_>) {
         match (self.settings.relay_of(node), self.may_fence(now, node)) {
             (Some(to), Some(office)) => self.plead(now, to, office, (node, None, Want::On), work, out),
             // Its lease ends at this moment: another will do it.
@@ -123,7 +125,7 @@ impl Node {
         now: Instant,
         node: NodeId,
         want: Want,
-        work: &mut Work,
+        work: &mut Work<WORK>,
         out: Out<'_>,
     ) {
         let Some(witness) = self.settings.relay_of(node) else { return };
@@ -141,7 +143,7 @@ impl Node {
         to: NodeId,
         office: Office,
         (node, start, want): (NodeId, Option<Start>, Want),
-        work: &mut Work,
+        work: &mut Work<WORK>,
         out: Out<'_>,
     ) {
         let Some(post) = self.post(office) else { return };
@@ -162,14 +164,19 @@ impl Node {
         now: Instant,
         from: NodeId,
         reply: Reply,
-        work: &mut Work,
+        work: &mut Work<WORK>,
         out: Out<'_>,
     ) {
         let todo = self.power.pleas.step(now, pleas::Event::Answered { from, reply });
         self.pleas_todo(todo, work, out);
     }
 
-    fn pleas_todo(&mut self, todo: impl IntoIterator<Item = pleas::Action>, work: &mut Work, out: Out<'_>) {
+    fn pleas_todo(
+        &mut self,
+        todo: impl IntoIterator<Item = pleas::Action>,
+        work: &mut Work<WORK>,
+        out: Out<'_>,
+    ) {
         for action in todo {
             match action {
                 pleas::Action::Send { to, plea } => self.send(to, &Said::Plea(plea), out),
@@ -229,7 +236,7 @@ impl Node {
         }
     }
 
-    pub(super) fn power_timeout(&mut self, now: Instant, work: &mut Work, out: Out<'_>) {
+    pub(super) fn power_timeout(&mut self, now: Instant, work: &mut Work<WORK>, out: Out<'_>) {
         if self.power.pleas.deadline().is_some_and(|at| at <= now) {
             let todo = self.power.pleas.step(now, pleas::Event::Timeout);
             self.pleas_todo(todo, work, out);
@@ -243,7 +250,7 @@ impl Node {
 }
 
 /// A device or a witness answered about a start of a node.
-pub(super) fn fence_answered(fenced: Fenced, confirmed: bool, work: &mut Work) {
+pub(super) fn fence_answered<const WORK: usize>(fenced: Fenced, confirmed: bool, work: &mut Work<WORK>) {
     push(work, Inner::Pair(Office::Infra, pair::Event::FenceAnswered { fenced, confirmed }));
     if confirmed || is_planted(Bug::FenceUnconfirmed) {
         for office in Office::ALL {

@@ -139,7 +139,9 @@ impl Rosters {
     }
 }
 
-impl Node {
+impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
+    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+{
     /// How the configuration of `node` compares with this node's; `None` before this start of it told.
     pub fn compared(&self, node: NodeId) -> Option<Match> {
         self.rosters.of(node, self.start_of(node))

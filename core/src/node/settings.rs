@@ -88,6 +88,9 @@ pub enum Unsound {
     /// The voters of the pair are no set.
     #[error("the voters of the pair: {0}")]
     Voters(NotASet),
+    /// More peers than this node was built for, or an office on a witness.
+    #[error("this node was built for fewer peers, or for no office")]
+    NoRoom,
 }
 
 impl Settings {

@@ -33,7 +33,9 @@ impl Speech {
     }
 }
 
-impl Node {
+impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
+    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+{
     /// When there is something to say.
     pub(super) fn speaks_at(&self) -> Option<Instant> {
         let say = (!self.posts.is_empty()).then_some(self.speech.say_at);
@@ -78,7 +80,7 @@ impl Node {
 
     /// Has the right voters decide about what this node holds (X04).
     fn revote(&mut self, now: Instant, out: Out<'_>) {
-        let mut work = Work::new();
+        let mut work = Work::<WORK>::new();
         for post in &self.posts {
             let (Some(_), Some(record)) = (post.seat.holds(now), post.seat.known()) else { continue };
             let heard = |node| match self.links.verdict(node) {

@@ -71,10 +71,9 @@ pub enum Mode {
     Failed,
 }
 
-/// Answers that wait for a flush. Full means: the question is dropped, counted, and asked again by its owner.
+/// Answers that wait for a flush, and so most actions of one step. Full means: the question is dropped,
+/// counted, and asked again by its owner. Whoever writes at once needs one.
 pub const WAITING_MAX: usize = 16;
-/// Most actions of one step: every waiting answer.
-pub const ACTIONS_MAX: usize = WAITING_MAX;
 
 /// What a voter must know from its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,14 +86,14 @@ pub struct Settings {
     pub drift: Drift,
 }
 
-/// A voter for up to `REGISTERS` registers.
+/// A voter for up to `REGISTERS` registers, with up to `WAITING` answers that wait for a flush.
 #[derive(Clone, Debug)]
-pub struct Acceptor<const REGISTERS: usize> {
+pub struct Acceptor<const REGISTERS: usize, const WAITING: usize = WAITING_MAX> {
     settings: Settings,
     mode: Mode,
     /// The place of an entry never changes: it is its place on the disk.
     table: Vec<Entry, REGISTERS>,
-    waiting: Deque<Waiting, WAITING_MAX>,
+    waiting: Deque<Waiting, WAITING>,
     /// The newest write asked for. Invariant: not before `durable`.
     asked: PersistId,
     /// The newest write known to be durable.
@@ -126,7 +125,7 @@ struct Waiting {
     answer: Answer,
 }
 
-impl<const REGISTERS: usize> Acceptor<REGISTERS> {
+impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> {
     /// Starts from what the disk holds, in the order of the places. The shell has written and flushed it once
     /// more since it was read, so that what is answered from it is durable.
     ///
@@ -191,7 +190,7 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
     }
 
     /// Takes one event and says what to do.
-    pub fn step(&mut self, now: Instant, event: Event) -> Actions<Action, ACTIONS_MAX> {
+    pub fn step(&mut self, now: Instant, event: Event) -> Actions<Action, WAITING> {
         let mut todo = Actions::none();
         match (self.mode, event) {
             (Mode::Voting, Event::Asked { from, request }) => self.asked(now, from, &request, &mut todo),
@@ -210,13 +209,7 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
         todo
     }
 
-    fn asked(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        request: &Request,
-        todo: &mut Actions<Action, ACTIONS_MAX>,
-    ) {
+    fn asked(&mut self, now: Instant, from: NodeId, request: &Request, todo: &mut Actions<Action, WAITING>) {
         let Request { register, ask, body } = request;
         if self.waiting.is_full() {
             self.dropped = self.dropped.saturating_add(1);
@@ -270,7 +263,7 @@ impl<const REGISTERS: usize> Acceptor<REGISTERS> {
     }
 
     /// Hands out the answers whose writes are durable, oldest first.
-    fn release(&mut self, todo: &mut Actions<Action, ACTIONS_MAX>) {
+    fn release(&mut self, todo: &mut Actions<Action, WAITING>) {
         for _ in 0..self.waiting.len() {
             let Some(one) = self.waiting.pop_front() else { return };
             if one.after <= self.durable || is_planted(Bug::AnswerBeforePersist) {

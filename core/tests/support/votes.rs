@@ -23,7 +23,7 @@ const QUESTIONS_MAX: usize = 64;
 pub fn message(bytes: &[u8]) {
     let drift = Drift::from_ppm(10_000).unwrap();
     let settings = Settings { life: OWNER.life, lease_max: Duration::from_millis(600), drift };
-    let mut voter = Acceptor::<2>::new(Instant::ZERO, settings, []);
+    let mut voter = <Acceptor<2>>::new(Instant::ZERO, settings, []);
     let (mut now, mut rest) = (Instant::ZERO, bytes);
     let (mut asked, mut durable) = (PersistId(0), PersistId(0));
     // The highest attempt that the disk holds, of each register.

@@ -19,6 +19,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("budget", &["time"]),
     ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
+    ("provision", &["budget", "bytes", "crc", "id", "link", "node", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),
@@ -67,7 +68,8 @@ pub const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[];
 
 /// How many times the word `unsafe` stands in the code of each crate. The number is exact: fewer is good news
 /// that belongs here, more is a decision that belongs in ARCHITECTURE.md.
-pub const UNSAFE_SITES: &[(&str, usize)] = &[("boot", 21), ("core", 0), ("host-linux", 2), ("qemu-tests", 0)];
+pub const UNSAFE_SITES: &[(&str, usize)] =
+    &[("boot", 21), ("core", 0), ("firmware", 30), ("host-linux", 2), ("qemu-tests", 0)];
 
 /// What stands at the top of the repository, besides files whose name starts with a dot.
 pub const TOP_LEVEL: &[&str] = &[
