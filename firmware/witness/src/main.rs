@@ -1,0 +1,219 @@
+//! The witness as a program for a board: starts the hardware, and runs the loop.
+#![no_std]
+#![no_main]
+
+mod board;
+mod fault;
+mod log;
+
+use core::convert::Infallible;
+use core::time::Duration;
+
+use board::here;
+use bulkhead_core::node::machine::Witness;
+use bulkhead_core::node::settings::Unsound;
+use bulkhead_core::node::start::Sound;
+use bulkhead_core::node::words::Note;
+use bulkhead_core::provision::{Head, Peer};
+use bulkhead_core::register::store::Stored;
+use bulkhead_core::time::Instant;
+use bulkhead_witness::card::{Card, Trouble};
+use bulkhead_witness::hardware::Watchdog as _;
+use bulkhead_witness::mac::Mac;
+use bulkhead_witness::network::{Buffers, Network};
+use bulkhead_witness::settings::{self, Unfit};
+use bulkhead_witness::shell::{News, Shell};
+use bulkhead_witness::store::{Store, Unusable};
+use bulkhead_witness::survivor::Start;
+use bulkhead_witness::{PEERS, REGISTERS};
+use cortex_m_rt::entry;
+use heapless::Vec;
+
+type BoardCard = Card<here::ssi::Ssi, here::gpio::Output>;
+type BoardNetwork = Network<Mac<here::ethernet::Ethernet>>;
+type BoardShell<'a> = Shell<'a, Mac<here::ethernet::Ethernet>, BoardCard, PEERS, REGISTERS>;
+type BoardWitness = Witness<PEERS, REGISTERS>;
+type BoardStore = Store<BoardCard, REGISTERS>;
+
+/// How often the counters are logged.
+const REPORT: Duration = Duration::from_secs(10);
+/// How long a witness that cannot vote waits before it looks at its card again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+#[entry]
+fn main() -> ! {
+    static mut BUFFERS: Buffers = Buffers::new();
+    let (survivor, start) = fault::wake();
+    here::clock::start_peripherals();
+    let mut watchdog = here::watchdog::Watchdog::start();
+    here::gpio::give_to_peripherals();
+    log::start(here::uart::Uart::log());
+    if let Some(core) = cortex_m::Peripherals::take() {
+        here::clock::start(core.SYST);
+    }
+    here::listen();
+    let why = match start {
+        Start::Power => "the power came",
+        Start::Reset => "a reset without a word",
+        Start::Panic => "a panic",
+        Start::Fault => "a fault",
+    };
+    let (failures, silent) = (survivor.failures, survivor.silent);
+    defmt::info!("start after {=str}; {=u16} failures, {=u16} silent resets", why, failures, silent);
+    let card = Card::new(here::ssi::Ssi::start(), here::gpio::card_select(), here::clock::now);
+    let Err(why) = serve(card, BUFFERS, &mut watchdog);
+    defmt::error!("no witness: {}. Looking again in 5 s", defmt::Debug2Format(&why));
+    wait(&mut watchdog, LOOK_AGAIN);
+    log::finish();
+    here::reset()
+}
+
+/// Why this start makes no witness.
+#[derive(Debug)]
+#[expect(dead_code, reason = "read by the log, through Debug")]
+enum NoWitness {
+    Card(Trouble),
+    Settings(Unfit),
+    Votes(Unusable),
+    Unsound(Unsound),
+}
+
+/// Reads everything from the card, counts the start, and serves until the card fails.
+fn serve(
+    mut card: BoardCard,
+    buffers: &'static mut Buffers,
+    watchdog: &mut here::watchdog::Watchdog,
+) -> Result<Infallible, NoWitness> {
+    let blocks = card.wake().map_err(NoWitness::Card)?;
+    card.bus().faster();
+    let (head, peers): (Head, Vec<Peer, PEERS>) = settings::load(&mut card).map_err(NoWitness::Settings)?;
+    let number = settings::next_start(&mut card, &head.owner).map_err(NoWitness::Settings)?;
+    let node = head.owner.node.0;
+    let count = peers.len();
+    defmt::info!(
+        "card: {=u32} blocks, node {=u16}, {=usize} peers, start {=u64}",
+        blocks,
+        node,
+        count,
+        number
+    );
+    let mut stored = Vec::new();
+    let mut store = open_votes(card, &head, &mut stored)?;
+    let settings = head.settings(number, &peers).map_err(NoWitness::Unsound)?;
+    let sound = BoardWitness::sound(here::clock::now(), settings).map_err(NoWitness::Unsound)?;
+    let mut witness = begin(here::clock::now(), sound, &stored);
+    let now = here::clock::now();
+    let ethernet = here::ethernet::Ethernet::start(head.hardware);
+    let mut network: BoardNetwork = Network::new(now, Mac::new(ethernet), &head, number, buffers);
+    let mut relays = here::gpio::relays();
+    let shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut relays);
+    run(shell, watchdog)
+}
+
+/// The votes on the card. Apart, so that the stack for it is not kept.
+#[inline(never)]
+fn open_votes(
+    card: BoardCard,
+    head: &Head,
+    stored: &mut Vec<Stored, REGISTERS>,
+) -> Result<BoardStore, NoWitness> {
+    let store = Store::open(card, head.owner, |one| {
+        // As many places as registers.
+        let _ = stored.push(one);
+    });
+    let store = store.map_err(|(_, why)| NoWitness::Votes(why))?;
+    defmt::info!("votes: {=usize} registers of {=usize}", stored.len(), REGISTERS);
+    Ok(store)
+}
+
+/// The witness that goes on from these votes. Apart, for the same reason.
+#[inline(never)]
+fn begin(now: Instant, sound: Sound, stored: &[Stored]) -> BoardWitness {
+    Witness::begin(now, sound, stored.iter().cloned())
+}
+
+/// Serves until the card fails, and starts anew then.
+fn run(mut shell: BoardShell<'_>, watchdog: &mut here::watchdog::Watchdog) -> ! {
+    let mut report_at = here::clock::now().after(REPORT);
+    let mut failed_at: Option<Instant> = None;
+    loop {
+        watchdog.feed();
+        let busy = shell.turn(here::clock::now, &mut |news| {
+            if let News::CardFailed(_) = news {
+                failed_at = Some(here::clock::now());
+            }
+            tell(&news);
+        });
+        let now = here::clock::now();
+        if report_at <= now {
+            report_at = now.after(REPORT);
+            report(&mut shell);
+        }
+        if failed_at.is_some_and(|at| at.after(LOOK_AGAIN) <= now) {
+            defmt::error!("starting anew, to look at the card again");
+            log::finish();
+            here::reset()
+        }
+        if !busy {
+            here::ethernet::listen();
+            here::sleep();
+        }
+    }
+}
+
+fn wait(watchdog: &mut here::watchdog::Watchdog, time: Duration) {
+    let until = here::clock::now().after(time);
+    while here::clock::now() < until {
+        watchdog.feed();
+        here::sleep();
+    }
+}
+
+fn tell(news: &News) {
+    match news {
+        News::Note(Note::Peer { node, verdict }) => {
+            defmt::info!("node {=u16} is {}", node.0, defmt::Debug2Format(verdict));
+        }
+        News::CardFailed(trouble) => {
+            defmt::error!("the card failed: {}. No votes from now on", defmt::Debug2Format(trouble));
+        }
+        News::Note(Note::VoterFailed) => defmt::error!("the voter is silent"),
+        // What nodes with an office say.
+        News::Note(
+            Note::Voters { .. }
+            | Note::Holder { .. }
+            | Note::Activated { .. }
+            | Note::Activating { .. }
+            | Note::Plea { .. },
+        ) => {}
+        News::Note(Note::Compared { node, found }) => {
+            defmt::info!("node {=u16} was told of its site: {}", node.0, defmt::Debug2Format(found));
+        }
+        News::Record(entry) => defmt::info!("power: {}", defmt::Debug2Format(entry)),
+    }
+}
+
+fn report(shell: &mut BoardShell<'_>) {
+    let written = shell.written();
+    let voter = shell.witness().voter().map_or(0, |voter| voter.dropped());
+    let drops = *shell.witness().links().drops();
+    let network = shell.network();
+    let (unsent, frames) = (network.dropped(), network.device().counters());
+    defmt::info!(
+        "votes written {=u32}, questions dropped {=u32}, datagrams unsent {=u32}, log frames lost {=u32}",
+        written,
+        voter,
+        unsent,
+        log::lost()
+    );
+    defmt::info!(
+        "frames received {=u32}, sent {=u32}; runts {=u32}, giants {=u32}, out of step {=u32}, stuck {=u32}",
+        frames.received,
+        frames.sent,
+        frames.runts,
+        frames.giants,
+        frames.out_of_step,
+        frames.stuck
+    );
+    defmt::info!("datagrams dropped: {}", defmt::Debug2Format(&drops));
+}

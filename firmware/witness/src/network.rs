@@ -1,0 +1,188 @@
+//! The two control networks on one wire: IPv4 with static addresses or DHCP, ARP, ICMP echo, UDP (S1-09).
+
+use bulkhead_core::id::Path;
+use bulkhead_core::provision::{Address, Head};
+use bulkhead_core::time::Instant;
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::phy::Device;
+use smoltcp::socket::{dhcpv4, udp};
+use smoltcp::time::Instant as Stamp;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
+
+/// Longest datagram: what the node's links send (`link::frame`) and some.
+pub const DATAGRAM_MAX: usize = 400;
+/// Datagrams that wait to be read: each is, before the next frame is taken from the MAC.
+const RECEIVED_MAX: usize = 2;
+/// Datagrams that wait to be sent: a step of the node sends a few.
+const TO_SEND_MAX: usize = 4;
+/// Two paths and DHCP.
+const SOCKETS: usize = 3;
+
+/// What a path's socket keeps.
+#[derive(Debug)]
+struct PathBuffers {
+    received: [u8; RECEIVED_MAX * DATAGRAM_MAX],
+    received_heads: [udp::PacketMetadata; RECEIVED_MAX],
+    to_send: [u8; TO_SEND_MAX * DATAGRAM_MAX],
+    to_send_heads: [udp::PacketMetadata; TO_SEND_MAX],
+}
+
+/// All memory of a network but its device's.
+#[derive(Debug)]
+pub struct Buffers {
+    paths: [PathBuffers; 2],
+    sockets: [SocketStorage<'static>; SOCKETS],
+}
+
+impl PathBuffers {
+    const EMPTY: Self = Self {
+        received: [0; RECEIVED_MAX * DATAGRAM_MAX],
+        received_heads: [udp::PacketMetadata::EMPTY; RECEIVED_MAX],
+        to_send: [0; TO_SEND_MAX * DATAGRAM_MAX],
+        to_send_heads: [udp::PacketMetadata::EMPTY; TO_SEND_MAX],
+    };
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Buffers {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        let paths = [PathBuffers::EMPTY, PathBuffers::EMPTY];
+        Self { paths, sockets: [SocketStorage::EMPTY, SocketStorage::EMPTY, SocketStorage::EMPTY] }
+    }
+}
+
+/// The wire, with both paths on it.
+#[allow(missing_debug_implementations, reason = "smoltcp's interface has none")]
+pub struct Network<D: Device> {
+    device: D,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    paths: [SocketHandle; 2],
+    dhcp: Option<SocketHandle>,
+    dropped: u32,
+}
+
+impl<D: Device> Network<D> {
+    /// Begins to listen where `settings` say. `seed` is another at each start: identifications begin with it.
+    pub fn new(
+        now: Instant,
+        mut device: D,
+        settings: &Head,
+        seed: u64,
+        buffers: &'static mut Buffers,
+    ) -> Self {
+        let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.hardware)));
+        config.random_seed = seed;
+        let mut interface = Interface::new(config, &mut device, stamp(now));
+        let Buffers { paths: [one, two], sockets } = buffers;
+        let mut sockets = SocketSet::new(&mut sockets[..]);
+        let [local_one, local_two] = settings.paths;
+        let paths = [(one, local_one), (two, local_two)].map(|(buffers, local)| {
+            let PathBuffers { received, received_heads, to_send, to_send_heads } = buffers;
+            let mut socket = udp::Socket::new(
+                udp::PacketBuffer::new(&mut received_heads[..], &mut received[..]),
+                udp::PacketBuffer::new(&mut to_send_heads[..], &mut to_send[..]),
+            );
+            let host = local.host.map(|(host, _)| Ipv4Address::from(host).into());
+            // Fails for port 0 only, which the settings do not have: then this path is silent.
+            let _ = socket.bind(smoltcp::wire::IpListenEndpoint { addr: host, port: local.port });
+            sockets.add(socket)
+        });
+        let is_dynamic = settings.paths.iter().any(|local| local.host.is_none());
+        let dhcp = is_dynamic.then(|| sockets.add(dhcpv4::Socket::new()));
+        let cidrs = settings.paths.iter().filter_map(|local| local.host);
+        interface.update_ip_addrs(|addresses| {
+            for (host, bits) in cidrs {
+                // Two paths, and room for two.
+                let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::from(host), bits.min(32))));
+            }
+        });
+        if let Some(gateway) = settings.gateway {
+            let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::from(gateway));
+        }
+        Self { device, interface, sockets, paths, dhcp, dropped: 0 }
+    }
+
+    /// The device.
+    pub const fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Datagrams that found no room to wait in, or no way to their host.
+    pub const fn dropped(&self) -> u32 {
+        self.dropped
+    }
+
+    /// Takes one frame from the device. `false` when none waits.
+    pub fn take_frame(&mut self, now: Instant) -> bool {
+        let taken = self.interface.poll_ingress_single(stamp(now), &mut self.device, &mut self.sockets);
+        !matches!(taken, PollIngressSingleResult::None)
+    }
+
+    /// Sends what waits, answers what the stack itself has to, and takes the address that DHCP gives.
+    pub fn serve(&mut self, now: Instant) {
+        self.interface.poll_maintenance(stamp(now));
+        let _ = self.interface.poll_egress(stamp(now), &mut self.device, &mut self.sockets);
+        let Some(dhcp) = self.dhcp else { return };
+        let (lease, router) = match self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).poll() {
+            None => return,
+            Some(dhcpv4::Event::Configured(config)) => (Some(config.address), config.router),
+            Some(dhcpv4::Event::Deconfigured) => (None, None),
+        };
+        self.interface.update_ip_addrs(|addresses| {
+            addresses.clear();
+            addresses.extend(lease.map(IpCidr::Ipv4));
+        });
+        let routes = self.interface.routes_mut();
+        match router {
+            Some(router) => drop(routes.add_default_ipv4_route(router)),
+            None => drop(routes.remove_default_ipv4_route()),
+        }
+    }
+
+    /// The address in use, when there is one.
+    pub fn host(&self) -> Option<[u8; 4]> {
+        self.interface.ipv4_addr().map(|address| address.octets())
+    }
+
+    /// The next datagram that was received on `path`, copied into `buffer`.
+    pub fn receive<'a>(
+        &mut self,
+        path: Path,
+        buffer: &'a mut [u8; DATAGRAM_MAX],
+    ) -> Option<(Address, &'a [u8])> {
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.handle(path));
+        let (bytes, from) = socket.recv().ok()?;
+        let place = buffer.get_mut(..bytes.len())?;
+        place.copy_from_slice(bytes);
+        let smoltcp::wire::IpAddress::Ipv4(host) = from.endpoint.addr;
+        Some((Address { host: host.octets(), port: from.endpoint.port }, place))
+    }
+
+    /// Queues a datagram. One that finds no room is dropped and counted: whoever waits for it asks again.
+    pub fn send(&mut self, path: Path, to: Address, bytes: &[u8]) {
+        let to = IpEndpoint::new(Ipv4Address::from(to.host).into(), to.port);
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.handle(path));
+        if socket.send_slice(bytes, to).is_err() {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    const fn handle(&self, path: Path) -> SocketHandle {
+        let [one, two] = self.paths;
+        match path {
+            Path::One => one,
+            Path::Two => two,
+        }
+    }
+}
+
+fn stamp(now: Instant) -> Stamp {
+    Stamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,174 @@
+//! Carries out what the witness of the core decides: datagrams to the network, votes to the card (V10, V13,
+//! X23).
+//!
+//! No answer leaves before its vote is on the card: the core asks for the write, the write is done before
+//! anything else is, and only then is the core told so and answers. A card that fails ends the voting for
+//! good; the witness goes on to say that it is alive.
+
+use bulkhead_core::fence::desk::Done;
+use bulkhead_core::fence::words::Entry;
+use bulkhead_core::id::Path;
+use bulkhead_core::node::machine::Witness;
+use bulkhead_core::node::words::{Action, Event, Note};
+use bulkhead_core::provision::Peer;
+use bulkhead_core::register::acceptor::Mode;
+use bulkhead_core::time::Instant;
+use heapless::Vec;
+use smoltcp::phy::Device;
+
+use crate::card::{Blocks, Trouble};
+use crate::hardware::Outlets;
+use crate::network::{DATAGRAM_MAX, Network};
+use crate::store::Store;
+
+/// Something for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// From the core.
+    Note(Note),
+    /// The card failed: no votes from now on.
+    CardFailed(Trouble),
+    /// Somebody asked for the power of a node.
+    Record(Entry),
+}
+
+/// Frames taken from the network before anything else gets its turn: a flood cannot starve the watchdog.
+const FRAMES_MAX: usize = 16;
+
+/// Outlets switched in one step: as a rule one.
+const SWITCHED_MAX: usize = 4;
+
+/// A witness with its network and its card.
+#[allow(missing_debug_implementations, reason = "smoltcp's interface has none")]
+pub struct Shell<'a, D: Device, B, const PEERS: usize, const REGISTERS: usize> {
+    network: &'a mut Network<D>,
+    store: &'a mut Store<B, REGISTERS>,
+    witness: &'a mut Witness<PEERS, REGISTERS>,
+    peers: &'a [Peer],
+    outlets: &'a mut dyn Outlets,
+    /// Votes written since the start.
+    written: u32,
+}
+
+impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell<'a, D, B, PEERS, REGISTERS> {
+    /// All parts together, borrowed: they are large, and a move is a copy.
+    pub const fn new(
+        network: &'a mut Network<D>,
+        store: &'a mut Store<B, REGISTERS>,
+        witness: &'a mut Witness<PEERS, REGISTERS>,
+        peers: &'a [Peer],
+        outlets: &'a mut dyn Outlets,
+    ) -> Self {
+        Self { network, store, witness, peers, outlets, written: 0 }
+    }
+
+    /// The network.
+    pub const fn network(&mut self) -> &mut Network<D> {
+        self.network
+    }
+
+    /// The witness.
+    pub const fn witness(&self) -> &Witness<PEERS, REGISTERS> {
+        self.witness
+    }
+
+    /// The votes.
+    pub const fn store(&mut self) -> &mut Store<B, REGISTERS> {
+        self.store
+    }
+
+    /// Votes written since the start.
+    pub const fn written(&self) -> u32 {
+        self.written
+    }
+
+    /// Does what is due, a bounded part of it. `false` when there is nothing left to do before the next
+    /// frame or [`Self::deadline`].
+    pub fn turn(&mut self, clock: fn() -> Instant, news: &mut dyn FnMut(News)) -> bool {
+        let mut busy = false;
+        let mut buffer = [0; DATAGRAM_MAX];
+        for _ in 0..FRAMES_MAX {
+            if !self.network.take_frame(clock()) {
+                break;
+            }
+            busy = true;
+            for path in Path::ALL {
+                // A frame brings one datagram at most.
+                if let Some((_, bytes)) = self.network.receive(path, &mut buffer) {
+                    self.step(clock(), Event::Received { path, bytes }, news);
+                }
+            }
+            self.network.serve(clock());
+        }
+        let now = clock();
+        if self.witness.deadline().is_some_and(|due| due <= now) {
+            self.step(now, Event::Timeout, news);
+            busy = true;
+        }
+        self.network.serve(clock());
+        // Copies are made when nobody waits for anything.
+        if !busy {
+            match self.store.settle() {
+                Ok(settled) => busy = settled,
+                Err(trouble) => self.fail(clock(), trouble, news),
+            }
+        }
+        busy
+    }
+
+    /// When [`Self::turn`] has something to do even if no frame comes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.witness.deadline()
+    }
+
+    fn fail(&mut self, now: Instant, trouble: Trouble, news: &mut dyn FnMut(News)) {
+        if self.witness.voter().is_some_and(|voter| voter.mode() == Mode::Voting) {
+            news(News::CardFailed(trouble));
+            self.step(now, Event::PersistFailed, news);
+        }
+    }
+
+    fn step(&mut self, now: Instant, event: Event<'_>, news: &mut dyn FnMut(News)) {
+        let Self { network, store, witness, peers, outlets, written } = self;
+        let (mut durable, mut failed) = (None, None);
+        let mut switched = Vec::<_, SWITCHED_MAX>::new();
+        witness.step(now, event, &mut |action| match action {
+            Action::Send { to, path, datagram } => {
+                let Some(peer) = peers.iter().find(|peer| peer.member.node == to) else { return };
+                let [one, two] = peer.paths;
+                for (each, to) in [(Path::One, one), (Path::Two, two)] {
+                    if path.is_none_or(|path| path == each) {
+                        network.send(each, to, &datagram);
+                    }
+                }
+                network.serve(now);
+            }
+            Action::Persist { id, place, bytes } => match store.persist(place, &bytes) {
+                Ok(()) => {
+                    *written = written.saturating_add(1);
+                    durable = Some(id);
+                }
+                Err(trouble) => failed = Some(trouble),
+            },
+            Action::Note(note) => news(News::Note(note)),
+            // A witness takes no office.
+            Action::Fence(_) | Action::PowerOn { .. } | Action::Role { .. } => {}
+            Action::Power { order, node, act } => {
+                let peer = peers.iter().find(|peer| peer.member.node == node);
+                let outlet = peer.and_then(|peer| peer.outlet);
+                let done = outlet.map_or(Done::Failed, |outlet| outlets.act(outlet, act));
+                // One that finds no room is overdue for the core, and so has failed.
+                let _ = switched.push((order, done));
+            }
+            Action::Record(entry) => news(News::Record(entry)),
+        });
+        match (durable, failed) {
+            (_, Some(trouble)) => self.fail(now, trouble, news),
+            (Some(id), None) => self.step(now, Event::Persisted(id), news),
+            (None, None) => {}
+        }
+        for (order, done) in switched {
+            self.step(now, Event::PowerDone { order, done }, news);
+        }
+    }
+}
