@@ -19,3 +19,4 @@ pub mod shell;
 pub mod site;
 pub mod switch;
 pub mod tooling;
+pub mod witness;

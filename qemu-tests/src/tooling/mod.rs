@@ -8,6 +8,7 @@
 pub mod command;
 pub mod elf;
 pub mod failures;
+pub mod firmware;
 pub mod initramfs;
 pub mod kernel;
 pub mod modules;

@@ -55,6 +55,7 @@ impl Package {
 /// Every package, those that everything needs first.
 pub const PACKAGES: &[Package] = &[
     everything("qemu-system-x86", Proof::Program("qemu-system-x86_64"), "the machines that tests boot"),
+    everything("qemu-system-arm", Proof::Program("qemu-system-arm"), "the board of the witness"),
     everything("ovmf", Proof::File("/usr/share/OVMF/OVMF_CODE_4M.fd"), "their UEFI firmware"),
     everything("busybox-static", Proof::File("/bin/busybox"), "shell and tools of the node image"),
     everything("zstd", Proof::Program("zstd"), "packs the initramfs"),

@@ -11,6 +11,7 @@ mod doctor;
 mod mutants;
 mod soak;
 mod test;
+mod witness;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,7 @@ enum Task {
     NodeImage(build::NodeImage),
     Mutants(mutants::Arguments),
     Soak(soak::Arguments),
+    Witness(witness::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +72,7 @@ fn run(task: Task, workspace: &Workspace) -> Result<ExitCode> {
         Task::Kernel(arguments) => build::kernel(workspace, &arguments)?,
         Task::Mutants(arguments) => mutants::run(&arguments)?,
         Task::Soak(arguments) => soak::soak(workspace, &arguments)?,
+        Task::Witness(arguments) => witness::run(workspace, &arguments)?,
         Task::NodeImage(arguments) => build::node_image(workspace, &arguments)?,
     }
     Ok(ExitCode::SUCCESS)

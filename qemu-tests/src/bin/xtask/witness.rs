@@ -1,0 +1,120 @@
+//! `cargo xtask witness`: the firmware witness, built and run in QEMU, with its log.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
+use bulkhead_core::node::settings::{Digest, Member};
+use bulkhead_core::provision::{Address, Peer};
+use qemu_tests::tooling::firmware;
+use qemu_tests::tooling::workspace::Workspace;
+use qemu_tests::witness::board::Board;
+use qemu_tests::witness::card::{self, Recipe, host};
+
+/// Build the witness's firmware and run it in QEMU (board lm3s6965evb) with its card and its log. Ends with
+/// ctrl-C.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask witness --build    only build target/bulkhead/witness.elf\n  \
+    cargo xtask witness --site 00112233445566778899aabbccddeeff --key site.key \\\n    \
+    --peer a1=7101,7201 --peer b2=7102,7202    vote for two agents on this machine\n  \
+    cargo xtask witness    go on with the card of the last time"
+)]
+pub struct Arguments {
+    /// Only build: the ELF file, from which the log is read, too.
+    #[arg(long)]
+    build: bool,
+    /// The card's image; default: target/bulkhead/witness-card.img.
+    #[arg(long, value_name = "FILE")]
+    card: Option<PathBuf>,
+    /// Make a new card for this site: 32 hex digits. The votes on the old one are lost.
+    #[arg(long, value_name = "ID", requires = "key", requires = "peer")]
+    site: Option<String>,
+    /// The file with the site key.
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The witness's own number.
+    #[arg(long, default_value_t = 3)]
+    node: u16,
+    /// A voting node of pair 1, its side in front of its number, and the ports of this machine on which its
+    /// agent receives, one for each path.
+    #[arg(long, value_name = "SIDE NODE=PORT,PORT")]
+    peer: Vec<String>,
+    /// Ports of this machine that lead to the witness, one for each path.
+    #[arg(long, value_name = "PORT,PORT", default_value = "7901,7902")]
+    ports: String,
+}
+
+pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let elf = firmware::witness(workspace)?;
+    if arguments.build {
+        println!("{}", elf.display());
+        return Ok(());
+    }
+    let image = arguments.card.clone().unwrap_or_else(|| workspace.out().join("witness-card.img"));
+    if let (Some(site), Some(key)) = (&arguments.site, &arguments.key) {
+        let key = std::fs::read_to_string(key).with_context(|| format!("cannot read {}", key.display()))?;
+        let recipe = Recipe {
+            site: SiteId(hex(&site.replace('-', ""))?),
+            key: hex(key.trim())?,
+            node: NodeId(arguments.node),
+            pair: PairId(1),
+            // Agents say that it differs, which costs nothing but a note.
+            digest: Digest::default(),
+            peers: arguments.peer.iter().map(|text| peer(text)).collect::<Result<_>>()?,
+            registers: 129,
+            timers: Timers::DEFAULT,
+        };
+        card::write(&image, &recipe)?;
+    }
+    ensure!(
+        image.exists(),
+        "there is no card {}.\n  Next: make one with --site, --key and --peer",
+        image.display()
+    );
+    let board = Board::power_on(&elf, Some(&image), ports(&arguments.ports)?)?;
+    for line in &board.log {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn peer(text: &str) -> Result<Peer> {
+    let what = || format!("`--peer {text}`: it must be like a1=7101,7201");
+    let (name, both) = text.split_once('=').with_context(what)?;
+    let side = if name.starts_with('a') { Side::A } else { Side::B };
+    let node = NodeId(name.trim_start_matches(['a', 'b']).parse().with_context(what)?);
+    let paths = ports(both).with_context(what)?.map(|port| Address { host: host(2), port });
+    let member = Member { node, pair: PairId(1), side: Some(side), votes: true };
+    Ok(Peer { member, outlet: None, paths })
+}
+
+fn ports(text: &str) -> Result<[u16; 2]> {
+    let (one, two) = text.split_once(',').with_context(|| format!("`{text}` are no two ports"))?;
+    Ok([one.parse()?, two.parse()?])
+}
+
+fn hex<const N: usize>(text: &str) -> Result<[u8; N]> {
+    ensure!(text.is_ascii() && text.len() == 2 * N, "{} hex digits are wanted, not {}", 2 * N, text.len());
+    let mut bytes = [0; N];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_and_keys_are_read_as_they_are_written() {
+        let one = peer("b7=7101,7201").unwrap();
+        assert_eq!((one.member.node, one.member.side), (NodeId(7), Some(Side::B)));
+        assert_eq!(one.paths[1], Address { host: [10, 0, 2, 2], port: 7201 });
+        assert!(peer("a7").is_err() && peer("a7=1").is_err() && peer("x=1,2").is_err());
+        assert_eq!(hex::<2>("0aFf").unwrap(), [10, 255]);
+        assert!(hex::<2>("0a").is_err() && hex::<2>("0aFg").is_err() && hex::<2>("0aé").is_err());
+    }
+}

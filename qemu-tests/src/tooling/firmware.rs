@@ -1,0 +1,30 @@
+//! Builds the witness's firmware for its board.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::command::run;
+use super::progress::step;
+use super::toolchain::{self, THUMBV7M};
+use super::workspace::{Workspace, copy_atomically};
+
+/// Builds the firmware and returns its path, `target/bulkhead/witness.elf`: with what the log needs to be
+/// read, which never reaches the board.
+///
+/// # Errors
+/// When no toolchain can be made ready, or when it does not compile or does not fit the board.
+pub fn witness(workspace: &Workspace) -> Result<PathBuf> {
+    let elf = workspace.out().join("witness.elf");
+    step("build: witness firmware", || {
+        let (choice, _) = toolchain::ensure(workspace)?;
+        let mut cargo = choice.way.cargo(workspace, "build", THUMBV7M);
+        cargo.args(["--release", "--locked", "--bin", "witness", "--manifest-path"]);
+        cargo.arg(workspace.root().join("firmware/witness/Cargo.toml"));
+        run(&mut cargo, &workspace.log("witness-firmware"))?;
+        let built = choice.way.built(workspace, THUMBV7M, "release").join("witness");
+        copy_atomically(&built, &elf)?;
+        Ok(choice.way.name().to_owned())
+    })?;
+    Ok(elf)
+}

@@ -1,0 +1,93 @@
+//! The image of a witness's card, as `bulkhead_core::provision` lays it out.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::id::{NodeId, PairId, SiteId};
+use bulkhead_core::link::key::SiteKey;
+use bulkhead_core::node::settings::Digest;
+use bulkhead_core::provision::{Head, Local, Peer, Secrets, card};
+use bulkhead_core::register::store::Owner;
+use bulkhead_core::register::voters::Life;
+use bulkhead_core::time::Drift;
+
+/// Bytes of the image: a power of two, as QEMU's card wants it, with room for the votes of 64 pairs.
+const IMAGE_LEN: u64 = 8 << 20;
+/// Where QEMU's user network and everything behind it begins: the host is 10.0.2.2.
+const NETWORK: [u8; 3] = [10, 0, 2];
+
+/// What a witness is to be.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The site.
+    pub site: SiteId,
+    /// Its key.
+    pub key: [u8; 32],
+    /// The witness.
+    pub node: NodeId,
+    /// Its pair.
+    pub pair: PairId,
+    /// What all nodes of the site were told, as their agents sum it up.
+    pub digest: Digest,
+    /// The nodes it votes for.
+    pub peers: Vec<Peer>,
+    /// How many registers there is to be room for.
+    pub registers: u16,
+    /// The timers of the site.
+    pub timers: Timers,
+}
+
+/// An address in QEMU's user network.
+#[must_use]
+pub const fn host(number: u8) -> [u8; 4] {
+    let [a, b, c] = NETWORK;
+    [a, b, c, number]
+}
+
+/// The ports of the witness inside its network, one for each path.
+pub const PORTS: [u16; 2] = [7901, 7902];
+/// Its addresses there.
+pub const HOSTS: [u8; 2] = [15, 16];
+
+/// Writes a new card, on which nobody ever voted, for a witness in QEMU's user network.
+///
+/// # Errors
+/// When the file cannot be written, or the system has no random numbers.
+pub fn write(path: &Path, recipe: &Recipe) -> Result<()> {
+    let mut random = [0; 36];
+    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let (secret, life) = random.split_at(32);
+    let secrets = Secrets { key: recipe.key, secret: secret.try_into()? };
+    let life = Life(u32::from_le_bytes(life.try_into()?).max(1));
+    let [low, high] = recipe.node.0.to_le_bytes();
+    let local = |number: u8, port| Local { host: Some((host(number), 24)), port };
+    let ([one, two], [port_one, port_two]) = (HOSTS, PORTS);
+    let head = Head {
+        seq: 1,
+        owner: Owner { site: recipe.site, node: recipe.node, life },
+        pair: recipe.pair,
+        digest: recipe.digest,
+        peers: u16::try_from(recipe.peers.len())?,
+        key: SiteKey::new(secrets.key),
+        secret: SiteKey::new(secrets.secret),
+        // Locally administered: it comes from no maker of hardware.
+        hardware: [2, 0x42, 0x48, 0, high, low],
+        paths: [local(one, port_one), local(two, port_two)],
+        gateway: Some(host(2)),
+        timers: recipe.timers,
+        drift: Drift::DEFAULT,
+    };
+    let mut options = File::options();
+    // It holds the site's key.
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = file.with_context(|| format!("cannot write {}", path.display()))?;
+    file.set_len(IMAGE_LEN)?;
+    for (at, block) in card(&head, &secrets, &recipe.peers, recipe.registers) {
+        file.write_all_at(&block, at)?;
+    }
+    file.sync_all().with_context(|| format!("cannot write {}", path.display()))
+}
