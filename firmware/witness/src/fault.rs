@@ -36,6 +36,13 @@ fn write(survivor: Survivor) {
     unsafe { KEPT.0.get().write_volatile(MaybeUninit::new(survivor.words())) }
 }
 
+/// Starts anew, for a reason that the log has.
+pub fn start_anew() -> ! {
+    write(Survivor::recall(read()).unwrap_or_default().wish());
+    crate::log::finish();
+    here::reset()
+}
+
 /// Remembers the failure and starts anew.
 fn fail(is_fault: bool) -> ! {
     write(Survivor::recall(read()).unwrap_or_default().fail(is_fault));

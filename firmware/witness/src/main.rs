@@ -57,6 +57,7 @@ fn main() -> ! {
         Start::Reset => "a reset without a word",
         Start::Panic => "a panic",
         Start::Fault => "a fault",
+        Start::Wish => "a wish of its own",
     };
     let (failures, silent) = (survivor.failures, survivor.silent);
     defmt::info!("start after {=str}; {=u16} failures, {=u16} silent resets", why, failures, silent);
@@ -64,8 +65,7 @@ fn main() -> ! {
     let Err(why) = serve(card, BUFFERS, &mut watchdog);
     defmt::error!("no witness: {}. Looking again in 5 s", defmt::Debug2Format(&why));
     wait(&mut watchdog, LOOK_AGAIN);
-    log::finish();
-    here::reset()
+    fault::start_anew()
 }
 
 /// Why this start makes no witness.
@@ -151,8 +151,7 @@ fn run(mut shell: BoardShell<'_>, watchdog: &mut here::watchdog::Watchdog) -> ! 
         }
         if failed_at.is_some_and(|at| at.after(LOOK_AGAIN) <= now) {
             defmt::error!("starting anew, to look at the card again");
-            log::finish();
-            here::reset()
+            fault::start_anew()
         }
         if !busy {
             here::ethernet::listen();

@@ -5,6 +5,8 @@
 //! anything else is, and only then is the core told so and answers. A card that fails ends the voting for
 //! good; the witness goes on to say that it is alive.
 
+use core::time::Duration;
+
 use bulkhead_core::fence::desk::Done;
 use bulkhead_core::fence::words::Entry;
 use bulkhead_core::id::Path;
@@ -35,6 +37,8 @@ pub enum News {
 /// Frames taken from the network before anything else gets its turn: a flood cannot starve the watchdog.
 const FRAMES_MAX: usize = 16;
 
+/// How often the card is looked at.
+const LOOK: Duration = Duration::from_secs(2);
 /// Outlets switched in one step: as a rule one.
 const SWITCHED_MAX: usize = 4;
 
@@ -48,6 +52,8 @@ pub struct Shell<'a, D: Device, B, const PEERS: usize, const REGISTERS: usize> {
     outlets: &'a mut dyn Outlets,
     /// Votes written since the start.
     written: u32,
+    /// When the card is looked at again.
+    look_at: Instant,
 }
 
 impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell<'a, D, B, PEERS, REGISTERS> {
@@ -59,7 +65,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         peers: &'a [Peer],
         outlets: &'a mut dyn Outlets,
     ) -> Self {
-        Self { network, store, witness, peers, outlets, written: 0 }
+        Self { network, store, witness, peers, outlets, written: 0, look_at: Instant::ZERO }
     }
 
     /// The network.
@@ -113,6 +119,12 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
                 Err(trouble) => self.fail(clock(), trouble, news),
             }
         }
+        if self.look_at <= now {
+            self.look_at = now.after(LOOK);
+            if let Err(trouble) = self.store.look() {
+                self.fail(clock(), trouble, news);
+            }
+        }
         busy
     }
 
@@ -129,7 +141,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
     }
 
     fn step(&mut self, now: Instant, event: Event<'_>, news: &mut dyn FnMut(News)) {
-        let Self { network, store, witness, peers, outlets, written } = self;
+        let Self { network, store, witness, peers, outlets, written, .. } = self;
         let (mut durable, mut failed) = (None, None);
         let mut switched = Vec::<_, SWITCHED_MAX>::new();
         witness.step(now, event, &mut |action| match action {

@@ -94,6 +94,21 @@ impl<B: Blocks, const PLACES: usize> Store<B, PLACES> {
         place.map_or(Ok(false), |place| self.settle_place(place).map(|()| true))
     }
 
+    /// Looks whether the card is still there, and still this voter's: one that was pulled is found before the
+    /// next vote is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::persist`].
+    pub fn look(&mut self) -> Result<(), Trouble> {
+        let owner = self.owner;
+        self.attempt(|blocks| {
+            let mut bytes = [0; STORED_LEN];
+            blocks.read(at(0), &mut bytes)?;
+            if Owner::parse(&bytes) == Ok(owner) { Ok(()) } else { Err(Trouble::Refused) }
+        })
+    }
+
     /// Whose votes these are.
     pub const fn owner(&self) -> &Owner {
         &self.owner

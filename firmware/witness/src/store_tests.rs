@@ -206,6 +206,16 @@ fn a_card_that_failed_once_is_not_believed() {
     assert_eq!((store.settle(), store.failed()), (Ok(false), Some(Trouble::Missing)));
 }
 
+/// Another card in the slot is no card of this voter, whatever it holds.
+#[test]
+fn a_card_that_was_exchanged_is_not_written_to() {
+    let (mut store, _) = open(formatted()).map_err(|(_, why)| why).unwrap();
+    assert_eq!(store.look(), Ok(()));
+    format(&mut store.blocks, &Owner { life: Life(78), ..OWNER });
+    assert_eq!(store.look(), Err(Trouble::Refused));
+    assert_eq!(store.persist(0, &stored(0, 1).encode(&OWNER)), Err(Trouble::Refused));
+}
+
 #[test]
 fn what_is_not_ours_is_refused() {
     let other = Owner { node: NodeId(4), ..OWNER };

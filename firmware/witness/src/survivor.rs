@@ -8,6 +8,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"BHSV");
 
 const PANIC: u16 = 1;
 const FAULT: u16 = 2;
+const WISH: u16 = 3;
 
 /// Why the firmware started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Start {
     Panic,
     /// The processor refused an instruction or an access, and the log has its registers.
     Fault,
+    /// The firmware started anew by itself, and said why: as a rule, to look at its card again.
+    Wish,
 }
 
 /// What is remembered.
@@ -29,7 +32,7 @@ pub struct Survivor {
     pub failures: u16,
     /// Starts without a word since the power came: as a rule, resets by the watchdog.
     pub silent: u16,
-    /// How the present start ended: [`PANIC`], [`FAULT`], or nothing was said yet.
+    /// How the present start ended: [`PANIC`], [`FAULT`], [`WISH`], or nothing was said yet.
     last: u16,
 }
 
@@ -43,6 +46,7 @@ impl Survivor {
         let (silent, start) = match last {
             PANIC => (silent, Start::Panic),
             FAULT => (silent, Start::Fault),
+            WISH => (silent, Start::Wish),
             0.. => (silent.saturating_add(1), Start::Reset),
         };
         (Self { failures, silent, last: 0 }, start)
@@ -64,6 +68,12 @@ impl Survivor {
     pub const fn fail(self, is_fault: bool) -> Self {
         let last = if is_fault { FAULT } else { PANIC };
         Self { failures: self.failures.saturating_add(1), silent: self.silent, last }
+    }
+
+    /// The firmware starts anew by itself.
+    #[must_use]
+    pub const fn wish(self) -> Self {
+        Self { failures: self.failures, silent: self.silent, last: WISH }
     }
 
     /// The words to keep.
@@ -93,6 +103,8 @@ mod tests {
         assert_eq!((one.failures, one.silent, why), (1, 0, Start::Panic));
         let (two, why) = Survivor::wake(one.fail(true).words());
         assert_eq!((two.failures, two.silent, why), (2, 0, Start::Fault));
+        let (same, why) = Survivor::wake(two.wish().words());
+        assert_eq!((same, why), (two, Start::Wish));
         let (three, why) = Survivor::wake(two.words());
         assert_eq!((three.failures, three.silent, why), (2, 1, Start::Reset));
     }

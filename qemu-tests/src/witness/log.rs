@@ -24,7 +24,7 @@ pub fn read(elf: &Path, mut stream: impl Read + Send + 'static) -> Result<Receiv
         let mut decoder = table.new_stream_decoder();
         let mut buffer = [0; 1024];
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            decoder.received(&buffer[..count]);
+            decoder.received(buffer.get(..count).unwrap_or_default());
             loop {
                 let line = match decoder.decode() {
                     Ok(frame) => frame.display(false).to_string(),
