@@ -29,7 +29,7 @@ fn witness(start: Instant, settings: Settings, owner: &Owner, board: &Board) {
         let mut bytes = [0; STORED_LEN];
         (board.read)(place, &mut bytes).then(|| Stored::parse(&bytes, owner).ok()).flatten()
     });
-    let Ok(mut node) = Node::new(start, settings, stored) else { return };
+    let Ok(mut node) = <Node>::new(start, settings, stored) else { return };
     let mut now = start;
     loop {
         let event = (board.next)(&mut now, node.deadline());
