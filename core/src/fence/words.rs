@@ -1,6 +1,8 @@
 //! What a node and the witness that holds a relay say to each other. Sent inside authenticated frames, so
 //! who asks is known to be true; repeated and late messages are harmless (V20).
 
+use core::num::NonZeroU8;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Epoch, NodeId, RegisterId};
@@ -11,6 +13,15 @@ use crate::time::Instant;
 /// and a count, added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FenceId(pub u64);
+
+/// What a witness switches the power of a node with. Both are counted from 1, as on the labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outlet {
+    /// A relay of the witness itself.
+    Relay(NonZeroU8),
+    /// An outlet of the power strip on the witness's second serial line (`fence::strip`).
+    Strip(NonZeroU8),
+}
 
 /// What is wanted of the power of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

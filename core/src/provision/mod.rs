@@ -32,15 +32,17 @@
 //! | 172 | 336 | reserved   | zero                                                                  |
 //! | 508 |   4 | crc        | CRC-32C of bytes 0..508                                               |
 //!
-//! A block of peers, 512 bytes: magic "BHPEER", 0, version 1 (8); seq (8); up to 24 peers (20 each), most
+//! A block of peers, 512 bytes: magic "BHPEER", 0, version 2 (8); seq (8); up to 24 peers (20 each), most
 //! wanted first, the rest zero; reserved, zero (12); crc (4). A peer: node (2); pair (2); side (1: 0 none, 1
-//! A, 2 B); whether it votes (1); outlet that cuts its power (1, 0: none); reserved (1); twice host (4) and
-//! port (2).
+//! A, 2 B); whether it votes (1); outlet that cuts its power (1, 0: none); what that is (1: 0 none or a relay
+//! of the witness, 1 an outlet of its power strip); twice host (4) and port (2). Version 1 knew relays only,
+//! in the same bytes.
 //!
 //! The number of starts, 512 bytes: magic "BHSTRT", 0, version 1 (8); owner (22); number, +1 a start (8);
 //! reserved, zero (470); crc (4). It is on the card before the first datagram of its start leaves: nonces
 //! come from it.
 
+use core::num::NonZeroU8;
 use core::time::Duration;
 
 use heapless::Vec;
@@ -49,6 +51,7 @@ use thiserror::Error;
 use crate::budget::timers::Timers;
 use crate::bytes::{Reader, Writer};
 use crate::crc::crc32c;
+use crate::fence::words::Outlet;
 use crate::id::{NodeId, PairId, Side, SiteId};
 use crate::link::key::{KEY_LEN, NONCE_LEN, Nonce, SiteKey};
 use crate::node::settings::{Digest, Member, Relay, Settings, Unsound};
@@ -76,6 +79,10 @@ const STARTS_MAGIC: [u8; 7] = *b"BHSTRT\0";
 const HEAD_MAGIC: [u8; 7] = *b"BHWITN\0";
 const PEERS_MAGIC: [u8; 7] = *b"BHPEER\0";
 const VERSION: u8 = 1;
+const PEERS_VERSION: u8 = 2;
+/// What an outlet is.
+const RELAY: u8 = 0;
+const STRIP: u8 = 1;
 const CRC_AT: usize = BLOCK_LEN - 4;
 
 /// A block.
@@ -104,8 +111,8 @@ pub struct Local {
 pub struct Peer {
     /// Who it is.
     pub member: Member,
-    /// The outlet or relay that cuts its power.
-    pub outlet: Option<u8>,
+    /// What cuts its power.
+    pub outlet: Option<Outlet>,
     /// Where it receives.
     pub paths: [Address; 2],
 }
@@ -158,7 +165,7 @@ pub enum Fault {
     #[error("damaged: its checksum or its fields do not fit")]
     Damaged,
     /// Written by a newer Bulkhead.
-    #[error("format version {found}, this Bulkhead reads {VERSION}")]
+    #[error("format version {found}, which is newer than this Bulkhead")]
     NewerFormat {
         /// The version found.
         found: u8,
@@ -171,7 +178,7 @@ pub enum Fault {
 impl Head {
     /// The bytes of the head. The keys are given again: a key does not hand out its bytes.
     pub fn encode(&self, secrets: &Secrets) -> Block {
-        let mut out = begin(HEAD_MAGIC, self.seq);
+        let mut out = begin(HEAD_MAGIC, VERSION, self.seq);
         out.put(&self.owner.site.0);
         out.u16(self.owner.node.0);
         out.u32(self.owner.life.0);
@@ -202,7 +209,7 @@ impl Head {
     ///
     /// [`Fault`].
     pub fn parse(bytes: &Block) -> Result<Self, Fault> {
-        let mut fields = open(bytes, HEAD_MAGIC)?;
+        let (mut fields, _) = open(bytes, HEAD_MAGIC, VERSION)?;
         let parsed = head(&mut fields).ok_or(Fault::Damaged)?;
         let Timers { heartbeat, slow, silence, lease, .. } = parsed.timers;
         let waits = !heartbeat.is_zero() && heartbeat < slow && slow < silence && !lease.is_zero();
@@ -260,7 +267,7 @@ impl Head {
 
 /// The bytes of a block of peers. More than [`PEERS_PER_BLOCK`] do not fit, and are left out.
 pub fn encode_peers(seq: u64, peers: &[Peer]) -> Block {
-    let mut out = begin(PEERS_MAGIC, seq);
+    let mut out = begin(PEERS_MAGIC, PEERS_VERSION, seq);
     for place in 0..PEERS_PER_BLOCK {
         let Some(peer) = peers.get(place) else {
             out.reserved(20);
@@ -274,7 +281,12 @@ pub fn encode_peers(seq: u64, peers: &[Peer]) -> Block {
             Some(Side::A) => 1,
             Some(Side::B) => 2,
         };
-        out.put(&[side, u8::from(votes), peer.outlet.unwrap_or_default(), 0]);
+        let (number, what) = match peer.outlet {
+            None => (0, RELAY),
+            Some(Outlet::Relay(number)) => (number.get(), RELAY),
+            Some(Outlet::Strip(number)) => (number.get(), STRIP),
+        };
+        out.put(&[side, u8::from(votes), number, what]);
         for address in peer.paths {
             out.put(&address.host);
             out.u16(address.port);
@@ -290,12 +302,12 @@ pub fn encode_peers(seq: u64, peers: &[Peer]) -> Block {
 ///
 /// [`Fault`].
 pub fn parse_peers(bytes: &Block, seq: u64, count: usize, mut found: impl FnMut(Peer)) -> Result<(), Fault> {
-    let mut fields = open(bytes, PEERS_MAGIC)?;
+    let (mut fields, version) = open(bytes, PEERS_MAGIC, PEERS_VERSION)?;
     if fields.u64() != Some(seq) {
         return Err(Fault::OtherSeq);
     }
     for _ in 0..count.min(PEERS_PER_BLOCK) {
-        found(peer(&mut fields).ok_or(Fault::Damaged)?);
+        found(peer(&mut fields, version).ok_or(Fault::Damaged)?);
     }
     Ok(())
 }
@@ -374,9 +386,9 @@ fn local(fields: &mut Reader<'_>) -> Option<Local> {
     (zero == 0).then_some(Local { host: (bits != 0).then_some((host, bits)), port })
 }
 
-fn peer(fields: &mut Reader<'_>) -> Option<Peer> {
+fn peer(fields: &mut Reader<'_>, version: u8) -> Option<Peer> {
     let (node, pair) = (NodeId(fields.u16()?), PairId(fields.u16()?));
-    let [side, votes @ (0 | 1), outlet, 0] = fields.array()? else { return None };
+    let [side, votes @ (0 | 1), outlet, what] = fields.array()? else { return None };
     let side = match side {
         0 => None,
         1 => Some(Side::A),
@@ -386,14 +398,19 @@ fn peer(fields: &mut Reader<'_>) -> Option<Peer> {
     let member = Member { node, pair, side, votes: votes == 1 };
     let mut address = || Some(Address { host: fields.array()?, port: fields.u16()? });
     let paths = [address()?, address()?];
-    let outlet = (outlet != 0).then_some(outlet);
+    let outlet = match (NonZeroU8::new(outlet), what) {
+        (None, RELAY) => None,
+        (Some(number), RELAY) => Some(Outlet::Relay(number)),
+        (Some(number), STRIP) if version != VERSION => Some(Outlet::Strip(number)),
+        (None | Some(_), _) => return None,
+    };
     (node.0 != 0).then_some(Peer { member, outlet, paths })
 }
 
-fn begin(magic: [u8; 7], seq: u64) -> Writer<BLOCK_LEN> {
+fn begin(magic: [u8; 7], version: u8, seq: u64) -> Writer<BLOCK_LEN> {
     let mut out = Writer::default();
     out.put(&magic);
-    out.put(&[VERSION]);
+    out.put(&[version]);
     out.u64(seq);
     out
 }
@@ -406,7 +423,8 @@ fn seal(out: Writer<BLOCK_LEN>) -> Block {
     bytes
 }
 
-fn open(bytes: &Block, magic: [u8; 7]) -> Result<Reader<'_>, Fault> {
+/// The fields of a whole structure, and its version: the newest that is known, or one before it.
+fn open(bytes: &Block, magic: [u8; 7], newest: u8) -> Result<(Reader<'_>, u8), Fault> {
     if bytes.iter().all(|byte| *byte == 0) {
         return Err(Fault::Blank);
     }
@@ -416,8 +434,10 @@ fn open(bytes: &Block, magic: [u8; 7]) -> Result<Reader<'_>, Fault> {
     }
     let mut fields = Reader::new(body);
     match (fields.array::<7>(), fields.u8()) {
-        (Some(found), Some(VERSION)) if found == magic => Ok(fields),
-        (Some(found), Some(version)) if found == magic && VERSION < version => {
+        (Some(found), Some(version)) if found == magic && (VERSION..=newest).contains(&version) => {
+            Ok((fields, version))
+        }
+        (Some(found), Some(version)) if found == magic && newest < version => {
             Err(Fault::NewerFormat { found: version })
         }
         (Some(_) | None, Some(_) | None) => Err(Fault::Damaged),

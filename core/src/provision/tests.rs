@@ -4,6 +4,9 @@ use std::vec::Vec;
 
 use super::*;
 
+const RELAY_4: Outlet = Outlet::Relay(NonZeroU8::new(4).unwrap());
+const STRIP_3: Outlet = Outlet::Strip(NonZeroU8::new(3).unwrap());
+
 const SECRETS: Secrets = Secrets { key: [7; KEY_LEN], secret: [8; KEY_LEN] };
 
 fn example() -> Head {
@@ -26,12 +29,12 @@ fn example() -> Head {
 fn one(node: u16) -> Peer {
     let address = |path| Address { host: [10, 0, path, 1], port: 7400 };
     let member = Member { node: NodeId(node), pair: PairId(2), side: Some(Side::B), votes: node == 9 };
-    Peer { member, outlet: Some(4), paths: [address(1), address(2)] }
+    Peer { member, outlet: Some(RELAY_4), paths: [address(1), address(2)] }
 }
 
 /// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
 #[test]
-fn version_1_never_changes() {
+fn the_head_of_version_1_never_changes() {
     let bytes = example().encode(&SECRETS);
     let mut golden = [0; BLOCK_LEN];
     golden[..8].copy_from_slice(b"BHWITN\0\x01");
@@ -54,16 +57,40 @@ fn version_1_never_changes() {
     golden[508..].copy_from_slice(&crc);
     assert_eq!(bytes, golden);
     assert_eq!(&bytes[508..], HEAD_CRC);
+}
 
-    let bytes = encode_peers(0x0102, &[one(9)]);
+fn golden_peers(version: u8, number: u8, what: u8) -> Block {
     let mut golden = [0; BLOCK_LEN];
-    golden[..8].copy_from_slice(b"BHPEER\0\x01");
+    golden[..7].copy_from_slice(b"BHPEER\0");
+    golden[7] = version;
     golden[8..10].copy_from_slice(&[2, 1]);
-    golden[16..36]
-        .copy_from_slice(&[9, 0, 2, 0, 2, 1, 4, 0, 10, 0, 1, 1, 0xe8, 0x1c, 10, 0, 2, 1, 0xe8, 0x1c]);
+    golden[16..24].copy_from_slice(&[9, 0, 2, 0, 2, 1, number, what]);
+    golden[24..36].copy_from_slice(&[10, 0, 1, 1, 0xe8, 0x1c, 10, 0, 2, 1, 0xe8, 0x1c]);
     let crc = crc32c(&golden[..508]).to_le_bytes();
     golden[508..].copy_from_slice(&crc);
-    assert_eq!(bytes, golden);
+    golden
+}
+
+fn outlet(bytes: &Block) -> Result<Option<Outlet>, Fault> {
+    let mut found = None;
+    parse_peers(bytes, 0x0102, 1, |peer| found = peer.outlet)?;
+    Ok(found)
+}
+
+/// In the field: both versions of a block of peers. Version 2 is what is written.
+#[test]
+fn peers_of_versions_1_and_2_never_change() {
+    for (number, what, meant) in [(4, 0, Some(RELAY_4)), (3, 1, Some(STRIP_3)), (0, 0, None)] {
+        let golden = golden_peers(2, number, what);
+        assert_eq!(encode_peers(0x0102, &[Peer { outlet: meant, ..one(9) }]), golden);
+        assert_eq!(outlet(&golden), Ok(meant));
+    }
+    assert_eq!(outlet(&golden_peers(1, 4, 0)), Ok(Some(RELAY_4)));
+    // Version 1 knew no strip; no strip has an outlet 0; nobody knows what 2 would be.
+    for (version, number, what) in [(1, 3, 1), (2, 0, 1), (2, 3, 2)] {
+        assert_eq!(outlet(&golden_peers(version, number, what)), Err(Fault::Damaged));
+    }
+    assert_eq!(outlet(&golden_peers(3, 4, 0)), Err(Fault::NewerFormat { found: 3 }));
 }
 
 /// CRC-32C as Python computes it over the same bytes.

@@ -19,7 +19,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("budget", &["time"]),
     ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
-    ("provision", &["budget", "bytes", "crc", "id", "link", "node", "register", "time"]),
+    ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),

@@ -1,6 +1,7 @@
 //! What `embedded-hal` has no trait for.
 
 use bulkhead_core::fence::desk::{Act, Done};
+use bulkhead_core::fence::words::Outlet;
 
 /// Resets the board unless it is fed again and again (V29).
 pub trait Watchdog {
@@ -10,6 +11,6 @@ pub trait Watchdog {
 
 /// Switches the power of nodes, and knows from a line of its own whether it is off.
 pub trait Outlets {
-    /// Does `act` at `outlet`, counted from 1. An outlet that is not there has failed.
-    fn act(&mut self, outlet: u8, act: Act) -> Done;
+    /// Does `act` at `outlet`. An outlet that is not there has failed.
+    fn act(&mut self, outlet: Outlet, act: Act) -> Done;
 }

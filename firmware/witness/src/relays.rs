@@ -7,6 +7,7 @@
 //! | sense | high  | the power is on; or the wire is broken, and nothing is confirmed      |
 
 use bulkhead_core::fence::desk::{Act, Done};
+use bulkhead_core::fence::words::Outlet;
 use embedded_hal::digital::{InputPin, OutputPin};
 
 use crate::hardware::Outlets;
@@ -25,8 +26,9 @@ pub struct Relay<O, I> {
 pub struct Relays<O, I, const COUNT: usize>(pub [Relay<O, I>; COUNT]);
 
 impl<O: OutputPin, I: InputPin, const COUNT: usize> Outlets for Relays<O, I, COUNT> {
-    fn act(&mut self, outlet: u8, act: Act) -> Done {
-        let place = usize::from(outlet).checked_sub(1);
+    fn act(&mut self, outlet: Outlet, act: Act) -> Done {
+        let Outlet::Relay(number) = outlet else { return Done::Failed };
+        let place = usize::from(number.get()).checked_sub(1);
         let Some(relay) = place.and_then(|place| self.0.get_mut(place)) else { return Done::Failed };
         let done = match act {
             Act::Off => relay.cut.set_high().map(|()| Done::Switched).map_err(drop),
@@ -49,6 +51,8 @@ mod tests {
     use embedded_hal::digital::ErrorType;
 
     use super::*;
+
+    const RELAY_1: Outlet = Outlet::Relay(core::num::NonZeroU8::MIN);
 
     struct Line(Rc<Cell<bool>>);
 
@@ -83,13 +87,14 @@ mod tests {
     fn a_cut_is_confirmed_by_the_sense_line_alone() {
         let (cut, sense) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(true)));
         let mut relays = Relays([Relay { cut: Line(cut.clone()), sense: Line(sense.clone()) }]);
-        assert_eq!(relays.act(1, Act::Read), Done::IsOn);
-        assert_eq!((relays.act(1, Act::Off), cut.get()), (Done::Switched, true));
-        assert_eq!(relays.act(1, Act::Read), Done::IsOn, "the relay sticks, or the wire is broken");
+        assert_eq!(relays.act(RELAY_1, Act::Read), Done::IsOn);
+        assert_eq!((relays.act(RELAY_1, Act::Off), cut.get()), (Done::Switched, true));
+        assert_eq!(relays.act(RELAY_1, Act::Read), Done::IsOn, "the relay sticks, or the wire is broken");
         sense.set(false);
-        assert_eq!(relays.act(1, Act::Read), Done::IsOff);
-        assert_eq!((relays.act(1, Act::On), cut.get()), (Done::Switched, false));
-        for nowhere in [0, 2, 255] {
+        assert_eq!(relays.act(RELAY_1, Act::Read), Done::IsOff);
+        assert_eq!((relays.act(RELAY_1, Act::On), cut.get()), (Done::Switched, false));
+        let number = |number| core::num::NonZeroU8::new(number).unwrap();
+        for nowhere in [Outlet::Relay(number(2)), Outlet::Relay(number(255)), Outlet::Strip(number(1))] {
             assert_eq!(relays.act(nowhere, Act::Off), Done::Failed);
         }
         assert!(!cut.get());

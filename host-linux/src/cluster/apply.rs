@@ -196,7 +196,9 @@ fn changes(old: &SiteConfig, new: &SiteConfig) -> Vec<News> {
 mod tests {
     use super::*;
     use crate::site_config::{EXAMPLE, Method};
+    use bulkhead_core::fence::words::Outlet;
     use bulkhead_core::id::NodeId;
+    use std::num::NonZeroU8;
 
     /// V21: a relay stays its witness's while agents run; all else of fencing may change.
     #[test]
@@ -214,8 +216,8 @@ mod tests {
         };
         assert_eq!(changed(other), ["`witness` of [[fencing]]"]);
         let wired_otherwise = |method: &mut Method| {
-            if let Method::Relay { relay, .. } = method {
-                *relay = 7;
+            if let Method::Relay { outlet, .. } = method {
+                *outlet = Outlet::Strip(NonZeroU8::MAX);
             }
         };
         assert_eq!(changed(wired_otherwise), [""; 0]);

@@ -4,6 +4,7 @@
 use super::fence_agent::{Power, read, switch};
 use super::wake::Wake;
 use crate::site_config::{Fencing, Method, SiteConfig};
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::register::message::Fenced;
 use std::collections::BTreeSet;
@@ -64,8 +65,12 @@ impl Fencer {
     pub fn how(&self, node: NodeId) -> String {
         match self.device(node).map(|fencing| &fencing.method) {
             Some(Method::FenceAgent { agent, .. }) => format!("by {agent}"),
-            Some(Method::Relay { witness, relay, .. }) => {
-                format!("by relay {relay} of {}", self.config.name_of(*witness))
+            Some(Method::Relay { witness, outlet, .. }) => {
+                let (what, number) = match outlet {
+                    Outlet::Relay(number) => ("relay", number),
+                    Outlet::Strip(number) => ("outlet", number),
+                };
+                format!("by {what} {number} of {}", self.config.name_of(*witness))
             }
             Some(Method::Expiry) | None => "by the expiry of its lease".into(),
         }

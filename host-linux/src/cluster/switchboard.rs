@@ -6,6 +6,7 @@ use super::pressure::Lack;
 use super::wake::Wake;
 use crate::site_config::{Fencing, Method, SiteConfig};
 use bulkhead_core::fence::desk::{Act, Done, OrderId};
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ impl Switchboard {
         };
         let node = self.config.fencing.iter().find(mine)?.node;
         let name = self.config.name_of(node);
-        let why = format!("this witness cannot cut {name}: name the `agent` that switches its relay");
+        let why =
+            format!("this witness cannot cut {name}: name its `relay`, and the `agent` that switches it");
         Some(Lack { what: "relay", why })
     }
 
@@ -88,7 +90,8 @@ impl Switchboard {
 
 /// One step with the device that the configuration names.
 fn perform(fencing: &Fencing, act: Act, time: Duration) -> Result<Done, String> {
-    let Method::Relay { relay, agent: Some(agent), options, .. } = &fencing.method else {
+    let Method::Relay { outlet: Outlet::Relay(relay), agent: Some(agent), options, .. } = &fencing.method
+    else {
         return Err("the configuration names no `agent` that switches this relay".into());
     };
     let mut options: BTreeMap<String, String> = options.clone();

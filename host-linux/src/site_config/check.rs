@@ -11,10 +11,12 @@ use super::{
     Duty, Fencing, Goal, Local, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
     WatchdogDevice,
 };
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side};
 use bulkhead_core::node::settings::MEMBERS_MAX;
 use bulkhead_core::register::voters::VOTERS_MAX;
 use bulkhead_core::time::Drift;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
@@ -333,7 +335,15 @@ fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> 
         problems.push(Problem::new(table.method.span(), what, remedy));
         None
     };
-    let FencingTable { agent, options, witness, relay, .. } = table;
+    let FencingTable { agent, options, witness, .. } = table;
+    let outlet = match (table.relay, table.strip) {
+        (Some(relay), None) => Some(Outlet::Relay(relay)),
+        (None, Some(strip)) => Some(Outlet::Strip(strip)),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            return wrong("`relay` and `strip` are two places".into(), "name the one that feeds the node");
+        }
+    };
     let bad = |text: &str| text.contains(['\n', '\r', '\0']);
     if let Some((key, _)) = options.iter().find(|(key, value)| key.contains('=') || bad(key) || bad(value)) {
         return wrong(
@@ -341,14 +351,14 @@ fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> 
             "write no line breaks, and no `=` in keys",
         );
     }
-    match (table.method.as_ref(), agent, witness, relay) {
+    match (table.method.as_ref(), agent, witness, outlet) {
         (MethodWord::FenceAgent, Some(agent), None, None) => {
             Some(Method::FenceAgent { agent: agent.clone(), options: options.clone() })
         }
-        (MethodWord::Relay, agent, Some(witness), Some(relay)) if agent.is_some() || options.is_empty() => {
+        (MethodWord::Relay, agent, Some(witness), Some(outlet)) if is_switchable(outlet, agent, options) => {
             let (witness, agent, options) = (NodeId(*witness), agent.clone(), options.clone());
             match members.iter().find(|member| member.id == witness && member.duty.is_witness()) {
-                Some(_) => Some(Method::Relay { witness, relay: *relay, agent, options }),
+                Some(_) => Some(Method::Relay { witness, outlet, agent, options }),
                 None => {
                     wrong(format!("{} is no witness", witness.0), "name the `id` of a [[node]] that is one")
                 }
@@ -356,14 +366,23 @@ fn method(table: &FencingTable, members: &[Member], problems: &mut Problems) -> 
         }
         (MethodWord::Expiry, None, None, None) if options.is_empty() => Some(Method::Expiry),
         (MethodWord::FenceAgent, ..) => wrong(
-            "a fence agent needs `agent`, and no `witness` or `relay`".into(),
+            "a fence agent needs `agent`, and no `witness`, `relay` or `strip`".into(),
             "write such as `agent = \"fence_ipmilan\"` and `options = { ip = \"10.0.9.1\" }`",
         ),
         (MethodWord::Relay, ..) => wrong(
-            "a relay needs `witness` and `relay`, and `options` only with an `agent`".into(),
-            "write the witness's id and a number; on Linux also the `agent` that switches it",
+            "a relay needs `witness`, and `relay` or `strip`; an `agent` and its `options` go with `relay`"
+                .into(),
+            "write the witness's id and a number; on Linux also the `agent` that switches the relay",
         ),
         (MethodWord::Expiry, ..) => wrong("expiry has no further keys".into(), "take them out"),
+    }
+}
+
+/// An agent switches a relay for a witness on Linux; the strip of a microcontroller needs none.
+fn is_switchable(outlet: Outlet, agent: &Option<String>, options: &BTreeMap<String, String>) -> bool {
+    match outlet {
+        Outlet::Relay(_) => agent.is_some() || options.is_empty(),
+        Outlet::Strip(_) => agent.is_none() && options.is_empty(),
     }
 }
 

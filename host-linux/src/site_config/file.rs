@@ -4,6 +4,7 @@
 use super::value::{Address, Name, Pair, Site, Time};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 use std::path::PathBuf;
 use toml::Spanned;
 
@@ -100,7 +101,8 @@ pub(super) struct FencingTable {
     #[serde(default)]
     pub options: BTreeMap<String, String>,
     pub witness: Option<u16>,
-    pub relay: Option<u8>,
+    pub relay: Option<NonZeroU8>,
+    pub strip: Option<NonZeroU8>,
     pub timeout: Option<Spanned<Time>>,
 }
 

@@ -17,6 +17,7 @@ pub mod render;
 pub mod value;
 
 use crate::failure::Failure;
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use problem::Problem;
 use std::collections::BTreeMap;
@@ -161,13 +162,14 @@ pub enum Method {
         /// What it is told besides the action.
         options: BTreeMap<String, String>,
     },
-    /// A relay in the node's power feed, switched by a witness.
+    /// A relay or an outlet in the node's power feed, switched by a witness.
     Relay {
         /// The witness.
         witness: NodeId,
-        /// Which of its relays.
-        relay: u8,
-        /// The fence-agent by which a witness on Linux switches it; a microcontroller has relays of its own.
+        /// Which of its relays, or of the outlets of its power strip.
+        outlet: Outlet,
+        /// The fence-agent by which a witness on Linux switches a relay; a microcontroller has relays and a
+        /// power strip of its own, and takes none.
         agent: Option<String>,
         /// What that agent is told besides the action and, as `plug`, the relay.
         options: BTreeMap<String, String>,

@@ -3,6 +3,7 @@
 use super::check::letter;
 use super::value::{site_text, time};
 use super::{Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing};
+use bulkhead_core::fence::words::Outlet;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -117,8 +118,12 @@ fn fencing(fencing: &Fencing, out: &mut String) {
             let (agent, options) = (quoted(agent), table(options));
             writeln!(out, "method = \"fence-agent\"\nagent = {agent}\noptions = {options}")
         }
-        Method::Relay { witness, relay, agent, options } => {
-            let _ = writeln!(out, "method = \"relay\"\nwitness = {}\nrelay = {relay}", witness.0);
+        Method::Relay { witness, outlet, agent, options } => {
+            let (key, number) = match outlet {
+                Outlet::Relay(number) => ("relay", number),
+                Outlet::Strip(number) => ("strip", number),
+            };
+            let _ = writeln!(out, "method = \"relay\"\nwitness = {}\n{key} = {number}", witness.0);
             match agent {
                 Some(agent) => writeln!(out, "agent = {}\noptions = {}", quoted(agent), table(options)),
                 None => Ok(()),

@@ -4,6 +4,7 @@
 use crate::common::bulkhead;
 use crate::harness::Site;
 use bulkhead::site_config::{Fencing, Goal, Method, Preset, SiteConfig};
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::NodeId;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -35,9 +36,14 @@ fn with_relays(config: &mut SiteConfig, directory: &Path) {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (agent, witness) = (Some(script.display().to_string()), NodeId(3));
     let options = BTreeMap::from([("pids".to_owned(), directory.display().to_string())]);
-    let relay = |relay: u8| Fencing {
-        node: NodeId(relay.into()),
-        method: Method::Relay { witness, relay, agent: agent.clone(), options: options.clone() },
+    let relay = |number: u8| Fencing {
+        node: NodeId(number.into()),
+        method: Method::Relay {
+            witness,
+            outlet: Outlet::Relay(number.try_into().unwrap()),
+            agent: agent.clone(),
+            options: options.clone(),
+        },
         timeout: Duration::from_secs(10),
     };
     config.fencing = vec![relay(1), relay(2)];
