@@ -17,7 +17,7 @@ use bulkhead_core::node::message::Office;
 use bulkhead_core::node::post::Post;
 use bulkhead_core::node::settings::infra_register;
 use bulkhead_core::register::acceptor::Mode;
-use bulkhead_core::register::voters::{Life, Set, Voter};
+use bulkhead_core::register::voters::{Life, Set, Voter, Voters};
 use bulkhead_core::time::{Instant, micros};
 use std::time::Duration;
 
@@ -137,11 +137,20 @@ fn uncounted(node: &Node, set: &Set) -> Vec<u16> {
     set.iter().filter(is_uncounted).map(|voter| voter.node.0).collect()
 }
 
+/// Who decides on a record. While voters are changed, both sets must agree: until that is over, the old one
+/// alone can keep a successor out.
+const fn in_force(voters: &Voters) -> &Set {
+    match &voters.previous {
+        Some(previous) => previous,
+        None => &voters.current,
+    }
+}
+
 fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     let founders: Vec<u16> = post.founders().iter().map(|voter| voter.node.0).collect();
     let known = post.seat().known();
-    let in_force = known.map(|record| record.voters.current.iter().map(|voter| voter.node.0).collect());
-    let voters: Vec<u16> = in_force.unwrap_or_else(|| founders.clone());
+    let ids = |set: &Set| set.iter().map(|voter| voter.node.0).collect();
+    let voters: Vec<u16> = known.map_or_else(|| founders.clone(), |record| ids(in_force(&record.voters)));
     let uncounted = known.map(|record| uncounted(node, &record.voters.current)).unwrap_or_default();
     Pair {
         pair: node.member().pair.0,
@@ -158,7 +167,7 @@ fn witnessed(node: &Node, now: Instant, config: &SiteConfig) -> Option<Pair> {
     let register = infra_register(node.member().pair);
     let voter = node.voter()?;
     let record = voter.accepted(register)?;
-    let voters: Vec<u16> = record.voters.current.iter().map(|voter| voter.node.0).collect();
+    let voters: Vec<u16> = in_force(&record.voters).iter().map(|voter| voter.node.0).collect();
     let founders = node.settings().founders(node.member().pair).ok()?;
     Some(Pair {
         pair: node.member().pair.0,
