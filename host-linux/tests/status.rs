@@ -4,8 +4,8 @@
 
 use bulkhead::cluster::outlook::outlook;
 use bulkhead::cluster::status::{
-    API_VERSION, Controller, Counters, Lacking, Node, NodeName, Pair, PathState, Profile, Site, State,
-    Status, Voter,
+    API_VERSION, Controller, Counters, Health, Lacking, Node, NodeName, Pair, PathState, Profile, Site,
+    State, Status, Voter,
 };
 use bulkhead::cluster::status_text::{one_line, text};
 
@@ -37,6 +37,7 @@ fn node(id: u16, verdict: &str, role: &str) -> Node {
         role: role.into(),
         paths: if verdict == "self" { Vec::new() } else { vec![path(1, alive), path(2, alive)] },
         silences: 0,
+        health: None,
         configuration: (verdict != "self").then(|| "same".into()),
     }
 }
@@ -184,4 +185,45 @@ fn a_voter_that_does_not_count_yet_is_named() {
     let a1 = outcome.parts.iter().find(|part| part.part == "a1").unwrap();
     assert!(!a1.survives && a1.then.contains("too few voters are left"), "{a1:?}");
     assert!(outcome.summary.ends_with("because witness's vote does not count yet"), "{}", outcome.summary);
+}
+
+/// The status when the witness said that it is so.
+fn with_witness(health: Health) -> Status {
+    let mut status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    status.nodes[2].health = Some(health);
+    let outcome = outlook(&status.pairs, &status.nodes, "within 1.6 s");
+    (status.state, status.summary, status.outlook) = (outcome.state, outcome.summary, outcome.parts);
+    status
+}
+
+const WELL: Health = Health {
+    votes: true,
+    starts: 4,
+    failures: 0,
+    silent_resets: 0,
+    failing: false,
+    votes_written: 17,
+    uptime_ms: 8_000_000,
+    heard_ms: 900,
+};
+
+/// F13: failures of long ago are a number; one of late is a warning, though any one part may fail.
+#[test]
+fn a_witness_that_fails_again_and_again_is_a_warning() {
+    let status = with_witness(Health { failures: 1, silent_resets: 2, ..WELL });
+    assert_eq!(status.state, State::Ok);
+    assert!(text(&status).contains("  witness: votes; start 4, up 2 h, 1 failure, 2 silent resets\n"));
+    let status = with_witness(Health { failures: 2, failing: true, ..WELL });
+    assert_eq!((status.state, one_line(&status).1), (State::Warning, 1));
+    assert!(status.summary.ends_with("and any one part may fail; witness fails"), "{}", status.summary);
+    golden("status-witness-fails.txt", &text(&status));
+}
+
+/// F25: a witness whose card failed is up and cannot help: what would happen is what happens without it.
+#[test]
+fn a_witness_that_does_not_vote_protects_nobody() {
+    let status = with_witness(Health { votes: false, ..WELL });
+    assert!(!survives(&status, "a1") && !survives(&status, "b1") && survives(&status, "witness"));
+    assert!(status.summary.ends_with("because witness does not vote"), "{}", status.summary);
+    golden("status-witness-mute.txt", &text(&status));
 }

@@ -415,7 +415,8 @@ impl World {
                 | Said::TakeController
                 | Said::Roster(_)
                 | Said::Plea(_)
-                | Said::PleaAnswered(_),
+                | Said::PleaAnswered(_)
+                | Said::Health(_),
             )
             | None => {}
         }

@@ -2,6 +2,7 @@
 
 use heapless::{Deque, Vec};
 
+use super::health::History;
 use super::message::{Office, Said, decode, encode};
 use super::post::Post;
 use super::power::{Power, fence_answered};
@@ -67,6 +68,9 @@ pub struct Node<
     pub(super) power: Power,
     pub(super) speech: Speech,
     pub(super) rosters: Rosters,
+    pub(super) history: History,
+    /// Votes written since its start.
+    pub(super) written: u32,
 }
 
 impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
@@ -118,6 +122,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: Out<'_>) {
         let mut work = Work::<WORK>::new();
         self.judge(now, &mut work, out);
+        let is_failure = matches!(event, Event::PersistFailed);
         match event {
             Event::Received { path, bytes } => match self.links.receive(now, path, bytes) {
                 Received::Message { from, message } => self.heard(now, from, &message, &mut work, out),
@@ -131,11 +136,15 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
             Event::FenceAnswered { fenced, confirmed } => fence_answered(fenced, confirmed, &mut work),
             Event::PowerDone { order, done } => self.power_done(now, order, done, out),
             Event::Command(command) => self.command(now, command, &mut work, out),
+            Event::History(history) => self.history = history,
             Event::Timeout => {}
         }
         self.timeouts(now, &mut work);
         self.power_timeout(now, &mut work, out);
         self.drain(now, &mut work, out);
+        if is_failure {
+            self.tell_all_health(now, out);
+        }
         self.speak(now, out);
     }
 
@@ -149,6 +158,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         for (node, verdict) in changed {
             out(Action::Note(Note::Peer { node, verdict }));
             self.tell_roster(node, out);
+            self.tell_health(now, node, out);
             self.each_now(now, pair::Event::Heard { node, alive: verdict.is_alive() }, work, out);
         }
     }
@@ -184,6 +194,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
             }
             Said::Plea(plea) => self.pleaded(now, from, plea, out),
             Said::PleaAnswered(reply) => self.plea_answered(now, from, reply, work, out),
+            Said::Health(health) => out(Action::Note(Note::Health { node: from, health })),
         }
     }
 
@@ -259,6 +270,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         for action in voter.step(now, event) {
             match action {
                 acceptor::Action::Persist { id, place, stored } => {
+                    self.written = self.written.saturating_add(1);
                     out(Action::Persist { id, place, bytes: stored.encode(&owner) });
                 }
                 acceptor::Action::Answer { to, answer } if to == self.settings.me => {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::fence::words::{Plea, Reply};
 use crate::link::links::{MESSAGE_MAX, Message};
 use crate::monitor::pair::Saying;
+use crate::node::health::Health;
 use crate::node::roster::Roster;
 use crate::register::message::{Answer, Request};
 
@@ -50,6 +51,8 @@ pub enum Said {
     Plea(Plea),
     /// From that witness.
     PleaAnswered(Reply),
+    /// From a witness: how it is.
+    Health(Health),
 }
 
 /// The bytes of `said`.

@@ -11,11 +11,13 @@
 //! - [`machine`]: the composer.
 //! - [`membership`]: members that come and go while it runs.
 //! - [`roster`]: what nodes were told of their site, compared (F54).
+//! - [`health`]: how a witness is, for the operator.
 //! - `speech`: what a node says without being asked.
 //! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
 //! - `power`: fencing through a witness, on both ends.
 //! - [`start`]: how a node starts.
 
+pub mod health;
 pub mod machine;
 pub mod membership;
 pub mod message;

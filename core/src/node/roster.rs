@@ -169,6 +169,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         self.rosters.say_at = now.after(every);
         if to_all {
             self.rosters.say_far_at = now.after(every.saturating_mul(Pace::Far.times()));
+            self.tell_all_health(now, out);
         }
         let (me, settings) = (self.member(), self.settings());
         let is_told = |one: &&Member| to_all || settings.pace(me, one) == Pace::Close;

@@ -2,6 +2,7 @@
 
 use heapless::Vec;
 
+use super::health::History;
 use super::machine::Node;
 use super::message::Office;
 use super::post::Post;
@@ -85,6 +86,8 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
             power: Power::new(&settings),
             speech: Speech::new(now),
             rosters,
+            history: History::default(),
+            written: 0,
             settings,
         }
     }

@@ -6,6 +6,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+use super::health::Health;
 use super::machine::Node;
 use super::message::Office;
 use super::settings::{Digest, Member, Relay, Settings};
@@ -39,6 +40,8 @@ pub struct Site {
     /// Nodes whose files differ, and in what.
     pub other: BTreeMap<NodeId, fn(&mut Settings)>,
     pub powered: Vec<NodeId>,
+    /// Who heard, of whom, how it is.
+    pub health: Vec<(NodeId, NodeId, Health)>,
 }
 
 pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
@@ -74,6 +77,7 @@ impl Site {
             relays: false,
             other: BTreeMap::new(),
             powered: Vec::new(),
+            health: Vec::new(),
         };
         nodes.iter().for_each(|node| site.start(*node));
         site
@@ -133,6 +137,7 @@ impl Site {
                 Action::Note(Note::Plea { plea, ended: Some(ended), .. }) => {
                     self.told.push(format!("{} is told {ended:?} of {}", me.0, plea.node.0));
                 }
+                Action::Note(Note::Health { node, health }) => self.health.push((me, node, health)),
                 Action::Role { .. } | Action::Note(_) | Action::Record(_) => {}
             }
         }

@@ -6,6 +6,7 @@ use crate::id::{Epoch, NodeId, Path};
 use crate::link::frame::Datagram;
 use crate::link::suspicion::Verdict;
 use crate::monitor::pair::{Reason, Role};
+use crate::node::health::{Health, History};
 use crate::node::message::Office;
 use crate::node::roster::Match;
 use crate::register::acceptor::PersistId;
@@ -43,6 +44,8 @@ pub enum Event<'a> {
     },
     /// The operator or the boot profile wants something.
     Command(Command),
+    /// What the earlier starts of this voter came to, for those who ask how it is.
+    History(History),
     /// [`super::machine::Node::deadline`] has passed.
     Timeout,
 }
@@ -178,6 +181,13 @@ pub enum Note {
         plea: Plea,
         /// `None`: it begins; else the last that was heard of it.
         ended: Option<Option<Outcome>>,
+    },
+    /// A witness says how it is: now and then, so it need not be news.
+    Health {
+        /// Which.
+        node: NodeId,
+        /// How.
+        health: Health,
     },
     /// This voter is silent from now on: its disk failed.
     VoterFailed,

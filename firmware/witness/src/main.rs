@@ -10,6 +10,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use board::here;
+use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::settings::Unsound;
 use bulkhead_core::node::start::Sound;
@@ -62,7 +63,8 @@ fn main() -> ! {
     let (failures, silent) = (survivor.failures, survivor.silent);
     defmt::info!("start after {=str}; {=u16} failures, {=u16} silent resets", why, failures, silent);
     let card = Card::new(here::ssi::Ssi::start(), here::gpio::card_select(), here::clock::now);
-    let Err(why) = serve(card, BUFFERS, &mut watchdog);
+    let history = History { starts: 0, failures, silent };
+    let Err(why) = serve(card, history, BUFFERS, &mut watchdog);
     defmt::error!("no witness: {}. Looking again in 5 s", defmt::Debug2Format(&why));
     wait(&mut watchdog, LOOK_AGAIN);
     fault::start_anew()
@@ -81,6 +83,7 @@ enum NoWitness {
 /// Reads everything from the card, counts the start, and serves until the card fails.
 fn serve(
     mut card: BoardCard,
+    history: History,
     buffers: &'static mut Buffers,
     watchdog: &mut here::watchdog::Watchdog,
 ) -> Result<Infallible, NoWitness> {
@@ -106,7 +109,9 @@ fn serve(
     let ethernet = here::ethernet::Ethernet::start(head.hardware);
     let mut network: BoardNetwork = Network::new(now, Mac::new(ethernet), &head, number, buffers);
     let mut relays = here::gpio::relays();
-    let shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut relays);
+    let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut relays);
+    let starts = u32::try_from(number).unwrap_or(u32::MAX);
+    shell.remember(now, History { starts, ..history }, &mut |news| tell(&news));
     run(shell, watchdog)
 }
 
@@ -183,6 +188,7 @@ fn tell(news: &News) {
             | Note::Holder { .. }
             | Note::Activated { .. }
             | Note::Activating { .. }
+            | Note::Health { .. }
             | Note::Plea { .. },
         ) => {}
         News::Note(Note::Compared { node, found }) => {

@@ -10,6 +10,7 @@ use core::time::Duration;
 use bulkhead_core::fence::desk::Done;
 use bulkhead_core::fence::words::Entry;
 use bulkhead_core::id::Path;
+use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::words::{Action, Event, Note};
 use bulkhead_core::provision::Peer;
@@ -86,6 +87,11 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
     /// Votes written since the start.
     pub const fn written(&self) -> u32 {
         self.written
+    }
+
+    /// Tells the core what the earlier starts came to.
+    pub fn remember(&mut self, now: Instant, history: History, news: &mut dyn FnMut(News)) {
+        self.step(now, Event::History(history), news);
     }
 
     /// Does what is due, a bounded part of it. `false` when there is nothing left to do before the next

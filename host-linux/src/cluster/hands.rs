@@ -8,11 +8,13 @@ use super::fencer::{Fencer, Order};
 use super::marks::Marks;
 use super::switchboard::Switchboard;
 use super::transport::Network;
+use super::witnesses::Witnesses;
 use super::words;
 use super::writer::Writer;
 use crate::site_config::SiteConfig;
 use bulkhead_core::fence::words::{Entry, Outcome, Plea, Want};
 use bulkhead_core::id::{NodeId, Path};
+use bulkhead_core::node::health;
 use bulkhead_core::node::words::{Action, Note};
 use bulkhead_core::register::message::Fenced;
 use bulkhead_core::time::Instant;
@@ -42,6 +44,8 @@ pub struct Hands {
     pub history: History,
     /// Cuts that a witness confirmed, with the time they were asked for; the agent takes them.
     pub cuts: Vec<(Plea, Instant)>,
+    /// How the witnesses are.
+    pub witnesses: Witnesses,
     /// The last error, in plain words.
     pub last_error: Option<String>,
 }
@@ -67,17 +71,32 @@ impl Hands {
             }
             Action::Power { order, node, act } => self.switchboard.begin(order, node, act),
             Action::Record(entry) => self.record(&entry),
+            Action::Note(Note::Health { node, health }) => {
+                let news = self.witnesses.take(clock::now(), node, health, &self.config);
+                news.into_iter().for_each(|news| self.log.say(news));
+            }
             Action::Note(note) => {
                 if let Note::Plea { plea, ended, .. } = &note {
                     self.plea(plea, *ended);
                 }
-                let news = words::note(&self.config, &note);
+                let Some(news) = words::note(&self.config, &note) else { return };
                 if news.kind == "voter-failed" {
                     self.last_error = Some(news.text.clone());
                 }
                 self.log.say(news);
             }
         }
+    }
+
+    /// Counts this start of a witness.
+    pub fn begin(&mut self, boot: &str) -> Option<health::History> {
+        let counted = self.marks.begin(boot);
+        counted.map_err(|error| self.last_error = Some(format!("this start is not counted: {error}"))).ok()
+    }
+
+    /// Notes that this start of a witness ended as it should; if it cannot, the next one counts it as failed.
+    pub fn end(&self) {
+        let _ = self.marks.end();
     }
 
     fn send(&mut self, to: NodeId, path: Option<Path>, datagram: &[u8]) {

@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use crate::node_config::record::{Damage, Head, Kind, encode};
 use crate::site_config::Local;
 use crate::site_config::value::{parse_time, time};
+use bulkhead_core::node::health::History;
 use bulkhead_core::plan::SECTOR;
 use rustix::fs::fsync;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,8 @@ use std::time::Duration;
 const LEASE: &str = "lease";
 /// The operator took this node out of the cluster.
 const LEFT: &str = "left";
+/// How the starts of this witness ended.
+const STARTS: &str = "starts";
 /// More than any mark has.
 const LENGTH_MAX: u64 = 4096;
 
@@ -73,6 +76,35 @@ impl Marks {
     /// It did not become durable.
     pub fn set_left(&self, left: bool) -> std::io::Result<()> {
         self.set(LEFT, left.then_some("by `bulkhead node leave`"))
+    }
+
+    /// Counts this start of a witness. `boot` names the time since the machine came up: failures are counted
+    /// since then, as a board counts them since its power came.
+    ///
+    /// # Errors
+    ///
+    /// It did not become durable.
+    pub fn begin(&self, boot: &str) -> std::io::Result<History> {
+        let found = self.read(STARTS)?.unwrap_or_default();
+        let history = Run::parse(&found).map_or(History { starts: 1, failures: 0, silent: 0 }, |run| {
+            let starts = run.history.starts.saturating_add(1);
+            let silent = run.history.silent.saturating_add(u16::from(!run.is_over));
+            let is_same_boot = run.boot == boot;
+            History { starts, failures: 0, silent: if is_same_boot { silent } else { 0 } }
+        });
+        self.set(STARTS, Some(&Run { history, is_over: false, boot: boot.into() }.text()))?;
+        Ok(history)
+    }
+
+    /// This start of a witness ends as it should.
+    ///
+    /// # Errors
+    ///
+    /// It did not become durable.
+    pub fn end(&self) -> std::io::Result<()> {
+        let found = self.read(STARTS)?.unwrap_or_default();
+        let Some(run) = Run::parse(&found) else { return Ok(()) };
+        self.set(STARTS, Some(&Run { is_over: true, ..run }.text()))
     }
 
     fn place(&self) -> &Path {
@@ -132,6 +164,29 @@ impl Marks {
             Self::Partition(_) => "replace the disk; the node then comes back as a new voter.",
         };
         Failure::failed(what).left("Nothing was started.").next(next)
+    }
+}
+
+/// One start of a witness: `STARTS SILENT running|over BOOT`.
+struct Run {
+    history: History,
+    is_over: bool,
+    boot: String,
+}
+
+impl Run {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let (starts, silent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let is_over = words.next()? == "over";
+        let boot = words.next()?.to_owned();
+        Some(Self { history: History { starts, failures: 0, silent }, is_over, boot })
+    }
+
+    fn text(&self) -> String {
+        let Self { history, is_over, boot } = self;
+        let state = if *is_over { "over" } else { "running" };
+        format!("{} {} {state} {boot}", history.starts, history.silent)
     }
 }
 
@@ -210,6 +265,23 @@ mod tests {
             std::fs::write(directory.path().join(LEASE), text).unwrap();
             assert!(marks.lease().unwrap_err().what.contains("is damaged"));
         }
+    }
+
+    /// F13: a start that did not end well is counted by the next one, until the machine comes up anew.
+    #[test]
+    fn starts_are_counted_and_so_are_those_that_did_not_end_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let marks = Marks::Directory(directory.path().into());
+        let count = |boot| marks.begin(boot).map(|history| (history.starts, history.silent)).unwrap();
+        assert_eq!(count("one"), (1, 0));
+        marks.end().unwrap();
+        assert_eq!(count("one"), (2, 0));
+        assert_eq!((count("one"), count("one")), ((3, 1), (4, 2)), "twice without an end");
+        marks.end().unwrap();
+        assert_eq!(count("one"), (5, 2));
+        assert_eq!(count("two"), (6, 0), "the machine came up anew");
+        std::fs::write(directory.path().join(STARTS), "nonsense").unwrap();
+        assert_eq!(count("two"), (1, 0));
     }
 
     /// A cut in the middle of any change leaves the marks as they were before it.

@@ -10,8 +10,8 @@
 //!    with [`echo`], [`marks`], [`control`] with [`request`], [`events`].
 //!    [`apply`] takes a file that changed.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
-//! 5. [`view`] makes a [`status`] of the machines, [`outlook`] says what would happen, [`status_text`] and
-//!    [`words`] say it to people, [`client`] asks for it.
+//! 5. [`view`] makes a [`status`] of the machines and of what [`witnesses`] say of themselves, [`outlook`]
+//!    says what would happen, [`status_text`] and [`words`] say it to people, [`client`] asks for it.
 
 pub mod apply;
 pub mod client;
@@ -43,5 +43,6 @@ pub mod switchboard;
 pub mod transport;
 pub mod view;
 pub mod wake;
+pub mod witnesses;
 pub mod words;
 pub mod writer;

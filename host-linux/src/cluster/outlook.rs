@@ -50,9 +50,19 @@ fn is_up(node: &Node) -> bool {
     matches!(node.verdict.as_str(), "self" | "up" | "slow")
 }
 
+/// Whether its votes reach anybody: a witness whose card failed is up, and silent as a voter.
+fn votes(node: &Node) -> bool {
+    is_up(node) && node.health.as_ref().is_none_or(|health| health.votes)
+}
+
+/// Whether it failed and started anew of late.
+fn is_failing(node: &Node) -> bool {
+    node.health.as_ref().is_some_and(|health| health.failing)
+}
+
 /// Whether those of `pair`'s voters for whom `stays` holds are a majority.
 fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> bool {
-    let votes = |id: &&u16| nodes.iter().any(|node| node.id == **id && is_up(node) && stays(node));
+    let votes = |id: &&u16| nodes.iter().any(|node| node.id == **id && votes(node) && stays(node));
     let counted = pair.voters.iter().filter(|id| !pair.uncounted.contains(*id));
     let heard = counted.filter(votes).count();
     pair.voters.len() < heard.saturating_mul(2)
@@ -153,7 +163,13 @@ fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String)
         .collect();
     let fatal: Vec<&str> =
         parts.iter().filter(|part| !part.survives).map(|part| part.part.as_str()).collect();
+    let failing: Vec<&str> =
+        nodes.iter().filter(|node| is_failing(node)).map(|node| node.name.as_str()).collect();
     match (fatal.as_slice(), down.as_slice()) {
+        ([], []) if !failing.is_empty() => (
+            State::Warning,
+            format!("protected: {masters}, and any one part may fail; {} fails", failing.join(", ")),
+        ),
         ([], []) => (State::Ok, format!("protected: {masters}, and any one part may fail")),
         ([], down) => (
             State::Warning,
@@ -165,7 +181,9 @@ fn summary(pairs: &[Pair], nodes: &[Node], parts: &[Outlook]) -> (State, String)
                 |node: &&Node| is_up(node) && pairs.iter().any(|pair| pair.uncounted.contains(&node.id));
             let uncounted =
                 nodes.iter().filter(uncounted).map(|node| format!("{}'s vote does not count yet", node.name));
-            let why: Vec<String> = away.chain(idle).chain(uncounted).collect();
+            let mute = nodes.iter().filter(|node| is_up(node) && !votes(node));
+            let mute = mute.map(|node| format!("{} does not vote", node.name));
+            let why: Vec<String> = away.chain(idle).chain(uncounted).chain(mute).collect();
             let why = if why.is_empty() { String::new() } else { format!(", because {}", why.join(", ")) };
             let text = format!("NOT PROTECTED: {masters}, but {} must not fail now{why}", fatal.join(", "));
             (State::Warning, text)

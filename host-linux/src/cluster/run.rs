@@ -77,6 +77,8 @@ pub struct Agent {
     pub(super) chooser: Chooser,
     pub(super) tenure: Tenure,
     pub(super) reader: Reader,
+    /// Names the time since this machine came up.
+    pub(super) boot: String,
     /// Held for as long as the agent runs.
     #[expect(dead_code, reason = "its lock is what counts")]
     pub(super) lock: std::fs::File,
@@ -98,6 +100,7 @@ impl Agent {
         let text = format!("{me} started, site {}", self.hands.config.site_name);
         let fields = json!({ "node": self.hands.config.local.node.0, "pid": std::process::id() });
         self.hands.log.say(News::new("started", text, fields));
+        self.count_start();
         if self.hands.marks.has_left() {
             let text = format!("{me} takes no part in the cluster: the operator took it out");
             self.hands.log.say(News::new("membership", text, json!({ "what": "left" })));
@@ -122,9 +125,19 @@ impl Agent {
                 watchdog.disarm();
             }
         }
+        self.hands.end();
         self.hands.log.pass_on();
         self.hands.history.finish();
         self.hands.journal.finish(self.hands.log.newest());
+    }
+
+    /// A witness tells its nodes how often it started, and how that ended.
+    fn count_start(&mut self) {
+        if self.node.member().side.is_none()
+            && let Some(history) = self.hands.begin(&self.boot)
+        {
+            self.step(Event::History(history));
+        }
     }
 
     pub(super) fn step(&mut self, event: Event<'_>) {
@@ -311,6 +324,7 @@ impl Agent {
                     takeover: self.takeover,
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
+                    witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);
                 Answer::done("status", serde_json::to_value(status).unwrap_or_default())

@@ -20,6 +20,7 @@ use super::store::{self, Opened};
 use super::switchboard::Switchboard;
 use super::transport::Network;
 use super::wake::Wake;
+use super::witnesses::Witnesses;
 use super::writer::Writer;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
@@ -95,7 +96,6 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let (now, (stored, writer)) = (clock::now(), voter(opened, &wake)?);
     let node = Node::new(now, settings, stored).map_err(|error| no_node(&error))?;
     let watchdog = watchdog(&config, &mut lacks);
-    let signals = signals()?;
     let reader = Reader::new(plan.file, wake.clone())?;
     let config = Arc::new(config);
     let resources = Resources::new(Arc::clone(&config), wake.clone());
@@ -118,16 +118,16 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         switchboard,
         history,
         cuts: Vec::new(),
+        witnesses: Witnesses::default(),
         last_error: None,
     };
-    let vital = Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() };
     Ok(Agent {
         node,
         hands,
         control,
         wake,
-        signals,
-        vital,
+        signals: signals()?,
+        vital: Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() },
         lacks,
         cards: plan.cards.clone(),
         started: now,
@@ -138,8 +138,16 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         chooser,
         tenure,
         reader,
+        boot: boot(plan.root),
         lock,
     })
+}
+
+/// Names the time since this machine came up.
+fn boot(root: &std::path::Path) -> String {
+    let id = std::fs::read_to_string(root.join("proc/sys/kernel/random/boot_id")).unwrap_or_default();
+    let id: String = id.chars().filter(|c| c.is_ascii_hexdigit()).take(32).collect();
+    if id.is_empty() { "unknown".into() } else { id }
 }
 
 fn no_node(error: &Unsound) -> Failure {

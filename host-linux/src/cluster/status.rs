@@ -192,6 +192,31 @@ pub struct Node {
     pub paths: Vec<PathState>,
     /// How often it became silent since this agent started.
     pub silences: u32,
+    /// How a witness is, as it says itself; `null` for others, and before it said so.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+/// How a witness is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    /// Whether it votes: its card or disk has not failed.
+    pub votes: bool,
+    /// How often it started, ever; 0: nobody counts.
+    pub starts: u32,
+    /// Failures of its program (panics, faults) since its power came.
+    pub failures: u16,
+    /// Starts that ended without a word since its power came: as a rule by its watchdog.
+    pub silent_resets: u16,
+    /// The two counts became more within the last day, while this agent listened.
+    pub failing: bool,
+    /// Votes written since its start.
+    pub votes_written: u32,
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
+    /// Milliseconds since it said so; 0 for this node itself.
+    pub heard_ms: u64,
 }
 
 /// One network to one node.

@@ -46,6 +46,7 @@ pub fn text(status: &Status) -> String {
     }
     resources(&status.resources, &mut out);
     nodes(status, &mut out);
+    healths(status, &mut out);
     configurations(status, &mut out);
     if !status.outlook.is_empty() {
         out.push_str("\nif it failed now\n");
@@ -78,6 +79,33 @@ pub fn resources(all: &[Resource], out: &mut String) {
             (_, why) => format!(": {why}"),
         };
         let _ = writeln!(out, "{mark} {name:width$}  {:<14}  {}{why}", resource.on, resource.state);
+    }
+}
+
+/// How the witnesses are, and what to do.
+fn healths(status: &Status, out: &mut String) {
+    for node in &status.nodes {
+        let Some(health) = &node.health else { continue };
+        let count = |count: u16, one: &str, many: &str| match count {
+            0 => String::new(),
+            1 => format!(", 1 {one}"),
+            2.. => format!(", {count} {many}"),
+        };
+        let failures = count(health.failures, "failure", "failures");
+        let silent = count(health.silent_resets, "silent reset", "silent resets");
+        let (mark, votes) = match (health.votes, health.failing) {
+            (true, false) => (' ', "votes"),
+            (true, true) => ('!', "votes"),
+            (false, _) => ('!', "DOES NOT VOTE"),
+        };
+        let (name, starts, up) = (&node.name, health.starts, long(health.uptime_ms));
+        let _ = writeln!(out, "{mark} {name}: {votes}; start {starts}, up {up}{failures}{silent}");
+        if !health.votes {
+            let _ = writeln!(out, "  {}", super::witnesses::NO_VOTE_NEXT);
+        }
+        if health.failing {
+            let _ = writeln!(out, "  {}", super::witnesses::FAILING_NEXT);
+        }
     }
 }
 
@@ -160,6 +188,16 @@ fn path(node: &Node, network: u8) -> String {
 fn millis(us: u64) -> String {
     let tenths = us.saturating_add(50) / 100;
     format!("{}.{}", tenths / 10, tenths % 10)
+}
+
+/// A time that may be long, as people say it.
+fn long(ms: u64) -> String {
+    match ms / 60_000 {
+        0..=9 => ago(ms),
+        minutes @ 10..=119 => format!("{minutes} min"),
+        minutes @ 120..=2_879 => format!("{} h", minutes / 60),
+        minutes => format!("{} days", minutes / 1_440),
+    }
 }
 
 fn ago(ms: u64) -> String {

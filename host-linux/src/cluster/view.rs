@@ -7,6 +7,7 @@ use super::status::{
     Resource, Site, State, Status, Voter as VoterStatus,
 };
 use super::transport::Counts;
+use super::witnesses::{Witnesses, shown};
 use super::words;
 use crate::site_config::value::{site_text, time};
 use crate::site_config::{Duty, Member, SiteConfig, check::letter};
@@ -40,13 +41,15 @@ pub struct Surroundings<'a> {
     pub profile: Option<Profile>,
     /// The infrastructure resources.
     pub resources: Vec<Resource>,
+    /// How the witnesses are.
+    pub witnesses: &'a Witnesses,
 }
 
 /// How things are at `now`.
 pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
     let config = around.config;
     let nodes: Vec<NodeStatus> =
-        config.members.iter().map(|member| node_status(node, now, config, member)).collect();
+        config.members.iter().map(|member| node_status(node, now, around, member)).collect();
     let infra = node.post(Office::Infra);
     let pairs = match infra {
         Some(post) => vec![pair(node, post, now, config)],
@@ -201,8 +204,8 @@ fn voter(node: &Node) -> VoterStatus {
     VoterStatus { mode: mode.into(), life: voter.life().0, dropped: voter.dropped() }
 }
 
-fn node_status(node: &Node, now: Instant, config: &SiteConfig, member: &Member) -> NodeStatus {
-    let is_me = member.id == config.local.node;
+fn node_status(node: &Node, now: Instant, around: &Surroundings<'_>, member: &Member) -> NodeStatus {
+    let is_me = member.id == around.config.local.node;
     let (pair, side) = match member.duty {
         Duty::Witness { .. } => (None, None),
         Duty::Compartment { pair, side, .. } => (Some(pair.0), Some(letter(side).to_owned())),
@@ -230,6 +233,10 @@ fn node_status(node: &Node, now: Instant, config: &SiteConfig, member: &Member) 
         role: role.into(),
         paths: paths.collect(),
         silences: node.links().silences(member.id),
+        health: match is_me && member.duty.is_witness() {
+            true => Some(shown(&node.health(now), Duration::ZERO)),
+            false => around.witnesses.show(now, member.id),
+        },
     }
 }
 

@@ -101,10 +101,10 @@ pub fn role(config: &SiteConfig, office: Office, role: Role, why: Reason) -> New
     News::new("role", text, fields)
 }
 
-/// A note of the core.
-pub fn note(config: &SiteConfig, note: &Note) -> News {
+/// A note of the core; `None` for what is news only beside what was known before.
+pub fn note(config: &SiteConfig, note: &Note) -> Option<News> {
     let name = |node: NodeId| config.name_of(node);
-    match note {
+    let news = match note {
         Note::Peer { node, verdict: found } => {
             let what = match found {
                 Verdict::Unknown => "was not heard of yet",
@@ -151,12 +151,14 @@ pub fn note(config: &SiteConfig, note: &Note) -> News {
             News::new("configuration", text, json!({ "node": node.0, "compared": compared(*found) }))
         }
         Note::Plea { witness, plea, ended } => plea_news(config, *witness, plea, *ended),
+        Note::Health { .. } => return None,
         Note::VoterFailed => News::new(
             "voter-failed",
             "writing a vote failed: this node does not vote any more until its disk is replaced",
             json!({}),
         ),
-    }
+    };
+    Some(news)
 }
 
 /// This node asked a witness about the power of another.

@@ -81,6 +81,31 @@ fn the_witness_is_lost_and_then_the_peer_and_the_master_goes_on() {
     site.never_two_masters();
 }
 
+/// F13: a witness that dies and is started anew votes again, and its nodes warn of it; a clean stop is none.
+#[test]
+fn a_witness_that_failed_is_a_warning_on_its_nodes() {
+    let mut site = Site::new();
+    site.start_all();
+    let health = |status: &serde_json::Value| status["nodes"][2]["health"].clone();
+    let first = site.wait("the witness says how it is", 1, |status| health(status)["starts"] == 1);
+    assert_eq!((&health(&first)["votes"], &health(&first)["failing"]), (&true.into(), &false.into()));
+    assert_eq!(first["nodes"][1]["health"], serde_json::Value::Null);
+    site.stop(3);
+    site.start(3);
+    site.wait("it was stopped well", 1, |status| health(status)["starts"] == 2);
+    site.kill(3);
+    site.start(3);
+    let failed = site.wait("it failed", 1, |status| health(status)["starts"] == 3);
+    assert_eq!((&health(&failed)["silentResets"], &health(&failed)["failing"]), (&1.into(), &true.into()));
+    let warning = site.wait("a warning", 1, |status| status["protected"] == true);
+    assert_eq!(warning["state"], "warning");
+    let (code, line) = site.one_line(1);
+    assert!(code == 1 && line.contains("fails"), "{line}");
+    assert!(site.events(1).iter().any(|event| event["kind"] == "witness" && event["silentResets"] == 1));
+    let own = site.status(3).unwrap();
+    assert_eq!((&own["nodes"][2]["health"]["starts"], &own["nodes"][0]["health"]), (&3.into(), &().into()));
+}
+
 /// F36, V18: a node that hears nobody is not master, and says why.
 #[test]
 fn a_node_alone_from_the_start_waits() {
