@@ -1,7 +1,9 @@
 //! A site of QEMU nodes: one node in each compartment and a witness, on two control networks that can be cut.
-//! All three boot from their boot partitions and find their part of the site on their infra partitions.
+//! Nodes boot from their boot partitions and find their part of the site on their infra partitions. The witness
+//! is a node, too, or the firmware on its board.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,7 +12,11 @@ use serde_json::Value;
 use crate::artefacts::Artefacts;
 use crate::lab::{LONG, Lab, NodeDisk, Rig};
 use crate::limit::Permit;
+use crate::switch::trunk::Trunk;
 use crate::switch::{Address, Port, Rule, Switch};
+use crate::witness::board::{Parts, Wire};
+use crate::witness::device::{Device, SERVES};
+use crate::witness::site::{Pace, card};
 
 /// A command in a node, under emulation.
 const COMMAND: Duration = Duration::from_secs(60);
@@ -63,11 +69,21 @@ impl Part {
     }
 }
 
+/// The third voter.
+#[derive(Debug)]
+enum Third {
+    /// A node like the others.
+    Node(Box<Rig>),
+    /// The firmware on its board, with one card in both networks.
+    Board(Box<Device>),
+}
+
 /// The site. It is off when it is made.
 #[derive(Debug)]
 pub struct Site {
-    /// The nodes, in the order of [`Part::ALL`].
-    rigs: [Rig; 3],
+    /// The nodes of the compartments.
+    rigs: [Rig; 2],
+    third: Third,
     networks: [Switch; 2],
     /// The cards of each part: one in each network.
     ports: [[Port; 2]; 3],
@@ -79,60 +95,81 @@ impl Site {
     /// # Errors
     /// When a disk or a network cannot be made.
     pub fn new(artefacts: &Artefacts, lab: &Lab, image: &Path, timers: &str) -> Result<Self> {
-        let permit = std::sync::Arc::new(Permit::take(Part::ALL.len())?);
-        let networks = [Switch::new(artefacts, "net1", 1)?, Switch::new(artefacts, "net2", 2)?];
-        let [one, two] = &networks;
-        let plug = || Ok::<_, anyhow::Error>([one.port()?, two.port()?]);
-        let ports = [plug()?, plug()?, plug()?];
-        let key = artefacts.path("site.key");
-        lab.tool(["config", "keygen"]).arg(&key).succeed()?;
-        let rig = |part: Part, ports: &[Port; 2]| {
-            let site = artefacts.path(&format!("{}.site.toml", part.name()));
-            std::fs::write(&site, configuration(part, &key, timers))?;
-            let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
-            let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
-            // A third one is dead: whatever a node does, it does without.
-            let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
-            let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
-            let disk = NodeDisk { site: Some(site), cards, ..disk };
-            disk.node_with(artefacts, |machine| {
-                ports.iter().cloned().fold(machine.permit(&permit), |machine, port| machine.port(port))
-            })
-        };
-        let [a, b, witness] = &ports;
-        let rigs = [rig(Part::A, a)?, rig(Part::B, b)?, rig(Part::Witness, witness)?];
-        Ok(Self { rigs, networks, ports })
+        let ground = Ground::new(artefacts, lab, timers)?;
+        let rigs = ground.rigs(artefacts, lab, image)?;
+        let third = ground.rig(artefacts, lab, image, Part::Witness)?;
+        Ok(ground.site(rigs, Third::Node(Box::new(third))))
+    }
+
+    /// The same with the firmware `elf` as its witness. `fencing` are the tables of that name.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and when the card cannot be made.
+    pub fn with_board(
+        artefacts: &Artefacts,
+        lab: &Lab,
+        image: &Path,
+        elf: &Path,
+        pace: Pace,
+        fencing: &str,
+    ) -> Result<Self> {
+        let ground = Ground::new(artefacts, lab, &format!("{}\n{fencing}", pace.toml()))?;
+        let rigs = ground.rigs(artefacts, lab, image)?;
+        let image = artefacts.path("witness.card");
+        let file = ground.written(artefacts, Part::A)?;
+        card(lab, &file, &ground.key, pace, !fencing.is_empty(), &image)?;
+        let [_, _, [one, two]] = &ground.ports;
+        let trunk = Trunk::new(artefacts, "w", [([10, 71, 1], one), ([10, 71, 2], two)])?;
+        let wire = Wire::Trunk(Arc::new(trunk));
+        let parts = Parts { elf: elf.into(), card: Some(image), wire, control: artefacts.socket("w.qmp") };
+        let device = Device::new(parts, &ground.permit);
+        Ok(ground.site(rigs, Third::Board(Box::new(device))))
     }
 
     /// The node of a part.
-    pub fn rig(&self, part: Part) -> &Rig {
-        let [a, b, witness] = &self.rigs;
-        match part {
-            Part::A => a,
-            Part::B => b,
-            Part::Witness => witness,
+    ///
+    /// # Errors
+    /// When it is a board.
+    pub fn rig(&self, part: Part) -> Result<&Rig> {
+        let [a, b] = &self.rigs;
+        match (part, &self.third) {
+            (Part::A, _) => Ok(a),
+            (Part::B, _) => Ok(b),
+            (Part::Witness, Third::Node(rig)) => Ok(rig),
+            (Part::Witness, Third::Board(_)) => bail!("the witness is a board, which has no shell"),
         }
     }
 
-    fn rig_mut(&mut self, part: Part) -> &mut Rig {
-        let [a, b, witness] = &mut self.rigs;
-        match part {
-            Part::A => a,
-            Part::B => b,
-            Part::Witness => witness,
+    /// The board.
+    ///
+    /// # Errors
+    /// When the witness is a node.
+    pub fn board(&self) -> Result<&Device> {
+        match &self.third {
+            Third::Board(device) => Ok(device),
+            Third::Node(_) => bail!("the witness of this site is a node"),
         }
     }
 
-    /// Switches parts on, all at once, and waits until each has a shell.
+    /// Switches parts on, all at once, and waits until each has a shell, or votes.
     ///
     /// # Errors
     /// When one does not come up.
     pub fn power_on(&mut self, parts: &[Part]) -> Result<()> {
         for part in parts {
-            self.rig_mut(*part).node.power_on()?;
+            match (part, &mut self.third) {
+                (Part::Witness, Third::Node(rig)) => rig.node.power_on()?,
+                (Part::Witness, Third::Board(device)) => device.start()?,
+                (Part::A, _) => self.rigs[0].node.power_on()?,
+                (Part::B, _) => self.rigs[1].node.power_on()?,
+            }
         }
         for part in parts {
-            self.rig(*part).shell.ready(LONG).with_context(|| format!("starting {}", part.name()))?;
+            let ready = match (part, &self.third) {
+                (Part::Witness, Third::Board(device)) => device.wait_log(SERVES, LONG).map(drop),
+                (Part::A | Part::B | Part::Witness, _) => self.rig(*part)?.shell.ready(LONG),
+            };
+            ready.with_context(|| format!("starting {}", part.name()))?;
         }
         Ok(())
     }
@@ -142,7 +179,12 @@ impl Site {
     /// # Errors
     /// When it was off.
     pub fn power_cut(&mut self, part: Part) -> Result<()> {
-        self.rig_mut(part).cut_and_forget()
+        match (part, &mut self.third) {
+            (Part::Witness, Third::Board(device)) => device.power_cut(),
+            (Part::Witness, Third::Node(rig)) => rig.cut_and_forget(),
+            (Part::A, _) => self.rigs[0].cut_and_forget(),
+            (Part::B, _) => self.rigs[1].cut_and_forget(),
+        }
     }
 
     /// Cuts both networks between two parts, in one direction.
@@ -162,13 +204,8 @@ impl Site {
     }
 
     fn rule(&self, from: Part, to: Part, rule: Rule) {
-        let [a, b, witness] = &self.ports;
-        let of = |part| match part {
-            Part::A => a,
-            Part::B => b,
-            Part::Witness => witness,
-        };
-        for ((network, from), to) in self.networks.iter().zip(of(from)).zip(of(to)) {
+        let ports = (of(&self.ports, from), of(&self.ports, to));
+        for ((network, from), to) in self.networks.iter().zip(ports.0).zip(ports.1) {
             network.rule(from, to, rule);
         }
     }
@@ -178,7 +215,7 @@ impl Site {
     /// # Errors
     /// When it ends otherwise.
     pub fn command(&self, part: Part, command: &str) -> Result<String> {
-        self.rig(part).shell.exit(0, command, COMMAND)
+        self.rig(part)?.shell.exit(0, command, COMMAND)
     }
 
     /// What `bulkhead status` says on a part; `None` while its agent does not answer.
@@ -186,7 +223,7 @@ impl Site {
     /// # Errors
     /// When the node does not answer at all.
     pub fn status(&self, part: Part) -> Result<Option<Value>> {
-        let answer = self.rig(part).shell.run("bulkhead status --json", COMMAND)?;
+        let answer = self.rig(part)?.shell.run("bulkhead status --json", COMMAND)?;
         let json: Option<Value> = serde_json::from_str(&joined(&answer.text)).ok();
         Ok(json.and_then(|json| json.get("status").cloned()))
     }
@@ -208,7 +245,7 @@ impl Site {
             }
             std::thread::sleep(POLL);
         }
-        let events = self.rig(part).shell.run("bulkhead events", COMMAND)?.text;
+        let events = self.rig(part)?.shell.run("bulkhead events", COMMAND)?.text;
         let last = last.map_or_else(|| "no status".into(), |status| format!("{status:#}"));
         bail!("{}: not within {LONG:?}: {what}\n{last}\n{events}", part.name())
     }
@@ -351,7 +388,78 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn configuration(part: Part, key: &Path, timers: &str) -> String {
+/// Who votes on the register of the pair.
+pub fn voters(status: &Value) -> Value {
+    status.pointer("/pairs/0/voters").cloned().unwrap_or_default()
+}
+
+/// The epoch of the infra instance.
+pub fn epoch(status: &Value) -> u64 {
+    status.pointer("/epoch").and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// What a site stands on before its nodes are there.
+struct Ground {
+    permit: Arc<Permit>,
+    networks: [Switch; 2],
+    ports: [[Port; 2]; 3],
+    key: PathBuf,
+    /// The tables that all nodes have behind their names.
+    tables: String,
+}
+
+impl Ground {
+    fn new(artefacts: &Artefacts, lab: &Lab, timers: &str) -> Result<Self> {
+        let permit = Arc::new(Permit::take(Part::ALL.len())?);
+        let networks = [Switch::new(artefacts, "net1", 1)?, Switch::new(artefacts, "net2", 2)?];
+        let [one, two] = &networks;
+        let plug = || Ok::<_, anyhow::Error>([one.port()?, two.port()?]);
+        let ports = [plug()?, plug()?, plug()?];
+        let key = artefacts.path("site.key");
+        lab.tool(["config", "keygen"]).arg(&key).succeed()?;
+        Ok(Self { permit, networks, ports, key, tables: format!("[timers]\n{timers}\n") })
+    }
+
+    /// The configuration file of a part.
+    fn written(&self, artefacts: &Artefacts, part: Part) -> Result<PathBuf> {
+        let site = artefacts.path(&format!("{}.site.toml", part.name()));
+        std::fs::write(&site, configuration(part, &self.key, &self.tables))?;
+        Ok(site)
+    }
+
+    fn rigs(&self, artefacts: &Artefacts, lab: &Lab, image: &Path) -> Result<[Rig; 2]> {
+        let rig = |part| self.rig(artefacts, lab, image, part);
+        Ok([rig(Part::A)?, rig(Part::B)?])
+    }
+
+    fn rig(&self, artefacts: &Artefacts, lab: &Lab, image: &Path, part: Part) -> Result<Rig> {
+        let ports = of(&self.ports, part);
+        let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
+        let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
+        // A third one is dead: whatever a node does, it does without.
+        let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
+        let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
+        let disk = NodeDisk { site: Some(self.written(artefacts, part)?), cards, ..disk };
+        disk.node_with(artefacts, |machine| {
+            ports.iter().cloned().fold(machine.permit(&self.permit), |machine, port| machine.port(port))
+        })
+    }
+
+    fn site(self, rigs: [Rig; 2], third: Third) -> Site {
+        Site { rigs, third, networks: self.networks, ports: self.ports }
+    }
+}
+
+fn of(ports: &[[Port; 2]; 3], part: Part) -> &[Port; 2] {
+    let [a, b, witness] = ports;
+    match part {
+        Part::A => a,
+        Part::B => b,
+        Part::Witness => witness,
+    }
+}
+
+fn configuration(part: Part, key: &Path, tables: &str) -> String {
     let nodes = Part::ALL.map(|part| {
         let place = match part {
             Part::A => "pair = 1\nside = \"a\"\npriority = 200",
@@ -364,5 +472,5 @@ fn configuration(part: Part, key: &Path, timers: &str) -> String {
     });
     let local = format!("[local]\nnode = {}\nkey_file = {key:?}\nstate = \"state\"\n", part.id());
     let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
-    format!("{site}{local}{}[timers]\n{timers}\n", nodes.concat())
+    format!("{site}{local}{}{tables}", nodes.concat())
 }

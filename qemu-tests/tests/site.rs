@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::lab::Lab;
-use qemu_tests::site::{DEAD_CARD, Part, Site, text};
+use qemu_tests::site::{DEAD_CARD, Part, Site, epoch, text, voters};
 use qemu_tests::tooling::command::find;
 use qemu_tests::tooling::node_image::{Recipe, Variant};
 use serde_json::{Value, json};
@@ -25,14 +25,6 @@ const LOAD: Duration = Duration::from_secs(20);
 fn site(artefacts: &Artefacts) -> Result<Site> {
     let lab = Lab::get()?;
     Site::new(artefacts, lab, &lab.image(Variant::Good, 1)?, TIMERS)
-}
-
-fn voters(status: &Value) -> Value {
-    status.pointer("/pairs/0/voters").cloned().unwrap_or_default()
-}
-
-fn epoch(status: &Value) -> u64 {
-    status.pointer("/epoch").and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// F14, F16, S1-18, S1-19: one alone with the witness is master and wants the other one started; the master
@@ -58,10 +50,10 @@ fn cold_starts_of_one_and_of_both_and_a_lost_master() -> Result<()> {
         ensure!(site.times_master(Part::B)? == 0, "who comes later takes no role away");
 
         // The agent of the master dies; init resets the node; the other one is master long before it is back.
-        site.rig(Part::A).shell.start("kill -9 $(pidof bulkhead)")?;
+        site.rig(Part::A)?.shell.start("kill -9 $(pidof bulkhead)")?;
         let taken = site.wait_role(Part::B, "master", "the voters gave it the register")?;
         ensure!(epoch(&alone) < epoch(&taken), "the epoch rises: {taken:#}");
-        site.rig(Part::A).shell.ready(qemu_tests::lab::LONG)?;
+        site.rig(Part::A)?.shell.ready(qemu_tests::lab::LONG)?;
         site.wait_role(Part::A, "slave", "")?;
         site.wait_protected()?;
 
@@ -205,7 +197,7 @@ fn a_paused_master_follows_and_neither_clocks_nor_load_cost_a_takeover() -> Resu
         site.wait_protected()?;
 
         // A job that ends while its shell waits for a command once ended the shell.
-        site.rig(master).shell.start("sleep 1 &")?;
+        site.rig(master)?.shell.start("sleep 1 &")?;
         std::thread::sleep(Duration::from_secs(4));
 
         // The day's clock says nothing about leases.
@@ -218,7 +210,7 @@ fn a_paused_master_follows_and_neither_clocks_nor_load_cost_a_takeover() -> Resu
         for part in [master, slave] {
             let load =
                 format!("stress-ng --cpu 4 --vm 2 --vm-bytes 60% --timeout {}s --quiet", LOAD.as_secs());
-            site.rig(part).shell.start(&format!("(rm -f /run/ended; {load}; echo $? >/run/ended) &"))?;
+            site.rig(part)?.shell.start(&format!("(rm -f /run/ended; {load}; echo $? >/run/ended) &"))?;
             site.stays(master, "master", LOAD)?;
             let ended = "while [ ! -e /run/ended ]; do sleep 1; done; cat /run/ended";
             ensure!(site.command(part, ended)?.trim() == "0", "stress-ng failed on {}", part.name());

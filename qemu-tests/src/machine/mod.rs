@@ -37,6 +37,7 @@ use crate::switch::Port;
 pub use drive::{BlockSize, Bus, Cache, Drive};
 pub use firmware::Firmware;
 pub use powered::Powered;
+pub(crate) use powered::await_qemu;
 pub use qmp::{Event, Qmp};
 
 /// What runs the guest's instructions.

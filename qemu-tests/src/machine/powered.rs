@@ -156,6 +156,17 @@ impl Powered {
     }
 }
 
+/// Starts a QEMU that connects to the control socket at `path`: the process, and the connection.
+///
+/// # Errors
+/// When it does not start, or does not connect.
+pub(crate) fn await_qemu(path: &Path, start: impl FnOnce() -> Result<Owned>) -> Result<(Owned, UnixStream)> {
+    let listener = listen(path)?;
+    let mut process = start()?;
+    let stream = accept(&listener, Instant::now() + START_MAX, &mut process);
+    Ok((process, stream.context("QEMU did not connect its control socket")?))
+}
+
 fn listen(path: &Path) -> Result<UnixListener> {
     // Left from the last power-on.
     let _ = std::fs::remove_file(path);

@@ -54,7 +54,7 @@ struct Inbox {
 
 impl Qmp {
     /// Takes over the connection and leaves the greeting behind.
-    pub(super) fn connect(stream: UnixStream) -> Result<Self> {
+    pub(crate) fn connect(stream: UnixStream) -> Result<Self> {
         let shared =
             Arc::new(Shared { started: Instant::now(), inbox: Mutex::default(), changed: Condvar::new() });
         let reader = stream.try_clone()?;

@@ -7,6 +7,7 @@
 
 pub mod chance;
 mod fabric;
+pub mod trunk;
 mod worker;
 
 use std::fmt;

@@ -1,56 +1,128 @@
-//! The board: QEMU's lm3s6965evb, with the card in its slot and its network behind QEMU's user network.
+//! The board: QEMU's lm3s6965evb, with the card in its slot, on QEMU's user network or in a switch.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::card::{HOSTS, PORTS, host};
 use super::log;
+use crate::machine::{Qmp, await_qemu};
 use crate::process::{Owned, find_program};
+use crate::switch::trunk::Trunk;
 
 const QEMU: &str = "qemu-system-arm";
+/// QEMU's name of the card's drive.
+const CARD: &str = "sd0";
+
+/// To what the board's Ethernet socket is joined.
+#[derive(Clone, Debug)]
+pub enum Wire {
+    /// QEMU's user network, in which this machine is 10.0.2.2. These of its ports lead to the two paths.
+    User([u16; 2]),
+    /// Both networks of the harness.
+    Trunk(Arc<Trunk>),
+}
+
+/// What the board is built from.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The firmware.
+    pub elf: PathBuf,
+    /// The image of the card; without one the slot is empty.
+    pub card: Option<PathBuf>,
+    /// Its network.
+    pub wire: Wire,
+    /// A path for the socket by which the harness commands QEMU: for a card that is pulled.
+    pub control: PathBuf,
+}
 
 /// A board with its power on. Dropping it cuts the power.
 #[derive(Debug)]
 pub struct Board {
     process: Owned,
+    qmp: Qmp,
     /// What it logs.
     pub log: Receiver<String>,
 }
 
 impl Board {
-    /// Switches the board on. `ports` of this machine lead to the two paths of the witness. Without a card
-    /// the slot is empty.
+    /// Switches the board on.
     ///
     /// # Errors
     /// When QEMU is missing or cannot be started.
-    pub fn power_on(elf: &Path, card: Option<&Path>, ports: [u16; 2]) -> Result<Self> {
+    pub fn power_on(parts: &Parts) -> Result<Self> {
         if find_program(QEMU).is_none() {
             bail!("{QEMU} is missing.\n  Next: run `cargo xtask doctor --fix`");
         }
         let mut command = Command::new(QEMU);
         command.args(["-M", "lm3s6965evb", "-display", "none", "-monitor", "none"]);
-        command.args(["-serial", "stdio", "-serial", "null", "-kernel"]).arg(elf);
-        if let Some(card) = card {
+        command.args(["-serial", "stdio", "-serial", "null", "-kernel"]).arg(&parts.elf);
+        if let Some(card) = &parts.card {
             command.args(["-drive", &format!("if=sd,format=raw,cache=writethrough,file={}", card.display())]);
         }
-        let mut user = "user".to_owned();
-        for ((outside, inside), number) in ports.into_iter().zip(PORTS).zip(HOSTS) {
-            let outside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, outside);
-            let inside = SocketAddrV4::new(host(number).into(), inside);
-            user.push_str(&format!(",hostfwd=udp:{outside}-{inside}"));
+        command.args(["-net", "nic,model=stellaris,netdev=net", "-netdev", &netdev(&parts.wire)]);
+        command.args(["-chardev", &format!("socket,id=qmp,path={}", parts.control.display())]);
+        command.args(["-mon", "chardev=qmp,mode=control"]);
+        if let Wire::Trunk(trunk) = &parts.wire {
+            // A QEMU that was killed leaves its end behind, and the next one could not take it.
+            let _ = std::fs::remove_file(trunk.machine_socket());
         }
-        command.args(["-net", "nic,model=stellaris", "-net", &user]);
-        let mut process = Owned::start(&command, [Stdio::null(), Stdio::piped(), Stdio::inherit()])?;
+        let (mut process, control) = await_qemu(&parts.control, || {
+            Owned::start(&command, [Stdio::null(), Stdio::piped(), Stdio::inherit()])
+        })?;
         let output = process.stdout().context("QEMU has no output")?;
-        Ok(Self { log: log::read(elf, output)?, process })
+        Ok(Self { log: log::read(&parts.elf, output)?, process, qmp: Qmp::connect(control)? })
     }
 
     /// The id of QEMU's process.
     pub fn process_id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// QEMU's control socket.
+    pub fn qmp(&self) -> &Qmp {
+        &self.qmp
+    }
+
+    /// Pulls the card out of its slot.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn pull_card(&self) -> Result<()> {
+        self.qmp.execute("eject", json!({ "device": CARD, "force": true })).map(drop)
+    }
+
+    /// Puts a card into its slot.
+    ///
+    /// # Errors
+    /// When the file is no card.
+    pub fn push_card(&self, card: &Path) -> Result<()> {
+        let file = card.to_str().context("a path that is no text")?;
+        let what = json!({ "device": CARD, "filename": file, "format": "raw" });
+        self.qmp.execute("blockdev-change-medium", what).map(drop)
+    }
+}
+
+fn netdev(wire: &Wire) -> String {
+    match wire {
+        Wire::User(ports) => {
+            let mut user = "user,id=net".to_owned();
+            for ((outside, inside), number) in ports.iter().zip(PORTS).zip(HOSTS) {
+                let outside = SocketAddrV4::new(Ipv4Addr::LOCALHOST, *outside);
+                let inside = SocketAddrV4::new(host(number).into(), inside);
+                user.push_str(&format!(",hostfwd=udp:{outside}-{inside}"));
+            }
+            user
+        }
+        Wire::Trunk(trunk) => format!(
+            "dgram,id=net,local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            trunk.machine_socket().display(),
+            trunk.switch_socket().display()
+        ),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::id::{NodeId, PairId, SiteId};
 use bulkhead_core::link::key::SiteKey;
@@ -39,6 +39,17 @@ pub struct Recipe {
     pub registers: u16,
     /// The timers of the site.
     pub timers: Timers,
+    /// Where it receives on its two paths.
+    pub paths: [Local; 2],
+    /// The way to other networks.
+    pub gateway: Option<[u8; 4]>,
+}
+
+/// Where a witness receives in QEMU's user network.
+#[must_use]
+pub fn user_paths() -> [Local; 2] {
+    let ([one, two], [port_one, port_two]) = (HOSTS, PORTS);
+    [(one, port_one), (two, port_two)].map(|(number, port)| Local { host: Some((host(number), 24)), port })
 }
 
 /// An address in QEMU's user network.
@@ -53,7 +64,7 @@ pub const PORTS: [u16; 2] = [7901, 7902];
 /// Its addresses there.
 pub const HOSTS: [u8; 2] = [15, 16];
 
-/// Writes a new card, on which nobody ever voted, for a witness in QEMU's user network.
+/// Writes a new card, on which nobody ever voted.
 ///
 /// # Errors
 /// When the file cannot be written, or the system has no random numbers.
@@ -64,8 +75,6 @@ pub fn write(path: &Path, recipe: &Recipe) -> Result<()> {
     let secrets = Secrets { key: recipe.key, secret: secret.try_into()? };
     let life = Life(u32::from_le_bytes(life.try_into()?).max(1));
     let [low, high] = recipe.node.0.to_le_bytes();
-    let local = |number: u8, port| Local { host: Some((host(number), 24)), port };
-    let ([one, two], [port_one, port_two]) = (HOSTS, PORTS);
     let head = Head {
         seq: 1,
         owner: Owner { site: recipe.site, node: recipe.node, life },
@@ -76,8 +85,8 @@ pub fn write(path: &Path, recipe: &Recipe) -> Result<()> {
         secret: SiteKey::new(secrets.secret),
         // Locally administered: it comes from no maker of hardware.
         hardware: [2, 0x42, 0x48, 0, high, low],
-        paths: [local(one, port_one), local(two, port_two)],
-        gateway: Some(host(2)),
+        paths: recipe.paths,
+        gateway: recipe.gateway,
         timers: recipe.timers,
         drift: Drift::DEFAULT,
     };
@@ -90,4 +99,28 @@ pub fn write(path: &Path, recipe: &Recipe) -> Result<()> {
         file.write_all_at(&block, at)?;
     }
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Bytes from their hex digits.
+///
+/// # Errors
+/// When they are not as many, or no digits.
+pub fn hex<const N: usize>(text: &str) -> Result<[u8; N]> {
+    ensure!(text.is_ascii() && text.len() == 2 * N, "{} hex digits are wanted, not {}", 2 * N, text.len());
+    let mut bytes = [0; N];
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        assert_eq!(hex::<2>("0aFf").unwrap(), [10, 255]);
+        assert!(hex::<2>("0a").is_err() && hex::<2>("0aFg").is_err() && hex::<2>("0aé").is_err());
+    }
 }

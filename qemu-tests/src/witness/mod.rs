@@ -2,4 +2,6 @@
 
 pub mod board;
 pub mod card;
+pub mod device;
 pub mod log;
+pub mod site;

@@ -9,8 +9,8 @@ use bulkhead_core::node::settings::{Digest, Member};
 use bulkhead_core::provision::{Address, Peer};
 use qemu_tests::tooling::firmware;
 use qemu_tests::tooling::workspace::Workspace;
-use qemu_tests::witness::board::Board;
-use qemu_tests::witness::card::{self, Recipe, host};
+use qemu_tests::witness::board::{Board, Parts, Wire};
+use qemu_tests::witness::card::{self, Recipe, hex, host};
 
 /// Build the witness's firmware and run it in QEMU (board lm3s6965evb) with its card and its log. Ends with
 /// ctrl-C.
@@ -65,6 +65,8 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             peers: arguments.peer.iter().map(|text| peer(text)).collect::<Result<_>>()?,
             registers: 129,
             timers: Timers::DEFAULT,
+            paths: card::user_paths(),
+            gateway: Some(host(2)),
         };
         card::write(&image, &recipe)?;
     }
@@ -73,7 +75,10 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         "there is no card {}.\n  Next: make one with --site, --key and --peer",
         image.display()
     );
-    let board = Board::power_on(&elf, Some(&image), ports(&arguments.ports)?)?;
+    let sockets = tempfile::Builder::new().prefix("bh-").tempdir_in("/tmp")?;
+    let wire = Wire::User(ports(&arguments.ports)?);
+    let control = sockets.path().join("qmp");
+    let board = Board::power_on(&Parts { elf, card: Some(image), wire, control })?;
     for line in &board.log {
         println!("{line}");
     }
@@ -95,26 +100,15 @@ fn ports(text: &str) -> Result<[u16; 2]> {
     Ok([one.parse()?, two.parse()?])
 }
 
-fn hex<const N: usize>(text: &str) -> Result<[u8; N]> {
-    ensure!(text.is_ascii() && text.len() == 2 * N, "{} hex digits are wanted, not {}", 2 * N, text.len());
-    let mut bytes = [0; N];
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits)?, 16)?;
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn peers_and_keys_are_read_as_they_are_written() {
+    fn peers_are_read_as_they_are_written() {
         let one = peer("b7=7101,7201").unwrap();
         assert_eq!((one.member.node, one.member.side), (NodeId(7), Some(Side::B)));
         assert_eq!(one.paths[1], Address { host: [10, 0, 2, 2], port: 7201 });
         assert!(peer("a7").is_err() && peer("a7=1").is_err() && peer("x=1,2").is_err());
-        assert_eq!(hex::<2>("0aFf").unwrap(), [10, 255]);
-        assert!(hex::<2>("0a").is_err() && hex::<2>("0aFg").is_err() && hex::<2>("0aé").is_err());
     }
 }

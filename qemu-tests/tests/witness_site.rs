@@ -1,0 +1,68 @@
+//! Two compartments of QEMU nodes and the firmware witness on its board, on a switch: what involves the witness
+//! of the agreement of a site, with the real device (P1, S1-06, S1-18, S1-19, X03, X04; F14, F16, F25, F26,
+//! F34; V2, V10, V18).
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use qemu_tests::artefacts::Artefacts;
+use qemu_tests::lab::Lab;
+use qemu_tests::site::{Part, Site, epoch, text, voters};
+use qemu_tests::tooling::firmware;
+use qemu_tests::tooling::node_image::Variant;
+use qemu_tests::witness::site::Pace;
+use serde_json::json;
+
+/// Emulated machines share two processors with whatever else runs there: a pause of half a second must not
+/// count as a death.
+const PACE: Pace = Pace { rto: Duration::from_secs(5), pause: Duration::from_millis(500) };
+
+/// F14, F16, F25, F26, F34, X04: one alone is master by the witness's vote; the master is lost; it is cut off with
+/// the witness on the other side; the witness is lost and comes back.
+#[test]
+fn nodes_and_the_firmware_witness_agree_through_losses_and_cuts() -> Result<()> {
+    Artefacts::of("witness-site", |artefacts| {
+        let lab = Lab::get()?;
+        let (image, elf) = (lab.image(Variant::Good, 1)?, firmware::witness(&lab.workspace)?);
+        let mut site = Site::with_board(artefacts, lab, &image, &elf, PACE, "")?;
+
+        // One alone has its own vote and the witness's.
+        site.power_on(&[Part::A, Part::Witness])?;
+        let alone = site.wait_role(Part::A, "master", "the voters gave it the register")?;
+        site.power_on(&[Part::B])?;
+        site.wait_role(Part::B, "slave", "")?;
+        site.wait_protected()?;
+
+        // The master loses its power.
+        site.power_cut(Part::A)?;
+        let taken = site.wait_role(Part::B, "master", "the voters gave it the register")?;
+        ensure!(epoch(&alone) < epoch(&taken), "the epoch rises: {taken:#}");
+        site.power_on(&[Part::A])?;
+        site.wait_role(Part::A, "slave", "")?;
+        site.wait_protected()?;
+
+        // The master is cut off; the witness hears the other one.
+        site.cut(Part::B, Part::A);
+        site.cut(Part::B, Part::Witness);
+        site.wait_role(Part::A, "master", "the voters gave it the register")?;
+        let lost = site.wait(Part::B, "it is master no more", |status| text(status, "/role") != "master")?;
+        ensure!(text(&lost, "/summary").contains("hears too few"), "{lost:#}");
+        site.heal();
+        site.wait_role(Part::B, "slave", "")?;
+        site.wait_protected()?;
+
+        // The witness is lost, then the slave: the master goes on alone. The witness is back first.
+        site.power_cut(Part::Witness)?;
+        site.wait(Part::A, "it may go on alone", |status| voters(status) == json!([1]))?;
+        site.power_cut(Part::B)?;
+        site.power_on(&[Part::Witness, Part::B])?;
+        site.wait_protected()?;
+        let end = site.wait_role(Part::A, "master", "")?;
+        ensure!(epoch(&taken) < epoch(&end), "an epoch came back: {end:#}");
+        ensure!(site.times_master(Part::A)? == 1, "the master lost its role meanwhile");
+        let log = site.board()?.lines();
+        let start = log.iter().find(|line| line.contains("start after")).context("no start in the log")?;
+        ensure!(start.contains("0 failures, 0 silent resets"), "{start}");
+        Ok(())
+    })
+}
