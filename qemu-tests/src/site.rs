@@ -247,7 +247,16 @@ impl Site {
         }
         let events = self.rig(part)?.shell.run("bulkhead events", COMMAND)?.text;
         let last = last.map_or_else(|| "no status".into(), |status| format!("{status:#}"));
-        bail!("{}: not within {LONG:?}: {what}\n{last}\n{events}", part.name())
+        bail!("{}: not within {LONG:?}: {what}\n{last}\n{events}\n{}", part.name(), self.witness_log())
+    }
+
+    /// What the witness's board logged, and what came and went at its two ports.
+    fn witness_log(&self) -> String {
+        let Third::Board(device) = &self.third else { return String::new() };
+        let [_, _, ports] = &self.ports;
+        let counters = self.networks.iter().zip(ports).map(|(network, port)| network.counters(port));
+        let counters: Vec<_> = counters.map(|counters| format!("{counters:?}")).collect();
+        format!("the witness:\n{}\n{}", device.lines().join("\n"), counters.join("\n"))
     }
 
     /// Waits until a part has this role, for a reason in whose words `why` occurs.

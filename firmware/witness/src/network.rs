@@ -3,7 +3,9 @@
 use bulkhead_core::id::Path;
 use bulkhead_core::provision::{Address, Head};
 use bulkhead_core::time::Instant;
-use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::iface::{
+    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet, SocketStorage,
+};
 use smoltcp::phy::Device;
 use smoltcp::socket::{dhcpv4, udp};
 use smoltcp::time::Instant as Stamp;
@@ -128,7 +130,13 @@ impl<D: Device> Network<D> {
     /// Sends what waits, answers what the stack itself has to, and takes the address that DHCP gives.
     pub fn serve(&mut self, now: Instant) {
         self.interface.poll_maintenance(stamp(now));
-        let _ = self.interface.poll_egress(stamp(now), &mut self.device, &mut self.sockets);
+        for _ in 0..TO_SEND_MAX {
+            let sent = self.interface.poll_egress(stamp(now), &mut self.device, &mut self.sockets);
+            if sent == PollResult::None {
+                break;
+            }
+        }
+        Path::ALL.into_iter().for_each(|path| self.unblock(path));
         let Some(dhcp) = self.dhcp else { return };
         let (lease, router) = match self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).poll() {
             None => return,
@@ -174,6 +182,28 @@ impl<D: Device> Network<D> {
         }
     }
 
+    /// Forgets what still waits on `path`: its host is not found yet, and was asked for. The stack would wait
+    /// with everything behind it, so that one dead node made all others unheard; whoever sent it sends again.
+    fn unblock(&mut self, path: Path) {
+        let handle = self.handle(path);
+        let socket = self.sockets.get_mut::<udp::Socket<'_>>(handle);
+        if socket.send_queue() == 0 {
+            return;
+        }
+        self.dropped = self.dropped.saturating_add(1);
+        let local = socket.endpoint();
+        // Nothing that was received waits here: it is read before anything is sent.
+        socket.close();
+        let _ = socket.bind(local);
+        // A socket that was put back does not remember for whom it waited.
+        let socket = self.sockets.remove(handle);
+        let [one, two] = &mut self.paths;
+        *(match path {
+            Path::One => one,
+            Path::Two => two,
+        }) = self.sockets.add(socket);
+    }
+
     const fn handle(&self, path: Path) -> SocketHandle {
         let [one, two] = self.paths;
         match path {
@@ -186,3 +216,7 @@ impl<D: Device> Network<D> {
 fn stamp(now: Instant) -> Stamp {
     Stamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+#[path = "network_tests.rs"]
+mod tests;
