@@ -1,11 +1,13 @@
 //! The card of a witness for a site of QEMU nodes on the harness's switches.
 
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bulkhead_core::budget::compile::compile;
 use bulkhead_core::budget::demand::Demand;
+use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use bulkhead_core::node::settings::{Digest, Member};
 use bulkhead_core::provision::{Address, Local, Peer};
@@ -46,7 +48,7 @@ pub fn card(lab: &Lab, file: &Path, key: &Path, pace: Pace, outlets: bool, image
     let paths = |node: u8| [1, 2].map(|network| [10, 71, network, node]);
     let peers = [(1, Side::A), (2, Side::B)].map(|(node, side)| Peer {
         member: Member { node: NodeId(node.into()), pair: PairId(1), side: Some(side), votes: true },
-        outlet: outlets.then_some(node),
+        outlet: NonZeroU8::new(node).filter(|_| outlets).map(Outlet::Strip),
         paths: paths(node).map(|host| Address { host, port: PORT }),
     });
     let recipe = Recipe {
