@@ -1,6 +1,6 @@
-//! A site of QEMU nodes: one node in each compartment and a witness, on two control networks that can be cut.
-//! Nodes boot from their boot partitions and find their part of the site on their infra partitions. The witness
-//! is a node, too, or the firmware on its board.
+//! A site of QEMU nodes: one node in each compartment and a witness, on two control networks that can be
+//! cut. Nodes boot from their boot partitions and find their part of the site on their infra partitions. The
+//! witness is a node, too, or the firmware on its board.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

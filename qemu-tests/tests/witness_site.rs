@@ -1,6 +1,6 @@
-//! Two compartments of QEMU nodes and the firmware witness on its board, on a switch: what involves the witness
-//! of the agreement of a site, with the real device (P1, S1-06, S1-18, S1-19, X03, X04; F14, F16, F25, F26,
-//! F34; V2, V10, V18).
+//! Two compartments of QEMU nodes and the firmware witness on its board, on a switch: what involves the
+//! witness of the agreement of a site, with the real device (P1, S1-06, S1-18, S1-19, X03, X04; F14, F16,
+//! F25, F26, F34; V2, V10, V18).
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use serde_json::json;
 /// count as a death.
 const PACE: Pace = Pace { rto: Duration::from_secs(5), pause: Duration::from_millis(500) };
 
-/// F14, F16, F25, F26, F34, X04: one alone is master by the witness's vote; the master is lost; it is cut off with
-/// the witness on the other side; the witness is lost and comes back.
+/// F14, F16, F25, F26, F34, X04: one alone is master by the witness's vote; the master is lost; it is cut
+/// off with the witness on the other side; the witness is lost and comes back.
 #[test]
 fn nodes_and_the_firmware_witness_agree_through_losses_and_cuts() -> Result<()> {
     Artefacts::of("witness-site", |artefacts| {

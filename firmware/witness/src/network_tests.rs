@@ -125,7 +125,8 @@ fn a_node_that_is_off_does_not_keep_the_others_unheard() {
     assert_eq!(heard(&mut network), [2, 1]);
 }
 
-/// S1-09: whoever is not known is asked for, not more often than once a second, and is heard after the answer.
+/// S1-09: whoever is not known is asked for, not more often than once a second, and is heard after the
+/// answer.
 #[test]
 fn a_node_is_asked_for_by_arp() {
     let mut network = network();
