@@ -121,7 +121,13 @@ impl Site {
         let [_, _, [one, two]] = &ground.ports;
         let trunk = Trunk::new(artefacts, "w", [([10, 71, 1], one), ([10, 71, 2], two)])?;
         let wire = Wire::Trunk(Arc::new(trunk));
-        let parts = Parts { elf: elf.into(), card: Some(image), wire, control: artefacts.socket("w.qmp") };
+        let parts = Parts {
+            elf: elf.into(),
+            card: Some(image),
+            strip: None,
+            wire,
+            control: artefacts.socket("w.qmp"),
+        };
         let device = Device::new(parts, &ground.permit);
         Ok(ground.site(rigs, Third::Board(Box::new(device))))
     }

@@ -7,10 +7,12 @@ use super::machine::{Inner, Node, Out, Work, push};
 use super::message::{Office, Said};
 use super::settings::Settings;
 use super::words::{Action, Note};
+use crate::budget::timers::Timers;
 use crate::bug::{Bug, is_planted};
 use crate::fence::desk::{self, Desk, Done, OrderId};
 use crate::fence::pleas::{self, Pleas};
 use crate::fence::right::{Facts, Limits, judge};
+use crate::fence::strip::line::ORDER_MAX;
 use crate::fence::words::{FenceId, Outcome, Plea, Reply, Want};
 use crate::id::NodeId;
 use crate::link::suspicion::Verdict;
@@ -21,6 +23,11 @@ use crate::time::{Instant, earliest};
 
 /// A node that was cut stays off for at least this long: what ATX supplies need to lose their charge.
 const OFF_MIN: Duration = Duration::from_secs(5);
+
+const _: () = assert!(
+    ORDER_MAX.as_millis() < Timers::TIGHT.fence.as_millis(),
+    "an order to a power strip would be overdue while it waits for the line"
+);
 
 /// A node's part in fencing through witnesses.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("link", &["bug", "bytes", "id", "time"]),
     ("register", &["actions", "bug", "bytes", "crc", "id", "time"]),
     ("monitor", &["actions", "bug", "id", "register", "time"]),
-    ("fence", &["actions", "bug", "id", "register", "time"]),
+    ("fence", &["actions", "bug", "crc", "id", "register", "time"]),
     ("budget", &["time"]),
     ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
@@ -69,7 +69,7 @@ pub const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[];
 /// How many times the word `unsafe` stands in the code of each crate. The number is exact: fewer is good news
 /// that belongs here, more is a decision that belongs in ARCHITECTURE.md.
 pub const UNSAFE_SITES: &[(&str, usize)] =
-    &[("boot", 21), ("core", 0), ("firmware", 30), ("host-linux", 2), ("qemu-tests", 0)];
+    &[("boot", 21), ("core", 0), ("firmware", 31), ("host-linux", 2), ("qemu-tests", 0)];
 
 /// What stands at the top of the repository, besides files whose name starts with a dot.
 pub const TOP_LEVEL: &[&str] = &[

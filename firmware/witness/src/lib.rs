@@ -16,6 +16,7 @@ pub mod relays;
 pub mod settings;
 pub mod shell;
 pub mod store;
+pub mod strip;
 pub mod survivor;
 
 /// Pairs that one witness serves in the memory of the smallest board.

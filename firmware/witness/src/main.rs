@@ -10,6 +10,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use board::here;
+use bulkhead_core::fence::strip::line::Counters;
 use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::settings::Unsound;
@@ -19,12 +20,13 @@ use bulkhead_core::provision::{Head, Peer};
 use bulkhead_core::register::store::Stored;
 use bulkhead_core::time::Instant;
 use bulkhead_witness::card::{Card, Trouble};
-use bulkhead_witness::hardware::Watchdog as _;
+use bulkhead_witness::hardware::{Both, Watchdog as _};
 use bulkhead_witness::mac::Mac;
 use bulkhead_witness::network::{Buffers, Network};
 use bulkhead_witness::settings::{self, Unfit};
 use bulkhead_witness::shell::{News, Shell};
 use bulkhead_witness::store::{Store, Unusable};
+use bulkhead_witness::strip::Strip;
 use bulkhead_witness::survivor::Start;
 use bulkhead_witness::{PEERS, REGISTERS};
 use cortex_m_rt::entry;
@@ -108,8 +110,9 @@ fn serve(
     let now = here::clock::now();
     let ethernet = here::ethernet::Ethernet::start(head.hardware);
     let mut network: BoardNetwork = Network::new(now, Mac::new(ethernet), &head, number, buffers);
-    let mut relays = here::gpio::relays();
-    let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut relays);
+    let strip = Strip::new(here::uart::StripLine::start(), number);
+    let mut outlets = Both { relays: here::gpio::relays(), strip };
+    let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut outlets);
     let starts = u32::try_from(number).unwrap_or(u32::MAX);
     shell.remember(now, History { starts, ..history }, &mut |news| tell(&news));
     run(shell, watchdog)
@@ -220,5 +223,15 @@ fn report(shell: &mut BoardShell<'_>) {
         frames.out_of_step,
         frames.stuck
     );
+    let strip = shell.strip();
+    if strip != Counters::default() {
+        defmt::warn!(
+            "power strip: unanswered {=u32}, damaged {=u32}, in another version {=u32}, unasked {=u32}",
+            strip.unanswered,
+            strip.damaged,
+            strip.other_version,
+            strip.unasked
+        );
+    }
     defmt::info!("datagrams dropped: {}", defmt::Debug2Format(&drops));
 }

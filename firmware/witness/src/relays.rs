@@ -6,9 +6,12 @@
 //! | sense | low   | a contact that only closes without power is closed: the power is off  |
 //! | sense | high  | the power is on; or the wire is broken, and nothing is confirmed      |
 
-use bulkhead_core::fence::desk::{Act, Done};
+use bulkhead_core::fence::desk::{Act, Done, ORDERS_MAX, OrderId};
 use bulkhead_core::fence::words::Outlet;
+use bulkhead_core::time::Instant;
 use embedded_hal::digital::{InputPin, OutputPin};
+
+use heapless::Deque;
 
 use crate::hardware::Outlets;
 
@@ -23,13 +26,21 @@ pub struct Relay<O, I> {
 
 /// All relays of a board.
 #[derive(Debug)]
-pub struct Relays<O, I, const COUNT: usize>(pub [Relay<O, I>; COUNT]);
+pub struct Relays<O, I, const COUNT: usize> {
+    relays: [Relay<O, I>; COUNT],
+    ended: Deque<(OrderId, Done), ORDERS_MAX>,
+}
 
-impl<O: OutputPin, I: InputPin, const COUNT: usize> Outlets for Relays<O, I, COUNT> {
+impl<O: OutputPin, I: InputPin, const COUNT: usize> Relays<O, I, COUNT> {
+    /// Relay 1 first.
+    pub const fn new(relays: [Relay<O, I>; COUNT]) -> Self {
+        Self { relays, ended: Deque::new() }
+    }
+
     fn act(&mut self, outlet: Outlet, act: Act) -> Done {
         let Outlet::Relay(number) = outlet else { return Done::Failed };
         let place = usize::from(number.get()).checked_sub(1);
-        let Some(relay) = place.and_then(|place| self.0.get_mut(place)) else { return Done::Failed };
+        let Some(relay) = place.and_then(|place| self.relays.get_mut(place)) else { return Done::Failed };
         let done = match act {
             Act::Off => relay.cut.set_high().map(|()| Done::Switched).map_err(drop),
             Act::On => relay.cut.set_low().map(|()| Done::Switched).map_err(drop),
@@ -39,6 +50,18 @@ impl<O: OutputPin, I: InputPin, const COUNT: usize> Outlets for Relays<O, I, COU
             }
         };
         done.unwrap_or(Done::Failed)
+    }
+}
+
+impl<O: OutputPin, I: InputPin, const COUNT: usize> Outlets for Relays<O, I, COUNT> {
+    fn begin(&mut self, _: Instant, order: OrderId, outlet: Outlet, act: Act) {
+        let done = self.act(outlet, act);
+        // One that finds no room is overdue for the desk, and so has failed.
+        let _ = self.ended.push_back((order, done));
+    }
+
+    fn turn(&mut self, _: Instant) -> Option<(OrderId, Done)> {
+        self.ended.pop_front()
     }
 }
 
@@ -86,7 +109,7 @@ mod tests {
     #[test]
     fn a_cut_is_confirmed_by_the_sense_line_alone() {
         let (cut, sense) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(true)));
-        let mut relays = Relays([Relay { cut: Line(cut.clone()), sense: Line(sense.clone()) }]);
+        let mut relays = Relays::new([Relay { cut: Line(cut.clone()), sense: Line(sense.clone()) }]);
         assert_eq!(relays.act(RELAY_1, Act::Read), Done::IsOn);
         assert_eq!((relays.act(RELAY_1, Act::Off), cut.get()), (Done::Switched, true));
         assert_eq!(relays.act(RELAY_1, Act::Read), Done::IsOn, "the relay sticks, or the wire is broken");
@@ -98,5 +121,8 @@ mod tests {
             assert_eq!(relays.act(nowhere, Act::Off), Done::Failed);
         }
         assert!(!cut.get());
+        relays.begin(Instant::ZERO, OrderId(5), RELAY_1, Act::Off);
+        let ended = [relays.turn(Instant::ZERO), relays.turn(Instant::ZERO)];
+        assert_eq!(ended, [Some((OrderId(5), Done::Switched)), None]);
     }
 }

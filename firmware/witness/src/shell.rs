@@ -7,7 +7,8 @@
 
 use core::time::Duration;
 
-use bulkhead_core::fence::desk::Done;
+use bulkhead_core::fence::desk::{Done, ORDERS_MAX};
+use bulkhead_core::fence::strip::line::Counters;
 use bulkhead_core::fence::words::Entry;
 use bulkhead_core::id::Path;
 use bulkhead_core::node::health::History;
@@ -16,7 +17,6 @@ use bulkhead_core::node::words::{Action, Event, Note};
 use bulkhead_core::provision::Peer;
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::time::Instant;
-use heapless::Vec;
 use smoltcp::phy::Device;
 
 use crate::card::{Blocks, Trouble};
@@ -40,8 +40,8 @@ const FRAMES_MAX: usize = 16;
 
 /// How often the card is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// Outlets switched in one step: as a rule one.
-const SWITCHED_MAX: usize = 4;
+/// Orders that end in one turn: all that can be under way.
+const ENDED_MAX: usize = ORDERS_MAX;
 
 /// A witness with its network and its card.
 #[allow(missing_debug_implementations, reason = "smoltcp's interface has none")]
@@ -84,6 +84,11 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         self.store
     }
 
+    /// What the power strip said that was no answer.
+    pub fn strip(&self) -> Counters {
+        self.outlets.counters()
+    }
+
     /// Votes written since the start.
     pub const fn written(&self) -> u32 {
         self.written
@@ -117,6 +122,11 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             self.step(now, Event::Timeout, news);
             busy = true;
         }
+        for _ in 0..ENDED_MAX {
+            let Some((order, done)) = self.outlets.turn(clock()) else { break };
+            self.step(clock(), Event::PowerDone { order, done }, news);
+            busy = true;
+        }
         self.network.serve(clock());
         // Copies are made when nobody waits for anything.
         if !busy {
@@ -134,7 +144,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         busy
     }
 
-    /// When [`Self::turn`] has something to do even if no frame comes.
+    /// When [`Self::turn`] has something to do even if no frame comes, and no outlet works.
     pub fn deadline(&self) -> Option<Instant> {
         self.witness.deadline()
     }
@@ -149,7 +159,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
     fn step(&mut self, now: Instant, event: Event<'_>, news: &mut dyn FnMut(News)) {
         let Self { network, store, witness, peers, outlets, written, .. } = self;
         let (mut durable, mut failed) = (None, None);
-        let mut switched = Vec::<_, SWITCHED_MAX>::new();
+        let mut nowhere = None;
         witness.step(now, event, &mut |action| match action {
             Action::Send { to, path, datagram } => {
                 let Some(peer) = peers.iter().find(|peer| peer.member.node == to) else { return };
@@ -174,9 +184,10 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             Action::Power { order, node, act } => {
                 let peer = peers.iter().find(|peer| peer.member.node == node);
                 let outlet = peer.and_then(|peer| peer.outlet);
-                let done = outlet.map_or(Done::Failed, |outlet| outlets.act(outlet, act));
-                // One that finds no room is overdue for the core, and so has failed.
-                let _ = switched.push((order, done));
+                match outlet {
+                    Some(outlet) => outlets.begin(now, order, outlet, act),
+                    None => nowhere = Some(order),
+                }
             }
             Action::Record(entry) => news(News::Record(entry)),
         });
@@ -185,8 +196,8 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             (Some(id), None) => self.step(now, Event::Persisted(id), news),
             (None, None) => {}
         }
-        for (order, done) in switched {
-            self.step(now, Event::PowerDone { order, done }, news);
+        if let Some(order) = nowhere {
+            self.step(now, Event::PowerDone { order, done: Done::Failed }, news);
         }
     }
 }

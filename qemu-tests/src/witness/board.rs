@@ -35,6 +35,8 @@ pub struct Parts {
     pub elf: PathBuf,
     /// The image of the card; without one the slot is empty.
     pub card: Option<PathBuf>,
+    /// Where a power strip (`super::strip`) waits for it, if there is one.
+    pub strip: Option<PathBuf>,
     /// Its network.
     pub wire: Wire,
     /// A path for the socket by which the harness commands QEMU: for a card that is pulled.
@@ -61,7 +63,15 @@ impl Board {
         }
         let mut command = Command::new(QEMU);
         command.args(["-M", "lm3s6965evb", "-display", "none", "-monitor", "none"]);
-        command.args(["-serial", "stdio", "-serial", "null", "-kernel"]).arg(&parts.elf);
+        command.args(["-serial", "stdio", "-serial"]);
+        match &parts.strip {
+            Some(strip) => {
+                let socket = format!("socket,id=strip,path={}", strip.display());
+                command.args(["chardev:strip", "-chardev", &socket]);
+            }
+            None => drop(command.arg("null")),
+        }
+        command.arg("-kernel").arg(&parts.elf);
         if let Some(card) = &parts.card {
             command.args(["-drive", &format!("if=sd,format=raw,cache=writethrough,file={}", card.display())]);
         }

@@ -5,3 +5,4 @@ pub mod card;
 pub mod device;
 pub mod log;
 pub mod site;
+pub mod strip;

@@ -78,7 +78,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let sockets = tempfile::Builder::new().prefix("bh-").tempdir_in("/tmp")?;
     let wire = Wire::User(ports(&arguments.ports)?);
     let control = sockets.path().join("qmp");
-    let board = Board::power_on(&Parts { elf, card: Some(image), wire, control })?;
+    let board = Board::power_on(&Parts { elf, card: Some(image), strip: None, wire, control })?;
     for line in &board.log {
         println!("{line}");
     }

@@ -52,10 +52,10 @@ impl Output {
     }
 }
 
-/// Outlets 1 to 6: relays on port B, sense lines on port E. Pins 6 and 7 of port B are left alone: the
+/// Relays 1 to 6, on port B, with sense lines on port E. Pins 6 and 7 of port B are left alone: the
 /// debugger needs one of them.
 pub fn relays() -> Relays<Output, Input, 6> {
-    Relays([0, 1, 2, 3, 4, 5].map(|number| {
+    Relays::new([0, 1, 2, 3, 4, 5].map(|number| {
         let cut = Output::new(PORT_B, number, false);
         Relay { cut, sense: Input::new(PORT_E, number) }
     }))

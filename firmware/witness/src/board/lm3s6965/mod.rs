@@ -4,7 +4,8 @@
 //! |-----------------|-----------------------------------------|
 //! | log             | UART 0 (PA0, PA1), 115,200 baud, defmt  |
 //! | card            | SSI 0 (PA2, PA4, PA5), select PD0       |
-//! | outlets 1 to 6  | relays PB0 to PB5, sense lines PE0 to PE5 |
+//! | relays 1 to 6   | PB0 to PB5, sense lines PE0 to PE5      |
+//! | power strip     | UART 1 (PD2, PD3), 9,600 baud           |
 //! | network         | the Ethernet MAC and PHY on the chip    |
 
 pub mod clock;
@@ -68,6 +69,7 @@ unsafe fn DefaultHandler(number: i16) {
         19 => {
             clock::quiet_alarm();
             crate::log::pump();
+            uart::hear_strip();
         }
         42 => ethernet::heard(),
         // Nothing else was unmasked.

@@ -1,0 +1,73 @@
+//! The firmware witness with a power strip: a rightful fence really ends a node, a wrongful one does not, a
+//! strip that lies or is silent confirms nothing, and who was cut stays off for 5 s (S1-06, V19, V20, V21,
+//! F28, F29). The nodes are agents on this machine; what their outlets switch is their processes.
+
+mod liar;
+mod rig;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_core::fence::desk::Act;
+use bulkhead_core::fence::words::{FenceId, Outcome, Plea, Want};
+use bulkhead_core::id::{Epoch, NodeId, PairId};
+use bulkhead_core::node::settings::infra_register;
+use qemu_tests::artefacts::Artefacts;
+use qemu_tests::witness::strip::Manner;
+
+use rig::Rig;
+
+#[test]
+fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
+    Artefacts::of("firmware-fence", |artefacts| {
+        let mut rig = Rig::new(artefacts)?;
+        let [a1, b1] = rig.agents.clone();
+        a1.start()?;
+        a1.wait("a1 is master by the vote of the firmware", |status| status["role"] == "master")?;
+        // The master wants its peer started: the strip gives it the power.
+        b1.wait("b1 was switched on, and follows", |status| status["role"] == "slave")?;
+
+        // Wrongful: one who has the key, but not the register, gets nobody cut.
+        let register = infra_register(PairId(1));
+        for (number, want) in [(1, Want::Off), (2, Want::On)] {
+            let (id, node) = (FenceId(number), NodeId(1));
+            let plea = Plea { id, node, start: None, register, epoch: Epoch(1), want };
+            let outcome = rig.liar.plead(plea)?;
+            ensure!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+        }
+        // Wrongful: b1 hears nothing of the master any more, the witness does.
+        rig.wire.cut();
+        b1.wait("b1 misses a1", |status| status["nodes"][0]["verdict"] == "silent")?;
+        let (code, text) = b1.run(&["fence", "node", "a1", "--yes"])?;
+        ensure!(code == Some(3), "{code:?} {text}");
+        let asked = [rig.asked(1, Act::Off), rig.asked(1, Act::On)].concat();
+        ensure!(asked.is_empty() && a1.runs()?, "nobody asked the strip to switch the master");
+
+        // Rightful, and read back.
+        let (code, text) = a1.run(&["fence", "node", "b1", "--yes"])?;
+        let logged = rig.logged();
+        ensure!(code == Some(0) && text.contains("read back as off"), "{code:?} {text}\n{logged}");
+        ensure!(!b1.runs()? && a1.runs()?, "b1 has no power");
+        ensure!(logged.matches("Refused").count() >= 2, "the wrongful pleas are in the log: {logged}");
+        let off = rig.asked(2, Act::Off).last().copied().context("the strip was asked to cut b1")?;
+
+        // It is switched on again, by the master's rule, but stays off for 5 s.
+        b1.wait("b1 has power again", |status| status["nodes"][2]["verdict"] == "up")?;
+        let on = rig.asked(2, Act::On).last().copied().context("the strip was asked to switch b1 on")?;
+        let off = on.saturating_duration_since(off);
+        ensure!(Duration::from_secs(5) <= off, "b1 was off for {off:?}");
+
+        // F28: nothing that the strip says or does not say counts but the measured power.
+        let unfit = [(Manner::Lies, "lies"), (Manner::Silent, "is silent"), (Manner::Garbles, "garbles")];
+        for (manner, words) in unfit {
+            rig.strip.behave(manner);
+            let (code, text) = a1.run(&["fence", "node", "b1", "--yes"])?;
+            ensure!(code == Some(1) && !text.contains("read back"), "a strip that {words}: {code:?} {text}");
+        }
+        rig.strip.behave(Manner::Slow(Duration::from_millis(300)));
+        b1.wait("b1 has power", |status| status["nodes"][2]["verdict"] == "up")?;
+        let (code, text) = a1.run(&["fence", "node", "b1", "--yes"])?;
+        ensure!(code == Some(0) && !b1.runs()?, "slow, and in time: {code:?} {text}");
+        Ok(())
+    })
+}
