@@ -34,6 +34,11 @@ impl Side {
     }
 }
 
+/// Volumes that share one write log, one primary and one set of secondaries. Chosen at random when the group
+/// is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupId(pub [u8; 16]);
+
 /// One register of a voter's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RegisterId(pub u16);

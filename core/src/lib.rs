@@ -19,7 +19,9 @@
 //! 10. [`node`]: all machines of the cluster together; [`budget`]: their timers.
 //! 11. [`fence`]: power cut through a witness, for the rightful side only (V20, V21).
 //! 12. [`resource`]: the services of a node, in their order (S1-15).
-//! 13. [`provision`]: what the card of a witness on a microcontroller holds (P1).
+//! 13. [`log`]: what a holder of a mirror group has acknowledged, in order (I2, V12).
+//! 14. [`cache`]: where the newest content of each block is (P4).
+//! 15. [`provision`]: what the card of a witness on a microcontroller holds (P1).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -33,12 +35,14 @@ pub mod boot;
 pub mod budget;
 pub mod bug;
 pub mod bytes;
+pub mod cache;
 pub mod container;
 pub mod crc;
 pub mod fence;
 pub mod gpt;
 pub mod id;
 pub mod link;
+pub mod log;
 pub mod monitor;
 pub mod node;
 pub mod plan;

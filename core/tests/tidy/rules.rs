@@ -20,6 +20,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
     ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),
+    ("log", &["bytes", "crc", "id"]),
+    ("cache", &["log"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),
