@@ -16,7 +16,8 @@
 //! 9. [`cluster`]: the site's nodes watch each other.
 //! 10. [`node_site`]: the site on a node that boots from its boot partition.
 //! 11. [`playground`]: a whole site on one machine.
-//! 12. [`cli`]: the commands.
+//! 12. [`witness_card`]: the card of a witness on a microcontroller.
+//! 13. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -32,3 +33,4 @@ pub mod output;
 pub mod playground;
 pub mod site_config;
 pub mod slots;
+pub mod witness_card;

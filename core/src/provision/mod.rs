@@ -29,7 +29,8 @@
 //! | 132 |  20 | timers     | heartbeat, slow, silence, stable, lease: microseconds (4 each)        |
 //! | 152 |   4 | drift      | parts per million                                                     |
 //! | 156 |  16 | digest     | of what all nodes of the site were told                               |
-//! | 172 | 336 | reserved   | zero                                                                  |
+//! | 172 |   4 | old lease  | microseconds, 0: none; a start waits for it, as it is longer than lease |
+//! | 176 | 332 | reserved   | zero                                                                  |
 //! | 508 |   4 | crc        | CRC-32C of bytes 0..508                                               |
 //!
 //! A block of peers, 512 bytes: magic "BHPEER", 0, version 2 (8); seq (8); up to 24 peers (20 each), most
@@ -55,9 +56,13 @@ use crate::fence::words::Outlet;
 use crate::id::{NodeId, PairId, Side, SiteId};
 use crate::link::key::{KEY_LEN, NONCE_LEN, Nonce, SiteKey};
 use crate::node::settings::{Digest, Member, Relay, Settings, Unsound};
-use crate::register::store::{Owner, STRIDE, offset};
+use crate::register::store::Owner;
 use crate::register::voters::Life;
 use crate::time::{Drift, micros};
+
+mod write;
+
+pub use write::{ERASED, OWNERS, card, copy};
 
 /// Bytes of one block.
 pub const BLOCK_LEN: usize = 512;
@@ -144,6 +149,9 @@ pub struct Head {
     pub drift: Drift,
     /// Of what all nodes of the site were told.
     pub digest: Digest,
+    /// The longest lease of an earlier provisioning, where that is longer than the one in `timers`; zero:
+    /// none.
+    pub old_lease: Duration,
 }
 
 /// The secret bytes of a card: they are written, and never printed.
@@ -153,6 +161,15 @@ pub struct Secrets {
     pub key: [u8; KEY_LEN],
     /// Drawn at random for this witness.
     pub secret: [u8; KEY_LEN],
+}
+
+impl Secrets {
+    /// Those that a head holds. The block must be one: [`Head::parse`] says so.
+    pub fn of(head: &Block) -> Self {
+        let mut fields = Reader::new(head.get(40..).unwrap_or_default());
+        let mut next = || fields.array().unwrap_or_default();
+        Self { key: next(), secret: next() }
+    }
 }
 
 /// Why a block is none of these.
@@ -199,7 +216,8 @@ impl Head {
         }
         out.u32(self.drift.as_ppm());
         out.put(&self.digest.0);
-        out.reserved(CRC_AT - 172);
+        out.u32(u32::try_from(micros(self.old_lease)).unwrap_or(u32::MAX));
+        out.reserved(CRC_AT - 176);
         seal(out)
     }
 
@@ -223,6 +241,15 @@ impl Head {
     pub const fn peer_blocks(&self) -> usize {
         // Widening; `From` is not const.
         (self.peers as usize).div_ceil(PEERS_PER_BLOCK)
+    }
+
+    /// How long a start waits before it votes: a voter takes all leases that it granted earlier for as long
+    /// as the present ones, and some may have been longer (V11).
+    pub fn old_leases(&self) -> Duration {
+        match self.timers.lease < self.old_lease {
+            true => self.drift.at_least(self.old_lease),
+            false => Duration::ZERO,
+        }
     }
 
     /// The nonce of one start of the witness. `count` must never be used twice.
@@ -332,31 +359,6 @@ pub fn parse_starts(bytes: &Block, owner: &Owner) -> Option<u64> {
     (encode_starts(owner, number) == *bytes).then_some(number)
 }
 
-/// Everything that a card of a witness that never voted must hold, as blocks to write in this order. A card
-/// cut meanwhile is no witness's: what makes it one comes last.
-pub fn card<'a>(
-    head: &'a Head,
-    secrets: &'a Secrets,
-    peers: &'a [Peer],
-    registers: u16,
-) -> impl Iterator<Item = (u64, Block)> + 'a {
-    const NOTHING: Block = [0; BLOCK_LEN];
-    let votes = |at: u64| VOTES_AT.saturating_add(at);
-    let owner_at = [0, STRIDE].map(votes);
-    let old = SETTINGS_AT.into_iter().chain(owner_at).map(|at| (at, NOTHING));
-    let places =
-        (0..registers).flat_map(move |place| [0, 1].map(|copy| (votes(offset(place, copy)), NOTHING)));
-    let starts = STARTS_AT.map(|at| (at, encode_starts(&head.owner, 0)));
-    let copies = SETTINGS_AT.into_iter().flat_map(move |at| {
-        let block = move |number: u64| at.saturating_add(number.saturating_mul(512));
-        let behind = (1..).zip(peers.chunks(PEERS_PER_BLOCK));
-        let behind = behind.map(move |(number, peers)| (block(number), encode_peers(head.seq, peers)));
-        behind.chain([(at, head.encode(secrets))])
-    });
-    let owner = owner_at.map(|at| (at, head.owner.encode()));
-    old.chain(places).chain(starts).chain(copies).chain(owner)
-}
-
 const fn times(timers: &Timers) -> [Duration; 5] {
     [timers.heartbeat, timers.slow, timers.silence, timers.stable, timers.lease]
 }
@@ -364,7 +366,7 @@ const fn times(timers: &Timers) -> [Duration; 5] {
 fn head(fields: &mut Reader<'_>) -> Option<Head> {
     let seq = fields.u64()?;
     let site = SiteId(fields.array()?);
-    let owner = Owner { site, node: NodeId(fields.u16()?), life: Life(fields.u32()?) };
+    let (node, life) = (NodeId(fields.u16()?), Life(fields.u32()?));
     let peers = fields.u16()?;
     let (key, secret) = (SiteKey::new(fields.array()?), SiteKey::new(fields.array()?));
     let hardware = fields.array()?;
@@ -377,8 +379,24 @@ fn head(fields: &mut Reader<'_>) -> Option<Head> {
     let timers = Timers { heartbeat, slow, silence, stable, lease, ..Timers::DEFAULT };
     let drift = Drift::from_ppm(fields.u32()?)?;
     let digest = Digest(fields.array()?);
-    fields.reserved::<336>()?.then_some(())?;
-    Some(Head { seq, owner, pair, peers, key, secret, hardware, paths, gateway, timers, drift, digest })
+    let old_lease = Duration::from_micros(fields.u32()?.into());
+    fields.reserved::<332>()?.then_some(())?;
+    let owner = Owner { site, node, life };
+    Some(Head {
+        seq,
+        owner,
+        pair,
+        peers,
+        key,
+        secret,
+        hardware,
+        paths,
+        gateway,
+        timers,
+        drift,
+        digest,
+        old_lease,
+    })
 }
 
 fn local(fields: &mut Reader<'_>) -> Option<Local> {

@@ -3,6 +3,7 @@
 use std::vec::Vec;
 
 use super::*;
+use crate::register::store::STRIDE;
 
 const RELAY_4: Outlet = Outlet::Relay(NonZeroU8::new(4).unwrap());
 const STRIP_3: Outlet = Outlet::Strip(NonZeroU8::new(3).unwrap());
@@ -23,6 +24,7 @@ fn example() -> Head {
         timers: Timers::DEFAULT,
         drift: Drift::DEFAULT,
         digest: Digest([6; 16]),
+        old_lease: Duration::ZERO,
     }
 }
 
@@ -177,6 +179,10 @@ fn a_card_holds_all_that_a_witness_reads() {
     assert_eq!(parse_starts(&card[&STARTS_AT[0]], &Owner { life: Life(9), ..head.owner }), None);
     let last: Vec<_> = blocks.iter().rev().take(2).map(|(at, bytes)| (*at, *bytes)).collect();
     assert_eq!(last, [(VOTES_AT + STRIDE, head.owner.encode()), (VOTES_AT, head.owner.encode())]);
+    let first: Vec<_> =
+        blocks[..ERASED].iter().map(|(at, bytes)| (*at, bytes.iter().all(|b| *b == 0))).collect();
+    let erased = [SETTINGS_AT[0], SETTINGS_AT[1], VOTES_AT, VOTES_AT + STRIDE].map(|at| (at, true));
+    assert_eq!((first, OWNERS), (erased.to_vec(), last.len()));
     assert_eq!(card.len(), 2 * (1 + 2) + 2 + 2 * 3 + 2, "no two parts in one block");
 }
 
@@ -192,6 +198,21 @@ fn starts_of_version_1_never_change() {
     let crc = crc32c(&golden[..508]).to_le_bytes();
     golden[508..].copy_from_slice(&crc);
     assert_eq!(bytes, golden);
+}
+
+/// In the field: the longest lease that was ever in force. A head without one is as it always was.
+#[test]
+fn a_head_keeps_the_longest_lease_that_was_in_force() {
+    let old = Head { old_lease: Duration::from_millis(1_500), ..example() };
+    let bytes = old.encode(&SECRETS);
+    assert_eq!(bytes[172..176], 1_500_000_u32.to_le_bytes());
+    assert_eq!(Head::parse(&bytes).unwrap().old_lease, old.old_lease);
+    // Clocks may be a hundredth wrong.
+    assert!(Duration::from_millis(1_515) <= old.old_leases() && example().old_leases().is_zero());
+    let longer = Timers { lease: Duration::from_millis(1_500), ..Timers::DEFAULT };
+    assert!(Head { timers: longer, ..old }.old_leases().is_zero(), "the voter itself waits for these");
+    let Secrets { key, secret } = Secrets::of(&bytes);
+    assert_eq!((key, secret), (SECRETS.key, SECRETS.secret));
 }
 
 #[test]

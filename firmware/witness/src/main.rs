@@ -102,6 +102,10 @@ fn serve(
         count,
         number
     );
+    if !head.old_leases().is_zero() {
+        defmt::info!("leases are shorter than before: waiting {=u64} ms", millis(head.old_leases()));
+        wait(watchdog, head.old_leases());
+    }
     let mut stored = Vec::new();
     let mut store = open_votes(card, &head, &mut stored)?;
     let settings = head.settings(number, &peers).map_err(NoWitness::Unsound)?;
@@ -166,6 +170,10 @@ fn run(mut shell: BoardShell<'_>, watchdog: &mut here::watchdog::Watchdog) -> ! 
             here::sleep();
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn wait(watchdog: &mut here::watchdog::Watchdog, time: Duration) {

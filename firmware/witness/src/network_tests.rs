@@ -70,6 +70,7 @@ fn network() -> Network<Wire> {
         owner: Owner { site: SiteId([1; 16]), node: NodeId(9), life: Life(1) },
         pair: PairId(1),
         digest: Digest::default(),
+        old_lease: core::time::Duration::ZERO,
         peers: 2,
         key: SiteKey::new([1; 32]),
         secret: SiteKey::new([2; 32]),

@@ -59,6 +59,7 @@ fn provision(disk: &mut Disk, seq: u64, peers: u16) -> Result<(), Trouble> {
         gateway: None,
         timers: Timers::DEFAULT,
         drift: Drift::DEFAULT,
+        old_lease: core::time::Duration::ZERO,
         digest: Digest([6; 16]),
     };
     let peer = |node| Peer {

@@ -1,4 +1,4 @@
-//! `bulkhead agent` and `bulkhead witness`.
+//! `bulkhead agent`, and the witness on Linux.
 
 use super::Common;
 use crate::agent::beats::Beats;
@@ -100,23 +100,9 @@ pub(super) fn agent(args: Agent, common: &Common) -> Result<Report, Failure> {
     Ok(Report { text: String::new(), json: json!({ "ok": code == 0, "ended": ended }), code })
 }
 
-/// Run the third voter of a site
-///
-/// Runs a witness: it only votes, on any Linux machine that stands in neither compartment. Its
-/// [[node]] in the configuration has `witness = true`. SIGTERM stops it.
-///
-/// Example:
-///   bulkhead witness --config /etc/bulkhead/site.toml
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Witness {
-    /// The configuration of the site
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-}
-
-pub(super) fn witness(args: &Witness, common: &Common) -> Result<Report, Failure> {
-    cluster((read(&args.config)?, Some(&args.config)), Kind::Witness, common, None)
+/// Runs a witness on this machine.
+pub(super) fn witness(config: &Path, common: &Common) -> Result<Report, Failure> {
+    cluster((read(config)?, Some(config)), Kind::Witness, common, None)
 }
 
 fn read(config: &Path) -> Result<SiteConfig, Failure> {

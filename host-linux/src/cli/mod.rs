@@ -23,6 +23,9 @@ mod status;
 mod target;
 mod timers;
 mod trust;
+mod witness;
+mod witness_provision;
+mod witness_show;
 
 use crate::failure::{Exit, Failure};
 use crate::machine::Machine;
@@ -88,7 +91,7 @@ enum Noun {
     #[command(subcommand)]
     Config(config::Verb),
     Agent(agent::Agent),
-    Witness(agent::Witness),
+    Witness(witness::Witness),
     Status(status::StatusArgs),
     Events(events::Events),
     /// The node that takes the cluster's decisions
@@ -153,7 +156,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Node(verb) => node::run(verb, common),
         Noun::Config(verb) => config::run(verb, common),
         Noun::Agent(args) => agent::agent(args, common),
-        Noun::Witness(args) => agent::witness(&args, common),
+        Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
         Noun::Controller(verb) => cluster::controller(&verb),

@@ -133,6 +133,29 @@ pub fn check_ours_or_empty(disk: &Disk) -> Result<(), Failure> {
     Err(Failure::refused(what).next("check that it is the disk you mean; `--force` overwrites all it holds."))
 }
 
+/// Whether a disk looks as if it were taken out and put in: a card in a reader, or on the bus of such.
+pub fn is_removable(disk: &Disk) -> bool {
+    let Some(directory) = sysfs(&disk.path) else { return false };
+    let says = std::fs::read_to_string(directory.join("removable")).is_ok_and(|text| text.trim() == "1");
+    // A slot of the machine itself counts as fixed for the kernel, whatever is in it.
+    says || directory.components().any(|part| part.as_os_str().to_string_lossy().starts_with("mmc_host"))
+}
+
+/// What a disk holds that is not ours, in words; `None` when it is empty.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn holds(disk: &Disk) -> Result<Option<String>, Failure> {
+    match read_table(disk) {
+        Ok(found) => Ok(Some(format!("a partition table with {} partitions", found.table.partitions.len()))),
+        Err(_) => match foreign(disk) {
+            Ok(found) => Ok(found.map(str::to_owned)),
+            Err(error) => Err(Failure::io("read", &disk.path, &error)),
+        },
+    }
+}
+
 /// A name for what the ends of the disk hold; `None` when they are empty.
 fn foreign(disk: &Disk) -> std::io::Result<Option<&'static str>> {
     let len = usize::try_from(ENDS.min(disk.bytes())).unwrap_or(0);

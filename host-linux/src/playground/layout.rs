@@ -112,6 +112,7 @@ fn members(config: &SiteConfig, per_side: u16) -> Vec<Member> {
                 duty: Duty::Compartment { pair, side, priority: 100 },
                 voter: place == 1,
                 external: Vec::new(),
+                board: None,
                 ..template.clone()
             });
         }
@@ -122,6 +123,7 @@ fn members(config: &SiteConfig, per_side: u16) -> Vec<Member> {
         duty: Duty::Witness { pair },
         voter: true,
         external: Vec::new(),
+        board: None,
         ..template.clone()
     });
     members

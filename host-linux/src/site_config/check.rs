@@ -1,16 +1,11 @@
 //! The rules between keys: what is right alone and wrong in this site (F54, V40). All that is broken is
 //! found in one go.
 
-use super::file::{
-    ClassWord, FencingTable, File, MethodWord, NodeTable, OnWord, PresetWord, ResourceTable, SideWord,
-    TimersTable,
-};
+use super::file::{BoardTable, FencingTable, File, MethodWord, NodeTable, PresetWord, SideWord, TimersTable};
 use super::problem::Problem;
-use super::value::{Address, Time, time};
-use super::{
-    Duty, Fencing, Goal, Local, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
-    WatchdogDevice,
-};
+use super::resources::resources;
+use super::value::{Address, Hardware, Time, time};
+use super::{Board, Duty, Fencing, Goal, Local, Member, Method, Preset, SiteConfig, Timing, WatchdogDevice};
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side};
 use bulkhead_core::node::settings::MEMBERS_MAX;
@@ -25,18 +20,13 @@ use toml::Spanned;
 
 /// The pair of a witness that names none.
 const FIRST_PAIR: PairId = PairId(1);
-/// Infrastructure services of one node.
-const RESOURCES_MAX: usize = 64;
 
 /// Where a fencing device answers within, unless said otherwise: what fence-agents use for power switches.
 const FENCING_TIMEOUT: Duration = Duration::from_secs(20);
 /// The default of sbd, which is what operators know.
 const WATCHDOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// The default of `ocf.ra@.service` for starts and stops, and Pacemaker's usual interval.
-const RESOURCE_TIMEOUT: Duration = Duration::from_secs(30);
-const RESOURCE_INTERVAL: Duration = Duration::from_secs(10);
 
-type Problems = Vec<Problem>;
+pub(super) type Problems = Vec<Problem>;
 
 pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
     let mut problems = Problems::new();
@@ -125,6 +115,17 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         let what = format!("the witness {name} does not vote");
         return wrong(node.span(), &what, "write `voter = true`: a witness does nothing else");
     }
+    let board = match &table.board {
+        Some(board) if !table.witness => {
+            return wrong(
+                board.span(),
+                "only a witness has a board",
+                "take `board` out, or add `witness = true`",
+            );
+        }
+        Some(board) => Some(self::board(board, problems)),
+        None => None,
+    };
     Some(Member {
         id: NodeId(*table.id.as_ref()),
         name: name.clone(),
@@ -132,7 +133,22 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         addresses: [one.0, two.0],
         voter: table.voter,
         external: table.external.clone(),
+        board,
     })
+}
+
+fn board(table: &Spanned<BoardTable>, problems: &mut Problems) -> Board {
+    let BoardTable { dhcp, bits, gateway, hardware } = table.as_ref();
+    if bits.is_some_and(|bits| bits.iter().any(|bits| !(1..=30).contains(bits))) {
+        let what = "a network of this size has no room for a witness and a node";
+        problems.push(Problem::new(table.span(), what, "write 1 to 30, such as `bits = [24, 24]`"));
+    }
+    if *dhcp && (bits.is_some() || gateway.is_some()) {
+        let what = "by DHCP it also learns its networks and its gateway";
+        problems.push(Problem::new(table.span(), what, "take `bits` and `gateway` out, or `dhcp`"));
+    }
+    let hardware = hardware.as_ref().map(|Hardware(address)| *address);
+    Board { dhcp: *dhcp, bits: *bits, gateway: *gateway, hardware }
 }
 
 /// Nobody is there twice, nobody answers for another, and this node is one of them.
@@ -386,46 +402,8 @@ fn is_switchable(outlet: Outlet, agent: &Option<String>, options: &BTreeMap<Stri
     }
 }
 
-fn resources(tables: &[Spanned<ResourceTable>], problems: &mut Problems) -> Vec<Resource> {
-    let mut all: Vec<Resource> = Vec::new();
-    for spanned in tables {
-        let table = spanned.as_ref();
-        let name = &table.name.as_ref().0;
-        if all.iter().any(|known| known.name == *name) || RESOURCES_MAX <= all.len() {
-            let what = format!("`{name}` is there twice, or one of more than {RESOURCES_MAX} resources");
-            problems.push(Problem::new(table.name.span(), what, "give each resource a name of its own"));
-        }
-        let runner = match (table.class, &table.unit, &table.agent) {
-            (ClassWord::Systemd, Some(unit), None) if table.options.is_empty() => {
-                Runner::Systemd { unit: unit.clone() }
-            }
-            (ClassWord::Ocf, None, Some(agent)) => {
-                Runner::Ocf { agent: agent.clone(), options: table.options.clone() }
-            }
-            (ClassWord::Systemd | ClassWord::Ocf, ..) => {
-                let what = format!("`{name}` does not say what runs it");
-                let remedy = "write `unit` for class systemd, `agent` and `options` for class ocf";
-                problems.push(Problem::new(spanned.span(), what, remedy));
-                continue;
-            }
-        };
-        let mut within =
-            |value: &Option<Spanned<Time>>, usual| bounded(value.as_ref(), usual, (1, 3600), problems);
-        all.push(Resource {
-            name: name.clone(),
-            runner,
-            on: table.on.into(),
-            order: table.order,
-            start_timeout: within(&table.start_timeout, RESOURCE_TIMEOUT),
-            stop_timeout: within(&table.stop_timeout, RESOURCE_TIMEOUT),
-            interval: within(&table.interval, RESOURCE_INTERVAL),
-        });
-    }
-    all
-}
-
 /// A time between two numbers of seconds.
-fn bounded(
+pub(super) fn bounded(
     value: Option<&Spanned<Time>>,
     usual: Duration,
     range: (u64, u64),
@@ -464,15 +442,6 @@ impl From<PresetWord> for Preset {
             PresetWord::Default => Self::Default,
             PresetWord::Tight => Self::Tight,
             PresetWord::Wide => Self::Wide,
-        }
-    }
-}
-
-impl From<OnWord> for RunsOn {
-    fn from(word: OnWord) -> Self {
-        match word {
-            OnWord::Infrastructure => Self::Infrastructure,
-            OnWord::Management => Self::Management,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The file as it is written: every table and key there is. docs/configuration.md explains each; a key that
 //! is not named here is refused, so that a misspelt one cannot pass for its default.
 
-use super::value::{Address, Name, Pair, Site, Time};
+use super::value::{Address, Hardware, Name, Pair, Site, Time};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 use toml::Spanned;
@@ -63,6 +64,17 @@ pub(super) struct NodeTable {
     pub priority: Option<Spanned<u8>>,
     #[serde(default)]
     pub external: Vec<std::net::IpAddr>,
+    pub board: Option<Spanned<BoardTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BoardTable {
+    #[serde(default)]
+    pub dhcp: bool,
+    pub bits: Option<[u8; 2]>,
+    pub gateway: Option<Ipv4Addr>,
+    pub hardware: Option<Hardware>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

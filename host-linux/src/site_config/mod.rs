@@ -14,6 +14,7 @@ mod file;
 pub mod key;
 pub mod problem;
 pub mod render;
+mod resources;
 pub mod value;
 
 use crate::failure::Failure;
@@ -21,7 +22,7 @@ use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use problem::Problem;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,21 @@ pub struct Member {
     pub voter: bool,
     /// Addresses outside the control networks at which it answers while it lives (S1-07).
     pub external: Vec<IpAddr>,
+    /// A witness on a microcontroller: what its card must say besides.
+    pub board: Option<Board>,
+}
+
+/// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Board {
+    /// It asks a DHCP server, which must give it the addresses of its member.
+    pub dhcp: bool,
+    /// How many bits of its addresses are their networks'.
+    pub bits: Option<[u8; 2]>,
+    /// The way to nodes in other networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// The address of its Ethernet MAC.
+    pub hardware: Option<[u8; 6]>,
 }
 
 /// What a member is there for.

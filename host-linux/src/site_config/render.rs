@@ -1,8 +1,10 @@
 //! A configuration back as text: for programs that make one, such as the playground.
 
 use super::check::letter;
-use super::value::{site_text, time};
-use super::{Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing};
+use super::value::{hardware_text, site_text, time};
+use super::{
+    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
+};
 use bulkhead_core::fence::words::Outlet;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -54,6 +56,7 @@ impl SiteConfig {
         let mut same = self.clone();
         for member in &mut same.members {
             member.addresses = [SocketAddr::from(([0, 0, 0, 0], 0)); 2];
+            member.board = None;
         }
         same.members.sort_by_key(|member| member.id);
         same.fencing.sort_by_key(|fencing| fencing.node);
@@ -89,6 +92,18 @@ fn member(member: &Member, out: &mut String) {
         let external: Vec<_> = member.external.iter().map(|ip| format!("\"{ip}\"")).collect();
         let _ = writeln!(out, "external = [{}]", external.join(", "));
     }
+    if let Some(board) = &member.board {
+        let _ = writeln!(out, "board = {{ {} }}", self::board(board));
+    }
+}
+
+fn board(board: &Board) -> String {
+    let Board { dhcp, bits, gateway, hardware } = board;
+    let mut keys = vec![format!("dhcp = {dhcp}")];
+    keys.extend(bits.map(|[one, two]| format!("bits = [{one}, {two}]")));
+    keys.extend(gateway.map(|host| format!("gateway = \"{host}\"")));
+    keys.extend(hardware.map(|address| format!("hardware = \"{}\"", hardware_text(&address))));
+    keys.join(", ")
 }
 
 fn timers(timing: &Timing, out: &mut String) {
@@ -202,6 +217,10 @@ mod tests {
         config.local.device = Some("/dev/x".into());
         config.timers.goal = Goal::Recovery(std::time::Duration::from_millis(1500));
         config.timers.loss_permille = Some(40);
+        let gateway = Some(std::net::Ipv4Addr::new(10, 0, 1, 254));
+        let hardware = Some([2, 0, 0, 0, 0, 9]);
+        let witness = config.members.iter_mut().find(|member| member.duty.is_witness()).unwrap();
+        witness.board = Some(Board { dhcp: false, bits: Some([24, 16]), gateway, hardware });
         let device = "/dev/watchdog".into();
         config.watchdog =
             Some(super::super::WatchdogDevice { device, timeout: std::time::Duration::from_secs(9) });
@@ -218,6 +237,7 @@ mod tests {
         two.local.state = "/elsewhere".into();
         two.members.reverse();
         two.members[0].addresses.swap(0, 1);
+        two.members[0].board = Some(Board::default());
         assert_eq!(one.digest(), two.digest());
         two.members[0].voter = false;
         assert_ne!(one.digest(), two.digest());

@@ -141,6 +141,41 @@ impl TryFrom<u16> for Pair {
     }
 }
 
+/// The address of an Ethernet MAC: of one machine, as `02:00:5e:10:00:03`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Hardware(pub [u8; 6]);
+
+impl TryFrom<String> for Hardware {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_hardware(&text).map(Self)
+    }
+}
+
+/// Reads the address of an Ethernet MAC.
+///
+/// # Errors
+///
+/// What one looks like.
+pub fn parse_hardware(text: &str) -> Result<[u8; 6], String> {
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let is_byte = |part: &str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
+    let byte = |part: &&str| u8::from_str_radix(part, 16).ok().filter(|_| is_byte(part));
+    let bytes: Option<Vec<u8>> = parts.iter().map(byte).collect();
+    let address = bytes.and_then(|bytes| <[u8; 6]>::try_from(bytes).ok());
+    // The lowest bit of the first byte: an address of many machines.
+    address.filter(|[first, ..]| first % 2 == 0).ok_or_else(|| {
+        format!("`{text}` is no Ethernet address of one machine; write one such as 02:00:5e:10:00:03")
+    })
+}
+
+/// The address of an Ethernet MAC as people write it.
+pub fn hardware_text(address: &[u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +198,23 @@ mod tests {
         assert_eq!((id.0[0], id.0[15], site_text(id).as_str()), (0x2f, 0x11, text));
         for text in ["", "2f1c", "00000000-0000-0000-0000-000000000000"] {
             assert!(Site::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hardware_addresses_are_of_one_machine() {
+        let address = [2, 0, 0x5e, 0x10, 0, 0xab];
+        assert_eq!(parse_hardware("02:00:5E:10:00:ab"), Ok(address));
+        assert_eq!(parse_hardware(&hardware_text(&address).replace(':', "-")), Ok(address));
+        for text in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:ab:cd",
+            "2:0:5e:10:0:ab",
+            "01:00:5e:10:00:ab",
+            "+2:00:00:00:00:00",
+        ] {
+            assert!(parse_hardware(text).is_err(), "{text}");
         }
     }
 

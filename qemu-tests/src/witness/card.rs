@@ -89,6 +89,7 @@ pub fn write(path: &Path, recipe: &Recipe) -> Result<()> {
         gateway: recipe.gateway,
         timers: recipe.timers,
         drift: Drift::DEFAULT,
+        old_lease: std::time::Duration::ZERO,
     };
     let mut options = File::options();
     // It holds the site's key.
