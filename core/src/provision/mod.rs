@@ -10,6 +10,7 @@
 //! | 0                | free: a partition table may stand there                                       |
 //! | 64 KiB, 128 KiB  | head and peers, two copies                                                    |
 //! | 192 KiB, 196 KiB | the number of starts, two copies, written in turn                             |
+//! | 256 KiB, 320 KiB | records of fences: orders, refusals ([`records`])                             |
 //! | 1 MiB            | the votes (`register::store`)                                                 |
 //!
 //! The head, 512 bytes, little-endian:
@@ -42,6 +43,8 @@
 //! The number of starts, 512 bytes: magic "BHSTRT", 0, version 1 (8); owner (22); number, +1 a start (8);
 //! reserved, zero (470); crc (4). It is on the card before the first datagram of its start leaves: nonces
 //! come from it.
+
+pub mod records;
 
 use core::num::NonZeroU8;
 use core::time::Duration;

@@ -12,6 +12,7 @@ pub mod frames;
 pub mod hardware;
 pub mod mac;
 pub mod network;
+pub mod records;
 pub mod relays;
 pub mod settings;
 pub mod shell;

@@ -23,6 +23,7 @@ use bulkhead_witness::card::{Card, Trouble};
 use bulkhead_witness::hardware::{Both, Watchdog as _};
 use bulkhead_witness::mac::Mac;
 use bulkhead_witness::network::{Buffers, Network};
+use bulkhead_witness::records;
 use bulkhead_witness::settings::{self, Unfit};
 use bulkhead_witness::shell::{News, Shell};
 use bulkhead_witness::store::{Store, Unusable};
@@ -106,6 +107,7 @@ fn serve(
         defmt::info!("leases are shorter than before: waiting {=u64} ms", millis(head.old_leases()));
         wait(watchdog, head.old_leases());
     }
+    let book = records::open(&mut card, here::clock::now(), &head.owner, number).map_err(NoWitness::Card)?;
     let mut stored = Vec::new();
     let mut store = open_votes(card, &head, &mut stored)?;
     let settings = head.settings(number, &peers).map_err(NoWitness::Unsound)?;
@@ -116,7 +118,7 @@ fn serve(
     let mut network: BoardNetwork = Network::new(now, Mac::new(ethernet), &head, number, buffers);
     let strip = Strip::new(here::uart::StripLine::start(), number);
     let mut outlets = Both { relays: here::gpio::relays(), strip };
-    let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut outlets);
+    let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut outlets, book);
     let starts = u32::try_from(number).unwrap_or(u32::MAX);
     shell.remember(now, History { starts, ..history }, &mut |news| tell(&news));
     run(shell, watchdog)

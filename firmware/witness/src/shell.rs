@@ -15,6 +15,7 @@ use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::words::{Action, Event, Note};
 use bulkhead_core::provision::Peer;
+use bulkhead_core::provision::records::Book;
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::time::Instant;
 use smoltcp::phy::Device;
@@ -51,6 +52,7 @@ pub struct Shell<'a, D: Device, B, const PEERS: usize, const REGISTERS: usize> {
     witness: &'a mut Witness<PEERS, REGISTERS>,
     peers: &'a [Peer],
     outlets: &'a mut dyn Outlets,
+    book: Book,
     /// Votes written since the start.
     written: u32,
     /// When the card is looked at again.
@@ -65,8 +67,9 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         witness: &'a mut Witness<PEERS, REGISTERS>,
         peers: &'a [Peer],
         outlets: &'a mut dyn Outlets,
+        book: Book,
     ) -> Self {
-        Self { network, store, witness, peers, outlets, written: 0, look_at: Instant::ZERO }
+        Self { network, store, witness, peers, outlets, book, written: 0, look_at: Instant::ZERO }
     }
 
     /// The network.
@@ -157,7 +160,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
     }
 
     fn step(&mut self, now: Instant, event: Event<'_>, news: &mut dyn FnMut(News)) {
-        let Self { network, store, witness, peers, outlets, written, .. } = self;
+        let Self { network, store, witness, peers, outlets, book, written, .. } = self;
         let (mut durable, mut failed) = (None, None);
         let mut nowhere = None;
         witness.step(now, event, &mut |action| match action {
@@ -189,7 +192,13 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
                     None => nowhere = Some(order),
                 }
             }
-            Action::Record(entry) => news(News::Record(entry)),
+            // Before the power is switched: the core names the record first. A card that fails ends the
+            // votes, not the fence.
+            Action::Record(entry) => {
+                let noted = book.add(now, entry).map(|(at, block)| store.note(at, &block));
+                failed = failed.or(noted.and_then(Result::err));
+                news(News::Record(entry));
+            }
         });
         match (durable, failed) {
             (_, Some(trouble)) => self.fail(now, trouble, news),

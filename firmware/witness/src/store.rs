@@ -109,6 +109,15 @@ impl<B: Blocks, const PLACES: usize> Store<B, PLACES> {
         })
     }
 
+    /// Writes what is no vote: a record of a fence.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::persist`].
+    pub fn note(&mut self, at: u64, bytes: &[u8; BLOCK]) -> Result<(), Trouble> {
+        self.attempt(|blocks| blocks.write(block_at(at), bytes))
+    }
+
     /// Whose votes these are.
     pub const fn owner(&self) -> &Owner {
         &self.owner

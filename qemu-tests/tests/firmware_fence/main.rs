@@ -12,10 +12,15 @@ use bulkhead_core::fence::desk::Act;
 use bulkhead_core::fence::words::{FenceId, Outcome, Plea, Want};
 use bulkhead_core::id::{Epoch, NodeId, PairId};
 use bulkhead_core::node::settings::infra_register;
+use bulkhead_core::provision::records::{Record, Ring};
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::witness::strip::Manner;
 
+use liar::LIAR;
 use rig::Rig;
+
+const A1: NodeId = NodeId(1);
+const B1: NodeId = NodeId(2);
 
 #[test]
 fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
@@ -30,7 +35,7 @@ fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
         // Wrongful: one who has the key, but not the register, gets nobody cut.
         let register = infra_register(PairId(1));
         for (number, want) in [(1, Want::Off), (2, Want::On)] {
-            let (id, node) = (FenceId(number), NodeId(1));
+            let (id, node) = (FenceId(number), A1);
             let plea = Plea { id, node, start: None, register, epoch: Epoch(1), want };
             let outcome = rig.liar.plead(plea)?;
             ensure!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
@@ -68,6 +73,32 @@ fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
         b1.wait("b1 has power", |status| status["nodes"][2]["verdict"] == "up")?;
         let (code, text) = a1.run(&["fence", "node", "b1", "--yes"])?;
         ensure!(code == Some(0) && !b1.runs()?, "slow, and in time: {code:?} {text}");
-        Ok(())
+        every_fence_is_on_the_card(&rig)
     })
+}
+
+/// Begun and ended, executed or refused, in the order in which it came about.
+fn every_fence_is_on_the_card(rig: &Rig) -> Result<()> {
+    let orders = rig.records(Ring::Orders)?;
+    let mut numbers = orders.iter().map(|record| record.entry.number).collect::<Vec<_>>();
+    numbers.dedup();
+    for number in numbers {
+        let of = |record: &&Record| record.entry.number == number;
+        let outcomes: Vec<_> = orders.iter().filter(of).map(|record| record.entry.outcome).collect();
+        let is_whole =
+            matches!(outcomes.as_slice(), [Outcome::UnderWay, Outcome::Off | Outcome::On | Outcome::Failed]);
+        ensure!(is_whole, "order {number}: {outcomes:?}");
+    }
+    for (want, outcome) in [(Want::Off, Outcome::Off), (Want::On, Outcome::On), (Want::Off, Outcome::Failed)]
+    {
+        let is = |record: &Record| {
+            let entry = &record.entry;
+            (entry.asker, entry.plea.node, entry.plea.want, entry.outcome) == (A1, B1, want, outcome)
+        };
+        ensure!(orders.iter().any(is), "{want:?} {outcome:?} is on the card: {orders:#?}");
+    }
+    let refusals = rig.records(Ring::Refusals)?;
+    let by_liar = |record: &&Record| (record.entry.asker, record.entry.plea.node) == (LIAR, A1);
+    ensure!(refusals.iter().filter(by_liar).count() == 2, "{refusals:#?}");
+    Ok(())
 }

@@ -1,8 +1,10 @@
 //! Firmware in QEMU, its power strip, and two agents of this machine behind a wire that can be cut.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::net::UdpSocket;
 use std::num::NonZeroU8;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::fence::desk::Act;
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use bulkhead_core::node::settings::{Digest, Member};
-use bulkhead_core::provision::{Address, Peer};
+use bulkhead_core::provision::records::{Record, Ring};
+use bulkhead_core::provision::{Address, Peer, VOTES_AT};
+use bulkhead_core::register::store::Owner;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::process::Owned;
 use qemu_tests::tooling::workspace::Workspace;
@@ -146,6 +150,7 @@ pub struct Rig {
     pub board: Board,
     pub agents: [Agent; 2],
     pub liar: Liar,
+    image: PathBuf,
 }
 
 impl Rig {
@@ -200,19 +205,34 @@ impl Rig {
         let strip = Strip::start(&artefacts.socket("strip"), loads.into())?;
         let board = Board::power_on(&Parts {
             elf,
-            card: Some(image),
+            card: Some(image.clone()),
             strip: Some(strip.socket().into()),
             wire: Cable::User(at_w),
             control: artefacts.socket("w.qmp"),
         })?;
         let liar = Liar::new(liar, at_w, site, secret)?;
-        Ok(Self { wire, strip, board, agents, liar })
+        Ok(Self { wire, strip, board, agents, liar, image })
     }
 
     /// When the requests came for this outlet.
     pub fn asked(&self, outlet: u8, act: Act) -> Vec<Instant> {
         let is = |heard: &&Heard| (heard.request.outlet.get(), heard.request.act) == (outlet, act);
         self.strip.heard().iter().filter(is).map(|heard| heard.at).collect()
+    }
+
+    /// The records on the witness's card.
+    pub fn records(&self, ring: Ring) -> Result<Vec<Record>> {
+        let card = File::open(&self.image)?;
+        let block = |at: u64| -> Result<[u8; 512]> {
+            let mut bytes = [0; 512];
+            card.read_exact_at(&mut bytes, at)?;
+            Ok(bytes)
+        };
+        let owner = Owner::parse(&block(VOTES_AT)?).ok().context("the votes have an owner")?;
+        let blocks: Vec<_> = ring.places().map(block).collect::<Result<_>>()?;
+        let mut found: Vec<_> = blocks.iter().filter_map(|block| Record::parse(block, &owner).ok()).collect();
+        found.sort_by_key(|record| record.seq);
+        Ok(found)
     }
 
     /// What the firmware has logged of power since this was asked last.
