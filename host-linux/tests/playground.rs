@@ -13,6 +13,7 @@ mod common;
 use common::{Answer, bulkhead};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -53,7 +54,12 @@ struct Playground(Child);
 impl Playground {
     /// Starts one below `dir`; also answers with what it tells.
     fn start(dir: &Path) -> (Self, Value) {
+        Self::start_with(dir, &[])
+    }
+
+    fn start_with(dir: &Path, more: &[&str]) -> (Self, Value) {
         let mut command = bulkhead(&["playground", "run", "--json", "--dir", dir.to_str().unwrap()]);
+        command.args(more);
         let mut started = Self(command.stdout(Stdio::piped()).spawn().unwrap());
         let mut lines = BufReader::new(started.0.stdout.take().unwrap()).lines();
         let told = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
@@ -168,4 +174,42 @@ fn a_killed_playground_takes_its_parts_along() {
     for part in told["parts"].as_array().unwrap() {
         wait("the end of a part", || !is_alive(part["pid"].as_u64().unwrap()));
     }
+}
+
+/// P1: the witness is no process of the playground. Its file says where it finds the others; once it runs, any
+/// part may fail, and it can be cut off, but not killed from here.
+#[test]
+fn a_witness_that_runs_elsewhere_votes() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let sockets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let at = sockets.map(|socket| socket.local_addr().unwrap().to_string()).join(",");
+    let (mut playground, told) = Playground::start_with(dir, &["--witness", &at, "--here", "127.0.0.1"]);
+    let [a1, b1, witness] = [0, 1, 2].map(|place| &told["parts"][place]);
+    assert_eq!((&witness["here"], &witness["pid"]), (&Value::Bool(false), &Value::Null));
+    master_and_slave(a1, b1);
+    assert_eq!(verdict(a1, "witness"), "unknown");
+
+    let file = witness["config"].as_str().unwrap();
+    let mut elsewhere = Playground(bulkhead(&["witness", "--config", file]).spawn().unwrap());
+    let sees = |verdict_wanted: &str| {
+        wait(verdict_wanted, || [a1, b1].iter().all(|part| verdict(part, "witness") == verdict_wanted));
+    };
+    sees("up");
+    for part in ["a1", "b1"] {
+        assert_eq!(fault(dir, &["cut", part, "witness"]).code, 0);
+    }
+    sees("silent");
+    assert_eq!(fault(dir, &["heal"]).code, 0);
+    sees("up");
+    let wrong = fault(dir, &["kill", "witness"]);
+    assert_eq!(wrong.code, 2);
+    assert!(wrong.err.contains("witness runs elsewhere"), "{}", wrong.err);
+    let half = answer(&["playground", "run", "--witness", &at]);
+    assert_eq!(half.code, 2, "{}", half.err);
+
+    interrupt(&elsewhere.0);
+    assert!(elsewhere.0.wait().unwrap().success());
+    interrupt(&playground.0);
+    assert!(playground.0.wait().unwrap().success());
 }

@@ -4,12 +4,14 @@
 use super::Common;
 use crate::failure::Failure;
 use crate::output::Report;
+use crate::playground::layout::Elsewhere;
 use crate::playground::site::Site;
 use crate::site_config::Preset;
 use crate::site_config::value::parse_time;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub(super) enum Verb {
 /// Examples:
 ///   bulkhead playground run
 ///   bulkhead playground run --nodes 2 --dir /tmp/pg
+///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -54,6 +57,33 @@ pub(super) struct Run {
     /// How fast it is
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Pace::Default)]
     timers: Pace,
+    #[command(flatten)]
+    outside: Outside,
+}
+
+/// A witness that runs elsewhere.
+#[derive(Clone, Debug, Args)]
+struct Outside {
+    /// Use a witness that runs elsewhere, as on a board: where its two paths are reached
+    #[arg(long, value_name = "ADDR,ADDR", value_parser = two, requires = "here")]
+    witness: Option<[SocketAddr; 2]>,
+    /// This machine's address as that witness sees it
+    #[arg(long, value_name = "HOST", requires = "witness")]
+    here: Option<IpAddr>,
+}
+
+impl Outside {
+    fn elsewhere(&self) -> Option<Elsewhere> {
+        Some(Elsewhere { at: self.witness?, here: self.here? })
+    }
+}
+
+fn two(text: &str) -> Result<[SocketAddr; 2], String> {
+    let addresses: Result<Vec<_>, _> = text.split(',').map(str::parse).collect();
+    match addresses.as_deref() {
+        Ok([one, two]) => Ok([*one, *two]),
+        Ok(_) | Err(_) => Err("two addresses are wanted, as in 127.0.0.1:7901,127.0.0.1:7902".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,13 +149,15 @@ pub(super) struct Demo {
     /// Where everything is kept
     #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
     dir: PathBuf,
+    #[command(flatten)]
+    outside: Outside,
 }
 
 pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     match verb {
         Verb::Run(args) => run_until_stopped(&args, common),
         Verb::Fault(args) => ask_for_fault(&args),
-        Verb::Demo(args) => demo(&args.dir, common.json),
+        Verb::Demo(args) => demo(&args, common.json),
     }
 }
 
@@ -139,7 +171,7 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
         Pace::Default => Preset::Default,
         Pace::Tight => Preset::Tight,
     };
-    let mut site = Site::start(&args.dir, args.nodes, preset)?;
+    let mut site = Site::start(&args.dir, args.nodes, preset, args.outside.elsewhere())?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();
     while site.master().is_none() {
@@ -192,6 +224,7 @@ fn introduce(site: &Site, dir: &Path, as_json: bool) {
             "name": part.name,
             "node": part.node,
             "witness": part.is_witness,
+            "here": part.is_here,
             "pid": site.pid(place),
             "socket": part.socket,
             "config": part.config,
@@ -221,7 +254,8 @@ fn introduce(site: &Site, dir: &Path, as_json: bool) {
 
 /// Prints whose role is another than it was.
 fn show_changes(site: &Site, roles: &mut [String]) {
-    for (place, (part, known)) in site.parts.iter().zip(roles).enumerate() {
+    let here = site.parts.iter().zip(roles).enumerate().filter(|(_, (part, _))| part.is_here);
+    for (place, (part, known)) in here {
         let now = describe(site, place);
         if now != *known {
             println!("{:<8} {now}", part.name);
@@ -271,15 +305,15 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
             site.cut(one, other);
         }
         (Fault::Kill, [name]) => {
-            let place = site.place(name)?;
+            let place = site.process(name)?;
             site.kill(place);
         }
         (Fault::Start, [name]) => {
-            let place = site.place(name)?;
+            let place = site.process(name)?;
             site.launch(place)?;
         }
-        (Fault::Pause, [name]) => site.pause(site.place(name)?),
-        (Fault::Resume, [name]) => site.resume(site.place(name)?),
+        (Fault::Pause, [name]) => site.pause(site.process(name)?),
+        (Fault::Resume, [name]) => site.resume(site.process(name)?),
         (Fault::Slow, [name]) => {
             let millis = |key: &str| request.get(key).and_then(Value::as_u64).unwrap_or_default();
             let [delay, span] = ["delayMs", "forMs"].map(|key| Duration::from_millis(millis(key)));
@@ -371,11 +405,14 @@ impl Story {
     }
 }
 
-fn demo(dir: &Path, as_json: bool) -> Result<Report, Failure> {
+fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
+    let elsewhere = args.outside.elsewhere();
     if !as_json {
-        println!("Two compartments and a witness, as processes on this machine:\n");
+        let witness =
+            if elsewhere.is_some() { ", and a witness that is no process of it" } else { " and a witness" };
+        println!("Two compartments as processes on this machine{witness}:\n");
     }
-    let site = Site::start(dir, 1, Preset::Default)?;
+    let site = Site::start(&args.dir, 1, Preset::Default, elsewhere)?;
     let mut story = Story { site, as_json, begun: Instant::now() };
     story.tell("operator", "switches on a1, b1 and the witness");
     let (master, _) = story.wait("a master", protected_by)?;

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, key};
 use bulkhead_core::id::{NodeId, PairId, Side};
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 /// One process of a playground.
@@ -17,6 +17,8 @@ pub struct Part {
     pub name: String,
     /// Whether it is the witness.
     pub is_witness: bool,
+    /// Whether it runs here, as a process of the playground.
+    pub is_here: bool,
     /// Its configuration file.
     pub config: PathBuf,
     /// Its control socket.
@@ -27,12 +29,26 @@ pub struct Part {
     pub log: PathBuf,
 }
 
+/// A witness that is no process of the playground: a board, say.
+#[derive(Clone, Copy, Debug)]
+pub struct Elsewhere {
+    /// Where this machine reaches its two paths.
+    pub at: [SocketAddr; 2],
+    /// This machine as the witness sees it.
+    pub here: IpAddr,
+}
+
 /// Writes the configuration of a site with `per_side` nodes in each compartment below `directory`.
 ///
 /// # Errors
 ///
 /// A file cannot be written, or no sockets are left.
-pub fn write(directory: &Path, per_side: u16, preset: Preset) -> Result<(Vec<Part>, Relay), Failure> {
+pub fn write(
+    directory: &Path,
+    per_side: u16,
+    preset: Preset,
+    elsewhere: Option<Elsewhere>,
+) -> Result<(Vec<Part>, Relay), Failure> {
     let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
     std::fs::create_dir_all(directory)
         .map_err(|error| failed(&format!("cannot make {}", directory.display()), &error))?;
@@ -58,19 +74,28 @@ pub fn write(directory: &Path, per_side: u16, preset: Preset) -> Result<(Vec<Par
     for member in &config.members {
         exits.extend((0..2).zip(&mut ports).map(|(network, port)| ((member.id.0, network), port)));
     }
-    let relay = Relay::start(&exits).map_err(|error| failed("cannot start the relay", &error))?;
+    let outside = elsewhere.and_then(|one| witness(&config).map(|witness| (witness, one)));
+    if let Some((witness, one)) = outside {
+        exits.extend((0..2).zip(one.at).map(|(network, at)| ((witness, network), at)));
+    }
+    let relay = Relay::start(&exits, outside.map(|(witness, _)| witness))
+        .map_err(|error| failed("cannot start the relay", &error))?;
     drop(sockets);
 
     let mut parts = Vec::new();
     for member in config.members.clone() {
-        let part = part(directory, &member);
+        let its = outside.filter(|(witness, _)| *witness == member.id.0).map(|(_, one)| one);
+        let part = part(directory, &member, its.is_none());
         config.local.node = member.id;
         config.local.state.clone_from(&part.state);
         config.local.socket.clone_from(&part.socket);
         for peer in &mut config.members {
             let at = |network| {
                 let lane = relay.entrances.get(&(member.id.0, peer.id.0, network));
-                lane.or_else(|| exits.get(&(peer.id.0, network))).copied()
+                let at = lane.or_else(|| exits.get(&(peer.id.0, network))).copied();
+                at.map(|at| {
+                    SocketAddr::new(its.filter(|_| lane.is_some()).map_or(at.ip(), |one| one.here), at.port())
+                })
             };
             if let (Some(one), Some(two)) = (at(0), at(1)) {
                 peer.addresses = [one, two];
@@ -86,12 +111,17 @@ pub fn write(directory: &Path, per_side: u16, preset: Preset) -> Result<(Vec<Par
     Ok((parts, relay))
 }
 
-fn part(directory: &Path, member: &Member) -> Part {
+fn witness(config: &SiteConfig) -> Option<u16> {
+    config.members.iter().find(|member| member.duty.is_witness()).map(|member| member.id.0)
+}
+
+fn part(directory: &Path, member: &Member, is_here: bool) -> Part {
     let file = |ending: &str| directory.join(format!("{}.{ending}", member.name));
     Part {
         node: member.id.0,
         name: member.name.clone(),
         is_witness: member.duty.is_witness(),
+        is_here,
         config: file("toml"),
         socket: file("sock"),
         state: directory.join(&member.name),

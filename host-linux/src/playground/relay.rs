@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -48,23 +48,26 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay to the `exits`: each node's real address on each network.
+    /// A relay to the `exits`: each node's real address on each network. Only the datagrams of the node
+    /// `outside`, if there is one, may come from other machines.
     ///
     /// # Errors
     ///
     /// The system gives no more sockets or threads.
-    pub fn start(exits: &BTreeMap<(u16, usize), SocketAddr>) -> io::Result<Self> {
+    pub fn start(exits: &BTreeMap<(u16, usize), SocketAddr>, outside: Option<u16>) -> io::Result<Self> {
         let (mut lanes, mut entrances) = (Vec::new(), BTreeMap::new());
         let nodes: BTreeSet<u16> = exits.keys().map(|(node, _)| *node).collect();
         for ((to, network), exit) in exits {
             for from in nodes.iter().filter(|from| *from != to) {
-                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                let host = if outside == Some(*from) { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+                let socket = UdpSocket::bind((host, 0))?;
                 socket.set_nonblocking(true)?;
                 entrances.insert((*from, *to, *network), socket.local_addr()?);
                 lanes.push(((*from, *to, *network), socket, *exit));
             }
         }
-        let out = UdpSocket::bind("127.0.0.1:0")?;
+        let host = if outside.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let out = UdpSocket::bind((host, 0))?;
         let (weather, stop) = (Arc::<Mutex<Weather>>::default(), Arc::<AtomicBool>::default());
         let (theirs, stopping) = (Arc::clone(&weather), Arc::clone(&stop));
         let mut carrier = Carrier { lanes, out, held: BinaryHeap::new(), order: 0, chance: SEED };

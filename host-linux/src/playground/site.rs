@@ -1,6 +1,6 @@
 //! The processes of a playground: started, asked, hurt, ended with it.
 
-use super::layout::{Part, write};
+use super::layout::{Elsewhere, Part, write};
 use super::relay::Relay;
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
@@ -28,16 +28,22 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts all parts below `directory`.
+    /// Starts all parts below `directory`, but for a witness that runs `elsewhere`.
     ///
     /// # Errors
     ///
     /// The configuration cannot be written, or a process cannot be started.
-    pub fn start(directory: &Path, per_side: u16, preset: Preset) -> Result<Self, Failure> {
-        let (parts, relay) = write(directory, per_side, preset)?;
+    pub fn start(
+        directory: &Path,
+        per_side: u16,
+        preset: Preset,
+        elsewhere: Option<Elsewhere>,
+    ) -> Result<Self, Failure> {
+        let (parts, relay) = write(directory, per_side, preset, elsewhere)?;
         let children = parts.iter().map(|_| None).collect();
         let mut site = Self { parts, relay, children };
-        for place in 0..site.parts.len() {
+        let here: Vec<_> = site.parts.iter().map(|part| part.is_here).collect();
+        for (place, _) in here.into_iter().enumerate().filter(|(_, is_here)| *is_here) {
             site.launch(place)?;
         }
         Ok(site)
@@ -53,6 +59,22 @@ impl Site {
             let names: Vec<_> = self.parts.iter().map(|part| part.name.as_str()).collect();
             Failure::usage(format!("there is no part `{name}`; there are {}", names.join(", ")))
         })
+    }
+
+    /// The place of the part with this name, which is a process of this playground.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it runs elsewhere.
+    pub fn process(&self, name: &str) -> Result<usize, Failure> {
+        let place = self.place(name)?;
+        match self.parts.get(place) {
+            Some(part) if !part.is_here => {
+                let what = format!("{name} runs elsewhere: it is not this playground's to kill or to pause");
+                Err(Failure::usage(what).next(format!("`fault cut {name} a1` takes it off the network")))
+            }
+            Some(_) | None => Ok(place),
+        }
     }
 
     /// The process of a part, while it runs.
