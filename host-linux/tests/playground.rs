@@ -176,15 +176,15 @@ fn a_killed_playground_takes_its_parts_along() {
     }
 }
 
-/// P1: the witness is no process of the playground. Its file says where it finds the others; once it runs, any
-/// part may fail, and it can be cut off, but not killed from here.
+/// P1: the witness is no process of the playground. Its file says where it finds the others; once it runs,
+/// any part may fail, and it can be cut off, but not killed from here.
 #[test]
 fn a_witness_that_runs_elsewhere_votes() {
     let directory = tempfile::tempdir().unwrap();
     let dir = directory.path();
     let sockets = [0, 1].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
     let at = sockets.map(|socket| socket.local_addr().unwrap().to_string()).join(",");
-    let (mut playground, told) = Playground::start_with(dir, &["--witness", &at, "--here", "127.0.0.1"]);
+    let (mut playground, told) = Playground::start_with(dir, &["--witness", &at]);
     let [a1, b1, witness] = [0, 1, 2].map(|place| &told["parts"][place]);
     assert_eq!((&witness["here"], &witness["pid"]), (&Value::Bool(false), &Value::Null));
     master_and_slave(a1, b1);
@@ -205,7 +205,7 @@ fn a_witness_that_runs_elsewhere_votes() {
     let wrong = fault(dir, &["kill", "witness"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("witness runs elsewhere"), "{}", wrong.err);
-    let half = answer(&["playground", "run", "--witness", &at]);
+    let half = answer(&["playground", "run", "--witness", "127.0.0.1:1"]);
     assert_eq!(half.code, 2, "{}", half.err);
 
     interrupt(&elsewhere.0);

@@ -14,6 +14,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,7 +44,7 @@ pub(super) enum Verb {
 /// Examples:
 ///   bulkhead playground run
 ///   bulkhead playground run --nodes 2 --dir /tmp/pg
-///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1
+///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -65,24 +66,24 @@ pub(super) struct Run {
 #[derive(Clone, Debug, Args)]
 struct Outside {
     /// Use a witness that runs elsewhere, as on a board: where its two paths are reached
-    #[arg(long, value_name = "ADDR,ADDR", value_parser = two, requires = "here")]
+    #[arg(long, value_name = "ADDR,ADDR", value_parser = two::<SocketAddr>)]
     witness: Option<[SocketAddr; 2]>,
-    /// This machine's address as that witness sees it
-    #[arg(long, value_name = "HOST", requires = "witness")]
-    here: Option<IpAddr>,
+    /// This machine as that witness sees it in each network, if it is another machine
+    #[arg(long, value_name = "HOST,HOST", value_parser = two::<IpAddr>, requires = "witness")]
+    here: Option<[IpAddr; 2]>,
 }
 
 impl Outside {
     fn elsewhere(&self) -> Option<Elsewhere> {
-        Some(Elsewhere { at: self.witness?, here: self.here? })
+        Some(Elsewhere { at: self.witness?, here: self.here })
     }
 }
 
-fn two(text: &str) -> Result<[SocketAddr; 2], String> {
-    let addresses: Result<Vec<_>, _> = text.split(',').map(str::parse).collect();
-    match addresses.as_deref() {
+fn two<T: FromStr + Copy>(text: &str) -> Result<[T; 2], String> {
+    let all: Result<Vec<T>, _> = text.split(',').map(str::parse).collect();
+    match all.as_deref() {
         Ok([one, two]) => Ok([*one, *two]),
-        Ok(_) | Err(_) => Err("two addresses are wanted, as in 127.0.0.1:7901,127.0.0.1:7902".into()),
+        Ok(_) | Err(_) => Err("two are wanted, one for each network, with a comma between them".into()),
     }
 }
 

@@ -34,8 +34,8 @@ pub struct Part {
 pub struct Elsewhere {
     /// Where this machine reaches its two paths.
     pub at: [SocketAddr; 2],
-    /// This machine as the witness sees it.
-    pub here: IpAddr,
+    /// This machine as the witness sees it, in each network; `None`: the witness runs on it.
+    pub here: Option<[IpAddr; 2]>,
 }
 
 /// Writes the configuration of a site with `per_side` nodes in each compartment below `directory`.
@@ -78,8 +78,8 @@ pub fn write(
     if let Some((witness, one)) = outside {
         exits.extend((0..2).zip(one.at).map(|(network, at)| ((witness, network), at)));
     }
-    let relay = Relay::start(&exits, outside.map(|(witness, _)| witness))
-        .map_err(|error| failed("cannot start the relay", &error))?;
+    let far = outside.filter(|(_, one)| one.here.is_some()).map(|(witness, _)| witness);
+    let relay = Relay::start(&exits, far).map_err(|error| failed("cannot start the relay", &error))?;
     drop(sockets);
 
     let mut parts = Vec::new();
@@ -90,12 +90,11 @@ pub fn write(
         config.local.state.clone_from(&part.state);
         config.local.socket.clone_from(&part.socket);
         for peer in &mut config.members {
-            let at = |network| {
+            let at = |network: usize| {
                 let lane = relay.entrances.get(&(member.id.0, peer.id.0, network));
-                let at = lane.or_else(|| exits.get(&(peer.id.0, network))).copied();
-                at.map(|at| {
-                    SocketAddr::new(its.filter(|_| lane.is_some()).map_or(at.ip(), |one| one.here), at.port())
-                })
+                let at = lane.or_else(|| exits.get(&(peer.id.0, network))).copied()?;
+                let seen = its.filter(|_| lane.is_some()).and_then(|one| one.here?.get(network).copied());
+                Some(SocketAddr::new(seen.unwrap_or(at.ip()), at.port()))
             };
             if let (Some(one), Some(two)) = (at(0), at(1)) {
                 peer.addresses = [one, two];

@@ -1,5 +1,6 @@
 //! The board: QEMU's lm3s6965evb, with the card in its slot, on QEMU's user network or in a switch.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -82,8 +83,15 @@ impl Board {
             // A QEMU that was killed leaves its end behind, and the next one could not take it.
             let _ = std::fs::remove_file(trunk.machine_socket());
         }
-        let (mut process, control) = await_qemu(&parts.control, || {
-            Owned::start(&command, [Stdio::null(), Stdio::piped(), Stdio::inherit()])
+        // QEMU's user network complains of every datagram to a port that is closed.
+        let words = parts.control.with_extension("stderr");
+        let errors = File::create(&words).with_context(|| format!("cannot write {}", words.display()))?;
+        let started = await_qemu(&parts.control, || {
+            Owned::start(&command, [Stdio::null(), Stdio::piped(), errors.into()])
+        });
+        let (mut process, control) = started.with_context(|| {
+            let said = std::fs::read_to_string(&words).unwrap_or_default();
+            format!("the board does not start; QEMU said: {}", said.trim())
         })?;
         let output = process.stdout().context("QEMU has no output")?;
         Ok(Self { log: log::read(&parts.elf, output)?, process, qmp: Qmp::connect(control)? })

@@ -1,8 +1,12 @@
-//! The firmware witness in QEMU: its card, its board, its log (P1, S1-06, X03).
+//! The firmware witness in QEMU: its card, its board, its log, its power strip (P1, S1-06, X03).
 
 pub mod board;
 pub mod card;
+pub mod cluster;
 pub mod device;
 pub mod log;
+pub mod playground;
 pub mod site;
 pub mod strip;
+pub mod tap;
+pub mod votes;
