@@ -88,8 +88,12 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "MPL-2.0",
         "below `uefi`; its copyleft is per file, and we ship its files unchanged from the registry",
     ),
-    ("alterable_logger", "MPL-2.0", "below `defmt-decoder`, in the project's tooling: it is not shipped"),
-    ("colored", "MPL-2.0", "below `defmt-decoder`, in the project's tooling: it is not shipped"),
+    (
+        "alterable_logger",
+        "MPL-2.0",
+        "below `defmt-decoder`, which `bulkhead logs witness` needs; per file, and unchanged, as `ucs2`",
+    ),
+    ("colored", "MPL-2.0", "as `alterable_logger`"),
 ];
 
 /// Every part joined by AND must offer at least one licence of the list.

@@ -17,7 +17,8 @@
 //! 10. [`node_site`]: the site on a node that boots from its boot partition.
 //! 11. [`playground`]: a whole site on one machine.
 //! 12. [`witness_card`]: the card of a witness on a microcontroller.
-//! 13. [`cli`]: the commands.
+//! 13. [`witness_log`]: its log.
+//! 14. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -34,3 +35,4 @@ pub mod playground;
 pub mod site_config;
 pub mod slots;
 pub mod witness_card;
+pub mod witness_log;

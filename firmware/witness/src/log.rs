@@ -10,6 +10,9 @@ use critical_section::{Mutex, RestoreState};
 
 use crate::board::here::uart::Uart;
 
+// Each frame says when it was written: seconds since the start.
+defmt::timestamp!("{=u64:us}", crate::board::here::clock::now().as_micros());
+
 /// Bytes of frames that wait for the line: 0.2 s of it.
 const WAITING_MAX: usize = 2_048;
 

@@ -15,6 +15,7 @@ mod fence_agent;
 mod image;
 mod image_disk;
 mod image_flash;
+mod logs;
 mod node;
 mod playground;
 mod resource;
@@ -94,6 +95,9 @@ enum Noun {
     Witness(witness::Witness),
     Status(status::StatusArgs),
     Events(events::Events),
+    /// What parts without a disk for logs say
+    #[command(subcommand)]
+    Logs(logs::Verb),
     /// The node that takes the cluster's decisions
     #[command(subcommand)]
     Controller(cluster::ControllerVerb),
@@ -159,6 +163,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
         Noun::Events(args) => events::events(&args, common),
+        Noun::Logs(verb) => logs::run(&verb, common),
         Noun::Controller(verb) => cluster::controller(&verb),
         Noun::Resource(verb) => resource::run(&verb),
         Noun::Fence(verb) => fence::run(&verb),

@@ -1,41 +1,28 @@
-//! The log of the firmware: defmt frames, read with the ELF file they belong to.
+//! The log of the firmware, line by line, as `bulkhead logs witness` shows it.
 
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use anyhow::{Context, Result};
-use defmt_decoder::{DecodeError, Table};
+use anyhow::{Result, anyhow};
+use bulkhead::witness_log::Words;
 
 /// Reads frames from `stream` in the background, and hands them on as lines, until the stream ends.
 ///
 /// # Errors
 /// When `elf` is not there, or is no program that logs with defmt.
 pub fn read(elf: &Path, mut stream: impl Read + Send + 'static) -> Result<Receiver<String>> {
-    let what = || {
-        let elf = elf.display();
-        format!("{elf} does not explain the log.\n  Next: give the ELF file that was flashed to this board")
-    };
-    let file = std::fs::read(elf).with_context(what)?;
-    let table = Table::parse(&file).with_context(what)?.with_context(what)?;
+    let words = Words::read(elf).map_err(|failure| anyhow!(failure.text()))?;
     let (lines, received) = channel();
     thread::spawn(move || {
-        let mut decoder = table.new_stream_decoder();
+        let mut reader = words.reader();
         let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = stream.read(&mut buffer) {
-            decoder.received(buffer.get(..count).unwrap_or_default());
-            loop {
-                let line = match decoder.decode() {
-                    Ok(frame) => frame.display(false).to_string(),
-                    Err(DecodeError::UnexpectedEof) => break,
-                    // The line begins in the middle of a frame, or lost a byte: the next one is whole.
-                    Err(DecodeError::Malformed) => "(a frame that cannot be read)".to_owned(),
-                };
-                if lines.send(line).is_err() {
-                    return;
-                }
-            }
+        let mut is_heard = true;
+        while is_heard && let Ok(count @ 1..) = stream.read(&mut buffer) {
+            reader.take(buffer.get(..count).unwrap_or_default(), &mut |line| {
+                is_heard &= lines.send(line.to_string()).is_ok();
+            });
         }
     });
     Ok(received)
