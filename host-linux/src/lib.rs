@@ -18,7 +18,8 @@
 //! 11. [`playground`]: a whole site on one machine.
 //! 12. [`witness_card`]: the card of a witness on a microcontroller.
 //! 13. [`witness_log`]: its log.
-//! 14. [`cli`]: the commands.
+//! 14. [`firmware_image`]: its program, as programmers take it.
+//! 15. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod cluster;
 pub mod disk;
 pub mod failure;
+pub mod firmware_image;
 pub mod image;
 pub mod machine;
 pub mod node_config;

@@ -45,6 +45,19 @@ impl Site {
     }
 }
 
+/// A program of four bytes at 0, and a comment behind it.
+fn small_elf() -> Vec<u8> {
+    let mut elf = b"\x7fELF\x01\x01\x01".to_vec();
+    elf.resize(16, 0);
+    elf.extend([2, 0, 40, 0, 1, 0, 0, 0, 1, 4, 0, 0, 52, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    elf.extend([52, 0, 32, 0, 1, 0, 40, 0, 0, 0, 0, 0]);
+    for field in [1_u32, 84, 0, 0, 4, 4, 5, 4] {
+        elf.extend(field.to_le_bytes());
+    }
+    elf.extend(b"\x01\x02\x03\x04 and more");
+    elf
+}
+
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -130,4 +143,63 @@ fn what_is_no_card_is_named_and_left_alone() {
         let shown = site.run(&["show", "card.img"]);
         assert!(shown.code == code && shown.out.contains("! damaged"), "{}", shown.out);
     }
+}
+
+/// V41: the firmware has no secret, and what was not flashed is not said to be.
+#[test]
+fn the_firmware_is_prepared_and_the_board_is_flashed_only_on_demand() {
+    let site = Site::new();
+    let elf = std::fs::read(env!("CARGO_BIN_EXE_bulkhead")).unwrap();
+    std::fs::write(site.path("host.elf"), &elf[..4096]).unwrap();
+    let other = site.run(&["flash", "--elf", "host.elf"]);
+    assert!(other.code == 1 && other.err.contains("no ELF file for a 32-bit"), "{}", other.err);
+    let elf = small_elf();
+    std::fs::write(site.path("w.elf"), &elf).unwrap();
+    let made = site.run(&["flash", "--elf", "w.elf", "--out", "out", "--config", "site.toml"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    for words in [
+        "the key of the site is not in it",
+        "not flashed",
+        "probe-rs download --chip LM3S6965 --verify w.elf",
+    ] {
+        assert!(made.out.contains(words), "no `{words}`: {}", made.out);
+    }
+    assert_eq!(std::fs::read(site.path("out/w.bin")).unwrap(), [1, 2, 3, 4]);
+    let hex = ":0400000001020304F2\r\n:0400000500000401F2\r\n:00000001FF\r\n";
+    assert_eq!(std::fs::read_to_string(site.path("out/w.hex")).unwrap(), hex);
+    assert_eq!(std::fs::read(site.path("out/w.elf")).unwrap(), elf);
+
+    let key = std::fs::read_to_string(site.path("site.key")).unwrap();
+    std::fs::write(site.path("bad.elf"), [&elf, key.as_bytes()].concat()).unwrap();
+    let bad = site.run(&["flash", "--elf", "bad.elf", "--out", "bad", "--config", "site.toml"]);
+    assert!(bad.code == 3 && bad.err.contains("the key of site plant-7 is in bad.elf"), "{}", bad.err);
+    assert!(!site.path("bad").exists());
+}
+
+/// The line that is shown is the line that is run: a program in its place writes it down, and fails on
+/// demand.
+#[test]
+fn probe_rs_is_run_as_it_is_shown() {
+    let site = Site::new();
+    let elf = small_elf();
+    std::fs::write(site.path("w.elf"), &elf).unwrap();
+    let run = |path: &str| -> Answer {
+        let mut command = bulkhead(&["witness", "flash", "--elf", "w.elf", "--probe", "1366:0101"]);
+        command.current_dir(site.0.path()).env("PATH", path).output().unwrap().into()
+    };
+    let none = run("/nowhere");
+    assert!(none.code == 1 && none.err.contains("probe-rs is not installed. The board was not flashed."));
+    let tool = site.path("probe-rs");
+    std::fs::write(&tool, "#!/bin/sh\necho probe-rs \"$@\" >> said\n[ ! -e fail ]\n").unwrap();
+    std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", site.0.path().display());
+    let done = run(&path);
+    assert!(done.code == 0 && done.out.contains("has flashed and reset the board"), "{}", done.err);
+    let said = std::fs::read_to_string(site.path("said")).unwrap();
+    let wanted = "probe-rs download --chip LM3S6965 --probe 1366:0101 --verify w.elf\n\
+                  probe-rs reset --chip LM3S6965 --probe 1366:0101\n";
+    assert_eq!(said, wanted);
+    std::fs::write(site.path("fail"), "").unwrap();
+    let failed = run(&path);
+    assert!(failed.code == 1 && failed.err.contains("What the board holds is not known"), "{}", failed.err);
 }

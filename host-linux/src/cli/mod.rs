@@ -25,6 +25,7 @@ mod target;
 mod timers;
 mod trust;
 mod witness;
+mod witness_flash;
 mod witness_provision;
 mod witness_show;
 

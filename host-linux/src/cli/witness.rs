@@ -1,6 +1,6 @@
 //! `bulkhead witness`: the third voter of a site, on Linux or on a microcontroller.
 
-use super::{Common, agent, witness_provision, witness_show};
+use super::{Common, agent, witness_flash, witness_provision, witness_show};
 use crate::failure::Failure;
 use crate::output::Report;
 use clap::{Args, Subcommand};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// compartment. Its [[node]] in the configuration has `witness = true`. SIGTERM stops it.
 ///
 /// A witness on a microcontroller is told who it is by a card: `provision` writes it, `show` tells
-/// what one holds. docs/witness.md has the whole story.
+/// what one holds, `flash` prepares its firmware. docs/witness.md has the whole story.
 ///
 /// Examples:
 ///   bulkhead witness --config /etc/bulkhead/site.toml
@@ -31,12 +31,14 @@ pub(super) struct Witness {
 enum Verb {
     Provision(Box<witness_provision::Provision>),
     Show(witness_show::Show),
+    Flash(witness_flash::Flash),
 }
 
 pub(super) fn run(args: &Witness, common: &Common) -> Result<Report, Failure> {
     match (&args.verb, &args.config) {
         (Some(Verb::Provision(args)), _) => witness_provision::run(args, common),
         (Some(Verb::Show(args)), _) => witness_show::run(args),
+        (Some(Verb::Flash(args)), _) => witness_flash::run(args),
         (None, Some(config)) => agent::witness(config, common),
         (None, None) => Err(Failure::usage("no configuration is named").next("add `--config FILE`.")),
     }
