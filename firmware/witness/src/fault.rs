@@ -5,9 +5,12 @@ use core::mem::MaybeUninit;
 use core::panic::PanicInfo;
 
 use bulkhead_witness::survivor::{Start, Survivor, WORDS};
-use cortex_m_rt::{ExceptionFrame, exception};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use cortex_m_rt::exception;
 
 use crate::board::here;
+use crate::stack;
 
 /// Memory that no start clears.
 struct Kept(UnsafeCell<MaybeUninit<[u32; WORDS]>>);
@@ -43,19 +46,24 @@ pub fn start_anew() -> ! {
     here::reset()
 }
 
-/// Remembers the failure and starts anew.
-fn fail(is_fault: bool) -> ! {
-    write(Survivor::recall(read()).unwrap_or_default().fail(is_fault));
-    crate::log::finish();
+/// Something failed already in this start.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Remembers the failure, says what it was, and starts anew. One that fails in turn, while it is told, is
+/// told no more.
+fn fail(is_fault: bool, tell: impl FnOnce()) -> ! {
+    cortex_m::interrupt::disable();
+    if !FAILED.swap(true, Ordering::Relaxed) {
+        write(Survivor::recall(read()).unwrap_or_default().fail(is_fault));
+        tell();
+        crate::log::finish();
+    }
     here::reset()
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
-    // Nothing may interrupt it, and a second panic inside must not come back here for ever: the watchdog ends
-    // that.
-    cortex_m::interrupt::disable();
-    match info.location() {
+    fail(false, || match info.location() {
         Some(at) => defmt::error!(
             "panic: {} at {=str}:{=u32}",
             defmt::Display2Format(&info.message()),
@@ -63,14 +71,15 @@ fn panic(info: &PanicInfo<'_>) -> ! {
             at.line()
         ),
         None => defmt::error!("panic: {}", defmt::Display2Format(&info.message())),
-    }
-    fail(false)
+    })
 }
 
 // SAFETY: never returns, and touches only what is made for it.
-#[exception]
-unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
-    cortex_m::interrupt::disable();
-    defmt::error!("fault at {=u32:#010x}, called from {=u32:#010x}", frame.pc(), frame.lr());
-    fail(true)
+#[exception(trampoline = false)]
+unsafe fn HardFault() -> ! {
+    fail(true, || match stack::place() {
+        Some([at, from]) => defmt::error!("fault at {=u32:#010x}, called from {=u32:#010x}", at, from),
+        None if stack::is_out() => defmt::error!("fault: the stack ran out"),
+        None => defmt::error!("fault in a handler"),
+    })
 }

@@ -5,6 +5,8 @@
 mod board;
 mod fault;
 mod log;
+mod stack;
+mod wake;
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -28,7 +30,6 @@ use bulkhead_witness::settings::{self, Unfit};
 use bulkhead_witness::shell::{News, Shell};
 use bulkhead_witness::store::{Store, Unusable};
 use bulkhead_witness::strip::Strip;
-use bulkhead_witness::survivor::Start;
 use bulkhead_witness::{PEERS, REGISTERS};
 use cortex_m_rt::entry;
 use heapless::Vec;
@@ -47,27 +48,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 #[entry]
 fn main() -> ! {
     static mut BUFFERS: Buffers = Buffers::new();
-    let (survivor, start) = fault::wake();
-    here::clock::start_peripherals();
-    let mut watchdog = here::watchdog::Watchdog::start();
-    here::gpio::give_to_peripherals();
-    log::start(here::uart::Uart::log());
-    if let Some(core) = cortex_m::Peripherals::take() {
-        here::clock::start(core.SYST);
-    }
-    here::listen();
-    let why = match start {
-        Start::Power => "the power came",
-        Start::Reset => "a reset without a word",
-        Start::Panic => "a panic",
-        Start::Fault => "a fault",
-        Start::Wish => "a wish of its own",
-    };
+    stack::switch(witness, BUFFERS)
+}
+
+extern "C" fn witness(buffers: &'static mut Buffers) -> ! {
+    let (mut watchdog, survivor) = wake::wake();
     let (failures, silent) = (survivor.failures, survivor.silent);
-    defmt::info!("start after {=str}; {=u16} failures, {=u16} silent resets", why, failures, silent);
     let card = Card::new(here::ssi::Ssi::start(), here::gpio::card_select(), here::clock::now);
     let history = History { starts: 0, failures, silent };
-    let Err(why) = serve(card, history, BUFFERS, &mut watchdog);
+    let Err(why) = serve(card, history, buffers, &mut watchdog);
     defmt::error!("no witness: {}. Looking again in 5 s", defmt::Debug2Format(&why));
     wait(&mut watchdog, LOOK_AGAIN);
     fault::start_anew()

@@ -15,14 +15,26 @@ use super::workspace::{Workspace, copy_atomically};
 /// # Errors
 /// When no toolchain can be made ready, or when it does not compile or does not fit the board.
 pub fn witness(workspace: &Workspace) -> Result<PathBuf> {
-    let elf = workspace.out().join("witness.elf");
-    step("build: witness firmware", || {
+    build(workspace, "witness", "witness.elf")
+}
+
+/// Builds the program that fails in every way, and returns its path.
+///
+/// # Errors
+/// As [`witness`].
+pub fn failures(workspace: &Workspace) -> Result<PathBuf> {
+    build(workspace, "failures", "failures.elf")
+}
+
+fn build(workspace: &Workspace, program: &str, name: &str) -> Result<PathBuf> {
+    let elf = workspace.out().join(name);
+    step(&format!("build: {program} firmware"), || {
         let (choice, _) = toolchain::ensure(workspace)?;
         let mut cargo = choice.way.cargo(workspace, "build", THUMBV7M);
-        cargo.args(["--release", "--locked", "--bin", "witness", "--manifest-path"]);
+        cargo.args(["--release", "--locked", "--bin", program, "--manifest-path"]);
         cargo.arg(workspace.root().join("firmware/witness/Cargo.toml"));
-        run(&mut cargo, &workspace.log("witness-firmware"))?;
-        let built = choice.way.built(workspace, THUMBV7M, "release").join("witness");
+        run(&mut cargo, &workspace.log(&format!("{program}-firmware")))?;
+        let built = choice.way.built(workspace, THUMBV7M, "release").join(program);
         copy_atomically(&built, &elf)?;
         Ok(choice.way.name().to_owned())
     })?;

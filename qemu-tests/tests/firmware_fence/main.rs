@@ -73,6 +73,9 @@ fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
         b1.wait("b1 has power", |status| status["nodes"][2]["verdict"] == "up")?;
         let (code, text) = a1.run(&["fence", "node", "b1", "--yes"])?;
         ensure!(code == Some(0) && !b1.runs()?, "slow, and in time: {code:?} {text}");
+        let unused = rig.unused_stack(artefacts)?;
+        println!("{unused} bytes of the stack were never used");
+        ensure!(1_024 < unused, "the stack nearly ran out: {unused} bytes were left");
         every_fence_is_on_the_card(&rig)
     })
 }

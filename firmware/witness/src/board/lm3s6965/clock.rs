@@ -1,24 +1,27 @@
-//! The clock: 50 MHz from the 8 MHz crystal, and monotonic microseconds from the core's timer (F22).
+//! The clock: 50 MHz from the 8 MHz crystal, and monotonic microseconds from the watchdog's counter (F22,
+//! V11).
 //!
-//! Drift is that of the crystal, 50 ppm on this board; the site's bound (1 % unless configured) lies far
-//! above.
+//! The watchdog counts 32 bits at 50 MHz, and resets the board before it can come round unnoticed: so a
+//! processor that stands still for whatever reason, with interrupts masked or not, either finds the time that
+//! has passed when it goes on, or starts anew. No interrupt has to be heard in time.
+//!
+//! Drift is that of the crystal, 50 ppm on this board, and what a feeding takes from the moment the counter
+//! is read to the moment it begins anew: less than 1 us, ten times a second at most, 10 ppm. The site's
+//! bound (1 % unless configured) lies far above. That second part only ever slows the clock, and slow is the
+//! safe side for a witness: it holds no lease itself, and a lease that it gave, the wait after its own start
+//! (V11), a silence and the time a node must be off all end later by a slow clock. What it costs is time to
+//! take over.
 
 use core::cell::Cell;
 
 use bulkhead_core::time::Instant;
-use cortex_m::peripheral::syst::SystClkSource;
-use cortex_m::peripheral::{SCB, SYST};
 use critical_section::Mutex;
 
 use super::register::Block;
+use super::watchdog;
 
 /// Cycles of a microsecond.
 pub const CYCLES_PER_MICRO: u32 = 50;
-/// From one tick to the next. Close to the most that the core's timer can count: a tick that waits longer
-/// than that for its interrupt is lost, and the clock with it.
-const MICROS_PER_TICK: u32 = 300_000;
-const CYCLES_PER_TICK: u32 = MICROS_PER_TICK * CYCLES_PER_MICRO;
-const _: () = assert!(CYCLES_PER_TICK <= 1 << 24, "the core's timer has 24 bits");
 /// The longest that the witness sleeps.
 const SLEEP_MAX_MICROS: u32 = 1_000;
 
@@ -57,8 +60,8 @@ const RCC_MAIN_DISABLED: u32 = 1;
 /// Twenty times the 0.5 ms that the data sheet gives it.
 const LOCK_READS_MAX: u32 = 100_000;
 
-/// Ticks since the start.
-static TICKS: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
+/// Cycles from the start to the last feeding of the watchdog.
+static FED_AT: Mutex<Cell<u64>> = Mutex::new(Cell::new(0));
 
 /// Sets the clock to 50 MHz and gives it to the peripherals in use.
 pub fn start_peripherals() {
@@ -78,15 +81,8 @@ pub fn start_peripherals() {
     SYSTEM.modify(SRCR2, 1 << 30 | 1 << 28, 0);
 }
 
-/// Starts the timer that [`now`] reads, and the one that ends every sleep.
-pub fn start(mut timer: SYST) {
-    timer.set_clock_source(SystClkSource::Core);
-    timer.set_reload(CYCLES_PER_TICK.saturating_sub(1));
-    timer.clear_current();
-    timer.enable_interrupt();
-    timer.enable_counter();
-    // It reads as zero, the end of a tick, until its first clock has come.
-    let _ = (0..LOCK_READS_MAX).any(|_| SYST::get_current() != 0);
+/// Starts the timer that ends every sleep.
+pub fn start_alarm() {
     TIMER_0.write(TIMER_CONTROL, 0);
     TIMER_0.write(TIMER_CONFIGURATION, 0);
     TIMER_0.write(TIMER_MODE, TIMER_PERIODIC);
@@ -100,29 +96,21 @@ pub fn quiet_alarm() {
     TIMER_0.write(TIMER_CLEAR, TIMER_END);
 }
 
-/// A tick has passed: the timer's interrupt says so.
-pub fn tick() {
+/// Does `feed`, which has the watchdog's counter begin anew, without losing what it has counted.
+pub fn across_feeding(feed: impl FnOnce()) {
     critical_section::with(|section| {
-        let ticks = TICKS.borrow(section);
-        ticks.set(ticks.get().saturating_add(1));
+        let fed_at = FED_AT.borrow(section);
+        let now = fed_at.get().saturating_add(watchdog::cycles_since_fed().into());
+        feed();
+        fed_at.set(now);
     });
 }
 
 /// Microseconds since the start; never goes back, and does not wrap within the life of the board.
 pub fn now() -> Instant {
-    critical_section::with(|section| {
-        let before = SYST::get_current();
-        let mut ticks = TICKS.borrow(section).get();
-        let mut left = before;
-        if SCB::is_pendst_pending() {
-            // The timer began anew after the last tick was counted: what is left belongs to the next one.
-            ticks = ticks.saturating_add(1);
-            left = SYST::get_current();
-        }
-        let passed = CYCLES_PER_TICK.saturating_sub(1).saturating_sub(left);
-        let micros = ticks
-            .saturating_mul(u64::from(MICROS_PER_TICK))
-            .saturating_add(u64::from(passed / CYCLES_PER_MICRO));
-        Instant::from_micros(micros)
-    })
+    let cycles = critical_section::with(|section| {
+        FED_AT.borrow(section).get().saturating_add(watchdog::cycles_since_fed().into())
+    });
+    // Never none: it is no zero.
+    Instant::from_micros(cycles.checked_div(CYCLES_PER_MICRO.into()).unwrap_or_default())
 }

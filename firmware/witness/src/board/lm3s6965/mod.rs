@@ -55,12 +55,6 @@ pub fn reset() -> ! {
     SCB::sys_reset()
 }
 
-/// The clock's timer came round.
-#[exception]
-fn SysTick() {
-    clock::tick();
-}
-
 /// Every other interrupt.
 // SAFETY: it touches registers of peripherals and the log, both made for it.
 #[exception]
