@@ -1,5 +1,6 @@
 //! `bulkhead witness show`: what the card of a witness holds. Keys are never printed.
 
+use crate::cluster::words;
 use crate::disk::open::{Access, Disk, Uncached};
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
@@ -7,11 +8,12 @@ use crate::site_config::SiteConfig;
 use crate::site_config::check::letter;
 use crate::site_config::value::{hardware_text, site_text, time};
 use crate::witness_card::read::{Card, Settings};
-use bulkhead_core::fence::words::Outlet;
+use bulkhead_core::fence::words::{Entry, Outcome, Outlet};
 use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::node::machine::REGISTERS;
 use bulkhead_core::node::settings::{CONTROLLER, infra_register};
 use bulkhead_core::plan::DiskOffset;
+use bulkhead_core::provision::records::Record;
 use bulkhead_core::provision::{Address, Local, Peer};
 use bulkhead_core::register::store::Stored;
 use clap::Args;
@@ -22,8 +24,9 @@ use std::path::PathBuf;
 
 /// Show what the card of a witness holds
 ///
-/// Shows whose card it is, its networks, its nodes, how often its witness started, its votes, and
-/// what is damaged. Keys are never shown. Exit code 1: no witness would start with it.
+/// Shows whose card it is, its networks, its nodes, how often its witness started, its votes, whose
+/// power it was asked to switch, and what is damaged. Keys are never shown. Exit code 1: no witness
+/// would start with it.
 ///
 /// Examples:
 ///   bulkhead witness show /dev/sdX
@@ -124,10 +127,36 @@ pub(super) fn describe(card: &Card, config: Option<&SiteConfig>) -> String {
     for stored in &card.registers {
         let _ = writeln!(out, "            {}", describe_register(stored, &name));
     }
+    let hidden = card.records.len().saturating_sub(RECORDS_SHOWN);
+    if 0 < hidden {
+        let _ = writeln!(out, "  records   {hidden} older ones: `--json` has them");
+    }
+    for record in card.records.iter().skip(hidden) {
+        let _ = writeln!(out, "  record    {}", describe_record(record, &name));
+    }
     for damage in &card.damage {
         let _ = writeln!(out, "! damaged   {damage}");
     }
     out
+}
+
+/// The newest records, of up to 160.
+const RECORDS_SHOWN: usize = 8;
+
+/// How an order ended, as its last record says.
+fn ended(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::UnderWay => "cut short: nobody knows what became of it",
+        Outcome::Off | Outcome::On | Outcome::Failed | Outcome::Refused(_) => words::outcome(Some(outcome)),
+    }
+}
+
+fn describe_record(record: &Record, name: &dyn Fn(NodeId) -> String) -> String {
+    let Entry { at, asker, plea, ground, outcome, .. } = record.entry;
+    let (asker, node, want) = (name(asker), name(plea.node), words::want(plea.want));
+    let (seconds, ended) = (at.as_micros() / 1_000_000, ended(outcome));
+    let ground = ground.map_or_else(String::new, |ground| format!(" ({})", words::ground(Some(ground))));
+    format!("start {}, {seconds} s: {asker} wanted {node} {want}{ground}: {ended}", record.start)
 }
 
 fn describe_settings(settings: &Settings, name: &dyn Fn(NodeId) -> String, out: &mut String) {
@@ -233,6 +262,16 @@ fn in_json(card: &Card) -> Value {
             "promised": stored.promised.round,
             "epoch": stored.accepted.as_ref().map(|(_, record)| record.epoch.0),
             "holder": stored.accepted.as_ref().and_then(|(_, record)| record.holder).map(|node| node.0),
+        })).collect::<Vec<_>>(),
+        "records": card.records.iter().map(|record| json!({
+            "start": record.start,
+            "atMs": record.entry.at.as_micros() / 1000,
+            "by": record.entry.asker.0,
+            "node": record.entry.plea.node.0,
+            "want": words::want(record.entry.plea.want),
+            "ground": record.entry.ground.map(|ground| words::ground(Some(ground))),
+            "ended": ended(record.entry.outcome),
+            "lostBefore": record.lost,
         })).collect::<Vec<_>>(),
         "damage": card.damage,
     })

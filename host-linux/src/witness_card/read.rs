@@ -1,10 +1,12 @@
 //! What a card holds, as the firmware would read it, and all that is damaged on it (F8, F25, F54).
 
+use bulkhead_core::provision::records::{Record, Ring};
 use bulkhead_core::provision::{
     Block, Fault, Head, PEERS_PER_BLOCK, Peer, SETTINGS_AT, STARTS_AT, Secrets, VOTES_AT, parse_peers,
     parse_starts,
 };
 use bulkhead_core::register::store::{self, Owner, STRIDE, Stored, newest, offset};
+use std::collections::BTreeMap;
 use std::io;
 
 /// Reads one block at a place in bytes.
@@ -34,6 +36,8 @@ pub struct Card {
     pub starts: [Option<u64>; 2],
     /// The registers in the order of their places.
     pub registers: Vec<Stored>,
+    /// What was asked for about the power of nodes, oldest first; of each order the last word.
+    pub records: Vec<Record>,
     /// What is damaged, in words; what the firmware repairs by itself, too.
     pub damage: Vec<String>,
     /// Nothing was ever written where a card keeps anything.
@@ -73,10 +77,19 @@ impl Card {
                 damage.push(format!("copy {} of the owner of the votes: {fault}", number.saturating_add(1)));
             }
         }
-        let mut card = Self { copies, owners, starts: [None; 2], registers: Vec::new(), damage, is_blank };
+        let mut card = Self {
+            copies,
+            owners,
+            starts: [None; 2],
+            registers: Vec::new(),
+            records: Vec::new(),
+            damage,
+            is_blank,
+        };
         if let Some(owner) = card.owner() {
             card.read_starts(&owner, blocks)?;
             card.read_registers(&owner, places, blocks)?;
+            card.read_records(&owner, blocks)?;
         }
         if card.is_blank {
             card.damage.clear();
@@ -134,6 +147,29 @@ impl Card {
                     .push(format!("copy {} of the number of starts is none", number.saturating_add(1)));
             }
         }
+        Ok(())
+    }
+
+    fn read_records(&mut self, owner: &Owner, blocks: Blocks<'_>) -> io::Result<()> {
+        let mut all = BTreeMap::new();
+        for (ring, at) in Ring::ALL.into_iter().flat_map(|ring| ring.places().map(move |at| (ring, at))) {
+            match Record::parse(&blocks(at)?, owner) {
+                Ok(record) => {
+                    let key = (record.start, record.entry.number);
+                    let known: &mut Record = all.entry(key).or_insert(record);
+                    if known.seq < record.seq {
+                        *known = record;
+                    }
+                }
+                // Of an earlier owner of this card, or never written.
+                Err(Fault::Blank | Fault::OtherSeq) => {}
+                Err(fault) => {
+                    let what = if ring == Ring::Orders { "an order" } else { "a refusal" };
+                    self.damage.push(format!("the record of {what} at byte {at}: {fault}"));
+                }
+            }
+        }
+        self.records = all.into_values().collect();
         Ok(())
     }
 

@@ -4,11 +4,14 @@ use super::plan::{Plan, plan, witness};
 use super::read::Card;
 use super::write::{Change, Step, change, new_steps, settings_steps};
 use crate::site_config::{Board, EXAMPLE, Goal, Preset, SiteConfig, key};
-use bulkhead_core::fence::words::Outlet;
-use bulkhead_core::id::{NodeId, RegisterId};
+use bulkhead_core::fence::words::{Entry, FenceId, Ground, Outcome, Outlet, Plea, Refusal, Want};
+use bulkhead_core::id::{Epoch, NodeId, RegisterId};
+use bulkhead_core::provision::records::{Record, Ring};
 use bulkhead_core::provision::{Address, SETTINGS_AT, VOTES_AT, encode_starts};
 use bulkhead_core::register::ballot::Ballot;
-use bulkhead_core::register::store::{Stored, offset};
+use bulkhead_core::register::store::{Owner, Stored, offset};
+use bulkhead_core::register::voters::Life;
+use bulkhead_core::time::Instant;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -104,6 +107,49 @@ fn a_card_that_was_used_keeps_its_votes() {
     assert_eq!((head.seq, new.copies[1].as_ref().unwrap().peers[0].paths[0].host), (2, [10, 0, 1, 99]));
     let secret = |card: &Card| card.copies[0].as_ref().unwrap().secrets.secret;
     assert_eq!(secret(&old), secret(&read(&blocks)), "nonces go on where they were");
+}
+
+/// V20, F29: of an order that ended the end is shown, of one that was cut short its beginning; those of an
+/// earlier owner are not this witness's.
+#[test]
+fn records_of_fences_are_read() {
+    let config = config(|_| {});
+    let mut blocks = used(&config);
+    let owner = read(&blocks).owner().unwrap();
+    let plea = |id| Plea {
+        id: FenceId(id),
+        node: NodeId(2),
+        start: None,
+        register: RegisterId(3),
+        epoch: Epoch(4),
+        want: Want::Off,
+    };
+    let entry = |number, outcome, ground| {
+        let at = Instant::from_millis(u64::from(number) * 1_000);
+        Entry { number, at, asker: NodeId(1), plea: plea(number.into()), ground, outcome }
+    };
+    let holder = Some(Ground::Holder);
+    let orders = [
+        entry(1, Outcome::UnderWay, holder),
+        entry(1, Outcome::Off, holder),
+        entry(2, Outcome::UnderWay, holder),
+    ];
+    let mut put = |ring: Ring, seq: u64, entry, owner: &Owner| {
+        let at = ring.places().nth(usize::try_from(seq % ring.len()).unwrap()).unwrap();
+        blocks.insert(at, Record { seq, start: 2, lost: 0, entry }.encode(owner));
+    };
+    (1..).zip(orders).for_each(|(seq, entry)| put(Ring::Orders, seq, entry, &owner));
+    put(Ring::Refusals, 1, entry(3, Outcome::Refused(Refusal::Busy), None), &owner);
+    put(
+        Ring::Refusals,
+        2,
+        entry(4, Outcome::Refused(Refusal::Busy), None),
+        &Owner { life: Life(9), ..owner },
+    );
+    let card = read(&blocks);
+    let found: Vec<_> = card.records.iter().map(|one| (one.entry.number, one.entry.outcome)).collect();
+    let wanted = [(1, Outcome::Off), (2, Outcome::UnderWay), (3, Outcome::Refused(Refusal::Busy))];
+    assert_eq!((found, card.damage), (wanted.to_vec(), Vec::new()));
 }
 
 /// F8: cut after any write, and with the write torn, a card that is provisioned again is the old one or the
