@@ -1,8 +1,11 @@
 //! `cargo xtask demo`: the main job, shown. A node boots, takes a good update, takes a bad one, and
-//! comes back; then two compartments elect a master, lose it, and go on.
+//! comes back; then two compartments elect a master, lose it, and go on, with the firmware witness as third
+//! voter.
 
 use std::io::{IsTerminal, stdout};
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,17 +13,28 @@ use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig, parcel};
+use qemu_tests::process::Owned;
+use qemu_tests::tooling::firmware;
 use qemu_tests::tooling::node_image::Variant;
 use qemu_tests::tooling::progress::spoken;
 use qemu_tests::tooling::setup;
 use qemu_tests::tooling::workspace::Workspace;
+use qemu_tests::witness::board::{Board, Parts, Wire};
+use qemu_tests::witness::playground;
+use qemu_tests::witness::tap::free_ports;
+use qemu_tests::witness::votes::Votes;
 use serde_json::json;
 
 /// How often the bad update is tried: the default of `bulkhead image disk`.
 const TRIES: u32 = 3;
+/// Longest time until the playground has written its files.
+const FILES_MAX: Duration = Duration::from_secs(20);
+/// Longest time that the story of the compartments takes: its own bounds end it before.
+const STORY_MAX: Duration = Duration::from_secs(300);
 
-/// Show the main job: build everything, boot a node in QEMU, update it well, then badly, and watch it
-/// come back; then let two compartments lose their master and go on.
+/// Show the main job: build everything, boot a node in QEMU, update it well, then badly, and watch it come
+/// back; then let two compartments lose their master and go on, with the firmware witness in QEMU as third
+/// voter.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json    the timeline as JSON lines\n  \
@@ -37,6 +51,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     setup::everything(workspace)?;
     Artefacts::of("demo", |artefacts| {
         let lab = Lab::get()?;
+        let elf = firmware::witness(workspace)?;
         let updates = [lab.image(Variant::Good, 2)?, lab.image(Variant::Unhealthy, 3)?];
         let [good, bad] = updates;
         let (good, bad) = (parcel(artefacts, "good.img", &good)?, parcel(artefacts, "bad.img", &bad)?);
@@ -49,22 +64,53 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bad_update(&story, &mut rig)?;
         let boots = rig.node.boots()?.len();
         rig.node.power_cut()?;
-        compartments(lab, artefacts, arguments.json)?;
+        compartments(lab, artefacts, elf, arguments.json)?;
         story.end(boots, begun.elapsed());
         Ok(())
     })
 }
 
-/// The second half: a whole cluster as processes, told by the command itself.
-fn compartments(lab: &Lab, artefacts: &Artefacts, json: bool) -> Result<()> {
-    if !json {
-        println!();
+/// The second half: a whole cluster as processes, told by the command itself, with the firmware in QEMU as
+/// its witness.
+fn compartments(lab: &Lab, artefacts: &Artefacts, elf: PathBuf, json: bool) -> Result<()> {
+    let about =
+        "the witness is the firmware on an emulated board (QEMU, lm3s6965evb), its votes on an SD card";
+    match json {
+        true => println!("{}", json!({ "who": "witness", "what": about })),
+        false => println!("\nNow {about}.\n"),
     }
-    let mut playground = Command::new(&lab.bulkhead);
-    playground.args(["playground", "demo", "--dir"]).arg(artefacts.path("playground"));
-    let status = playground.args(json.then_some("--json")).status().context("cannot run the playground")?;
+    let (ports, directory) = (free_ports()?, artefacts.path("playground"));
+    let [one, two] = ports.map(|port| format!("127.0.0.1:{port}"));
+    let mut command = Command::new(&lab.bulkhead);
+    command.args(["playground", "demo", "--witness", &format!("{one},{two}"), "--dir"]).arg(&directory);
+    command.args(json.then_some("--json"));
+    let mut playground = Owned::start(&command, [Stdio::null(), Stdio::inherit(), Stdio::inherit()])?;
+    let card = artefacts.path("witness.card");
+    await_card(lab, &mut playground, &directory, &card)?;
+    let (wire, control) = (Wire::User(ports), artefacts.socket("w.qmp"));
+    let board = Board::power_on(&Parts { elf, card: Some(card.clone()), strip: None, wire, control })?;
+    let status = playground.wait(STORY_MAX)?.context("the playground did not come to its end")?;
     ensure!(status.success(), "the playground ended with {status}");
+    drop(board);
+    let votes = Votes::read(&card)?.changes();
+    ensure!(0 < votes, "the witness never voted");
+    match json {
+        true => println!("{}", json!({ "who": "witness", "votes": votes })),
+        false => println!("\nThe firmware wrote {votes} votes on its card; none left before it was there."),
+    }
     Ok(())
+}
+
+/// Makes the card as soon as the playground has written what the witness must know.
+fn await_card(lab: &Lab, playground: &mut Owned, directory: &Path, card: &Path) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let made = playground::card(lab, directory, card);
+        if made.is_ok() || FILES_MAX < begun.elapsed() || playground.ended()?.is_some() {
+            return made;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn first_boot(story: &Story, rig: &mut Rig) -> Result<()> {
@@ -140,7 +186,7 @@ impl Story {
         println!(
             "\nShown in {boots} boots: an update is tried before it is trusted, confirmed by the node's own\n\
              health, and left again without a person when it is bad. And of two compartments one\n\
-             is master, the other takes over, and never do two act. The whole run took {}.\n\n\
+             is master, the other takes over, and never do two act; the third vote is a microcontroller's. The whole run took {}.\n\n\
              Next:\n  target/bulkhead/bulkhead playground run   the cluster, to hurt by hand\n  \
              BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
              target/bulkhead/bulkhead --help       the commands used here\n  \
