@@ -1,6 +1,6 @@
 //! The firmware witness in QEMU as third voter of two real agents: what can happen to it, in every order, and
 //! what it must withstand (P1, S1-18, S1-19, X03, X04; F1, F8, F25 to F27, F33, F34, F39; V2, V10, V13, V18,
-//! V22). With `BULKHEAD_SOAK=1` for longer.
+//! V22). `cargo xtask soak --witness` does it for longer.
 
 #![allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test")]
 

@@ -16,6 +16,7 @@ pub mod node_image;
 pub mod packages;
 pub mod programs;
 pub mod progress;
+pub mod sections;
 pub mod setup;
 pub mod signed;
 pub mod toolchain;

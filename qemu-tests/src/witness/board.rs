@@ -19,6 +19,11 @@ use crate::switch::trunk::Trunk;
 const QEMU: &str = "qemu-system-arm";
 /// QEMU's name of the card's drive.
 const CARD: &str = "sd0";
+/// With what cortex-m-rt paints a stack.
+const PAINT: u8 = 0xcc;
+/// Where the board's memory begins, and its length.
+const MEMORY_AT: u32 = 0x2000_0000;
+const MEMORY_LEN: u32 = 64 << 10;
 
 /// To what the board's Ethernet socket is joined.
 #[derive(Clone, Debug)]
@@ -49,6 +54,8 @@ pub struct Parts {
 pub struct Board {
     process: Owned,
     qmp: Qmp,
+    /// Where QEMU may put a file for a moment.
+    scratch: PathBuf,
     /// What it logs.
     pub log: Receiver<String>,
 }
@@ -94,7 +101,12 @@ impl Board {
             format!("the board does not start; QEMU said: {}", said.trim())
         })?;
         let output = process.stdout().context("QEMU has no output")?;
-        Ok(Self { log: log::read(&parts.elf, output)?, process, qmp: Qmp::connect(control)? })
+        Ok(Self {
+            log: log::read(&parts.elf, output)?,
+            process,
+            qmp: Qmp::connect(control)?,
+            scratch: parts.control.clone(),
+        })
     }
 
     /// The id of QEMU's process.
@@ -105,6 +117,29 @@ impl Board {
     /// QEMU's control socket.
     pub fn qmp(&self) -> &Qmp {
         &self.qmp
+    }
+
+    /// How much of the stack was ever used since the power came, and how large it is, in bytes. It lies at
+    /// the start of the memory, which is zero then, or painted.
+    ///
+    /// # Errors
+    /// When QEMU does not give the memory.
+    pub fn stack(&self) -> Result<[u32; 2]> {
+        let memory = |from: u32, length: u32| {
+            let file = self.scratch.with_extension("memory");
+            let what = json!({ "val": from, "size": length, "filename": file.to_str() });
+            self.qmp.execute("pmemsave", what)?;
+            let bytes = std::fs::read(&file)?;
+            std::fs::remove_file(&file)?;
+            Ok::<_, anyhow::Error>(bytes)
+        };
+        let top =
+            memory(0, 4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)).context("no vectors")?;
+        let size = top.checked_sub(MEMORY_AT).filter(|size| *size <= MEMORY_LEN).context("no stack")?;
+        let memory = memory(MEMORY_AT, size)?;
+        let words =
+            memory.chunks(4).take_while(|word| matches!(word, [0, 0, 0, 0] | [PAINT, PAINT, PAINT, PAINT]));
+        Ok([size.saturating_sub(4 * u32::try_from(words.count())?), size])
     }
 
     /// Pulls the card out of its slot.

@@ -13,6 +13,8 @@ use crate::limit::Permit;
 const POLL: Duration = Duration::from_millis(10);
 /// From the power to the first word that it votes: the firmware takes a fraction of a second.
 const START_MAX: Duration = Duration::from_secs(30);
+/// It tells its counters every ten seconds.
+const REPORT_MAX: Duration = Duration::from_secs(40);
 /// What it says when its votes are read and it begins to serve.
 pub const SERVES: &str = "registers of";
 
@@ -99,6 +101,25 @@ impl Device {
     /// When it is off, and those of `what`.
     pub fn with<T>(&self, what: impl FnOnce(&Board) -> Result<T>) -> Result<T> {
         what(self.lock().board.as_ref().context("the witness is off")?)
+    }
+
+    /// What it counts under `name` by now: it tells every ten seconds, and the next time is waited for.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        let from = self.lines().len();
+        // The last line of a report.
+        let (end, _) = self.wait_line(from, "datagrams dropped", REPORT_MAX)?;
+        let lines = self.lines();
+        let lines = lines.get(..end).unwrap_or_default();
+        let after = |line: &String| {
+            let (_, rest) =
+                line.split_once(&format!("{name} ")).or_else(|| line.split_once(&format!("{name}: ")))?;
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().ok()
+        };
+        lines.iter().rev().find_map(after).with_context(|| format!("the witness does not count {name:?}"))
     }
 
     /// All that it logged since it was switched on last.

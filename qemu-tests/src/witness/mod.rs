@@ -1,6 +1,7 @@
 //! The firmware witness in QEMU: its card, its board, its log, its power strip (P1, S1-06, X03).
 
 pub mod board;
+pub mod budget;
 pub mod card;
 pub mod cluster;
 pub mod device;

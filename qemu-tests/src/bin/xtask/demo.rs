@@ -186,7 +186,8 @@ impl Story {
         println!(
             "\nShown in {boots} boots: an update is tried before it is trusted, confirmed by the node's own\n\
              health, and left again without a person when it is bad. And of two compartments one\n\
-             is master, the other takes over, and never do two act; the third vote is a microcontroller's. The whole run took {}.\n\n\
+             is master, the other takes over, and never do two act; the third vote is a\n\
+             microcontroller's. The whole run took {}.\n\n\
              Next:\n  target/bulkhead/bulkhead playground run   the cluster, to hurt by hand\n  \
              BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
              target/bulkhead/bulkhead --help       the commands used here\n  \

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, Outcome, run};
+use qemu_tests::tooling::setup;
 use qemu_tests::tooling::toolchain::own_cargo;
 use qemu_tests::tooling::workspace::Workspace;
 
@@ -20,7 +21,8 @@ const SHOWN_EVERY: Duration = Duration::from_secs(10);
 #[command(after_help = "Examples:\n  cargo xtask soak                       ten minutes\n  \
     cargo xtask soak --minutes 480         a night\n  \
     cargo xtask soak --seed 20000          begin after the seeds that CI runs\n  \
-    cargo xtask soak --models              every order of events, a few minutes")]
+    cargo xtask soak --models              every order of events, a few minutes\n  \
+    cargo xtask soak --witness             the firmware witness: 400 power cuts, a flood of 1 million")]
 pub struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 10)]
@@ -34,6 +36,10 @@ pub struct Arguments {
     /// Instead: visit every order of events within wider bounds than CI does (core/model), to the end.
     #[arg(long, conflicts_with_all = ["minutes", "seed", "nodes"])]
     models: bool,
+    /// Instead: the tests of the firmware witness in QEMU, with more power cuts and a longer flood than in
+    /// CI.
+    #[arg(long, conflicts_with_all = ["minutes", "seed", "nodes", "models"])]
+    witness: bool,
 }
 
 #[derive(Default)]
@@ -55,6 +61,9 @@ impl Sum {
 pub fn soak(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if arguments.models {
         return models(workspace);
+    }
+    if arguments.witness {
+        return witness(workspace);
     }
     let (begun, end) = (Instant::now(), Duration::from_secs(arguments.minutes.saturating_mul(60)));
     let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(arguments.seed));
@@ -82,6 +91,15 @@ fn models(workspace: &Workspace) -> Result<()> {
     cargo.args(["test", "--package", "bulkhead-model", "--test", "models", "--", "--nocapture"]);
     let status = cargo.args(["--test-threads", "1"]).env("BULKHEAD_MODEL", "wide").status()?;
     ensure!(status.success(), "a model found a violation; the steps that lead to it are above");
+    Ok(())
+}
+
+fn witness(workspace: &Workspace) -> Result<()> {
+    setup::everything(workspace)?;
+    let mut cargo = own_cargo(workspace);
+    cargo.args(["test", "--package", "qemu-tests", "--test", "witness", "--test", "witness_hostile", "--"]);
+    let status = cargo.args(["--nocapture", "--test-threads", "1"]).env("BULKHEAD_SOAK", "1").status()?;
+    ensure!(status.success(), "the firmware witness failed; what it did is above");
     Ok(())
 }
 

@@ -8,9 +8,11 @@ use std::time::Instant;
 use anyhow::Result;
 use qemu_tests::tooling::command::run;
 use qemu_tests::tooling::progress::{spoken, step};
-use qemu_tests::tooling::toolchain::{self, UEFI, own_cargo};
+use qemu_tests::tooling::sections::sections;
+use qemu_tests::tooling::toolchain::{self, THUMBV7M, UEFI, own_cargo};
 use qemu_tests::tooling::workspace::Workspace;
-use qemu_tests::tooling::{kernel, programs, setup};
+use qemu_tests::tooling::{firmware, kernel, programs, setup};
+use qemu_tests::witness::budget;
 
 /// Run every check and test, stopping at the first that fails. The output of each step is kept in
 /// target/bulkhead/log/.
@@ -70,7 +72,37 @@ fn checks(workspace: &Workspace) -> Result<u64> {
     let mut clippy = choice.way.cargo(workspace, "clippy", UEFI);
     clippy.args(["-p", "bulkhead-boot", "--", "-D", "warnings"]);
     silent(workspace, "clippy: boot application", &mut clippy)?;
-    tidy(workspace)
+    Ok(tidy(workspace)? + witness(workspace)?)
+}
+
+/// The firmware of the witness, which is a workspace of its own: its style, its tests on the host, its
+/// budget.
+fn witness(workspace: &Workspace) -> Result<u64> {
+    let manifest = workspace.root().join("firmware/witness/Cargo.toml");
+    let own = |verb: &str| {
+        let mut cargo = own_cargo(workspace);
+        cargo.arg(verb).arg("--manifest-path").arg(&manifest);
+        cargo
+    };
+    silent(workspace, "format: witness", own("fmt").arg("--check"))?;
+    let mut clippy = own("clippy");
+    silent(workspace, "clippy: witness", clippy.args(["--lib", "--tests", "--", "-D", "warnings"]))?;
+    let (choice, _) = toolchain::ensure(workspace)?;
+    let mut clippy = choice.way.cargo(workspace, "clippy", THUMBV7M);
+    clippy.args(["--release", "--bins", "--manifest-path"]).arg(&manifest).args(["--", "-D", "warnings"]);
+    silent(workspace, "clippy: witness, on its board", &mut clippy)?;
+    let elf = firmware::witness(workspace)?;
+    step("budget: witness", || {
+        let sections = sections(&fs::read(&elf)?)?;
+        budget::check(&sections)?;
+        let (flash, memory) = (sections.flash(), sections.memory());
+        Ok(format!(
+            "{flash} of {} bytes flash, {memory} of {} bytes memory",
+            budget::FLASH_MAX,
+            budget::VARIABLES_MAX
+        ))
+    })?;
+    tests(workspace, "test: witness", own("test").arg("--lib"))
 }
 
 fn unit_tests(workspace: &Workspace) -> Result<u64> {
