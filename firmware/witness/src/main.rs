@@ -24,7 +24,7 @@ use bulkhead_core::time::Instant;
 use bulkhead_witness::card::{Card, Trouble};
 use bulkhead_witness::hardware::{Both, Watchdog as _};
 use bulkhead_witness::mac::Mac;
-use bulkhead_witness::network::{Buffers, Network};
+use bulkhead_witness::network::{Buffers, Leased, Network};
 use bulkhead_witness::records;
 use bulkhead_witness::settings::{self, Unfit};
 use bulkhead_witness::shell::{News, Shell};
@@ -196,6 +196,10 @@ fn tell(news: &News) {
         News::Note(Note::Compared { node, found }) => {
             defmt::info!("node {=u16} was told of its site: {}", node.0, defmt::Debug2Format(found));
         }
+        News::Leased(Leased::Host([a, b, c, d])) => {
+            defmt::info!("address {=u8}.{=u8}.{=u8}.{=u8} by DHCP", a, b, c, d);
+        }
+        News::Leased(Leased::Nothing | Leased::NotAsked) => defmt::warn!("no address: asking by DHCP"),
         News::Record(entry) => defmt::info!("power: {}", defmt::Debug2Format(entry)),
     }
 }

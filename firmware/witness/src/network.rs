@@ -3,6 +3,7 @@
 use bulkhead_core::id::Path;
 use bulkhead_core::provision::{Address, Head};
 use bulkhead_core::time::Instant;
+use heapless::Vec;
 use smoltcp::iface::{
     Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet, SocketStorage,
 };
@@ -59,6 +60,17 @@ impl Buffers {
     }
 }
 
+/// How DHCP stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leased {
+    /// It is not asked: all addresses are in the settings.
+    NotAsked,
+    /// It has given no address yet, or took it back: the paths that wait for it are silent.
+    Nothing,
+    /// It gave this one.
+    Host([u8; 4]),
+}
+
 /// The wire, with both paths on it.
 #[allow(missing_debug_implementations, reason = "smoltcp's interface has none")]
 pub struct Network<D: Device> {
@@ -67,6 +79,10 @@ pub struct Network<D: Device> {
     sockets: SocketSet<'static>,
     paths: [SocketHandle; 2],
     dhcp: Option<SocketHandle>,
+    /// What the settings say, and no lease takes away.
+    fixed: Vec<Ipv4Cidr, 2>,
+    gateway: Option<Ipv4Address>,
+    leased: Leased,
     dropped: u32,
 }
 
@@ -81,7 +97,7 @@ impl<D: Device> Network<D> {
     ) -> Self {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.hardware)));
         config.random_seed = seed;
-        let mut interface = Interface::new(config, &mut device, stamp(now));
+        let interface = Interface::new(config, &mut device, stamp(now));
         let Buffers { paths: [one, two], sockets } = buffers;
         let mut sockets = SocketSet::new(&mut sockets[..]);
         let [local_one, local_two] = settings.paths;
@@ -99,16 +115,29 @@ impl<D: Device> Network<D> {
         let is_dynamic = settings.paths.iter().any(|local| local.host.is_none());
         let dhcp = is_dynamic.then(|| sockets.add(dhcpv4::Socket::new()));
         let cidrs = settings.paths.iter().filter_map(|local| local.host);
+        // Two paths, and room for two.
+        let fixed = cidrs.map(|(host, bits)| Ipv4Cidr::new(Ipv4Address::from(host), bits.min(32))).collect();
+        let gateway = settings.gateway.map(Ipv4Address::from);
+        let leased = if is_dynamic { Leased::Nothing } else { Leased::NotAsked };
+        let mut network =
+            Self { device, interface, sockets, paths, dhcp, fixed, gateway, leased, dropped: 0 };
+        network.take_addresses(None, None);
+        network
+    }
+
+    /// Has the addresses of the settings and, beside them, what DHCP gave.
+    fn take_addresses(&mut self, lease: Option<Ipv4Cidr>, router: Option<Ipv4Address>) {
+        let Self { interface, fixed, gateway, .. } = self;
         interface.update_ip_addrs(|addresses| {
-            for (host, bits) in cidrs {
-                // Two paths, and room for two.
-                let _ = addresses.push(IpCidr::Ipv4(Ipv4Cidr::new(Ipv4Address::from(host), bits.min(32))));
-            }
+            addresses.clear();
+            // A lease is asked for by a path that has none: there is room.
+            addresses.extend(fixed.iter().copied().chain(lease).map(IpCidr::Ipv4).take(2));
         });
-        if let Some(gateway) = settings.gateway {
-            let _ = interface.routes_mut().add_default_ipv4_route(Ipv4Address::from(gateway));
+        let routes = interface.routes_mut();
+        match router.or(*gateway) {
+            Some(router) => drop(routes.add_default_ipv4_route(router)),
+            None => drop(routes.remove_default_ipv4_route()),
         }
-        Self { device, interface, sockets, paths, dhcp, dropped: 0 }
     }
 
     /// The device.
@@ -143,20 +172,13 @@ impl<D: Device> Network<D> {
             Some(dhcpv4::Event::Configured(config)) => (Some(config.address), config.router),
             Some(dhcpv4::Event::Deconfigured) => (None, None),
         };
-        self.interface.update_ip_addrs(|addresses| {
-            addresses.clear();
-            addresses.extend(lease.map(IpCidr::Ipv4));
-        });
-        let routes = self.interface.routes_mut();
-        match router {
-            Some(router) => drop(routes.add_default_ipv4_route(router)),
-            None => drop(routes.remove_default_ipv4_route()),
-        }
+        self.leased = lease.map_or(Leased::Nothing, |lease| Leased::Host(lease.address().octets()));
+        self.take_addresses(lease, router);
     }
 
-    /// The address in use, when there is one.
-    pub fn host(&self) -> Option<[u8; 4]> {
-        self.interface.ipv4_addr().map(|address| address.octets())
+    /// How DHCP stands.
+    pub const fn leased(&self) -> Leased {
+        self.leased
     }
 
     /// The next datagram that was received on `path`, copied into `buffer`.
@@ -220,3 +242,7 @@ fn stamp(now: Instant) -> Stamp {
 #[cfg(test)]
 #[path = "network_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "dhcp_tests.rs"]
+mod dhcp_tests;

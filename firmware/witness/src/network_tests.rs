@@ -1,6 +1,7 @@
 //! The network against a wire that a test holds both ends of.
 
 use std::collections::VecDeque;
+use std::vec::Vec;
 
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::id::{NodeId, PairId, SiteId};
@@ -14,13 +15,13 @@ use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
 
 use super::*;
 
-const OWN: [u8; 6] = [2, 0, 0, 0, 0, 9];
+pub const OWN: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const HERE: [u8; 4] = [10, 1, 1, 9];
 
 #[derive(Default)]
-struct Wire {
-    to_board: VecDeque<Vec<u8>>,
-    from_board: Vec<Vec<u8>>,
+pub struct Wire {
+    pub to_board: VecDeque<Vec<u8>>,
+    pub from_board: Vec<Vec<u8>>,
 }
 
 impl Device for Wire {
@@ -44,7 +45,7 @@ impl Device for Wire {
     }
 }
 
-struct Frame(Vec<u8>);
+pub struct Frame(Vec<u8>);
 
 impl RxToken for Frame {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
@@ -52,7 +53,7 @@ impl RxToken for Frame {
     }
 }
 
-struct Room<'a>(&'a mut Vec<Vec<u8>>);
+pub struct Room<'a>(&'a mut Vec<Vec<u8>>);
 
 impl TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
@@ -64,6 +65,11 @@ impl TxToken for Room<'_> {
 }
 
 fn network() -> Network<Wire> {
+    let local = |net, port| Local { host: Some(([10, 1, net, 9], 24)), port };
+    network_at([local(1, 7901), local(2, 7902)])
+}
+
+pub fn network_at(paths: [Local; 2]) -> Network<Wire> {
     let timers = Timers::DEFAULT;
     let settings = Head {
         seq: 1,
@@ -75,7 +81,7 @@ fn network() -> Network<Wire> {
         key: SiteKey::new([1; 32]),
         secret: SiteKey::new([2; 32]),
         hardware: OWN,
-        paths: [(1, 7901), (2, 7902)].map(|(net, port)| Local { host: Some(([10, 1, net, 9], 24)), port }),
+        paths,
         gateway: None,
         timers,
         drift: Drift::DEFAULT,

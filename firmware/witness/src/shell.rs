@@ -22,7 +22,7 @@ use smoltcp::phy::Device;
 
 use crate::card::{Blocks, Trouble};
 use crate::hardware::Outlets;
-use crate::network::{DATAGRAM_MAX, Network};
+use crate::network::{DATAGRAM_MAX, Leased, Network};
 use crate::store::Store;
 
 /// Something for the log.
@@ -34,6 +34,8 @@ pub enum News {
     CardFailed(Trouble),
     /// Somebody asked for the power of a node.
     Record(Entry),
+    /// DHCP gave an address, or took it back.
+    Leased(Leased),
 }
 
 /// Frames taken from the network before anything else gets its turn: a flood cannot starve the watchdog.
@@ -57,6 +59,8 @@ pub struct Shell<'a, D: Device, B, const PEERS: usize, const REGISTERS: usize> {
     written: u32,
     /// When the card is looked at again.
     look_at: Instant,
+    /// How DHCP stood last.
+    leased: Leased,
 }
 
 impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell<'a, D, B, PEERS, REGISTERS> {
@@ -69,7 +73,17 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         outlets: &'a mut dyn Outlets,
         book: Book,
     ) -> Self {
-        Self { network, store, witness, peers, outlets, book, written: 0, look_at: Instant::ZERO }
+        Self {
+            network,
+            store,
+            witness,
+            peers,
+            outlets,
+            book,
+            written: 0,
+            look_at: Instant::ZERO,
+            leased: Leased::NotAsked,
+        }
     }
 
     /// The network.
@@ -131,6 +145,10 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             busy = true;
         }
         self.network.serve(clock());
+        let leased = self.network.leased();
+        if core::mem::replace(&mut self.leased, leased) != leased {
+            news(News::Leased(leased));
+        }
         // Copies are made when nobody waits for anything.
         if !busy {
             match self.store.settle() {

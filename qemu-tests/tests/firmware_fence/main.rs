@@ -1,19 +1,22 @@
 //! The firmware witness with a power strip: a rightful fence really ends a node, a wrongful one does not, a
 //! strip that lies or is silent confirms nothing, and who was cut stays off for 5 s (S1-06, V19, V20, V21,
-//! F28, F29). The nodes are agents on this machine; what their outlets switch is their processes.
+//! F28, F29). And it finds its address by DHCP (S1-09). The nodes are agents on this machine; what their
+//! outlets switch is their processes.
 
 mod liar;
 mod rig;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_core::fence::desk::Act;
 use bulkhead_core::fence::words::{FenceId, Outcome, Plea, Want};
 use bulkhead_core::id::{Epoch, NodeId, PairId};
 use bulkhead_core::node::settings::infra_register;
+use bulkhead_core::provision::Local;
 use bulkhead_core::provision::records::{Record, Ring};
 use qemu_tests::artefacts::Artefacts;
+use qemu_tests::witness::card::user_paths;
 use qemu_tests::witness::strip::Manner;
 
 use liar::LIAR;
@@ -25,7 +28,7 @@ const B1: NodeId = NodeId(2);
 #[test]
 fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
     Artefacts::of("firmware-fence", |artefacts| {
-        let mut rig = Rig::new(artefacts)?;
+        let mut rig = Rig::new(artefacts, user_paths())?;
         let [a1, b1] = rig.agents.clone();
         a1.start()?;
         a1.wait("a1 is master by the vote of the firmware", |status| status["role"] == "master")?;
@@ -77,6 +80,24 @@ fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
         println!("{unused} bytes of the stack were never used");
         ensure!(1_024 < unused, "the stack nearly ran out: {unused} bytes were left");
         every_fence_is_on_the_card(&rig)
+    })
+}
+
+/// S1-09: QEMU's user network has a DHCP server. It gives what the other tests write on the card: 10.0.2.15.
+#[test]
+fn a_witness_votes_at_an_address_that_it_got_by_dhcp() -> Result<()> {
+    Artefacts::of("firmware-dhcp", |artefacts| {
+        let paths = user_paths().map(|path| Local { host: None, ..path });
+        let rig = Rig::new(artefacts, paths)?;
+        let begin = Instant::now();
+        let mut lines = Vec::new();
+        while !lines.iter().any(|line: &String| line.contains("address 10.0.2.15 by DHCP")) {
+            ensure!(begin.elapsed() < rig::LONG, "no address: {lines:#?}");
+            lines.extend(rig.board.log.recv_timeout(rig::LONG));
+        }
+        let [a1, _] = &rig.agents;
+        a1.start()?;
+        a1.wait("a1 is master by the vote of the firmware", |status| status["role"] == "master")
     })
 }
 

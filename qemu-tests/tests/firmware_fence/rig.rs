@@ -19,14 +19,14 @@ use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use bulkhead_core::node::settings::{Digest, Member};
 use bulkhead_core::provision::records::{Record, Ring};
-use bulkhead_core::provision::{Address, Peer, VOTES_AT};
+use bulkhead_core::provision::{Address, Local, Peer, VOTES_AT};
 use bulkhead_core::register::store::Owner;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::process::Owned;
 use qemu_tests::tooling::workspace::Workspace;
 use qemu_tests::tooling::{firmware, programs};
 use qemu_tests::witness::board::{Board, Parts, Wire as Cable};
-use qemu_tests::witness::card::{self, Recipe, hex, host, user_paths};
+use qemu_tests::witness::card::{self, Recipe, hex, host};
 use qemu_tests::witness::strip::{Heard, Load, Strip};
 use serde_json::json;
 
@@ -155,8 +155,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Everything is on, but the agents.
-    pub fn new(artefacts: &Artefacts) -> Result<Self> {
+    /// Everything is on, but the agents. The witness receives at `paths`.
+    pub fn new(artefacts: &Artefacts, paths: [Local; 2]) -> Result<Self> {
         let workspace = Workspace::locate();
         let (elf, program) = (firmware::witness(&workspace)?, programs::bulkhead(&workspace)?);
         // All sockets are open at once, so no port is given twice.
@@ -198,7 +198,7 @@ impl Rig {
             ],
             registers: 13,
             timers: Timers::WIDE,
-            paths: user_paths(),
+            paths,
             gateway: None,
         };
         card::write(&image, &recipe)?;
