@@ -21,7 +21,8 @@
 //! 12. [`resource`]: the services of a node, in their order (S1-15).
 //! 13. [`log`]: what a holder of a mirror group has acknowledged, in order (I2, V12).
 //! 14. [`cache`]: where the newest content of each block is (P4).
-//! 15. [`provision`]: what the card of a witness on a microcontroller holds (P1).
+//! 15. [`mirror`]: who holds every acknowledged write, and who may go on with it (I2, I3).
+//! 16. [`provision`]: what the card of a witness on a microcontroller holds (P1).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -43,6 +44,7 @@ pub mod gpt;
 pub mod id;
 pub mod link;
 pub mod log;
+pub mod mirror;
 pub mod monitor;
 pub mod node;
 pub mod plan;

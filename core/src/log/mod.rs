@@ -15,9 +15,10 @@
 //!
 //! 1. [`ring`]: where a position of the log lies on the device.
 //! 2. [`superblock`]: what a log is, and from where on it counts.
-//! 3. [`batch`]: how a batch looks.
-//! 4. [`writer`]: how writes become batches (group commit), and when they are durable.
-//! 5. [`scan`]: what a log holds after a power cut.
+//! 3. [`keeper`]: how its changes become durable.
+//! 4. [`batch`]: how a batch looks.
+//! 5. [`writer`]: how writes become batches (group commit), and when they are durable.
+//! 6. [`scan`]: what a log holds after a power cut.
 //!
 //! # Why nothing that was durable is lost, and nothing else is believed
 //!
@@ -34,6 +35,7 @@
 //!    so, for as long as a batch that holds some of it is in the log.
 
 pub mod batch;
+pub mod keeper;
 pub mod ring;
 pub mod scan;
 pub mod superblock;

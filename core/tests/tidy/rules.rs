@@ -22,6 +22,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),
     ("log", &["bytes", "crc", "id"]),
     ("cache", &["log"]),
+    ("mirror", &["actions", "bytes", "id", "log", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),

@@ -1,0 +1,474 @@
+//! The holder that acknowledges: numbers writes, feeds the others, and says when a write is safe (I2 to I4,
+//! V1, V3, V4; S4-06 to S4-08, S4-12 to S4-14, X07).
+//!
+//! ```text
+#![doc = include_str!("primary.edges.txt")]
+//! ```
+
+mod words;
+
+use heapless::Vec;
+
+use super::membership::{HOLDERS_MAX, Holder, Membership, Policy};
+use crate::actions::Actions;
+use crate::id::{Epoch, NodeId};
+use crate::log::Seq;
+use crate::time::{Instant, earliest};
+
+pub use words::{Action, Event, Settings};
+
+/// The machine's mode.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The in-sync set is what it should be, for now. Exit: a member is late, or another holder is near.
+    Steady,
+    /// Acknowledgements wait for a holder that lacks only the last writes, so that it can come in. Exit: it
+    /// has them, or it is late.
+    Gating {
+        /// Who.
+        holder: Holder,
+        /// Until when.
+        until: Instant,
+    },
+    /// The register is to say who is in sync. Exit: it does, or it is lost.
+    Changing {
+        /// The set that it is to say.
+        proposed: Membership,
+    },
+    /// It acknowledges nothing any more. Final: the holder follows, or takes the register anew.
+    Stopped,
+}
+
+/// Writes that a holder may lack when acknowledgements begin to wait for it.
+pub const NEAR: u64 = 256;
+
+/// Writes on their way to one holder at most.
+pub const WINDOW: u64 = 1024;
+
+/// For how many times [`Settings::late`] acknowledgements do not wait again for a holder that was late.
+const GATE_PAUSE: u32 = 8;
+
+/// Most actions of one step: for each other holder an offer or a feed, and a commit point; an append, a
+/// proposal, an apply and an acknowledgement.
+pub const ACTIONS_MAX: usize = 2 * HOLDERS_MAX + 4;
+
+type Todo = Actions<Action, ACTIONS_MAX>;
+
+/// The primary of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Primary {
+    settings: Settings,
+    mode: Mode,
+    /// What the register says.
+    chosen: Membership,
+    lease: Instant,
+    /// The newest write.
+    newest: Seq,
+    durable: Seq,
+    applied: Seq,
+    /// Every write up to this one is durable on all that must have it.
+    commit: Seq,
+    acknowledged: Seq,
+    /// Those that there is a path to.
+    others: Vec<Other, HOLDERS_MAX>,
+}
+
+/// Another holder.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Other {
+    node: NodeId,
+    state: State,
+    /// The commit point it was told.
+    told: Seq,
+    /// When it said something new, or came to owe something.
+    moved: Instant,
+    /// Acknowledgements do not wait for it before then, because they did so in vain.
+    barred: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum State {
+    /// There is no path to it.
+    Away,
+    /// It was offered to be fed. Offered again at `again`.
+    Offered { again: Instant },
+    /// It is filled with blocks.
+    Filling,
+    /// It is fed.
+    Fed {
+        holder: Holder,
+        /// The next write to send.
+        next: Seq,
+        durable: Seq,
+    },
+}
+
+impl Primary {
+    /// Leads with a log in which everything up to `newest` is durable. The register has this holder alone.
+    pub fn new(now: Instant, settings: Settings, newest: Seq, applied: Seq, until: Instant) -> (Self, Todo) {
+        let mut primary = Self {
+            settings,
+            mode: Mode::Steady,
+            chosen: Membership::alone(settings.me),
+            lease: until,
+            newest,
+            durable: newest,
+            applied,
+            commit: Seq(0),
+            acknowledged: Seq(0),
+            others: Vec::new(),
+        };
+        let todo = primary.step(now, Event::Timeout);
+        (primary, todo)
+    }
+
+    /// The current mode.
+    pub const fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Under which it took the register.
+    pub const fn epoch(&self) -> Epoch {
+        self.settings.epoch
+    }
+
+    /// What the register says.
+    pub const fn chosen(&self) -> &Membership {
+        &self.chosen
+    }
+
+    /// The newest write.
+    pub const fn newest(&self) -> Seq {
+        self.newest
+    }
+
+    /// Every write up to this one is durable on all in-sync holders. Reads show no later one (I12).
+    pub const fn commit(&self) -> Seq {
+        self.commit
+    }
+
+    /// Every write up to this one was acknowledged.
+    pub const fn acknowledged(&self) -> Seq {
+        self.acknowledged
+    }
+
+    /// When [`Event::Timeout`] is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        let own = match &self.mode {
+            Mode::Gating { until, .. } => Some(*until),
+            Mode::Steady => earliest(self.others.iter().map(|other| self.late_at(other))),
+            Mode::Changing { .. } => None,
+            Mode::Stopped => return None,
+        };
+        let others = self.others.iter().map(|other| match other.state {
+            State::Offered { again } => Some(again),
+            State::Away | State::Fed { .. } | State::Filling => other.barred,
+        });
+        earliest(others.chain([own]))
+    }
+
+    /// When a member that owes something is late.
+    fn late_at(&self, other: &Other) -> Option<Instant> {
+        let member = self.chosen.holders().iter().find(|one| one.node == other.node)?;
+        let owes = self.commit < self.newest && self.has(*member).is_none_or(|has| has < self.newest);
+        owes.then(|| other.moved.after(self.settings.late))
+    }
+
+    /// Takes one event and says what to do.
+    pub fn step(&mut self, now: Instant, event: Event) -> Todo {
+        let mut todo = Todo::none();
+        match (&self.mode, event) {
+            (Mode::Stopped, _event) => return todo,
+            (_, Event::Lost | Event::LogFailed) => {
+                self.enter(Mode::Stopped);
+                return todo;
+            }
+            (_, Event::Write) => {
+                self.newest = self.newest.next();
+                todo.push(Action::Append(self.newest));
+                self.owe(now);
+            }
+            (_, Event::Durable(seq)) => self.durable = self.durable.max(seq.min(self.newest)),
+            (_, Event::Applied(seq)) => self.applied = self.applied.max(seq.min(self.commit)),
+            (_, Event::Leased { until }) => self.lease = self.lease.max(until),
+            (Mode::Changing { proposed }, Event::Chosen(membership)) if *proposed == membership => {
+                self.chosen = membership;
+                self.enter(Mode::Steady);
+            }
+            // What was proposed before, and is chosen late.
+            (_, Event::Chosen(_)) => {}
+            (_, Event::Met(node)) => self.meet(now, node),
+            (_, Event::Gone(node)) => {
+                if let Some(other) = self.other(node) {
+                    other.state = State::Away;
+                }
+            }
+            (_, Event::Ready { from, epoch, next }) if epoch == self.settings.epoch => {
+                self.ready(from, next);
+            }
+            (_, Event::Behind { from, epoch }) if epoch == self.settings.epoch => {
+                self.behind(from, &mut todo);
+            }
+            (_, Event::Have { from, epoch, durable }) if epoch == self.settings.epoch => {
+                self.have(now, from, durable);
+            }
+            // Answers to an offer of an earlier start.
+            (_, Event::Ready { .. } | Event::Behind { .. } | Event::Have { .. }) => {}
+            (_, Event::Want(policy)) => self.settings.policy = policy,
+            (_, Event::Timeout) => {}
+        }
+        self.go_on(now, &mut todo);
+        todo
+    }
+
+    /// Does what is due, whatever happened.
+    fn go_on(&mut self, now: Instant, todo: &mut Todo) {
+        self.change(now, todo);
+        self.count(now, todo);
+        self.feed(now, todo);
+        self.check();
+    }
+
+    fn meet(&mut self, now: Instant, node: NodeId) {
+        let state = State::Offered { again: now };
+        let is_me = node == self.settings.me.node;
+        match self.other(node) {
+            Some(other) => other.state = state,
+            None if is_me => {}
+            None => {
+                let other = Other { node, state, told: Seq(0), moved: now, barred: None };
+                // One more than there are holders is none of the group's.
+                let _ = self.others.push(other);
+            }
+        }
+    }
+
+    fn ready(&mut self, holder: Holder, next: Seq) {
+        let newest = self.newest;
+        let Some(other) = self.other(holder.node) else { return };
+        let known = match other.state {
+            State::Fed { durable, .. } => durable,
+            State::Away | State::Offered { .. } | State::Filling => Seq(0),
+        };
+        // What it had beyond this log it has cut off; one that says otherwise is fed from this log's end.
+        let next = next.min(newest.next());
+        other.state = State::Fed { holder, next, durable: known.min(next.before()) };
+        other.told = Seq(0);
+    }
+
+    fn behind(&mut self, from: NodeId, todo: &mut Todo) {
+        let Some(other) = self.other(from) else { return };
+        if other.state != State::Filling {
+            other.state = State::Filling;
+            todo.push(Action::Fill { to: from });
+        }
+    }
+
+    fn have(&mut self, now: Instant, from: NodeId, upto: Seq) {
+        let Some(other) = self.other(from) else { return };
+        if let State::Fed { next, durable, .. } = &mut other.state
+            && *durable < upto
+        {
+            // Nothing counts that was not sent.
+            *durable = upto.min(next.before()).max(*durable);
+            other.moved = now;
+        }
+    }
+
+    fn other(&mut self, node: NodeId) -> Option<&mut Other> {
+        self.others.iter_mut().find(|other| other.node == node)
+    }
+
+    /// Whoever owed nothing owes this write from now on.
+    fn owe(&mut self, now: Instant) {
+        let before = self.newest.before();
+        let nothing = self.commit == before;
+        for other in &mut self.others {
+            let is_fed = matches!(other.state, State::Fed { durable, .. } if durable == before);
+            if is_fed || nothing {
+                other.moved = now;
+            }
+        }
+    }
+
+    /// What a holder has; `None` when it is not fed.
+    fn has(&self, holder: Holder) -> Option<Seq> {
+        if holder == self.settings.me {
+            return Some(self.durable);
+        }
+        self.others.iter().find_map(|other| match other.state {
+            State::Fed { holder: fed, durable, .. } if fed == holder => Some(durable),
+            State::Away | State::Fed { .. } | State::Offered { .. } | State::Filling => None,
+        })
+    }
+
+    /// Whether a holder owes something for too long.
+    fn is_late(&self, now: Instant, holder: Holder) -> bool {
+        let owes = self.commit < self.newest && self.has(holder).is_none_or(|durable| durable < self.newest);
+        let moved = self.others.iter().find(|other| other.node == holder.node).map(|other| other.moved);
+        let is_due = moved.is_none_or(|moved| moved.after(self.settings.late) <= now);
+        holder != self.settings.me && owes && is_due
+    }
+
+    /// Has the register say who is in sync, one change at a time.
+    fn change(&mut self, now: Instant, todo: &mut Todo) {
+        for other in &mut self.others {
+            other.barred = other.barred.filter(|until| now < *until);
+        }
+        match self.mode {
+            Mode::Steady => {
+                if let Some(late) = self.chosen.holders().iter().find(|one| self.is_late(now, **one)) {
+                    let next = self.chosen.without(late.node).under(Policy::Through);
+                    self.propose(next, todo);
+                } else if let Some(holder) = self.near(now) {
+                    let until = now.after(self.settings.late);
+                    self.enter(Mode::Gating { holder, until });
+                    self.change(now, todo);
+                } else {
+                    let next = self.chosen.under(self.settings.policy);
+                    if next != self.chosen {
+                        self.propose(next, todo);
+                    }
+                }
+            }
+            Mode::Gating { holder, until } => match self.has(holder) {
+                // It has whatever may have been acknowledged, and nothing more is without it.
+                Some(durable) if self.commit <= durable => {
+                    let next = self.chosen.with(holder).under(self.settings.policy);
+                    self.propose(next, todo);
+                }
+                Some(_) if now < until => {}
+                Some(_) | None => {
+                    let pause = self.settings.late.saturating_mul(GATE_PAUSE);
+                    if let Some(other) = self.other(holder.node) {
+                        other.barred = Some(now.after(pause));
+                    }
+                    self.enter(Mode::Steady);
+                    // It is barred now, so that this ends.
+                    self.change(now, todo);
+                }
+            },
+            Mode::Changing { .. } | Mode::Stopped => {}
+        }
+    }
+
+    fn propose(&mut self, proposed: Membership, todo: &mut Todo) {
+        todo.push(Action::Propose(proposed.clone()));
+        self.enter(Mode::Changing { proposed });
+    }
+
+    /// A holder that is not in sync, lacks only the last writes, and is not late with them.
+    fn near(&self, now: Instant) -> Option<Holder> {
+        let has_room = self.chosen.holders().len() < HOLDERS_MAX;
+        let is_near = |other: &Other| match other.state {
+            State::Fed { holder, durable, .. } => {
+                let lacks_little = self.newest <= durable.after(NEAR) && !self.is_late(now, holder);
+                // Nor a member's node with another log: the member is to leave first.
+                let is_new = self.chosen.holders().iter().all(|one| one.node != holder.node);
+                Some(holder).filter(|_| lacks_little && is_new)
+            }
+            State::Away | State::Offered { .. } | State::Filling => None,
+        };
+        self.others.iter().filter(|other| has_room && other.barred.is_none()).find_map(is_near)
+    }
+
+    /// Those without whom nothing is acknowledged.
+    fn required(&self) -> impl Iterator<Item = Holder> + '_ {
+        let coming = match &self.mode {
+            Mode::Gating { holder, .. } => core::slice::from_ref(holder),
+            Mode::Changing { proposed } => proposed.holders(),
+            Mode::Steady | Mode::Stopped => &[],
+        };
+        self.chosen.holders().iter().chain(coming).copied()
+    }
+
+    /// Moves the commit point, and acknowledges what is safe.
+    fn count(&mut self, now: Instant, todo: &mut Todo) {
+        let all = self.required().map(|holder| self.has(holder).unwrap_or_default()).min();
+        let commit = all.unwrap_or_default();
+        if self.commit < commit {
+            self.commit = commit;
+            todo.push(Action::Apply(commit));
+        }
+        let is_through = match &self.mode {
+            Mode::Changing { proposed } => proposed.policy() == Policy::Through,
+            Mode::Steady | Mode::Gating { .. } | Mode::Stopped => false,
+        };
+        let safe = match is_through || self.chosen.policy() == Policy::Through {
+            true => self.commit.min(self.applied),
+            false => self.commit,
+        };
+        // The last thing before the effect: whoever slept finds the lease over (F19).
+        if self.acknowledged < safe && now < self.lease {
+            self.acknowledged = safe;
+            todo.push(Action::Acknowledge(safe));
+        }
+    }
+
+    /// Sends what the others lack.
+    fn feed(&mut self, now: Instant, todo: &mut Todo) {
+        let Self { others, newest, commit, settings, .. } = self;
+        for other in others {
+            let to = other.node;
+            match &mut other.state {
+                State::Offered { again } if *again <= now => {
+                    *again = now.after(settings.late);
+                    todo.push(Action::Offer { to });
+                }
+                State::Fed { next, durable, .. } => {
+                    let last = (*newest).min(durable.after(WINDOW));
+                    let is_told = other.told == *commit;
+                    other.told = *commit;
+                    if *next <= last {
+                        let first = core::mem::replace(next, last.next());
+                        todo.push(Action::Feed { to, first, last });
+                    } else if !is_told {
+                        todo.push(Action::Commit { to, seq: *commit });
+                    }
+                }
+                State::Away | State::Offered { .. } | State::Filling => {}
+            }
+        }
+    }
+
+    /// Cheap facts that hold between any two events.
+    fn check(&self) {
+        assert!(self.commit <= self.durable, "a write counts that is not durable here");
+        assert!(self.acknowledged <= self.commit, "a write was acknowledged that not all have");
+    }
+
+    /// The only place where the mode changes from one variant to another.
+    fn enter(&mut self, next: Mode) {
+        let edge = (self.mode.name(), next.name());
+        assert!(EDGES.contains(&edge), "no such edge: {} -> {}", edge.0, edge.1);
+        self.mode = next;
+    }
+}
+
+impl Mode {
+    /// The name used in [`EDGES`], in traces and in the operator's view.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::Gating { .. } => "gating",
+            Self::Changing { .. } => "changing",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// Every allowed change of mode. A test walks all of them and finds no other.
+pub const EDGES: &[(&str, &str)] = &[
+    ("steady", "gating"),
+    ("steady", "changing"),
+    ("steady", "stopped"),
+    ("gating", "changing"),
+    ("gating", "steady"),
+    ("gating", "stopped"),
+    ("changing", "steady"),
+    ("changing", "stopped"),
+];
+
+#[cfg(test)]
+#[path = "primary_tests.rs"]
+mod tests;
