@@ -24,11 +24,12 @@ const TELL: Duration = Duration::from_millis(50);
 
 #[entry]
 fn main() -> ! {
-    static mut NOTHING: () = ();
-    stack::switch(fail, NOTHING)
+    static mut ONE: () = ();
+    static mut TWO: () = ();
+    stack::switch(fail, ONE, TWO)
 }
 
-extern "C" fn fail(_: &'static mut ()) -> ! {
+extern "C" fn fail(_: &'static mut (), _: &'static mut ()) -> ! {
     let (mut watchdog, survivor) = wake::wake();
     match (survivor.failures, survivor.silent) {
         (0, 0) => {

@@ -21,42 +21,68 @@ const TO_SEND_MAX: usize = 4;
 /// Two paths and DHCP.
 const SOCKETS: usize = 3;
 
-/// What a path's socket keeps.
+/// The datagrams that wait: zero at the start, so that flash holds nothing of them.
 #[derive(Debug)]
-struct PathBuffers {
+pub struct Bytes([PathBytes; 2]);
+
+#[derive(Debug)]
+struct PathBytes {
     received: [u8; RECEIVED_MAX * DATAGRAM_MAX],
-    received_heads: [udp::PacketMetadata; RECEIVED_MAX],
     to_send: [u8; TO_SEND_MAX * DATAGRAM_MAX],
-    to_send_heads: [udp::PacketMetadata; TO_SEND_MAX],
+}
+
+/// What is known of the datagrams that wait, and the sockets.
+#[derive(Debug)]
+pub struct Heads {
+    paths: [PathHeads; 2],
+    sockets: [SocketStorage<'static>; SOCKETS],
+}
+
+#[derive(Debug)]
+struct PathHeads {
+    received: [udp::PacketMetadata; RECEIVED_MAX],
+    to_send: [udp::PacketMetadata; TO_SEND_MAX],
 }
 
 /// All memory of a network but its device's.
 #[derive(Debug)]
 pub struct Buffers {
-    paths: [PathBuffers; 2],
-    sockets: [SocketStorage<'static>; SOCKETS],
+    /// The datagrams.
+    pub bytes: &'static mut Bytes,
+    /// The rest.
+    pub heads: &'static mut Heads,
 }
 
-impl PathBuffers {
-    const EMPTY: Self = Self {
-        received: [0; RECEIVED_MAX * DATAGRAM_MAX],
-        received_heads: [udp::PacketMetadata::EMPTY; RECEIVED_MAX],
-        to_send: [0; TO_SEND_MAX * DATAGRAM_MAX],
-        to_send_heads: [udp::PacketMetadata::EMPTY; TO_SEND_MAX],
-    };
-}
-
-impl Default for Buffers {
+impl Default for Bytes {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Buffers {
+impl Bytes {
     /// Nothing yet.
     pub const fn new() -> Self {
-        let paths = [PathBuffers::EMPTY, PathBuffers::EMPTY];
-        Self { paths, sockets: [SocketStorage::EMPTY, SocketStorage::EMPTY, SocketStorage::EMPTY] }
+        const PATH: PathBytes = PathBytes {
+            received: [0; RECEIVED_MAX * DATAGRAM_MAX],
+            to_send: [0; TO_SEND_MAX * DATAGRAM_MAX],
+        };
+        Self([PATH, PATH])
+    }
+}
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Heads {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        const EMPTY: udp::PacketMetadata = udp::PacketMetadata::EMPTY;
+        const PATH: PathHeads = PathHeads { received: [EMPTY; RECEIVED_MAX], to_send: [EMPTY; TO_SEND_MAX] };
+        let sockets = [SocketStorage::EMPTY, SocketStorage::EMPTY, SocketStorage::EMPTY];
+        Self { paths: [PATH, PATH], sockets }
     }
 }
 
@@ -88,30 +114,26 @@ pub struct Network<D: Device> {
 
 impl<D: Device> Network<D> {
     /// Begins to listen where `settings` say. `seed` is another at each start: identifications begin with it.
-    pub fn new(
-        now: Instant,
-        mut device: D,
-        settings: &Head,
-        seed: u64,
-        buffers: &'static mut Buffers,
-    ) -> Self {
+    pub fn new(now: Instant, mut device: D, settings: &Head, seed: u64, buffers: Buffers) -> Self {
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.hardware)));
         config.random_seed = seed;
         let interface = Interface::new(config, &mut device, stamp(now));
-        let Buffers { paths: [one, two], sockets } = buffers;
+        let Bytes([one, two]) = buffers.bytes;
+        let Heads { paths: [heads_one, heads_two], sockets } = buffers.heads;
         let mut sockets = SocketSet::new(&mut sockets[..]);
         let [local_one, local_two] = settings.paths;
-        let paths = [(one, local_one), (two, local_two)].map(|(buffers, local)| {
-            let PathBuffers { received, received_heads, to_send, to_send_heads } = buffers;
-            let mut socket = udp::Socket::new(
-                udp::PacketBuffer::new(&mut received_heads[..], &mut received[..]),
-                udp::PacketBuffer::new(&mut to_send_heads[..], &mut to_send[..]),
-            );
-            let host = local.host.map(|(host, _)| Ipv4Address::from(host).into());
-            // Fails for port 0 only, which the settings do not have: then this path is silent.
-            let _ = socket.bind(smoltcp::wire::IpListenEndpoint { addr: host, port: local.port });
-            sockets.add(socket)
-        });
+        let paths =
+            [(one, heads_one, local_one), (two, heads_two, local_two)].map(|(bytes, heads, local)| {
+                let PathBytes { received, to_send } = bytes;
+                let mut socket = udp::Socket::new(
+                    udp::PacketBuffer::new(&mut heads.received[..], &mut received[..]),
+                    udp::PacketBuffer::new(&mut heads.to_send[..], &mut to_send[..]),
+                );
+                let host = local.host.map(|(host, _)| Ipv4Address::from(host).into());
+                // Fails for port 0 only, which the settings do not have: then this path is silent.
+                let _ = socket.bind(smoltcp::wire::IpListenEndpoint { addr: host, port: local.port });
+                sockets.add(socket)
+            });
         let is_dynamic = settings.paths.iter().any(|local| local.host.is_none());
         let dhcp = is_dynamic.then(|| sockets.add(dhcpv4::Socket::new()));
         let cidrs = settings.paths.iter().filter_map(|local| local.host);

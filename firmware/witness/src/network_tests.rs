@@ -86,7 +86,8 @@ pub fn network_at(paths: [Local; 2]) -> Network<Wire> {
         timers,
         drift: Drift::DEFAULT,
     };
-    Network::new(Instant::ZERO, Wire::default(), &settings, 1, Box::leak(Box::default()))
+    let buffers = Buffers { bytes: Box::leak(Box::default()), heads: Box::leak(Box::default()) };
+    Network::new(Instant::ZERO, Wire::default(), &settings, 1, buffers)
 }
 
 /// Whoever asks by ARP is known from then on.

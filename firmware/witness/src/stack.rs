@@ -19,9 +19,13 @@ unsafe extern "C" {
 /// What a frame that the processor keeps at a fault needs, and the function that was called last.
 const LEAST: usize = 256;
 
-/// Goes on with `program` on the program's stack, which is told of `memory`; the stack in use becomes that of
-/// the handlers.
-pub fn switch<T>(program: extern "C" fn(&'static mut T) -> !, memory: &'static mut T) -> ! {
+/// Goes on with `program` on the program's stack, which is told of its memory; the stack in use becomes that
+/// of the handlers.
+pub fn switch<T, U>(
+    program: extern "C" fn(&'static mut T, &'static mut U) -> !,
+    one: &'static mut T,
+    two: &'static mut U,
+) -> ! {
     // SAFETY: the top of memory that nothing else uses becomes the stack of a function that never returns,
     // and nothing of the present frame is used any more. The main stack stays as it is, for the handlers
     // alone.
@@ -34,7 +38,8 @@ pub fn switch<T>(program: extern "C" fn(&'static mut T) -> !, memory: &'static m
             "bx {program}",
             top = in(reg) addr_of!(_program_stack),
             program = in(reg) program,
-            in("r0") memory,
+            in("r0") one,
+            in("r1") two,
             options(noreturn)
         )
     }
