@@ -12,21 +12,28 @@ mod support;
 use bulkhead_core::bcb::format::Stored;
 use bulkhead_core::block::{BlockSize, Geometry, Lba};
 use bulkhead_core::container::trust::{Key, Trust};
+use bulkhead_core::fence::desk::Act;
+use bulkhead_core::fence::strip::words as strip;
+use bulkhead_core::fence::words::{Entry, FenceId, Ground, Outcome, Outlet, Plea, Want};
 use bulkhead_core::gpt::entries::Table;
 use bulkhead_core::gpt::format::{create, usable};
-use bulkhead_core::id::{Epoch, NodeId, RegisterId, SiteId};
+use bulkhead_core::id::{Epoch, NodeId, PairId, RegisterId, Side, SiteId};
 use bulkhead_core::link::frame::{Header, Kind, seal};
 use bulkhead_core::link::hello::{Hello, SPOKEN};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::link::path::Heartbeat;
 use bulkhead_core::node::message::{Said, encode};
+use bulkhead_core::node::settings::Member;
 use bulkhead_core::plan::{Data, Step};
+use bulkhead_core::provision::{Address, Peer, encode_peers, records};
 use bulkhead_core::register::ballot::Ballot;
 use bulkhead_core::register::message::{Ask, AskId, Lending, Millis, Request, Start};
 use bulkhead_core::register::record::{Payload, Record};
 use bulkhead_core::register::store as votes;
 use bulkhead_core::register::voters::{Life, Set, Voter, Voters};
 use bulkhead_core::slot::SlotId;
+use bulkhead_core::time::Instant;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use support::Dice;
@@ -70,6 +77,7 @@ fn seeds() -> Vec<Vec<u8>> {
     ];
     seeds.extend(frames());
     seeds.extend(voting());
+    seeds.extend(witness());
     for step in create(&table, disk).steps() {
         if let Step::Write { data: Data::Sector(sector), .. } = step {
             seeds.push([&[0, 160][..], sector].concat());
@@ -129,6 +137,22 @@ fn voting() -> [Vec<u8>; 2] {
     let register = votes::Stored { register: RegisterId(1), seq: 4, promised: ballot, accepted };
     let older = votes::Stored { seq: 3, accepted: None, ..register.clone() };
     [asked, [register.encode(&OWNER), older.encode(&OWNER)].concat()]
+}
+
+/// A block of peers, a record of a fence, and two lines of a power strip.
+fn witness() -> [Vec<u8>; 3] {
+    let member = Member { node: NodeId(1), pair: PairId(1), side: Some(Side::A), votes: true };
+    let outlet = NonZeroU8::new(3).unwrap();
+    let peer = Peer { member, outlet: Some(Outlet::Strip(outlet)), paths: [Address::default(); 2] };
+    let (id, register, epoch) = (FenceId(7), RegisterId(3), Epoch(5));
+    let plea = Plea { id, node: NodeId(1), start: Some(Start(9)), register, epoch, want: Want::Off };
+    let (ground, outcome) = (Some(Ground::Holder), Outcome::Off);
+    let entry = Entry { number: 4, at: Instant::ZERO, asker: NodeId(2), plea, ground, outcome };
+    let record = records::Record { seq: 2, start: 1, lost: 0, entry };
+    let to = strip::Request { id: strip::RequestId(77), outlet, act: Act::Read };
+    let answer = strip::Answer { to, found: strip::Found::Off };
+    let lines = [to.encode(), answer.encode()].concat();
+    [encode_peers(3, &[peer; 2]).to_vec(), record.encode(&OWNER).to_vec(), lines]
 }
 
 /// Gives the fuzzer the same start: from nothing it does not find the magic numbers.

@@ -1,9 +1,9 @@
 //! A node that is simulated down to the sectors of its disk, and an oracle that knows the truth.
 //!
-//! Reading order: [`disk`] is a disk that loses power, [`images`] the signed images there are,
-//! [`truth`] what must hold whatever the core thinks, [`node`] the shell that drives the core,
-//! [`events`] what can happen, with the one decoding of bytes that walk and fuzzer share; [`links`] is the
-//! same for two ends of a link, [`votes`] for a voter and its disk.
+//! Reading order: [`disk`] is a disk that loses power, [`images`] the signed images there are, [`truth`]
+//! what must hold whatever the core thinks, [`node`] the shell that drives the core, [`events`] what can
+//! happen, with the one decoding of bytes that walk and fuzzer share; [`links`] is the same for two ends of
+//! a link, [`votes`] for a voter and its disk, [`witness`] for a witness's card and strip.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub mod disk;
@@ -15,6 +15,7 @@ pub mod node;
 pub mod parsers;
 pub mod truth;
 pub mod votes;
+pub mod witness;
 
 /// Numbers that look random and are the same in every run (STYLE rule 13).
 #[derive(Clone, Copy, Debug)]

@@ -19,13 +19,13 @@ use bulkhead_core::gpt::reading::Reading;
 use bulkhead_core::plan::{Data, SECTOR, Step};
 use bulkhead_core::slot::{PerSlot, SlotId};
 
-use super::{links, votes};
+use super::{links, votes, witness};
 
 /// Feeds bytes to a parser, and panics when it breaks a promise.
 pub type Feed = fn(&[u8]);
 
 /// All parsers, by name.
-pub const PARSERS: [(&str, Feed); 13] = [
+pub const PARSERS: [(&str, Feed); 16] = [
     ("gpt_header", gpt_header),
     ("gpt_table", gpt_table),
     ("gpt_reading", gpt_reading),
@@ -39,6 +39,9 @@ pub const PARSERS: [(&str, Feed); 13] = [
     ("heartbeat", links::heartbeat),
     ("message", votes::message),
     ("votes", votes::votes),
+    ("card", witness::card),
+    ("record", witness::record),
+    ("strip", witness::strip),
 ];
 
 /// The first sector of `bytes`, zeros behind it; with a good checksum when `mend` says so, so

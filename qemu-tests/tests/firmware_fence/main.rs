@@ -16,6 +16,7 @@ use bulkhead_core::node::settings::infra_register;
 use bulkhead_core::provision::Local;
 use bulkhead_core::provision::records::{Record, Ring};
 use qemu_tests::artefacts::Artefacts;
+use qemu_tests::witness::budget::STACK_LEFT_MIN;
 use qemu_tests::witness::card::user_paths;
 use qemu_tests::witness::strip::Manner;
 
@@ -78,7 +79,7 @@ fn a_rightful_fence_ends_a_node_and_nothing_else_does() -> Result<()> {
         ensure!(code == Some(0) && !b1.runs()?, "slow, and in time: {code:?} {text}");
         let unused = rig.unused_stack(artefacts)?;
         println!("{unused} bytes of the stack were never used");
-        ensure!(1_024 < unused, "the stack nearly ran out: {unused} bytes were left");
+        ensure!(usize::try_from(STACK_LEFT_MIN)? <= unused, "of the stack, {unused} bytes were left");
         every_fence_is_on_the_card(&rig)
     })
 }

@@ -1,0 +1,7 @@
+//! Bytes into `support::witness::strip`.
+#![no_main]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| support::witness::strip(bytes));
