@@ -117,7 +117,7 @@ impl Site {
         let rigs = ground.rigs(artefacts, lab, image)?;
         let image = artefacts.path("witness.card");
         let file = ground.written(artefacts, Part::A)?;
-        card(lab, &file, &ground.key, pace, !fencing.is_empty(), &image)?;
+        card(lab, &file, &image)?;
         let [_, _, [one, two]] = &ground.ports;
         let trunk = Trunk::new(artefacts, "w", [([10, 71, 1], one), ([10, 71, 2], two)])?;
         let wire = Wire::Trunk(Arc::new(trunk));

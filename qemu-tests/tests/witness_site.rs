@@ -63,6 +63,20 @@ fn nodes_and_the_firmware_witness_agree_through_losses_and_cuts() -> Result<()> 
         let log = site.board()?.lines();
         let start = log.iter().find(|line| line.contains("start after")).context("no start in the log")?;
         ensure!(start.contains("0 failures, 0 silent resets"), "{start}");
+
+        // The nodes know how it is, and its card holds the same.
+        let told = site.wait(Part::A, "the witness says how it is", |status| {
+            status.pointer("/nodes/2/health/starts") == Some(&json!(2))
+        })?;
+        let health = told.pointer("/nodes/2/health").context("no health")?;
+        ensure!((&health["votes"], &health["failures"]) == (&json!(true), &json!(0)), "{health:#}");
+        site.power_cut(Part::Witness)?;
+        let card = site.board()?.parts().card.clone().context("it has a card")?;
+        let shown = lab.tool(["witness", "show", "--json"]).arg(card).succeed()?;
+        let shown: serde_json::Value = serde_json::from_slice(&shown.stdout)?;
+        ensure!(shown["starts"] == 2 && shown["damage"] == json!([]), "{shown:#}");
+        let kept = shown["registers"].as_array().context("no registers")?;
+        ensure!(kept.iter().any(|one| one["about"] == "pair 1" && one["epoch"] == epoch(&end)), "{shown:#}");
         Ok(())
     })
 }
