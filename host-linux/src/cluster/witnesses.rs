@@ -52,7 +52,7 @@ impl Witnesses {
         let text = if !health.votes && before.is_none_or(|known| known.health.votes) {
             format!("{name} does not vote: its card or disk failed. {NO_VOTE_NEXT}")
         } else if more {
-            format!("{name} failed and started anew, the {count}. time since its power came. {FAILING_NEXT}")
+            format!("{name} failed and started anew; failures since its power came: {count}. {FAILING_NEXT}")
         } else {
             return None;
         };
@@ -118,7 +118,7 @@ mod tests {
         let shown = all.show(at(2), node).unwrap();
         assert_eq!((shown.failures, shown.failing, shown.uptime_ms), (2, false, 60_000 + 3_600_000));
         let news = all.take(at(3), node, said(2, 1, true), &config).unwrap();
-        assert!(news.text.contains("the 3. time") && news.text.contains("bulkhead logs witness"), "{news:?}");
+        assert!(news.text.contains("came: 3.") && news.text.contains("bulkhead logs witness"), "{news:?}");
         assert!(all.take(at(4), node, said(2, 1, true), &config).is_none(), "said once");
         assert!(all.show(at(26), node).unwrap().failing);
         assert!(!all.show(at(27), node).unwrap().failing);

@@ -136,9 +136,12 @@ pub fn check_ours_or_empty(disk: &Disk) -> Result<(), Failure> {
 /// Whether a disk looks as if it were taken out and put in: a card in a reader, or on the bus of such.
 pub fn is_removable(disk: &Disk) -> bool {
     let Some(directory) = sysfs(&disk.path) else { return false };
-    let says = std::fs::read_to_string(directory.join("removable")).is_ok_and(|text| text.trim() == "1");
-    // A slot of the machine itself counts as fixed for the kernel, whatever is in it.
-    says || directory.components().any(|part| part.as_os_str().to_string_lossy().starts_with("mmc_host"))
+    let says = |file: &str, word: &str| {
+        std::fs::read_to_string(directory.join(file)).is_ok_and(|text| text.trim() == word)
+    };
+    // A slot of the machine itself counts as fixed for the kernel, whatever is in it; a chip on its board is of
+    // type MMC.
+    says("removable", "1") || says("device/type", "SD")
 }
 
 /// What a disk holds that is not ours, in words; `None` when it is empty.
