@@ -53,12 +53,12 @@ pub(super) struct Provision {
     #[arg(long, value_name = "MAC", value_parser = parse_hardware)]
     hardware: Option<[u8; 6]>,
     /// The way to nodes in other networks; default: the configuration's, else none
-    #[arg(long, value_name = "IP", conflicts_with = "dhcp")]
+    #[arg(long, value_name = "IP")]
     gateway: Option<Ipv4Addr>,
     /// Bits of both networks; default: the configuration's, else 24
-    #[arg(long, value_name = "N", value_parser = parse_bits, conflicts_with = "dhcp")]
+    #[arg(long, value_name = "N", value_parser = parse_bits)]
     bits: Option<u8>,
-    /// Have the board ask a DHCP server, which must give it the addresses of the configuration
+    /// Have the board ask a DHCP server for its first address: that of the configuration
     #[arg(long)]
     dhcp: bool,
     /// Begin anew: a new voter without a past. What the card held is lost

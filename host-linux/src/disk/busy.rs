@@ -139,8 +139,8 @@ pub fn is_removable(disk: &Disk) -> bool {
     let says = |file: &str, word: &str| {
         std::fs::read_to_string(directory.join(file)).is_ok_and(|text| text.trim() == word)
     };
-    // A slot of the machine itself counts as fixed for the kernel, whatever is in it; a chip on its board is of
-    // type MMC.
+    // A slot of the machine itself counts as fixed for the kernel, whatever is in it; a chip on its board is
+    // of type MMC.
     says("removable", "1") || says("device/type", "SD")
 }
 
@@ -151,7 +151,10 @@ pub fn is_removable(disk: &Disk) -> bool {
 /// It cannot be read.
 pub fn holds(disk: &Disk) -> Result<Option<String>, Failure> {
     match read_table(disk) {
-        Ok(found) => Ok(Some(format!("a partition table with {} partitions", found.table.partitions.len()))),
+        Ok(found) => {
+            let count = found.table.partitions.len();
+            Ok(Some(format!("a partition table with {count} partitions")))
+        }
         Err(_) => match foreign(disk) {
             Ok(found) => Ok(found.map(str::to_owned)),
             Err(error) => Err(Failure::io("read", &disk.path, &error)),

@@ -143,10 +143,6 @@ fn board(table: &Spanned<BoardTable>, problems: &mut Problems) -> Board {
         let what = "a network of this size has no room for a witness and a node";
         problems.push(Problem::new(table.span(), what, "write 1 to 30, such as `bits = [24, 24]`"));
     }
-    if *dhcp && (bits.is_some() || gateway.is_some()) {
-        let what = "by DHCP it also learns its networks and its gateway";
-        problems.push(Problem::new(table.span(), what, "take `bits` and `gateway` out, or `dhcp`"));
-    }
     let hardware = hardware.as_ref().map(|Hardware(address)| *address);
     Board { dhcp: *dhcp, bits: *bits, gateway: *gateway, hardware }
 }

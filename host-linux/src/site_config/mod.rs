@@ -91,7 +91,7 @@ pub struct Member {
 /// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Board {
-    /// It asks a DHCP server, which must give it the addresses of its member.
+    /// It asks a DHCP server in the first network, which must give it the first address of its member.
     pub dhcp: bool,
     /// How many bits of its addresses are their networks'.
     pub bits: Option<[u8; 2]>,

@@ -75,16 +75,14 @@ pub fn plan(
     key: key::SiteKey,
 ) -> Result<Plan, Failure> {
     let file = witness.board.unwrap_or_default();
-    let dhcp = board.dhcp || (file.dhcp && board.bits.is_none() && board.gateway.is_none());
+    let dhcp = board.dhcp || file.dhcp;
     let bits = board.bits.or(file.bits).unwrap_or([BITS; 2]);
-    let gateway = board.gateway.or(file.gateway).filter(|_| !dhcp);
+    let gateway = board.gateway.or(file.gateway);
     let own = hosts(witness)?;
-    let local = |(address, bits): (Address, u8)| Local {
-        host: (!dhcp).then_some((address.host, bits)),
-        port: address.port,
-    };
     let [one, two] = own;
     let [bits_one, bits_two] = bits;
+    // One server, one address: of the first network.
+    let first = (!dhcp).then_some((one.host, bits_one));
     let peers = peers(config, witness)?;
     if !dhcp {
         check_reach(config, witness, (own, bits), gateway, &peers)?;
@@ -93,7 +91,10 @@ pub fn plan(
         witness: witness.clone(),
         key,
         hardware: board.hardware.or(file.hardware).unwrap_or_else(|| drawn(config, witness)),
-        paths: [local((one, bits_one)), local((two, bits_two))],
+        paths: [
+            Local { host: first, port: one.port },
+            Local { host: Some((two.host, bits_two)), port: two.port },
+        ],
         gateway,
         timers: timers(&config.timers)?,
         drift: drift(&config.timers),

@@ -252,5 +252,6 @@ fn what_a_board_cannot_do_is_said() {
         |config| config.members[2].addresses[0] = "127.0.0.1:7901".parse().unwrap();
     assert!(text(local, usual).contains("no other machine reaches"));
     let dhcp = plan_of(&config(far), &Board { dhcp: true, ..usual }).unwrap();
-    assert_eq!((dhcp.paths[0].host, dhcp.paths[0].port), (None, 7901));
+    let second = Some(([10, 0, 2, 3], 24));
+    assert_eq!((dhcp.paths[0].host, dhcp.paths[0].port, dhcp.paths[1].host), (None, 7901, second));
 }

@@ -72,7 +72,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     ensure!(
         image.exists(),
-        "there is no card {}.\n  Next: make one with --site, --key and --peer",
+        "there is no card {}.\n  Next: make one by `bulkhead witness provision`, or by --site, --key, --peer",
         image.display()
     );
     let sockets = tempfile::Builder::new().prefix("bh-").tempdir_in("/tmp")?;
