@@ -45,6 +45,7 @@
 //! come from it.
 
 pub mod records;
+pub mod trace;
 
 use core::num::NonZeroU8;
 use core::time::Duration;

@@ -31,6 +31,7 @@ pub mod node_settings;
 pub mod outlook;
 pub mod pressure;
 pub mod profile;
+pub mod record;
 pub mod request;
 pub mod resource_agent;
 pub mod resources;

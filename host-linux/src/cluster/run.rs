@@ -15,6 +15,7 @@ use super::hands::Hands;
 use super::management;
 use super::pressure::Lack;
 use super::profile::Chooser;
+use super::record::Recorder;
 use super::request::{Answer, Request};
 use super::resources::Resources;
 use super::transport::Network;
@@ -59,6 +60,8 @@ const RESOURCES_STOP_MAX: Duration = Duration::from_millis(3000);
 #[derive(Debug)]
 pub struct Agent {
     pub(super) node: Node,
+    /// What it is told and does, when that is to be recorded.
+    pub(super) record: Option<Recorder>,
     pub(super) hands: Hands,
     pub(super) control: Control,
     pub(super) wake: Wake,
@@ -141,8 +144,17 @@ impl Agent {
     }
 
     pub(super) fn step(&mut self, event: Event<'_>) {
-        let hands = &mut self.hands;
-        self.node.step(clock::now(), event, &mut |action| hands.carry_out(action));
+        let (hands, record) = (&mut self.hands, &mut self.record);
+        let (now, told) = (clock::now(), record.as_ref().map(|_| event.clone()));
+        self.node.step(now, event, &mut |action| {
+            if let Some(record) = record {
+                record.did(&action);
+            }
+            hands.carry_out(action);
+        });
+        if let (Some(record), Some(told)) = (record, told) {
+            record.told(now, told);
+        }
         for (plea, asked) in std::mem::take(&mut hands.cuts) {
             // The witness may answer from memory: what it cut was no later start than the one it names.
             let is_newest = |start| self.node.start_of(plea.node).is_none_or(|known| known == start);

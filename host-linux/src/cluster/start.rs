@@ -14,6 +14,7 @@ use super::medium::Place;
 use super::node_settings::{demand, drift, settings};
 use super::pressure::{Lack, Thread, protect_process, protect_thread};
 use super::profile::Chooser;
+use super::record::{self, Recorder};
 use super::resources::Resources;
 use super::run::{Agent, Vital};
 use super::store::{self, Opened};
@@ -30,10 +31,10 @@ use crate::node_site::network::Cards;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
 use bulkhead_core::node::machine::{Node, REGISTERS};
-use bulkhead_core::node::settings::Unsound;
+use bulkhead_core::node::settings::{Settings, Unsound};
 use bulkhead_core::register::store::Stored;
 use bulkhead_core::register::voters::Life;
-use bulkhead_core::time::Drift;
+use bulkhead_core::time::{Drift, Instant};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::json;
 use std::fs::File;
@@ -74,8 +75,7 @@ pub struct Plan<'a> {
 /// It cannot run here, or must not.
 pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     check_kind(&config, plan.kind)?;
-    let key = key::read(&config.local.key_file)?;
-    let lock = lock(&config)?;
+    let (key, lock) = (key::read(&config.local.key_file)?, lock(&config)?);
     let mut lacks = protect_process(plan.root);
     let wake = Wake::new().map_err(|error| failed("the loop cannot be woken", &error))?;
     let votes = config.me().is_some_and(|me| me.voter);
@@ -94,9 +94,9 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
     let (now, (stored, writer)) = (clock::now(), voter(opened, &wake)?);
+    let record = record(&config, now, &settings, &key, &stored)?;
     let node = Node::new(now, settings, stored).map_err(|error| no_node(&error))?;
-    let watchdog = watchdog(&config, &mut lacks);
-    let reader = Reader::new(plan.file, wake.clone())?;
+    let (watchdog, reader) = (watchdog(&config, &mut lacks), Reader::new(plan.file, wake.clone())?);
     let config = Arc::new(config);
     let resources = Resources::new(Arc::clone(&config), wake.clone());
     lacks.extend(protect_thread(Thread::Loop).into_iter().chain(resources.lack()));
@@ -123,6 +123,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     };
     Ok(Agent {
         node,
+        record,
         hands,
         control,
         wake,
@@ -155,6 +156,19 @@ fn no_node(error: &Unsound) -> Failure {
 }
 
 /// What was fenced in earlier starts; a file that cannot be read is a lack.
+/// The record of a witness, if one is asked for.
+fn record(
+    config: &SiteConfig,
+    now: Instant,
+    settings: &Settings,
+    key: &key::SiteKey,
+    stored: &[Stored],
+) -> Result<Option<Recorder>, Failure> {
+    let is_witness = config.me().is_some_and(|me| me.duty.is_witness());
+    let path = std::env::var_os(record::VARIABLE).filter(|_| is_witness);
+    path.map(|path| Recorder::begin(path.as_ref(), now, settings, key.0, stored)).transpose()
+}
+
 fn history(config: &SiteConfig, lacks: &mut Vec<Lack>) -> History {
     let (history, wrong) = History::open(&config.local.state);
     lacks.extend(wrong.map(|wrong| Lack { what: "fences", why: format!("the fencing history: {wrong}") }));

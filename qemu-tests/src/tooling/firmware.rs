@@ -26,6 +26,14 @@ pub fn failures(workspace: &Workspace) -> Result<PathBuf> {
     build(workspace, "failures", "failures.elf")
 }
 
+/// Builds the program that holds a witness on its board to a record, and returns its path.
+///
+/// # Errors
+/// As [`witness`].
+pub fn replay(workspace: &Workspace) -> Result<PathBuf> {
+    build(workspace, "replay", "replay.elf")
+}
+
 fn build(workspace: &Workspace, program: &str, name: &str) -> Result<PathBuf> {
     let elf = workspace.out().join(name);
     step(&format!("build: {program} firmware"), || {
