@@ -215,6 +215,11 @@ impl Rig {
     /// Cuts the power; the next waits begin with the next power-on.
     pub fn cut_and_forget(&mut self) -> Result<()> {
         self.node.power_cut()?;
+        self.forget()
+    }
+
+    /// The next waits begin with what comes now.
+    pub fn forget(&self) -> Result<()> {
         self.node.console().skip_to_end(LONG)?;
         self.node.machine().second().map_or(Ok(()), |console| console.skip_to_end(LONG))
     }

@@ -2,7 +2,9 @@
 //! cut. Nodes boot from their boot partitions and find their part of the site on their infra partitions. The
 //! witness is a node, too, or the firmware on its board.
 
-use std::path::{Path, PathBuf};
+mod ground;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,15 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::artefacts::Artefacts;
-use crate::lab::{LONG, Lab, NodeDisk, Rig};
-use crate::limit::Permit;
+use crate::lab::{LONG, Lab, Rig};
 use crate::switch::trunk::Trunk;
 use crate::switch::{Address, Port, Rule, Switch};
 use crate::witness::board::{Parts, Wire};
 use crate::witness::device::{Device, SERVES};
+use crate::witness::outlet::Outlet;
 use crate::witness::site::{Pace, card};
+use crate::witness::strip::{Load, Strip};
+use ground::{Ground, of};
 
 /// A command in a node, under emulation.
 const COMMAND: Duration = Duration::from_secs(60);
@@ -84,6 +88,8 @@ pub struct Site {
     /// The nodes of the compartments.
     rigs: [Rig; 2],
     third: Third,
+    /// What the nodes of the compartments draw their power from, and the strip it is part of.
+    power: Option<([Outlet; 2], Strip)>,
     networks: [Switch; 2],
     /// The cards of each part: one in each network.
     ports: [[Port; 2]; 3],
@@ -101,7 +107,8 @@ impl Site {
         Ok(ground.site(rigs, Third::Node(Box::new(third))))
     }
 
-    /// The same with the firmware `elf` as its witness. `fencing` are the tables of that name.
+    /// The same with the firmware `elf` as its witness. With `fencing`, tables of that name, both nodes hang
+    /// on its power strip, a1 on outlet 1.
     ///
     /// # Errors
     /// As [`Self::new`], and when the card cannot be made.
@@ -121,15 +128,15 @@ impl Site {
         let [_, _, [one, two]] = &ground.ports;
         let trunk = Trunk::new(artefacts, "w", [([10, 71, 1], one), ([10, 71, 2], two)])?;
         let wire = Wire::Trunk(Arc::new(trunk));
-        let parts = Parts {
-            elf: elf.into(),
-            card: Some(image),
-            strip: None,
-            wire,
-            control: artefacts.socket("w.qmp"),
-        };
+        let outlets: [Outlet; 2] = Default::default();
+        let loads = outlets.iter().map(|outlet| Box::new(outlet.clone()) as Box<dyn Load>).collect();
+        let strip = Strip::start(&artefacts.socket("strip"), loads)?;
+        let plug = (!fencing.is_empty()).then(|| strip.socket().to_owned());
+        let control = artefacts.socket("w.qmp");
+        let parts = Parts { elf: elf.into(), card: Some(image), strip: plug, wire, control };
         let device = Device::new(parts, &ground.permit);
-        Ok(ground.site(rigs, Third::Board(Box::new(device))))
+        let site = ground.site(rigs, Third::Board(Box::new(device)));
+        Ok(Self { power: Some((outlets, strip)), ..site })
     }
 
     /// The node of a part.
@@ -170,6 +177,13 @@ impl Site {
                 (Part::B, _) => self.rigs[1].node.power_on()?,
             }
         }
+        if let Some(([one, two], _)) = &self.power {
+            for (part, outlet) in [(Part::A, one), (Part::B, two)] {
+                if parts.contains(&part) {
+                    outlet.feed(self.rig(part)?.node.powered()?.qmp());
+                }
+            }
+        }
         for part in parts {
             let ready = match (part, &self.third) {
                 (Part::Witness, Third::Board(device)) => device.wait_log(SERVES, LONG).map(drop),
@@ -191,6 +205,42 @@ impl Site {
             (Part::A, _) => self.rigs[0].cut_and_forget(),
             (Part::B, _) => self.rigs[1].cut_and_forget(),
         }
+    }
+
+    /// The processors of a node stand still, for good or until it loses its power.
+    ///
+    /// # Errors
+    /// When it is off, or a board.
+    pub fn pause(&self, part: Part) -> Result<()> {
+        self.rig(part)?.node.powered()?.qmp().stop()
+    }
+
+    /// Waits until the strip has taken the power of a node away.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_fenced(&mut self, part: Part) -> Result<()> {
+        let [a, b] = &mut self.rigs;
+        let rig = if part == Part::A { a } else { b };
+        match rig.node.wait_off(LONG) {
+            Ok(()) => rig.forget(),
+            Err(error) => Err(error.context(self.witness_log())),
+        }
+    }
+
+    /// Waits until the strip gives a node power again.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn wait_fed(&self, part: Part) -> Result<()> {
+        let ([one, two], _) = self.power.as_ref().context("there is no strip")?;
+        let outlet = if part == Part::A { one } else { two };
+        let begin = Instant::now();
+        while !outlet.is_on_again() {
+            ensure!(begin.elapsed() < LONG, "{} was not switched on\n{}", part.name(), self.witness_log());
+            std::thread::sleep(POLL);
+        }
+        Ok(())
     }
 
     /// Cuts both networks between two parts, in one direction.
@@ -411,81 +461,4 @@ pub fn voters(status: &Value) -> Value {
 /// The epoch of the infra instance.
 pub fn epoch(status: &Value) -> u64 {
     status.pointer("/epoch").and_then(Value::as_u64).unwrap_or_default()
-}
-
-/// What a site stands on before its nodes are there.
-struct Ground {
-    permit: Arc<Permit>,
-    networks: [Switch; 2],
-    ports: [[Port; 2]; 3],
-    key: PathBuf,
-    /// The tables that all nodes have behind their names.
-    tables: String,
-}
-
-impl Ground {
-    fn new(artefacts: &Artefacts, lab: &Lab, timers: &str) -> Result<Self> {
-        let permit = Arc::new(Permit::take(Part::ALL.len())?);
-        let networks = [Switch::new(artefacts, "net1", 1)?, Switch::new(artefacts, "net2", 2)?];
-        let [one, two] = &networks;
-        let plug = || Ok::<_, anyhow::Error>([one.port()?, two.port()?]);
-        let ports = [plug()?, plug()?, plug()?];
-        let key = artefacts.path("site.key");
-        lab.tool(["config", "keygen"]).arg(&key).succeed()?;
-        Ok(Self { permit, networks, ports, key, tables: format!("[timers]\n{timers}\n") })
-    }
-
-    /// The configuration file of a part.
-    fn written(&self, artefacts: &Artefacts, part: Part) -> Result<PathBuf> {
-        let site = artefacts.path(&format!("{}.site.toml", part.name()));
-        std::fs::write(&site, configuration(part, &self.key, &self.tables))?;
-        Ok(site)
-    }
-
-    fn rigs(&self, artefacts: &Artefacts, lab: &Lab, image: &Path) -> Result<[Rig; 2]> {
-        let rig = |part| self.rig(artefacts, lab, image, part);
-        Ok([rig(Part::A)?, rig(Part::B)?])
-    }
-
-    fn rig(&self, artefacts: &Artefacts, lab: &Lab, image: &Path, part: Part) -> Result<Rig> {
-        let ports = of(&self.ports, part);
-        let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
-        let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
-        // A third one is dead: whatever a node does, it does without.
-        let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
-        let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
-        let disk = NodeDisk { site: Some(self.written(artefacts, part)?), cards, ..disk };
-        disk.node_with(artefacts, |machine| {
-            ports.iter().cloned().fold(machine.permit(&self.permit), |machine, port| machine.port(port))
-        })
-    }
-
-    fn site(self, rigs: [Rig; 2], third: Third) -> Site {
-        Site { rigs, third, networks: self.networks, ports: self.ports }
-    }
-}
-
-fn of(ports: &[[Port; 2]; 3], part: Part) -> &[Port; 2] {
-    let [a, b, witness] = ports;
-    match part {
-        Part::A => a,
-        Part::B => b,
-        Part::Witness => witness,
-    }
-}
-
-fn configuration(part: Part, key: &Path, tables: &str) -> String {
-    let nodes = Part::ALL.map(|part| {
-        let place = match part {
-            Part::A => "pair = 1\nside = \"a\"\npriority = 200",
-            Part::B => "pair = 1\nside = \"b\"\npriority = 100",
-            Part::Witness => "witness = true",
-        };
-        let (id, name) = (part.id(), part.name());
-        let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
-        format!("[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\nvoter = true\n")
-    });
-    let local = format!("[local]\nnode = {}\nkey_file = {key:?}\nstate = \"state\"\n", part.id());
-    let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
-    format!("{site}{local}{}{tables}", nodes.concat())
 }

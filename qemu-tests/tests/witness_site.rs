@@ -80,3 +80,46 @@ fn nodes_and_the_firmware_witness_agree_through_losses_and_cuts() -> Result<()> 
         Ok(())
     })
 }
+
+/// Each node on an outlet of the witness's power strip.
+const STRIP: &str = "[[fencing]]\nnode = 1\nmethod = \"relay\"\nwitness = 3\nstrip = 1\n\
+    [[fencing]]\nnode = 2\nmethod = \"relay\"\nwitness = 3\nstrip = 2\n";
+
+/// S1-06, S1-19, V20, V21, F28, F29: who only thinks that the master is dead does not get its power cut; a
+/// master that stands still is powered off through the strip, and on again for the new one.
+#[test]
+fn a_rightful_fence_powers_a_node_off_and_a_wrongful_one_does_not() -> Result<()> {
+    Artefacts::of("witness-fence", |artefacts| {
+        let lab = Lab::get()?;
+        let (image, elf) = (lab.image(Variant::Good, 1)?, firmware::witness(&lab.workspace)?);
+        // Its leases outlive its silences by seconds: what is faster than a lease was a fence.
+        let pace = Pace { rto: Duration::from_secs(12), ..PACE };
+        let mut site = Site::with_board(artefacts, lab, &image, &elf, pace, STRIP)?;
+        site.power_on(&Part::ALL)?;
+        let master = site.wait_master()?;
+        let slave = master.peer().context("a master is no witness")?;
+        site.wait_protected()?;
+
+        // The master stands still: it is cut off its power before its lease is up, and then comes back.
+        site.pause(master)?;
+        site.wait_fenced(master)?;
+        site.wait_role(slave, "master", "the voters gave it the register")?;
+        site.wait_fed(master)?;
+        site.power_on(&[master])?;
+        site.wait_role(master, "slave", "")?;
+        site.wait_protected()?;
+        let history = site.command(slave, "bulkhead fence history")?;
+        ensure!(history.contains(master.name()), "{history}");
+
+        // Now it hears its new master no more, but the witness does: by itself and by hand it is refused.
+        let (master, slave) = (slave, master);
+        site.cut(master, slave);
+        let order = format!("bulkhead fence node {} --reason 'it is silent' --yes", master.name());
+        let refused = site.rig(slave)?.shell.run(&order, Duration::from_secs(60))?;
+        ensure!(refused.code == 3, "{}", refused.text);
+        site.stays(master, "master", Duration::from_secs(8))?;
+        ensure!(site.times_master(slave)? == 0, "the slave took a role that was not lost");
+        site.heal();
+        site.wait_protected()
+    })
+}

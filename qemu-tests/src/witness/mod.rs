@@ -6,6 +6,7 @@ pub mod card;
 pub mod cluster;
 pub mod device;
 pub mod log;
+pub mod outlet;
 pub mod playground;
 pub mod site;
 pub mod strip;

@@ -1,0 +1,90 @@
+//! What a site stands on before its nodes are there: networks, keys, configuration files, disks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::{DEAD_CARD, Part, Site, Third};
+use crate::artefacts::Artefacts;
+use crate::lab::{Lab, NodeDisk, Rig};
+use crate::limit::Permit;
+use crate::switch::{Port, Switch};
+
+/// What a site stands on before its nodes are there.
+pub(super) struct Ground {
+    pub(super) permit: Arc<Permit>,
+    networks: [Switch; 2],
+    pub(super) ports: [[Port; 2]; 3],
+    pub(super) key: PathBuf,
+    /// The tables that all nodes have behind their names.
+    tables: String,
+}
+
+impl Ground {
+    pub(super) fn new(artefacts: &Artefacts, lab: &Lab, timers: &str) -> Result<Self> {
+        let permit = Arc::new(Permit::take(Part::ALL.len())?);
+        let networks = [Switch::new(artefacts, "net1", 1)?, Switch::new(artefacts, "net2", 2)?];
+        let [one, two] = &networks;
+        let plug = || Ok::<_, anyhow::Error>([one.port()?, two.port()?]);
+        let ports = [plug()?, plug()?, plug()?];
+        let key = artefacts.path("site.key");
+        lab.tool(["config", "keygen"]).arg(&key).succeed()?;
+        Ok(Self { permit, networks, ports, key, tables: format!("[timers]\n{timers}\n") })
+    }
+
+    /// The configuration file of a part.
+    pub(super) fn written(&self, artefacts: &Artefacts, part: Part) -> Result<PathBuf> {
+        let site = artefacts.path(&format!("{}.site.toml", part.name()));
+        std::fs::write(&site, configuration(part, &self.key, &self.tables))?;
+        Ok(site)
+    }
+
+    pub(super) fn rigs(&self, artefacts: &Artefacts, lab: &Lab, image: &Path) -> Result<[Rig; 2]> {
+        let rig = |part| self.rig(artefacts, lab, image, part);
+        Ok([rig(Part::A)?, rig(Part::B)?])
+    }
+
+    pub(super) fn rig(&self, artefacts: &Artefacts, lab: &Lab, image: &Path, part: Part) -> Result<Rig> {
+        let ports = of(&self.ports, part);
+        let disk = NodeDisk { image: image.into(), ..NodeDisk::new(lab, part.name())? };
+        let cards = [1, 2].map(|network| format!("10.71.{network}.{}/24", part.id()));
+        // A third one is dead: whatever a node does, it does without.
+        let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
+        let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
+        let disk = NodeDisk { site: Some(self.written(artefacts, part)?), cards, ..disk };
+        disk.node_with(artefacts, |machine| {
+            ports.iter().cloned().fold(machine.permit(&self.permit), |machine, port| machine.port(port))
+        })
+    }
+
+    pub(super) fn site(self, rigs: [Rig; 2], third: Third) -> Site {
+        Site { rigs, third, power: None, networks: self.networks, ports: self.ports }
+    }
+}
+
+/// The cards of a part.
+pub(super) fn of(ports: &[[Port; 2]; 3], part: Part) -> &[Port; 2] {
+    let [a, b, witness] = ports;
+    match part {
+        Part::A => a,
+        Part::B => b,
+        Part::Witness => witness,
+    }
+}
+
+fn configuration(part: Part, key: &Path, tables: &str) -> String {
+    let nodes = Part::ALL.map(|part| {
+        let place = match part {
+            Part::A => "pair = 1\nside = \"a\"\npriority = 200",
+            Part::B => "pair = 1\nside = \"b\"\npriority = 100",
+            Part::Witness => "witness = true",
+        };
+        let (id, name) = (part.id(), part.name());
+        let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
+        format!("[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\nvoter = true\n")
+    });
+    let local = format!("[local]\nnode = {}\nkey_file = {key:?}\nstate = \"state\"\n", part.id());
+    let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
+    format!("{site}{local}{}{tables}", nodes.concat())
+}
