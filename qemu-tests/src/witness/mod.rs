@@ -1,5 +1,6 @@
 //! The firmware witness in QEMU: its card, its board, its log, its power strip (P1, S1-06, X03).
 
+pub mod asker;
 pub mod board;
 pub mod budget;
 pub mod card;

@@ -3,6 +3,7 @@
 mod boot;
 mod failover;
 mod size;
+mod witness;
 
 use anyhow::Result;
 use qemu_tests::tooling::workspace::Workspace;
@@ -19,6 +20,7 @@ enum What {
     Boot(boot::Boot),
     Failover(failover::Failover),
     Size(size::Size),
+    Witness(witness::Witness),
 }
 
 pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -26,6 +28,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         What::Boot(boot) => boot::boot_figures(workspace, boot),
         What::Failover(failover) => failover::figures(workspace, failover),
         What::Size(size) => size::figures(workspace, size),
+        What::Witness(witness) => witness::figures(workspace, witness),
     }
 }
 
