@@ -22,6 +22,11 @@ impl<'a> Reader<'a> {
         Some(*head)
     }
 
+    /// All that is left.
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next byte.
     pub fn u8(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
@@ -45,6 +50,23 @@ impl<'a> Reader<'a> {
     /// The next `N` bytes, which the format reserves: `Some(true)` when all are zero.
     pub fn reserved<const N: usize>(&mut self) -> Option<bool> {
         self.array::<N>().map(|bytes| bytes.iter().all(|byte| *byte == 0))
+    }
+}
+
+/// A `u64` without alignment: in a record of which there are many, its eight bytes are all that it costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Long([u8; 8]);
+
+impl Long {
+    /// The number.
+    pub const fn get(self) -> u64 {
+        u64::from_le_bytes(self.0)
+    }
+}
+
+impl From<u64> for Long {
+    fn from(number: u64) -> Self {
+        Self(number.to_le_bytes())
     }
 }
 

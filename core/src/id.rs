@@ -67,4 +67,12 @@ pub enum Path {
 impl Path {
     /// Both, in order.
     pub const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    /// Of two things, the one of this network.
+    pub fn pick<T>(self, one: T, two: T) -> T {
+        match self {
+            Self::One => one,
+            Self::Two => two,
+        }
+    }
 }

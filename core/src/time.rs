@@ -43,6 +43,29 @@ impl Instant {
     }
 }
 
+/// An instant as a record keeps it of which there are many: seven bytes without alignment, enough for 2,283
+/// years after the origin. Later ones are kept as that moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// The most significant byte first: so they compare as the instants do.
+    bytes: [u8; 7],
+}
+
+impl Stamp {
+    /// When it was.
+    pub const fn instant(self) -> Instant {
+        let [a, b, c, d, e, f, g] = self.bytes;
+        Instant::from_micros(u64::from_be_bytes([0, a, b, c, d, e, f, g]))
+    }
+}
+
+impl From<Instant> for Stamp {
+    fn from(instant: Instant) -> Self {
+        let [high, bytes @ ..] = instant.as_micros().to_be_bytes();
+        Self { bytes: if high == 0 { bytes } else { [u8::MAX; 7] } }
+    }
+}
+
 /// `duration` in whole microseconds, rounded down; saturates.
 pub const fn micros(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(1_000_000).saturating_add(duration.subsec_micros() as u64)
@@ -125,6 +148,17 @@ mod tests {
         assert_eq!(Instant::ZERO.since(end), Duration::ZERO);
         assert_eq!(Drift::MAX.at_least(Duration::MAX), Duration::from_micros(u64::MAX));
         assert_eq!(Drift::from_ppm(100_001), None);
+    }
+
+    #[test]
+    fn a_stamp_is_its_instant() {
+        let last = (1 << 56) - 1;
+        for (micros, kept) in
+            [(0, 0), (1, 1), (0x0102_0304_0506, 0x0102_0304_0506), (last, last), (last + 1, last)]
+        {
+            assert_eq!(Stamp::from(Instant::from_micros(micros)).instant(), Instant::from_micros(kept));
+        }
+        assert!(Stamp::from(Instant::from_micros(255)) < Stamp::from(Instant::from_micros(256)));
     }
 
     /// X06: a clock that loses a tenth needs ten ninths of the time, never less by rounding.

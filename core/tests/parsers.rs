@@ -111,7 +111,7 @@ fn frames() -> [Vec<u8>; 3] {
         beats.push(50);
         beats.extend(Heartbeat { seq, sent: 1_000, echo: 20_000, held: 500 }.encode());
     }
-    [seal(&header, &hello, &key).to_vec(), hello.to_vec(), beats]
+    [seal(&header, &[&hello], &key).to_vec(), hello.to_vec(), beats]
 }
 
 /// Questions to a voter with flushes between, and two copies of a register on its disk.

@@ -94,7 +94,7 @@ impl Model for Register {
                 steps.push(Step::Flush(place));
             }
             let on_disk = voter.accepted().map(|(_, record)| record);
-            let differs = !voter.unflushed.is_empty() || voter.machine.accepted(REGISTER) != on_disk;
+            let differs = !voter.unflushed.is_empty() || voter.machine.accepted(REGISTER).as_ref() != on_disk;
             if 0 < state.cuts && differs {
                 // All of it reached the disk: that is a flush that returned, whose answer was lost.
                 steps.extend((0..=voter.unflushed.len()).map(|reached| Step::Cut(place, reached)));

@@ -113,10 +113,14 @@ fn settle(world: &mut World, lease: u64) {
             world.oracle.violated(world.now, format!("in time after repair: not one master, but {roles:?}"));
         }
     }
-    if world.relays && 2 < world.nodes().len() {
-        // A cut that was under way is seen by the operator alone: an instance still runs in its compartment.
+    if world.relays {
         world.run_until(repaired + repair * lease.max(LEASE) / 2);
-        world.all().into_iter().for_each(|node| world.power_on(node));
+        // A cut that was under way is seen by the operator alone: an instance still runs in its compartment;
+        // or it hit the one that was to go on alone (X04), and without a master nobody switches it on.
+        let has_master = world.roles().iter().any(|(_, role)| *role == Role::Master);
+        if 2 < world.nodes().len() || !has_master {
+            world.all().into_iter().for_each(|node| world.power_on(node));
+        }
     }
     world.run_until(repaired + repair * lease.max(LEASE));
     all_is_well(world, "after repair");

@@ -16,7 +16,7 @@ use crate::time::{Instant, earliest};
 /// Orders remembered, those under way included. Full of those under way means: busy, ask again.
 pub const ORDERS_MAX: usize = 8;
 /// Records kept. Full means: the oldest is forgotten here; Linux has it on disk.
-pub const ENTRIES_MAX: usize = 32;
+pub const ENTRIES_MAX: usize = 16;
 /// Most actions of one step: an answer and a record for each order that is overdue.
 pub const ACTIONS_MAX: usize = 2 * ORDERS_MAX;
 

@@ -11,9 +11,10 @@
 //! |  26 |   2 | to       | node                                                                |
 //! |  28 |   8 | counter  | data: +1 a frame, one sequence for both paths; hello: 0             |
 //! |  36 |   n | payload  |                                                                     |
-//! | +n  |  16 | tag      | over all before it; the key is of the two nodes, or of the direction |
+//! | +n  |  16 | tag      | over all before it; the key is of the two nodes, or of their session |
 //!
-//! All integers little-endian. 1,024 bytes at most: no network of ours fragments that.
+//! All integers little-endian. 384 bytes at most: no network fragments that, it is more than the longest
+//! message of today needs, and a microcontroller builds several of them on its stack.
 
 use heapless::Vec;
 use thiserror::Error;
@@ -23,7 +24,7 @@ use crate::bytes::{Reader, Writer};
 use crate::id::{NodeId, SiteId};
 
 /// Bytes of the longest datagram.
-pub const DATAGRAM_MAX: usize = 1024;
+pub const DATAGRAM_MAX: usize = 384;
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 36;
 /// Bytes of the longest payload.
@@ -93,13 +94,14 @@ pub enum NotAFrame {
     },
 }
 
-/// Writes a frame.
+/// Writes a frame with the parts of its payload.
 ///
 /// # Panics
 ///
 /// If `payload` is longer than [`PAYLOAD_MAX`]: a defect of the caller.
-pub fn seal(header: &Header, payload: &[u8], key: &Key) -> Datagram {
-    assert!(payload.len() <= PAYLOAD_MAX, "the payload does not fit a datagram");
+pub fn seal(header: &Header, payload: &[&[u8]], key: &Key) -> Datagram {
+    let length = payload.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len()));
+    assert!(length <= PAYLOAD_MAX, "the payload does not fit a datagram");
     let mut out = Writer::<HEADER_LEN>::default();
     out.put(&MAGIC);
     out.u8(FORMAT);
@@ -107,14 +109,14 @@ pub fn seal(header: &Header, payload: &[u8], key: &Key) -> Datagram {
         Kind::Hello => 1,
         Kind::Data => 2,
     });
-    out.u16(u16::try_from(payload.len()).unwrap_or(u16::MAX));
+    out.u16(u16::try_from(length).unwrap_or(u16::MAX));
     out.put(&header.site.0);
     out.u16(header.from.0);
     out.u16(header.to.0);
     out.u64(header.counter);
     let mut datagram = Datagram::new();
     let mut fits = datagram.extend_from_slice(&out.finish()).is_ok();
-    fits &= datagram.extend_from_slice(payload).is_ok();
+    fits &= payload.iter().all(|part| datagram.extend_from_slice(part).is_ok());
     let tag = key.tag(&datagram);
     fits &= datagram.extend_from_slice(&tag).is_ok();
     assert!(fits, "a frame is no longer than a datagram");
@@ -175,7 +177,7 @@ mod tests {
     fn frame() -> Datagram {
         let site = SiteId([0x5a; 16]);
         let header = Header { kind: Kind::Data, site, from: NodeId(1), to: NodeId(0x0203), counter: 0x0405 };
-        seal(&header, b"hi", &key())
+        seal(&header, &[b"hi"], &key())
     }
 
     /// These bytes are in the field. If this test fails, add a format; do not edit the bytes.

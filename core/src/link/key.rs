@@ -1,4 +1,4 @@
-//! Keys: one for the site, one for each two nodes, one for each direction of a session (V22, F32, F39).
+//! Keys: one for the site, one for each two nodes, one for each session of theirs (V22, F32, F39).
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -20,9 +20,21 @@ pub struct SiteKey([u8; KEY_LEN]);
 #[derive(Clone)]
 pub struct Key([u8; KEY_LEN]);
 
+/// The key of a session, as long as the tags that it makes: a longer one would make the tags no harder to
+/// guess. Does not print itself.
+#[derive(Clone)]
+pub struct SessionKey([u8; TAG_LEN]);
+
 /// A random number, used once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Nonce(pub [u8; NONCE_LEN]);
+
+/// The first half of the nonce of a start: enough to tell the starts of one node apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark(pub [u8; MARK_LEN]);
+
+/// Bytes of a mark.
+pub const MARK_LEN: usize = NONCE_LEN / 2;
 
 /// One end of a session: the node, its start, and how many peers it had forgotten in this start.
 pub type End<'a> = (NodeId, &'a Nonce, u32);
@@ -42,6 +54,21 @@ impl core::fmt::Debug for Key {
     }
 }
 
+impl core::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("SessionKey(secret)")
+    }
+}
+
+impl SessionKey {
+    /// The key to make tags with. HMAC fills a short key up with zeros by itself (RFC 2104).
+    pub fn key(&self) -> Key {
+        let mut key = [0; KEY_LEN];
+        key.iter_mut().zip(self.0).for_each(|(place, byte)| *place = byte);
+        Key(key)
+    }
+}
+
 impl SiteKey {
     /// The secret bytes; must be random.
     pub const fn new(bytes: [u8; KEY_LEN]) -> Self {
@@ -55,14 +82,25 @@ impl SiteKey {
     }
 }
 
+impl Nonce {
+    /// What the start of this nonce is known by.
+    pub const fn mark(&self) -> Mark {
+        let [mark @ .., _, _, _, _, _, _, _, _] = self.0;
+        Mark(mark)
+    }
+}
+
 impl Key {
-    /// The key for frames of one session from `from` to `to`.
-    pub fn session(&self, from: End<'_>, to: End<'_>) -> Self {
-        let (sender, receiver) = (from.0.0.to_le_bytes(), to.0.0.to_le_bytes());
-        let (sent, received) = (from.2.to_le_bytes(), to.2.to_le_bytes());
+    /// The key for the frames of one session, the same from both ends. Each frame names its sender and its
+    /// receiver under its tag, so that none comes back to its sender as the other end's.
+    pub fn session(&self, one: End<'_>, other: End<'_>) -> SessionKey {
+        let (low, high) = if one.0 < other.0 { (one, other) } else { (other, one) };
+        let [low_node, high_node] = [low, high].map(|end| end.0.0.to_le_bytes());
+        let [low_count, high_count] = [low, high].map(|end| end.2.to_le_bytes());
         let parts: [&[u8]; 7] =
-            [b"bulkhead session 1", &sender, &from.1.0, &sent, &receiver, &to.1.0, &received];
-        Self(derive(&self.0, &parts))
+            [b"bulkhead session 1", &low_node, &low.1.0, &low_count, &high_node, &high.1.0, &high_count];
+        let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = derive(&self.0, &parts);
+        SessionKey(short)
     }
 
     /// A value nobody without this key can foretell; `count` is never repeated with one nonce.
@@ -106,21 +144,21 @@ mod tests {
     const SITE: SiteKey = SiteKey::new([7; KEY_LEN]);
 
     #[test]
-    fn both_ends_have_one_key_and_each_direction_its_own() {
+    fn both_ends_have_one_key_and_each_session_its_own() {
         let (a, b) = (NodeId(1), NodeId(2));
         let (x, y) = (Nonce([1; 16]), Nonce([2; 16]));
         let tag = |key: &Key| key.tag(b"frame");
         assert_eq!(tag(&SITE.between(a, b)), tag(&SITE.between(b, a)));
         assert_ne!(tag(&SITE.between(a, b)), tag(&SITE.between(a, NodeId(3))));
         let pair = SITE.between(a, b);
-        let there = pair.session((a, &x, 0), (b, &y, 0));
+        let there = pair.session((a, &x, 0), (b, &y, 0)).key();
+        assert_eq!(tag(&there), tag(&pair.session((b, &y, 0), (a, &x, 0)).key()));
         let others = [
-            pair.session((b, &y, 0), (a, &x, 0)),
-            pair.session((a, &y, 0), (b, &x, 0)),
-            pair.session((a, &y, 0), (b, &y, 0)),
-            pair.session((a, &x, 0), (b, &x, 0)),
-            pair.session((a, &x, 1), (b, &y, 0)),
-            pair.session((a, &x, 0), (b, &y, 1)),
+            pair.session((a, &y, 0), (b, &x, 0)).key(),
+            pair.session((a, &y, 0), (b, &y, 0)).key(),
+            pair.session((a, &x, 0), (b, &x, 0)).key(),
+            pair.session((a, &x, 1), (b, &y, 0)).key(),
+            pair.session((a, &x, 0), (b, &y, 1)).key(),
             pair.clone(),
         ];
         assert!(others.iter().all(|other| tag(&there) != tag(other)));

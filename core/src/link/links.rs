@@ -9,10 +9,11 @@ use heapless::Vec;
 
 use super::frame::{Datagram, Frame};
 use super::hello::Versions;
-use super::key::Nonce;
-use super::peer::Peer;
+use super::key::{Mark, Nonce};
+use super::peer::{Peer, Taken};
 use super::ring::Pace;
 use super::suspicion::Verdict;
+use super::tally::Account;
 use crate::id::{NodeId, Path};
 use crate::time::{Instant, earliest};
 
@@ -20,11 +21,16 @@ pub use super::words::{
     Drop, Drops, MESSAGE_MAX, Message, NoSession, Outgoing, PathStatus, Received, Settings,
 };
 
-/// The links of this node to up to `PEERS` others.
+/// The links of this node to up to `PEERS` others. What nothing hangs on is kept of the first `SHOWN`: a full
+/// node shows all of them to its operator, a witness on a microcontroller none.
 #[derive(Clone, Debug)]
-pub struct Links<const PEERS: usize> {
+pub struct Links<const PEERS: usize, const SHOWN: usize = PEERS> {
     settings: Settings,
     peers: Vec<Peer, PEERS>,
+    /// What is shown of the first `SHOWN` peers, in the order of the peers.
+    shown: Vec<Account, SHOWN>,
+    /// The challenge to answer with the next hello. A peer whose challenge is forgotten asks again.
+    owed: Option<(NodeId, Nonce)>,
     /// Since when this node has been able to hear: its start, or the end of its last sleep.
     listening: Instant,
     /// When anything was asked of this machine last.
@@ -34,7 +40,7 @@ pub struct Links<const PEERS: usize> {
     drops: Drops,
 }
 
-impl<const PEERS: usize> Links<PEERS> {
+impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
     /// Links to nobody yet.
     ///
     /// # Panics
@@ -46,7 +52,8 @@ impl<const PEERS: usize> Links<PEERS> {
         assert!(*heartbeat < limits.slow, "a peer would be slow between any two heartbeats");
         assert!(limits.slow < limits.silence, "slow is not silent");
         let drops = Drops::default();
-        Self { settings, peers: Vec::new(), listening: now, noticed: now, forgotten: 0, drops }
+        let (peers, shown) = (Vec::new(), Vec::new());
+        Self { settings, peers, shown, owed: None, listening: now, noticed: now, forgotten: 0, drops }
     }
 
     /// Begins to speak with `node`, at a pace that is the same at its end. `false` when there is no room.
@@ -55,8 +62,12 @@ impl<const PEERS: usize> Links<PEERS> {
         if self.peer(node).is_some() {
             return true;
         }
-        let peer = Peer::new(now, node, pace, self.forgotten, &self.settings);
-        self.peers.push(peer).is_ok()
+        let added = self.peers.push(Peer::new(now, node, pace, self.forgotten)).is_ok();
+        if added {
+            // Without room there is nothing to show of it.
+            let _ = self.shown.push(Account::default());
+        }
+        added
     }
 
     /// Speaks with `node` at another pace from now on. Until its end does so, too, one of the two is heard
@@ -70,11 +81,12 @@ impl<const PEERS: usize> Links<PEERS> {
 
     /// Stops speaking with `node`. It may be added again: nothing of the old session counts in the new one.
     pub fn remove(&mut self, node: NodeId) {
-        let before = self.peers.len();
-        self.peers.retain(|peer| peer.node != node);
-        if self.peers.len() < before {
-            self.forgotten = self.forgotten.saturating_add(1);
+        let Some(place) = self.peers.iter().position(|peer| peer.node == node) else { return };
+        self.peers.remove(place);
+        if place < self.shown.len() {
+            self.shown.remove(place);
         }
+        self.forgotten = self.forgotten.saturating_add(1);
     }
 
     /// The peers.
@@ -92,8 +104,8 @@ impl<const PEERS: usize> Links<PEERS> {
         self.peer(node).is_some_and(|peer| peer.session.is_some())
     }
 
-    /// The nonce of the start of `node` that this node speaks with.
-    pub fn nonce_of(&self, node: NodeId) -> Option<Nonce> {
+    /// The start of `node` that this node speaks with.
+    pub fn start_of(&self, node: NodeId) -> Option<Mark> {
         self.peer(node).and_then(|peer| peer.session.as_ref()).map(|session| session.theirs)
     }
 
@@ -102,35 +114,34 @@ impl<const PEERS: usize> Links<PEERS> {
         self.peer(node).and_then(|peer| peer.session.as_ref()).map(|session| session.version)
     }
 
-    /// One path to `node`.
+    /// One path to `node`, if it is shown.
     pub fn path(&self, node: NodeId, path: Path) -> Option<PathStatus> {
-        let [one, two] = &self.peer(node)?.paths;
-        let state = match path {
-            Path::One => one,
-            Path::Two => two,
-        };
+        let place = self.peers.iter().position(|peer| peer.node == node)?;
+        let (peer, mut shown) = (self.peers.get(place)?, self.shown.get(place)?.clone());
+        let [one, two] = &peer.paths;
+        let (state, tally) = (path.pick(one, two), shown.path(path));
         Some(PathStatus {
             heard: state.heard(),
             round_trip: state.round_trip(),
-            round_trips: state.round_trips(),
-            loss_permille: state.loss_permille(),
-            beats: state.beats(),
+            round_trips: tally.round_trips(),
+            loss_permille: tally.loss_permille(),
+            beats: (peer.beats, tally.received()),
         })
     }
 
     /// How often a new start of `node` took the place of an old one.
     pub fn restarts(&self, node: NodeId) -> u32 {
-        self.peer(node).map_or(0, |peer| peer.restarts)
+        self.shown(node).map_or(0, |shown| shown.restarts)
     }
 
     /// What `node` speaks, when it is no version that this node speaks (V41).
     pub fn refused(&self, node: NodeId) -> Option<Versions> {
-        self.peer(node).and_then(|peer| peer.refused)
+        self.shown(node).and_then(|shown| shown.refused)
     }
 
     /// How often `node` became silent.
     pub fn silences(&self, node: NodeId) -> u32 {
-        self.peer(node).map_or(0, |peer| peer.suspicion.silences())
+        self.shown(node).map_or(0, |shown| shown.silences)
     }
 
     /// What was dropped.
@@ -140,6 +151,9 @@ impl<const PEERS: usize> Links<PEERS> {
 
     /// When [`Self::next_due`] and [`Self::judge`] have something to say.
     pub fn deadline(&self) -> Option<Instant> {
+        if self.owed.is_some() {
+            return Some(Instant::ZERO);
+        }
         let of = |peer: &Peer| peer.deadline(self.listening, &self.settings);
         earliest(self.peers.iter().map(of))
     }
@@ -148,10 +162,13 @@ impl<const PEERS: usize> Links<PEERS> {
     /// that a longer gap means that this node itself has slept.
     pub fn judge(&mut self, now: Instant, mut changed: impl FnMut(NodeId, Verdict)) {
         self.notice(now);
-        for peer in &mut self.peers {
+        for (place, peer) in self.peers.iter_mut().enumerate() {
             let before = peer.suspicion.verdict();
             let after = peer.judge(now, self.listening, &self.settings);
             if before != after {
+                if let (Verdict::Silent, Some(shown)) = (after, self.shown.get_mut(place)) {
+                    shown.silences = shown.silences.saturating_add(1);
+                }
                 changed(peer.node, after);
             }
         }
@@ -168,6 +185,11 @@ impl<const PEERS: usize> Links<PEERS> {
     /// The next datagram that is due, until `None`.
     pub fn next_due(&mut self, now: Instant) -> Option<Outgoing> {
         let settings = &self.settings;
+        if let Some((node, owed)) = self.owed.take()
+            && let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node)
+        {
+            return Some(peer.hello(now, Some(owed), settings));
+        }
         self.peers.iter_mut().find_map(|peer| peer.next_due(now, settings))
     }
 
@@ -187,7 +209,8 @@ impl<const PEERS: usize> Links<PEERS> {
     }
 
     /// Takes a datagram that came on `path`.
-    pub fn receive(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Received {
+    #[inline(never)]
+    pub fn receive<'a>(&mut self, now: Instant, path: Path, bytes: &'a [u8]) -> Received<'a> {
         self.notice(now);
         let received = match self.take(now, path, bytes) {
             Ok(received) => received,
@@ -199,14 +222,26 @@ impl<const PEERS: usize> Links<PEERS> {
         received
     }
 
-    fn take(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Result<Received, Drop> {
+    fn take<'a>(&mut self, now: Instant, path: Path, bytes: &'a [u8]) -> Result<Received<'a>, Drop> {
         let frame = Frame::parse(bytes).map_err(Drop::NotAFrame)?;
         let settings = &self.settings;
         if frame.header.site != settings.site || frame.header.to != settings.me {
             return Err(Drop::NotForUs);
         }
-        let peer = self.peers.iter_mut().find(|peer| peer.node == frame.header.from).ok_or(Drop::Stranger)?;
-        peer.take(now, self.listening, path, &frame, settings)
+        let from = frame.header.from;
+        let place = self.peers.iter().position(|peer| peer.node == from).ok_or(Drop::Stranger)?;
+        let (peer, shown) = (self.peers.get_mut(place).ok_or(Drop::Stranger)?, self.shown.get_mut(place));
+        match peer.take(now, self.listening, path, &frame, shown, settings)? {
+            Taken::Received(received) => Ok(received),
+            Taken::Asked(challenge) => {
+                self.owed = Some((from, challenge));
+                Ok(Received::Handled)
+            }
+        }
+    }
+
+    fn shown(&self, node: NodeId) -> Option<&Account> {
+        self.shown.get(self.peers.iter().position(|peer| peer.node == node)?)
     }
 
     fn peer(&self, node: NodeId) -> Option<&Peer> {

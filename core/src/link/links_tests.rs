@@ -95,7 +95,7 @@ impl Wire {
         if let Received::Message { message, .. } =
             self.ends[to].receive(Instant::from_millis(self.now), path, &datagram)
         {
-            assert!(self.sent.contains(&message[..]), "delivered what nobody sent");
+            assert!(self.sent.contains(message), "delivered what nobody sent");
             assert!(self.delivered.insert((to, message.to_vec())), "delivered twice: {message:?}");
         }
     }
@@ -124,7 +124,7 @@ impl Wire {
     fn connected(&self) -> bool {
         let spoken = |end: usize, other: usize| {
             let node = NodeId(u16::try_from(other + 1).unwrap());
-            self.ends[end].nonce_of(node) == Some(Nonce([self.starts[other]; 16]))
+            self.ends[end].start_of(node) == Some(Nonce([self.starts[other]; 16]).mark())
         };
         spoken(0, 1) && spoken(1, 0)
     }
@@ -369,7 +369,8 @@ fn two_nodes_of_one_name_are_noticed() {
     assert_eq!(wire.ends[1].restarts(NodeId(1)), 1);
     let newer = core::mem::replace(&mut wire.ends[0], twin);
     wire.heal(40);
-    assert_eq!(wire.ends[1].nonce_of(NodeId(1)), Some(Nonce([3; 16])), "the earlier start is not taken back");
+    let spoken = wire.ends[1].start_of(NodeId(1));
+    assert_eq!(spoken, Some(Nonce([3; 16]).mark()), "the earlier start is not taken back");
     assert!(0 < wire.ends[1].drops().earlier_start, "the operator can see it");
     wire.ends[0] = newer;
     wire.heal(10);
@@ -385,7 +386,8 @@ fn a_release_too_new_is_refused_by_name() {
     let versions = Versions { low: 7, high: 9 };
     let challenge = Some(Nonce([8; 16]));
     let hello = Hello { nonce: Nonce([2; 16]), forgotten: 0, challenge, answer: None, versions };
-    let received = links.receive(Instant::ZERO, Path::One, &frame::seal(&header, &hello.encode(), &key));
+    let datagram = frame::seal(&header, &[&hello.encode()], &key);
+    let received = links.receive(Instant::ZERO, Path::One, &datagram);
     assert_eq!(received, Received::Dropped(Drop::NoCommonVersion));
     assert_eq!(links.refused(NodeId(2)), Some(versions));
     assert!(!links.contacted(NodeId(2)));
@@ -490,7 +492,7 @@ fn strangers_are_counted() {
     let stranger = SiteKey::new([3; 32]).between(NodeId(1), NodeId(7));
     let header = Header { kind: Kind::Hello, site: SITE, from: NodeId(7), to: NodeId(1), counter: 0 };
     for (site, to) in [(SITE, NodeId(1)), (SITE, NodeId(9)), (SiteId([8; 16]), NodeId(1))] {
-        let datagram = frame::seal(&Header { site, to, ..header }, &[0; 56], &stranger);
+        let datagram = frame::seal(&Header { site, to, ..header }, &[&[0; 56]], &stranger);
         let _ = links.receive(Instant::ZERO, Path::One, &datagram);
     }
     let _ = links.receive(Instant::ZERO, Path::One, b"noise");

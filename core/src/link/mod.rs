@@ -1,7 +1,8 @@
 //! Between a message and a datagram: who may speak, what is fresh, which path works, who is silent.
 //!
-//! Reading order: [`key`], [`frame`], [`window`], [`hello`] (the handshake), [`path`] (round trips and loss),
-//! [`suspicion`] (slow is not dead), `peer`, [`links`] (all peers together), [`ring`] (whom to watch).
+//! Reading order: [`key`], [`frame`], [`window`], [`hello`] (the handshake), [`path`] (round trips),
+//! [`tally`] (loss and spread), [`suspicion`] (slow is not dead), `peer`, [`links`] (all peers together),
+//! [`ring`] (whom to watch).
 
 pub mod frame;
 pub mod hello;
@@ -11,5 +12,6 @@ pub mod path;
 mod peer;
 pub mod ring;
 pub mod suspicion;
+pub mod tally;
 pub mod window;
 mod words;

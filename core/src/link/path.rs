@@ -6,10 +6,11 @@
 //! Payload: sequence number (4), sent (8, microseconds on the sender's clock), echo (8, the other's time; 0:
 //! none), held (4, microseconds).
 
+use core::num::NonZeroU32;
 use core::time::Duration;
 
-use crate::bytes::{Reader, Writer};
-use crate::time::{Instant, micros};
+use crate::bytes::{Long, Reader, Writer};
+use crate::time::{Instant, Stamp, micros};
 
 /// Bytes of a heartbeat.
 pub const HEARTBEAT_LEN: usize = 24;
@@ -45,120 +46,97 @@ impl Heartbeat {
     }
 }
 
-/// What is known of one path to one peer.
+/// What is known of one path to one peer, as far as it decides anything.
 #[derive(Clone, Debug, Default)]
 pub struct PathState {
-    /// Of the next heartbeat sent.
-    seq: u32,
     /// When anything authenticated came on this path.
-    heard: Option<Instant>,
-    /// The last heartbeat received: its number, its time, and when it came.
-    last: Option<(u32, u64, Instant)>,
-    /// Of the last 64 heartbeats, which came. Bit 0 is the newest.
-    came: u64,
-    /// How many of those 64 were due since this path was first heard.
-    due: u32,
-    /// Smoothed, microseconds.
-    round_trip: Option<u32>,
-    /// The shortest and the longest round trip of the samples being gathered, and of those before.
-    spreads: [Option<(u32, u32)>; 2],
-    /// How many are being gathered.
-    gathered: u32,
-    /// Heartbeats received.
-    received: u32,
+    heard: Option<Stamp>,
+    /// The last heartbeat received.
+    last: Option<Last>,
+    /// Smoothed, microseconds, and one more.
+    round_trip: Option<NonZeroU32>,
 }
 
-/// How many round trips are gathered before the oldest ones are forgotten.
-const GATHERED_MAX: u32 = 32;
+/// A heartbeat that was received: its number, its time, and when it came.
+#[derive(Clone, Copy, Debug)]
+struct Last {
+    seq: [u8; 4],
+    sent: Long,
+    came: Stamp,
+}
+
+/// What a heartbeat showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// How many are due since the one before; `None`: it came after its successor.
+    pub ahead: Option<u32>,
+    /// The round trip that it completes, microseconds.
+    pub round_trip: Option<u32>,
+}
 
 impl PathState {
     /// When anything was heard on this path.
-    pub const fn heard(&self) -> Option<Instant> {
-        self.heard
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard.map(Stamp::instant)
     }
 
     /// Smoothed over about eight heartbeats (RFC 6298, section 2, without the variance).
     pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.map(|micros| Duration::from_micros(micros.into()))
+        self.round_trip.map(|more| Duration::from_micros(more.get().saturating_sub(1).into()))
     }
 
-    /// The shortest and the longest of the last 32 to 64.
-    pub fn round_trips(&self) -> Option<(Duration, Duration)> {
-        let (least, most) = self.spreads.iter().copied().flatten().reduce(wider)?;
-        Some((Duration::from_micros(least.into()), Duration::from_micros(most.into())))
-    }
-
-    /// How many heartbeats were sent and received.
-    pub const fn beats(&self) -> (u32, u32) {
-        (self.seq, self.received)
-    }
-
-    /// Of the last 64 heartbeats due, how many did not come, in thousandths.
-    pub fn loss_permille(&self) -> u32 {
-        let lost = self.due.saturating_sub(self.came.count_ones());
-        lost.saturating_mul(1_000).checked_div(self.due).unwrap_or(0)
-    }
-
-    /// The next heartbeat.
-    pub fn beat(&mut self, now: Instant) -> Heartbeat {
-        self.seq = self.seq.wrapping_add(1);
+    /// The next heartbeat, with this number.
+    pub fn beat(&self, now: Instant, seq: u32) -> Heartbeat {
         let (echo, held) = match self.last {
-            Some((_, sent, came)) => (sent, u32::try_from(micros(now.since(came))).unwrap_or(u32::MAX)),
+            Some(Last { sent, came, .. }) => {
+                (sent.get(), u32::try_from(micros(now.since(came.instant()))).unwrap_or(u32::MAX))
+            }
             None => (0, 0),
         };
-        Heartbeat { seq: self.seq, sent: now.as_micros().max(1), echo, held }
+        Heartbeat { seq, sent: now.as_micros().max(1), echo, held }
     }
 
     /// An authenticated frame came on this path.
     pub fn hear(&mut self, now: Instant) {
-        self.heard = Some(now);
+        self.heard = Some(now.into());
     }
 
     /// A heartbeat came. `listening` is since when this node has been able to hear.
-    pub fn take(&mut self, now: Instant, listening: Instant, heartbeat: &Heartbeat) {
-        self.received = self.received.saturating_add(1);
+    pub fn take(&mut self, now: Instant, listening: Instant, heartbeat: &Heartbeat) -> Shown {
         let ahead = match self.last {
-            Some((last, ..)) => heartbeat.seq.wrapping_sub(last),
+            Some(Last { seq, .. }) => heartbeat.seq.wrapping_sub(u32::from_le_bytes(seq)),
             None => 1,
         };
         // Late ones count as lost: what comes after its successor did not come when it was needed.
         if ahead == 0 || u32::MAX / 2 < ahead {
-            return;
+            return Shown { ahead: None, round_trip: None };
         }
-        self.came = self.came.checked_shl(ahead).unwrap_or(0) | 1;
-        self.due = self.due.saturating_add(ahead).min(64);
-        self.last = Some((heartbeat.seq, heartbeat.sent, now));
+        let seq = heartbeat.seq.to_le_bytes();
+        self.last = Some(Last { seq, sent: heartbeat.sent.into(), came: now.into() });
         let sent = Instant::from_micros(heartbeat.echo);
         // No echo yet; or not of this clock; or the way back led through a sleep of this node, and nobody
         // knows how long it took.
         if heartbeat.echo == 0 || now < sent || sent < listening {
-            return;
+            return Shown { ahead: Some(ahead), round_trip: None };
         }
-        self.measured(now.since(sent).saturating_sub(Duration::from_micros(heartbeat.held.into())));
+        let round_trip = now.since(sent).saturating_sub(Duration::from_micros(heartbeat.held.into()));
+        Shown { ahead: Some(ahead), round_trip: Some(self.measured(round_trip)) }
     }
 
-    fn measured(&mut self, round_trip: Duration) {
+    fn measured(&mut self, round_trip: Duration) -> u32 {
         // An hour is the longest that can be told apart from more.
         let short = u32::try_from(micros(round_trip)).unwrap_or(u32::MAX);
-        let old = u64::from(self.round_trip.unwrap_or(short));
-        let smoothed = old.saturating_mul(7).saturating_add(short.into()) / 8;
-        self.round_trip = u32::try_from(smoothed).ok();
-        let [current, before] = self.spreads;
-        self.spreads = match self.gathered < GATHERED_MAX {
-            true => [current.into_iter().chain([(short, short)]).reduce(wider), before],
-            false => [Some((short, short)), current],
-        };
-        self.gathered = self.gathered.checked_rem(GATHERED_MAX).unwrap_or(0).saturating_add(1);
+        let old = self.round_trip.map_or(short, |more| more.get().saturating_sub(1));
+        let smoothed = u64::from(old).saturating_mul(7).saturating_add(short.into()) / 8;
+        let smoothed = u32::try_from(smoothed).unwrap_or(u32::MAX);
+        self.round_trip = NonZeroU32::new(smoothed.saturating_add(1));
+        short
     }
 
     /// The peer started again: what was known of it is about another process.
     pub fn restart(&mut self) {
-        *self = Self { seq: self.seq, ..Self::default() };
+        *self = Self::default();
     }
-}
-
-fn wider(a: (u32, u32), b: (u32, u32)) -> (u32, u32) {
-    (a.0.min(b.0), a.1.max(b.1))
 }
 
 #[cfg(test)]
@@ -183,23 +161,11 @@ mod tests {
     /// Each end measures on its own clock, whatever the other's says.
     #[test]
     fn a_round_trip_is_measured_without_the_other_clock() {
-        let (mut here, mut there) = (PathState::default(), PathState::default());
-        let beat = here.beat(Instant::from_millis(1_000));
+        let (mut here, mut there) = <(PathState, PathState)>::default();
+        let beat = here.beat(Instant::from_millis(1_000), 1);
         there.take(Instant::from_millis(77), Instant::ZERO, &beat);
-        let back = there.beat(Instant::from_millis(127));
+        let back = there.beat(Instant::from_millis(127), 1);
         here.take(Instant::from_millis(1_058), Instant::ZERO, &back);
         assert_eq!(here.round_trip(), Some(8 * MS));
-    }
-
-    #[test]
-    fn what_does_not_come_in_time_is_lost() {
-        let mut path = PathState::default();
-        let beat = |seq| Heartbeat { seq, sent: 1, echo: 0, held: 0 };
-        for seq in [1, 2, 4, 3, 4, 5] {
-            path.take(Instant::ZERO, Instant::ZERO, &beat(seq));
-        }
-        assert_eq!(path.loss_permille(), 200, "one of five");
-        path.take(Instant::ZERO, Instant::ZERO, &beat(1_000));
-        assert_eq!(path.loss_permille(), 984, "63 of 64");
     }
 }

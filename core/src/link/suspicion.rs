@@ -4,7 +4,7 @@
 use core::time::Duration;
 
 use crate::bug::{Bug, is_planted};
-use crate::time::Instant;
+use crate::time::{Instant, Stamp};
 
 /// What is thought of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,20 +40,17 @@ pub struct Limits {
     pub stable: Duration,
 }
 
-/// The judgement of one peer.
+/// The judgement of one peer. When it was heard last is kept where it is heard, and handed in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspicion {
     verdict: Verdict,
     /// Since when it is heard again without a gap, while it is still taken for silent.
-    returning: Option<Instant>,
-    heard: Option<Instant>,
-    /// How often it became silent.
-    silences: u32,
+    returning: Option<Stamp>,
 }
 
 impl Default for Suspicion {
     fn default() -> Self {
-        Self { verdict: Verdict::Unknown, returning: None, heard: None, silences: 0 }
+        Self { verdict: Verdict::Unknown, returning: None }
     }
 }
 
@@ -63,24 +60,17 @@ impl Suspicion {
         self.verdict
     }
 
-    /// How often it became silent: a link that flaps shows here.
-    pub const fn silences(&self) -> u32 {
-        self.silences
-    }
-
-    /// Something authenticated was heard on any path.
-    pub fn hear(&mut self, now: Instant, limits: &Limits) {
-        let gap = self.heard.map(|heard| now.since(heard));
-        self.heard = Some(now);
+    /// Something authenticated was heard on any path, for the first time since `before`.
+    pub fn hear(&mut self, now: Instant, before: Option<Instant>, limits: &Limits) {
+        let gap = before.map(|heard| now.since(heard));
         let has_gap = self.returning.is_none() || gap.is_none_or(|gap| limits.slow < gap);
         if self.verdict == Verdict::Silent && has_gap && !is_planted(Bug::SilentForEver) {
-            self.returning = Some(now);
+            self.returning = Some(now.into());
         }
     }
 
     /// The peer proved that it started anew: its silence is explained and over.
-    pub fn restart(&mut self, now: Instant) {
-        self.heard = Some(now);
+    pub const fn restart(&mut self) {
         self.returning = None;
         // Not `Up`: the next judgement says so, and tells everybody.
         self.verdict = Verdict::Unknown;
@@ -91,15 +81,15 @@ impl Suspicion {
         &mut self,
         now: Instant,
         listening: Instant,
+        heard: Option<Instant>,
         round_trip: Option<Duration>,
         limits: &Limits,
     ) -> Verdict {
-        let Some(heard) = self.heard else { return self.verdict };
+        let Some(heard) = heard else { return self.verdict };
         let quiet = now.since(heard.max(listening));
         let is_late = limits.slow < quiet || round_trip.is_some_and(|round_trip| limits.slow < round_trip);
         let next = match (self.verdict, is_late) {
             (Verdict::Unknown | Verdict::Up | Verdict::Slow, _) if limits.silence < quiet => {
-                self.silences = self.silences.saturating_add(1);
                 self.returning = None;
                 Verdict::Silent
             }
@@ -108,7 +98,7 @@ impl Suspicion {
                 self.returning = None;
                 Verdict::Silent
             }
-            (Verdict::Silent, late) => match self.returning {
+            (Verdict::Silent, late) => match self.returning.map(Stamp::instant) {
                 Some(since) if limits.stable <= now.since(since) && late => Verdict::Slow,
                 Some(since) if limits.stable <= now.since(since) => Verdict::Up,
                 Some(_) | None => Verdict::Silent,
@@ -121,15 +111,15 @@ impl Suspicion {
     }
 
     /// When to judge next, if nothing is heard before.
-    pub fn deadline(&self, listening: Instant, limits: &Limits) -> Option<Instant> {
-        let heard = self.heard?;
+    pub fn deadline(&self, listening: Instant, heard: Option<Instant>, limits: &Limits) -> Option<Instant> {
+        let heard = heard?;
         // One microsecond later the limit is passed.
         let past = |limit: Duration| heard.max(listening).after(limit).after(Duration::from_micros(1));
         match self.verdict {
             Verdict::Unknown => Some(heard),
             Verdict::Up => Some(past(limits.slow)),
             Verdict::Slow => Some(past(limits.silence)),
-            Verdict::Silent => self.returning.map(|since| since.after(limits.stable)),
+            Verdict::Silent => self.returning.map(|since| since.instant().after(limits.stable)),
         }
     }
 }
@@ -146,9 +136,41 @@ mod tests {
         stable: Duration::from_millis(200),
     };
 
+    /// A peer, with when it was heard last.
+    #[derive(Debug, Default)]
+    struct Peer {
+        suspicion: Suspicion,
+        heard: Option<Instant>,
+    }
+
+    impl Peer {
+        fn hear(&mut self, now: Instant, limits: &Limits) {
+            self.suspicion.hear(now, self.heard.replace(now), limits);
+        }
+
+        fn restart(&mut self, now: Instant) {
+            self.heard = Some(now);
+            self.suspicion.restart();
+        }
+
+        fn judge(
+            &mut self,
+            now: Instant,
+            listening: Instant,
+            trip: Option<Duration>,
+            limits: &Limits,
+        ) -> Verdict {
+            self.suspicion.judge(now, listening, self.heard, trip, limits)
+        }
+
+        fn deadline(&self, listening: Instant, limits: &Limits) -> Option<Instant> {
+            self.suspicion.deadline(listening, self.heard, limits)
+        }
+    }
+
     /// Hears at `heard` (milliseconds), judges at each of `at`.
     fn verdicts(heard: &[u64], at: &[u64], listening: u64) -> Vec<Verdict> {
-        let mut suspicion = Suspicion::default();
+        let mut suspicion = Peer::default();
         let mut times: Vec<_> =
             heard.iter().map(|ms| (*ms, true)).chain(at.iter().map(|ms| (*ms, false))).collect();
         times.sort_unstable_by_key(|(ms, hears)| (*ms, !hears));
@@ -205,7 +227,7 @@ mod tests {
         /// and nobody becomes silent by being heard.
         #[test]
         fn a_deadline_is_always_ahead(steps in proptest::collection::vec((0_u64..400, 0..4_u8), 1..200)) {
-            let (mut suspicion, mut now, mut listening) = (Suspicion::default(), 0, 0);
+            let (mut suspicion, mut now, mut listening) = (Peer::default(), 0, 0);
             for (wait, what) in steps {
                 // As the shell does: never later than the deadline.
                 let deadline = suspicion.deadline(Instant::from_micros(listening), &LIMITS);
@@ -218,7 +240,7 @@ mod tests {
                     _ => {}
                 }
                 let trip = (wait % 2 == 0).then_some(Duration::from_millis(wait));
-                let before = suspicion.verdict();
+                let before = suspicion.suspicion.verdict();
                 let after = suspicion.judge(at, Instant::from_micros(listening), trip, &LIMITS);
                 let deadline = suspicion.deadline(Instant::from_micros(listening), &LIMITS);
                 proptest::prop_assert!(deadline.is_none_or(|next| at < next), "{:?}", suspicion);
@@ -232,7 +254,7 @@ mod tests {
     /// X07: who was silent and is heard again, but late, is slow: not silent for ever.
     #[test]
     fn who_returns_late_is_slow() {
-        let mut suspicion = Suspicion::default();
+        let mut suspicion = Peer::default();
         let mut judge = |ms, hears| {
             if hears {
                 suspicion.hear(Instant::from_millis(ms), &LIMITS);
@@ -248,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_long_round_trip_is_slow() {
-        let mut suspicion = Suspicion::default();
+        let mut suspicion = Peer::default();
         suspicion.hear(Instant::ZERO, &LIMITS);
         let trip = Some(Duration::from_millis(150));
         assert_eq!(suspicion.judge(Instant::ZERO, Instant::ZERO, trip, &LIMITS), Verdict::Slow);

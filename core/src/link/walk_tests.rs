@@ -176,25 +176,25 @@ impl World {
 
     fn arrive(&mut self, to: usize, datagram: &Datagram) {
         let peer = node(1 - to);
-        let before = self.ends[to].nonce_of(peer);
+        let before = self.ends[to].start_of(peer);
         let received = self.ends[to].receive(Instant::from_millis(self.now), Path::One, datagram);
-        let after = self.ends[to].nonce_of(peer);
+        let after = self.ends[to].start_of(peer);
         if before != after {
             self.check_adopted(to, before, after.expect("no datagram ends a session"));
         }
         if let Received::Message { message, .. } = received {
             let [by, start, _] = message[..] else { panic!("delivered what nobody said") };
             assert_eq!(usize::from(by), 1 - to, "delivered in the wrong direction");
-            assert_eq!(after, Some(nonce(1 - to, start)), "delivered in another start's session");
+            assert_eq!(after, Some(nonce(1 - to, start).mark()), "delivered in another start's session");
             assert!(self.delivered.insert(message.to_vec()), "delivered twice");
         }
     }
 
     /// A start is adopted only if it was alive after this end began to speak with it, and never after a
     /// later one.
-    fn check_adopted(&self, to: usize, before: Option<Nonce>, after: Nonce) {
+    fn check_adopted(&self, to: usize, before: Option<Mark>, after: Mark) {
         let truth = &self.truth[1 - to];
-        let number = |of: Nonce| (0..=truth.start).find(|start| nonce(1 - to, *start) == of).unwrap();
+        let number = |of: Mark| (0..=truth.start).find(|start| nonce(1 - to, *start).mark() == of).unwrap();
         let adopted = number(after);
         assert!(before.is_none_or(|before| number(before) < adopted), "an earlier start came back");
         if let Some(ended) = truth.ended.get(usize::from(adopted)) {
@@ -214,7 +214,8 @@ impl World {
                 self.arrive(to, &datagram);
             }
             let knows = |end: usize| {
-                self.ends[end].nonce_of(node(1 - end)) == Some(nonce(1 - end, self.truth[1 - end].start))
+                self.ends[end].start_of(node(1 - end))
+                    == Some(nonce(1 - end, self.truth[1 - end].start).mark())
             };
             if round % 4 == 3 && knows(0) && knows(1) {
                 let before = self.delivered.len();

@@ -1,16 +1,17 @@
 //! Each frame is delivered at most once, on whatever paths its copies come (V22, F31, F39).
 
+use crate::bytes::Long;
+
 /// How far behind the newest frame a late one may still be.
-pub const LATE_MAX: u64 = 127;
+pub const LATE_MAX: u64 = 63;
 
 /// Which counters of one direction of a session were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Window {
     /// The highest counter received.
-    newest: u64,
-    /// Bit n of (low, high): the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing
-    /// was received. Two halves, because a `u128` would be aligned to 16 bytes in every peer's record.
-    seen: [u64; 2],
+    newest: Long,
+    /// Bit n: the counter `newest - n` was received. Invariant: bit 0 is set, unless nothing was received.
+    seen: Long,
 }
 
 /// What a counter is.
@@ -25,36 +26,34 @@ pub enum Arrival {
 }
 
 impl Window {
-    /// Notes `counter` of an authenticated frame.
-    pub fn arrive(&mut self, counter: u64) -> Arrival {
-        let mut seen = self.seen();
-        if seen == 0 || self.newest < counter {
-            let shift = u32::try_from(counter.saturating_sub(self.newest)).unwrap_or(u32::MAX);
-            seen = seen.checked_shl(shift).unwrap_or(0) | 1;
-            self.newest = counter;
-            self.set(seen);
+    /// What `counter` would be, if a frame with it is authentic. Known frames are not worth the look at their
+    /// tag.
+    pub fn look(&self, counter: u64) -> Arrival {
+        let (newest, seen) = (self.newest.get(), self.seen.get());
+        if seen == 0 || newest < counter {
             return Arrival::First;
         }
-        let behind = self.newest.saturating_sub(counter);
+        let behind = newest.saturating_sub(counter);
         if LATE_MAX < behind {
             return Arrival::TooLate;
         }
-        let bit = 1_u128 << behind;
-        if seen & bit != 0 {
-            return Arrival::Repeated;
+        if seen & (1 << behind) != 0 { Arrival::Repeated } else { Arrival::First }
+    }
+
+    /// Notes `counter` of an authentic frame.
+    pub fn arrive(&mut self, counter: u64) -> Arrival {
+        let arrival = self.look(counter);
+        if arrival != Arrival::First {
+            return arrival;
         }
-        self.set(seen | bit);
-        Arrival::First
-    }
-
-    fn seen(&self) -> u128 {
-        let [low, high] = self.seen;
-        u128::from(high) << 64 | u128::from(low)
-    }
-
-    fn set(&mut self, seen: u128) {
-        let [a, b, c, d, e, f, g, h, high @ ..] = seen.to_le_bytes();
-        self.seen = [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from_le_bytes(high)];
+        let (newest, seen) = (self.newest.get(), self.seen.get());
+        let ahead = u32::try_from(counter.saturating_sub(newest)).unwrap_or(u32::MAX);
+        let (newest, seen) = match seen == 0 || newest < counter {
+            true => (counter, seen.checked_shl(ahead).unwrap_or(0) | 1),
+            false => (newest, seen | 1 << newest.saturating_sub(counter)),
+        };
+        (self.newest, self.seen) = (newest.into(), seen.into());
+        arrival
     }
 }
 

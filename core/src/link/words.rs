@@ -34,15 +34,14 @@ pub struct Settings {
 }
 
 /// What became of a datagram.
-#[expect(clippy::large_enum_variant, reason = "no heap to box into; datagrams are taken one by one")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Received {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'a> {
     /// It carried a message.
     Message {
         /// Of whom.
         from: NodeId,
         /// What.
-        message: Message,
+        message: &'a [u8],
     },
     /// It served the links themselves.
     Handled,

@@ -41,8 +41,15 @@ pub struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Uptime(pub u32);
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// How this voter is.
     pub fn health(&self, now: Instant) -> Health {

@@ -14,11 +14,12 @@ use crate::id::{NodeId, RegisterId};
 use crate::link::links::{Links, Received};
 use crate::link::suspicion::Verdict;
 use crate::monitor::pair;
-use crate::register::acceptor::{self, Acceptor, WAITING_MAX};
+use crate::register::acceptor::{self, Acceptor, PersistId, WAITING_MAX};
+use crate::register::kept::{ANY_RECORD, room_for};
 use crate::register::message::Start;
 use crate::register::record::Payload;
 use crate::register::seat;
-use crate::register::store::Owner;
+use crate::register::store::{Owner, Stored};
 use crate::time::{Instant, earliest};
 
 /// Registers one voter keeps: two for each of 64 pairs, and the controller's.
@@ -34,9 +35,14 @@ const INNER_MAX: usize = 1_000;
 pub(super) type Work<const WORK: usize> = Deque<Inner, WORK>;
 /// A node that takes no office and writes its votes at once, in the memory of a microcontroller. It decides
 /// as any other does (X23).
-pub type Witness<const PEERS: usize, const PLACES: usize> = Node<PEERS, PLACES, 2, 0, WITNESS_WORK>;
+pub type Witness<const PEERS: usize, const PLACES: usize> =
+    Node<PEERS, PLACES, 2, 0, WITNESS_WORK, WITNESS_ROOM, 0>;
 /// Inner events of one outer one on a witness: a question to its voter, or news for offices that it lacks.
 const WITNESS_WORK: usize = 4;
+
+/// Bytes of a record on a witness: three voters, and the three before while they change. It refuses a longer
+/// one: for that record it is as if it were away.
+const WITNESS_ROOM: usize = room_for(6);
 
 /// Where a node's actions go, in order.
 pub type Out<'a> = &'a mut dyn FnMut(Action);
@@ -49,7 +55,8 @@ pub(super) enum Inner {
 }
 
 /// A node of the site, or a witness, with room for so many peers, registers, answers that wait for a flush,
-/// offices, and inner events of one outer one. A full one by default.
+/// offices, inner events of one outer one, bytes of a record, and peers that are shown to an operator. A full
+/// one by default.
 #[derive(Clone, Debug)]
 pub struct Node<
     const PEERS: usize = MEMBERS_MAX,
@@ -57,12 +64,14 @@ pub struct Node<
     const ANSWERS: usize = WAITING_MAX,
     const POSTS: usize = 2,
     const WORK: usize = WORK_MAX,
+    const ROOM: usize = ANY_RECORD,
+    const SHOWN: usize = MEMBERS_MAX,
 > {
     pub(super) settings: Settings,
     pub(super) me: Member,
     pub(super) started: Instant,
-    pub(super) links: Links<PEERS>,
-    pub(super) voter: Option<Acceptor<PLACES, ANSWERS>>,
+    pub(super) links: Links<PEERS, SHOWN>,
+    pub(super) voter: Option<Acceptor<PLACES, ANSWERS, ROOM>>,
     /// None on a witness.
     pub(super) posts: Vec<Post, POSTS>,
     pub(super) power: Power,
@@ -73,8 +82,15 @@ pub struct Node<
     pub(super) written: u32,
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// This node's line in the list of members.
     pub const fn member(&self) -> &Member {
@@ -87,12 +103,12 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     }
 
     /// The links to its peers.
-    pub const fn links(&self) -> &Links<PEERS> {
+    pub const fn links(&self) -> &Links<PEERS, SHOWN> {
         &self.links
     }
 
     /// Its voter, if it votes.
-    pub const fn voter(&self) -> Option<&Acceptor<PLACES, ANSWERS>> {
+    pub const fn voter(&self) -> Option<&Acceptor<PLACES, ANSWERS, ROOM>> {
         self.voter.as_ref()
     }
 
@@ -125,7 +141,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         let is_failure = matches!(event, Event::PersistFailed);
         match event {
             Event::Received { path, bytes } => match self.links.receive(now, path, bytes) {
-                Received::Message { from, message } => self.heard(now, from, &message, &mut work, out),
+                Received::Message { from, message } => self.heard(now, from, message, &mut work, out),
                 Received::Handled | Received::Dropped(_) => {}
             },
             Event::Persisted(id) => push(&mut work, Inner::Voter(acceptor::Event::Persisted(id))),
@@ -149,6 +165,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     }
 
     /// Judges the peers, and tells the machines whose verdict changed.
+    #[inline(never)]
     fn judge(&mut self, now: Instant, work: &mut Work<WORK>, out: Out<'_>) {
         let mut changed = Vec::<(NodeId, Verdict), MEMBERS_MAX>::new();
         self.links.judge(now, |node, verdict| {
@@ -165,12 +182,16 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
 
     /// Gives `event` to the rule of every office, at once: there can be as many as there are peers.
     fn each_now(&mut self, now: Instant, event: pair::Event, work: &mut Work<WORK>, out: Out<'_>) {
+        if POSTS == 0 {
+            return;
+        }
         for office in Office::ALL {
             self.pair_step(now, office, event, work, out);
         }
         self.drain(now, work, out);
     }
 
+    #[inline(never)]
     fn heard(&mut self, now: Instant, from: NodeId, message: &[u8], work: &mut Work<WORK>, out: Out<'_>) {
         let Some(said) = decode(message) else { return };
         match said {
@@ -207,6 +228,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         out(Action::Note(Note::Activated { by, started }));
     }
 
+    #[inline(never)]
     fn command(&mut self, now: Instant, command: Command, work: &mut Work<WORK>, out: Out<'_>) {
         match command {
             Command::Start(office) => {
@@ -264,25 +286,31 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     fn voter_step(&mut self, now: Instant, event: acceptor::Event, work: &mut Work<WORK>, out: Out<'_>) {
         let owner = Owner { site: self.settings.site, node: self.settings.me, life: self.settings.life };
         let Some(voter) = &mut self.voter else { return };
-        for action in voter.step(now, event) {
+        // By reference: a move is a copy, and they are large.
+        for action in voter.step(now, event).iter() {
             match action {
                 acceptor::Action::Persist { id, place, stored } => {
                     self.written = self.written.saturating_add(1);
-                    out(Action::Persist { id, place, bytes: stored.encode(&owner) });
+                    persist(*id, *place, stored, &owner, out);
                 }
-                acceptor::Action::Answer { to, answer } if to == self.settings.me => {
+                acceptor::Action::Answer { to, answer } if *to == self.settings.me => {
                     if let Some(office) = self.office_of(answer.register) {
-                        push(work, Inner::Seat(office, seat::Event::Answered { from: to, answer }));
+                        let answer = answer.clone();
+                        push(work, Inner::Seat(office, seat::Event::Answered { from: *to, answer }));
                     }
                 }
-                acceptor::Action::Answer { to, answer } => self.send(to, &Said::Answer(answer), out),
+                acceptor::Action::Answer { to, answer } => {
+                    self.send(*to, &Said::Answer(answer.clone()), out);
+                }
             }
         }
     }
 
+    #[inline(never)]
     fn seat_step(
         &mut self,
         now: Instant,
@@ -342,6 +370,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     fn pair_step(
         &mut self,
         now: Instant,
@@ -373,6 +402,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     pub(super) fn send(&mut self, to: NodeId, said: &Said, out: Out<'_>) {
         // Without a session nobody is there: what is asked is asked again, what is answered was asked.
         if let Ok(datagram) = self.links.seal(to, &encode(said)) {
@@ -386,8 +416,14 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
 
     /// The start of `node` that this node speaks with, as voters know it.
     pub fn start_of(&self, node: NodeId) -> Option<Start> {
-        self.links.nonce_of(node).map(|nonce| start_of(&nonce))
+        self.links.start_of(node).map(start_of)
     }
+}
+
+/// Has a register written. Apart: its bytes lie on the stack only while they are written.
+#[inline(never)]
+fn persist(id: PersistId, place: u16, stored: &Stored, owner: &Owner, out: Out<'_>) {
+    out(Action::Persist { id, place, bytes: stored.encode(owner) });
 }
 
 /// Queues an inner event.

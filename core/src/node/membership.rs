@@ -41,8 +41,15 @@ pub enum Fixed {
     },
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// Has this node know other members, and relays of theirs, from now on. [`Node::step`] is due at once.
     ///
@@ -66,13 +73,8 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         for gone in before.members.iter().filter(|one| self.settings.find(one.node).is_none()) {
             self.links.remove(gone.node);
         }
+        self.link_all(now);
         let me = *self.member();
-        for member in self.settings.members.iter().filter(|one| one.node != me.node) {
-            let pace = self.settings.pace(&me, member);
-            // Whoever is there already stays there.
-            self.links.add(now, member.node, pace);
-            self.links.set_pace(now, member.node, pace);
-        }
         for post in &mut self.posts {
             post.pair.set_candidates(match post.office {
                 Office::Infra => self.settings.candidates(me.pair),

@@ -56,6 +56,7 @@ pub enum Said {
 }
 
 /// The bytes of `said`.
+#[inline(never)]
 pub fn encode(said: &Said) -> Message {
     let mut buffer = [0; MESSAGE_MAX];
     let encoded = postcard::serialize_with_flavor::<_, Slice<'_>, _>(said, Slice::new(&mut buffer));
@@ -69,6 +70,7 @@ pub fn encode(said: &Said) -> Message {
 
 /// Reads a message; `None` when it is none. What does not encode to the same bytes again is refused: postcard
 /// itself would let trailing bytes and long integers pass.
+#[inline(never)]
 pub fn decode(bytes: &[u8]) -> Option<Said> {
     let said: Said = postcard::from_bytes(bytes).ok()?;
     (encode(&said)[..] == *bytes).then_some(said)

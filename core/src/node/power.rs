@@ -7,6 +7,7 @@ use super::machine::{Inner, Node, Out, Work, push};
 use super::message::{Office, Said};
 use super::settings::Settings;
 use super::words::{Action, Note};
+use crate::actions::Actions;
 use crate::budget::timers::Timers;
 use crate::bug::{Bug, is_planted};
 use crate::fence::desk::{self, Desk, Done, OrderId};
@@ -63,8 +64,15 @@ impl Power {
     }
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// The witness's part of fencing; `None` where no relay is held.
     pub const fn desk(&self) -> Option<&Desk> {
@@ -166,6 +174,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         self.pleas_todo(todo, work, out);
     }
 
+    #[inline(never)]
     pub(super) fn plea_answered(
         &mut self,
         now: Instant,
@@ -174,6 +183,9 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         work: &mut Work<WORK>,
         out: Out<'_>,
     ) {
+        if POSTS == 0 {
+            return;
+        }
         let todo = self.power.pleas.step(now, pleas::Event::Answered { from, reply });
         self.pleas_todo(todo, work, out);
     }
@@ -200,13 +212,14 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     }
 
     /// A plea came to this witness.
+    #[inline(never)]
     pub(super) fn pleaded(&mut self, now: Instant, from: NodeId, plea: Plea, out: Out<'_>) {
         let facts = self.facts(now, from, &plea);
         let limits = Limits { silence: self.settings.timers.silence, lease: self.settings.timers.lease };
         let right = judge(from, &plea, &facts, &limits);
         let Some(desk) = &mut self.power.desk else { return };
         let todo = desk.step(now, desk::Event::Asked { from, plea, right });
-        self.desk_todo(todo, out);
+        self.desk_todo(&todo, out);
     }
 
     fn facts(&self, now: Instant, from: NodeId, plea: &Plea) -> Facts {
@@ -218,23 +231,26 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         Facts {
             has_relay: settings.relay_of(plea.node) == Some(settings.me),
             concerns_both: [from, plea.node].into_iter().all(|one| settings.is_candidate(one, register)),
-            decides: record.is_some_and(decides),
-            epoch: record.map(|record| record.epoch).unwrap_or_default(),
-            holder: record.and_then(|record| record.holder),
+            decides: record.as_ref().is_some_and(decides),
+            epoch: record.as_ref().map(|record| record.epoch).unwrap_or_default(),
+            holder: record.as_ref().and_then(|record| record.holder),
             lease: self.voter.as_ref().and_then(|voter| voter.lease(now, register)),
             is_silent: self.links.verdict(plea.node) == Verdict::Silent,
             start: self.start_of(plea.node),
         }
     }
 
+    #[inline(never)]
     pub(super) fn power_done(&mut self, now: Instant, order: OrderId, done: Done, out: Out<'_>) {
         let Some(desk) = &mut self.power.desk else { return };
         let todo = desk.step(now, desk::Event::PowerDone { order, done });
-        self.desk_todo(todo, out);
+        self.desk_todo(&todo, out);
     }
 
-    fn desk_todo(&mut self, todo: impl IntoIterator<Item = desk::Action>, out: Out<'_>) {
-        for action in todo {
+    #[inline(never)]
+    fn desk_todo(&mut self, todo: &Actions<desk::Action, { desk::ACTIONS_MAX }>, out: Out<'_>) {
+        // By reference: there is room for many, and a move is a copy.
+        for action in todo.iter().copied() {
             match action {
                 desk::Action::Power { order, node, act } => out(Action::Power { order, node, act }),
                 desk::Action::Answer { to, reply } => self.send(to, &Said::PleaAnswered(reply), out),
@@ -243,15 +259,17 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     pub(super) fn power_timeout(&mut self, now: Instant, work: &mut Work<WORK>, out: Out<'_>) {
-        if self.power.pleas.deadline().is_some_and(|at| at <= now) {
+        // Whoever has no office never pleads.
+        if POSTS != 0 && self.power.pleas.deadline().is_some_and(|at| at <= now) {
             let todo = self.power.pleas.step(now, pleas::Event::Timeout);
             self.pleas_todo(todo, work, out);
         }
         let desk = self.power.desk.as_mut().filter(|desk| desk.deadline().is_some_and(|at| at <= now));
         if let Some(desk) = desk {
             let todo = desk.step(now, desk::Event::Timeout);
-            self.desk_todo(todo, out);
+            self.desk_todo(&todo, out);
         }
     }
 }

@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Node, Out};
 use super::message::{Office, Said};
-use super::settings::{Digest, MEMBERS_MAX, Member, Settings, Unsound, first_pair};
+use super::settings::{Digest, MEMBERS_MAX, Member, Settings, Unsound, first_pair, start_of};
 use super::words::{Action, Note};
 use crate::id::{NodeId, PairId};
+use crate::link::key::Mark;
 use crate::link::ring::Pace;
 use crate::register::message::{Ask, Request, Start};
 use crate::register::voters::{NotASet, VOTERS_MAX};
@@ -72,14 +73,14 @@ pub(super) struct Rosters {
 #[derive(Clone, Copy, Debug)]
 struct Told {
     node: NodeId,
-    start: Start,
+    start: Mark,
     found: Match,
     /// It was compared with what this node is told now.
     is_current: bool,
 }
 
 impl Roster {
-    fn of(settings: &Settings) -> Result<Self, Unsound> {
+    pub(super) fn of(settings: &Settings) -> Result<Self, Unsound> {
         let pair =
             settings.members.iter().find(|one| one.node == settings.me).ok_or(Unsound::NotAMember)?.pair;
         let voters = |pair| named(settings, pair).map_err(Unsound::Voters);
@@ -107,13 +108,13 @@ fn named(settings: &Settings, pair: PairId) -> Result<Named, NotASet> {
 }
 
 impl Rosters {
-    pub(super) fn new(now: Instant, settings: &Settings) -> Result<Self, Unsound> {
-        Ok(Self { mine: Roster::of(settings)?, told: Vec::new(), say_at: now, say_far_at: now })
+    pub(super) const fn new(now: Instant, mine: Roster) -> Self {
+        Self { mine, told: Vec::new(), say_at: now, say_far_at: now }
     }
 
     /// Notes what `node` told; what it comes to, when that is news.
     fn take(&mut self, node: NodeId, start: Start, found: Match) -> Option<Match> {
-        let told = Told { node, start, found, is_current: true };
+        let told = Told { node, start: Mark(start.0.to_le_bytes()), found, is_current: true };
         if let Some(known) = self.told.iter_mut().find(|known| known.node == node) {
             let before = core::mem::replace(known, told).found;
             return (before != found).then_some(found);
@@ -125,7 +126,7 @@ impl Rosters {
 
     fn of(&self, node: NodeId, start: Option<Start>) -> Option<Match> {
         let told = self.told.iter().find(|told| told.node == node && told.is_current)?;
-        (Some(told.start) == start).then_some(told.found)
+        (Some(start_of(told.start)) == start).then_some(told.found)
     }
 
     /// This node is told of its site anew: nothing is compared until the others have told theirs again, and
@@ -139,14 +140,22 @@ impl Rosters {
     }
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// How the configuration of `node` compares with this node's; `None` before this start of it told.
     pub fn compared(&self, node: NodeId) -> Option<Match> {
         self.rosters.of(node, self.start_of(node))
     }
 
+    #[inline(never)]
     pub(super) fn take_roster(&mut self, from: NodeId, roster: &Roster, out: Out<'_>) {
         let Some(start) = self.start_of(from) else { return };
         let found = roster.compare(self.settings());
@@ -155,12 +164,14 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     pub(super) fn tell_roster(&mut self, to: NodeId, out: Out<'_>) {
         let said = Said::Roster(self.rosters.mine.clone());
         self.send(to, &said, out);
     }
 
     /// Tells all, now and then; those who are not watched closely more seldom.
+    #[inline(never)]
     pub(super) fn tell_rosters(&mut self, now: Instant, out: Out<'_>) {
         if now < self.rosters.say_at {
             return;
@@ -182,7 +193,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
 
     /// Whether this voter may be bound by what `from` asks.
     pub(super) fn may_answer(&self, from: NodeId, request: &Request) -> bool {
-        let has_record = self.voter().is_some_and(|voter| voter.accepted(request.register).is_some());
+        let has_record = self.voter().is_some_and(|voter| voter.has_record(request.register));
         let is_same = matches!(self.compared(from), Some(Match::Same | Match::Differs));
         has_record || (is_same && !self.knows_newer(request)) || !binds(&request.body)
     }
@@ -273,7 +284,7 @@ mod tests {
     #[test]
     fn only_what_the_start_that_runs_told_counts() {
         let (peer, first, second) = (NodeId(4), Start(1), Start(2));
-        let mut rosters = Rosters::new(Instant::ZERO, &settings(3)).unwrap();
+        let mut rosters = Rosters::new(Instant::ZERO, Roster::of(&settings(3)).unwrap());
         assert_eq!(rosters.of(peer, Some(first)), None, "it told nothing yet");
         assert_eq!(rosters.take(peer, first, Match::Same), None, "no news");
         for (start, found) in [(Some(first), Some(Match::Same)), (Some(second), None), (None, None)] {

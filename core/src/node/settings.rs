@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::timers::Timers;
 use crate::id::{NodeId, PairId, RegisterId, Side, SiteId};
-use crate::link::key::{NONCE_LEN, Nonce, SiteKey};
+use crate::link::key::{Mark, Nonce, SiteKey};
 use crate::link::ring::{self, Pace, Place};
 use crate::monitor::pair::{CANDIDATES_MAX, Candidate};
 use crate::register::message::Start;
@@ -161,7 +161,7 @@ impl Settings {
 
     /// This start of this node, as voters know it.
     pub const fn start(&self) -> Start {
-        start_of(&self.nonce)
+        start_of(self.nonce.mark())
     }
 }
 
@@ -170,15 +170,15 @@ pub fn first_pair(members: &[Member]) -> PairId {
     members.iter().map(|member| member.pair).min().unwrap_or(PairId(0))
 }
 
-/// The start that a nonce stands for.
-pub const fn start_of(nonce: &Nonce) -> Start {
-    let [a, b, c, d, e, f, g, h, ..]: [u8; NONCE_LEN] = nonce.0;
-    Start(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+/// The start that a mark stands for.
+pub const fn start_of(mark: Mark) -> Start {
+    Start(u64::from_le_bytes(mark.0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::key::NONCE_LEN;
 
     /// S3-01: in a small site everybody watches everybody; in a large one the work of a node is bounded, both
     /// ends agree, and voters are always close to those they vote for.

@@ -33,8 +33,15 @@ impl Speech {
     }
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// When there is something to say.
     pub(super) fn speaks_at(&self) -> Option<Instant> {
@@ -43,8 +50,10 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     }
 
     /// Says what is due: who this node is, what it does, and who is to vote.
+    #[inline(never)]
     pub(super) fn speak(&mut self, now: Instant, out: Out<'_>) {
-        if self.speech.say_at <= now && !self.posts.is_empty() {
+        // The first is a constant: what a witness has no room for costs it no code either.
+        if POSTS != 0 && self.speech.say_at <= now && !self.posts.is_empty() {
             let (heartbeat, to_all) = (self.settings().timers.heartbeat, self.speech.say_far_at <= now);
             self.speech.say_at = now.after(heartbeat);
             if to_all {
@@ -59,6 +68,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         }
     }
 
+    #[inline(never)]
     pub(super) fn say(&mut self, now: Instant, to_all: bool, out: Out<'_>) {
         for place in 0..self.posts.len() {
             let Some(post) = self.posts.get(place) else { return };
@@ -79,6 +89,7 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     }
 
     /// Has the right voters decide about what this node holds (X04).
+    #[inline(never)]
     fn revote(&mut self, now: Instant, out: Out<'_>) {
         let mut work = Work::<WORK>::new();
         for post in &self.posts {

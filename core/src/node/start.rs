@@ -7,7 +7,7 @@ use super::machine::Node;
 use super::message::Office;
 use super::post::Post;
 use super::power::Power;
-use super::roster::Rosters;
+use super::roster::{Roster, Rosters};
 use super::settings::{CONTROLLER, Member, Settings, Unsound, first_pair, infra_register};
 use super::speech::Speech;
 use crate::link::links::{self, Links};
@@ -19,16 +19,22 @@ use crate::register::seat::{self, Seat};
 use crate::register::store::Stored;
 use crate::time::Instant;
 
-/// Settings that make a node.
+/// What was found in settings that make a node.
 #[derive(Clone, Debug)]
 pub struct Sound {
-    settings: Settings,
     me: Member,
-    rosters: Rosters,
+    mine: Roster,
 }
 
-impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS: usize, const WORK: usize>
-    Node<PEERS, PLACES, ANSWERS, POSTS, WORK>
+impl<
+    const PEERS: usize,
+    const PLACES: usize,
+    const ANSWERS: usize,
+    const POSTS: usize,
+    const WORK: usize,
+    const ROOM: usize,
+    const SHOWN: usize,
+> Node<PEERS, PLACES, ANSWERS, POSTS, WORK, ROOM, SHOWN>
 {
     /// A node that has just started, with what its voter's disk holds. Its offices are stopped until a
     /// [`Command::Start`].
@@ -41,8 +47,13 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         settings: Settings,
         stored: impl IntoIterator<Item = Stored>,
     ) -> Result<Self, Unsound> {
-        let sound = Self::sound(now, settings)?;
-        let mut node = Self::begin(now, sound, stored);
+        let sound = Self::sound(&settings)?;
+        let mut node = Self::begin(now, settings, sound);
+        node.link_all(now);
+        for stored in stored {
+            let resumed = node.resume(now, &stored);
+            assert!(resumed, "the shell read more registers than this node has places");
+        }
         if node.me.side.is_some() && POSTS != 0 {
             for office in Office::ALL {
                 let post = node.post_for(now, office)?;
@@ -58,20 +69,20 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
     /// # Errors
     ///
     /// [`Unsound`] settings.
-    pub fn sound(now: Instant, settings: Settings) -> Result<Sound, Unsound> {
+    pub fn sound(settings: &Settings) -> Result<Sound, Unsound> {
         let me = settings.check()?;
         let offices = if me.side.is_some() { Office::ALL.len() } else { 0 };
         if POSTS < offices || PEERS < settings.members.len().saturating_sub(1) {
             return Err(Unsound::NoRoom);
         }
-        let rosters = Rosters::new(now, &settings)?;
-        Ok(Sound { settings, me, rosters })
+        Ok(Sound { me, mine: Roster::of(settings)? })
     }
 
-    /// A node that has just started, without its offices: a witness has none. What it returns is not wrapped
-    /// into anything, so that a microcontroller need not have room for it twice.
-    pub fn begin(now: Instant, sound: Sound, stored: impl IntoIterator<Item = Stored>) -> Self {
-        let Sound { settings, me, rosters } = sound;
+    /// A node that has just started, without its offices, of which a witness has none. Before its first event
+    /// it is to know its peers ([`Self::link_all`]) and what its voter's disk holds ([`Self::resume`]): a
+    /// microcontroller makes it where it stays, and has no room for it twice.
+    pub fn begin(now: Instant, settings: Settings, sound: Sound) -> Self {
+        let Sound { me, mine } = sound;
         let voter = acceptor::Settings {
             life: settings.life,
             lease_max: settings.timers.lease,
@@ -80,15 +91,33 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
         Self {
             me,
             started: now,
-            links: links_of(now, &settings, &me),
-            voter: me.votes.then(|| Acceptor::new(now, voter, stored)),
+            links: links_of(now, &settings),
+            voter: if me.votes { Some(Acceptor::blank(voter)) } else { None },
             posts: Vec::new(),
             power: Power::new(&settings),
             speech: Speech::new(now),
-            rosters,
+            rosters: Rosters::new(now, mine),
             history: History::default(),
             written: 0,
             settings,
+        }
+    }
+
+    /// Has the voter go on from what the disk holds at its next place, before the first event. `false` when
+    /// it has no room for it: this node must not run.
+    #[must_use = "a voter that forgets a register must not vote"]
+    pub fn resume(&mut self, now: Instant, stored: &Stored) -> bool {
+        self.voter.as_mut().is_none_or(|voter| voter.resume(now, stored))
+    }
+
+    /// Begins to speak with all other members. There is room for them: that was asked for before.
+    pub fn link_all(&mut self, now: Instant) {
+        let (settings, links, me) = (&self.settings, &mut self.links, &self.me);
+        for member in settings.members.iter().filter(|member| member.node != me.node) {
+            // Whoever is there already stays there.
+            let pace = settings.pace(me, member);
+            links.add(now, member.node, pace);
+            links.set_pace(now, member.node, pace);
         }
     }
 
@@ -125,17 +154,20 @@ impl<const PEERS: usize, const PLACES: usize, const ANSWERS: usize, const POSTS:
             activate: is_infra.then_some(timers.activate),
             fence: (is_infra && settings.fences).then_some(timers.fence),
         };
-        let known = self.voter.as_ref().and_then(|voter| voter.accepted(register)).cloned();
+        let known = self.voter.as_ref().and_then(|voter| voter.accepted(register));
         let (seat, pair) = (Seat::new(now, seat, known), pair::Pair::new(pair));
         Ok(Post { office, seat, pair, founders, barred: false, told: None, told_voters: None })
     }
 }
 
-/// The links to all other members. There is room for them: that was asked for before.
-fn links_of<const PEERS: usize>(now: Instant, settings: &Settings, me: &Member) -> Links<PEERS> {
+/// Links to nobody yet.
+fn links_of<const PEERS: usize, const SHOWN: usize>(
+    now: Instant,
+    settings: &Settings,
+) -> Links<PEERS, SHOWN> {
     let timers = settings.timers;
     let limits = Limits { slow: timers.slow, silence: timers.silence, stable: timers.stable };
-    let mut links = Links::new(
+    Links::new(
         now,
         links::Settings {
             site: settings.site,
@@ -145,9 +177,5 @@ fn links_of<const PEERS: usize>(now: Instant, settings: &Settings, me: &Member) 
             heartbeat: timers.heartbeat,
             limits,
         },
-    );
-    for member in settings.members.iter().filter(|member| member.node != me.node) {
-        links.add(now, member.node, settings.pace(me, member));
-    }
-    links
+    )
 }

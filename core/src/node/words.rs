@@ -72,7 +72,6 @@ pub enum Command {
 }
 
 /// What a node asks of the shell.
-#[expect(clippy::large_enum_variant, reason = "no heap to box into; actions are handed over one by one")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send a datagram.

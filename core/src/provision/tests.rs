@@ -223,6 +223,6 @@ fn a_witness_starts_with_what_its_card_says() {
     assert_eq!((me.node, me.pair, me.side, me.votes), (NodeId(3), PairId(2), None, true));
     assert_eq!((settings.members.len(), settings.relays.len()), (7, 6));
     assert_eq!(settings.nonce, example().nonce(7));
-    let many: Vec<_> = (10..=128).map(one).collect();
+    let many: Vec<_> = (10..=200).map(one).collect();
     assert_eq!(example().settings(7, &many).unwrap_err(), Unsound::NoRoom);
 }

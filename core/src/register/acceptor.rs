@@ -11,14 +11,16 @@ use core::time::Duration;
 use heapless::{Deque, Vec};
 
 use super::ballot::Ballot;
+use super::kept::{ANY_RECORD, Head, Kept};
 use super::message::{Answer, Ask, Fenced, Leased, Lending, Millis, Refusal, Reply, Request, Start};
 use super::record::Record;
 use super::store::Stored;
 use super::voters::Life;
 use crate::actions::Actions;
 use crate::bug::{Bug, is_planted};
+use crate::bytes::Long;
 use crate::id::{Epoch, NodeId, RegisterId};
-use crate::time::{Drift, Instant};
+use crate::time::{Drift, Instant, Stamp};
 
 /// What the shell tells the machine.
 #[expect(clippy::large_enum_variant, reason = "no heap to box into; events are given one by one")]
@@ -86,13 +88,18 @@ pub struct Settings {
     pub drift: Drift,
 }
 
-/// A voter for up to `REGISTERS` registers, with up to `WAITING` answers that wait for a flush.
+/// A voter for up to `REGISTERS` registers, with up to `WAITING` answers that wait for a flush, and `ROOM`
+/// bytes for each record (`register::kept`).
 #[derive(Clone, Debug)]
-pub struct Acceptor<const REGISTERS: usize, const WAITING: usize = WAITING_MAX> {
+pub struct Acceptor<
+    const REGISTERS: usize,
+    const WAITING: usize = WAITING_MAX,
+    const ROOM: usize = ANY_RECORD,
+> {
     settings: Settings,
     mode: Mode,
     /// The place of an entry never changes: it is its place on the disk.
-    table: Vec<Entry, REGISTERS>,
+    table: Vec<Entry<ROOM>, REGISTERS>,
     waiting: Deque<Waiting, WAITING>,
     /// The newest write asked for. Invariant: not before `durable`.
     asked: PersistId,
@@ -102,10 +109,8 @@ pub struct Acceptor<const REGISTERS: usize, const WAITING: usize = WAITING_MAX> 
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
-    stored: Stored,
-    /// The newest write of this entry.
-    written: PersistId,
+struct Entry<const ROOM: usize> {
+    kept: Kept<ROOM>,
     /// Volatile on purpose: a restart grants the longest lease anew to the holder on record.
     lease: Option<Lease>,
 }
@@ -113,9 +118,10 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Lease {
     leased: NodeId,
-    epoch: Epoch,
-    start: Option<Start>,
-    until: Instant,
+    epoch: Long,
+    /// A `Start`, when one is known.
+    start: Option<Long>,
+    until: Stamp,
 }
 
 #[derive(Clone, Debug)]
@@ -125,29 +131,52 @@ struct Waiting {
     answer: Answer,
 }
 
-impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> {
+impl<const REGISTERS: usize, const WAITING: usize, const ROOM: usize> Acceptor<REGISTERS, WAITING, ROOM> {
     /// Starts from what the disk holds, in the order of the places. The shell has written and flushed it once
     /// more since it was read, so that what is answered from it is durable.
     ///
     /// # Panics
     ///
-    /// If there are more entries than places: the shell reads no more than its table holds.
+    /// If there is more than [`Self::resume`] has room for: the shell reads no more than its table holds.
     pub fn new(now: Instant, settings: Settings, stored: impl IntoIterator<Item = Stored>) -> Self {
-        let mut table = Vec::new();
+        let mut voter = Self::blank(settings);
         for stored in stored {
-            // Whoever is on record could have been given the longest lease a moment before the restart.
-            let lease = stored.accepted.as_ref().and_then(|(_, record)| {
-                let until = match is_planted(Bug::LeaseForgotten) {
-                    true => now,
-                    false => now.after(settings.drift.at_least(settings.lease_max)),
-                };
-                record.holder.map(|leased| Lease { leased, epoch: record.epoch, start: None, until })
-            });
-            let pushed = table.push(Entry { stored, written: PersistId(0), lease }).is_ok();
-            assert!(pushed, "the shell read more registers than the voter has places");
+            let resumed = voter.resume(now, &stored);
+            assert!(resumed, "the shell read more registers than the voter has places");
         }
-        let (asked, durable) = (PersistId(0), PersistId(0));
-        Self { settings, mode: Mode::Voting, table, waiting: Deque::new(), asked, durable, dropped: 0 }
+        voter
+    }
+
+    /// A voter that never voted.
+    #[inline(always)]
+    pub const fn blank(settings: Settings) -> Self {
+        Self {
+            settings,
+            mode: Mode::Voting,
+            table: Vec::new(),
+            waiting: Deque::new(),
+            asked: PersistId(0),
+            durable: PersistId(0),
+            dropped: 0,
+        }
+    }
+
+    /// Goes on from what the disk holds at the next place, before the first event. `false` when there is no
+    /// room for it: a larger voter wrote it, and this one must not vote.
+    #[must_use = "a voter that forgets a register must not vote"]
+    pub fn resume(&mut self, now: Instant, stored: &Stored) -> bool {
+        let settings = self.settings;
+        // Whoever is on record could have been given the longest lease a moment before the restart.
+        let lease = stored.accepted.as_ref().and_then(|(_, record)| {
+            let until = match is_planted(Bug::LeaseForgotten) {
+                true => now,
+                false => now.after(settings.drift.at_least(settings.lease_max)),
+            };
+            let (epoch, until) = (record.epoch.0.into(), until.into());
+            record.holder.map(|leased| Lease { leased, epoch, start: None, until })
+        });
+        let entry = Kept::of(stored).map(|kept| Entry { kept, lease });
+        entry.is_some_and(|entry| self.table.push(entry).is_ok())
     }
 
     /// The current mode.
@@ -166,8 +195,13 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
     }
 
     /// What is accepted for `register`, durable or about to be.
-    pub fn accepted(&self, register: RegisterId) -> Option<&Record> {
-        self.entry(register).and_then(|entry| entry.stored.accepted.as_ref()).map(|(_, record)| record)
+    pub fn accepted(&self, register: RegisterId) -> Option<Record> {
+        self.entry(register).and_then(|entry| entry.kept.accepted()).map(|(_, record)| record)
+    }
+
+    /// Whether anything is accepted for `register`.
+    pub fn has_record(&self, register: RegisterId) -> bool {
+        self.entry(register).is_some_and(|entry| entry.kept.has_record())
     }
 
     /// The lease in force on `register`.
@@ -180,9 +214,9 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
     pub fn hash_at<H: Hasher>(&self, now: Instant, state: &mut H) {
         let ahead = |id: PersistId| id.0.saturating_sub(self.durable.0);
         (self.settings.life, self.mode, ahead(self.asked)).hash(state);
-        for Entry { stored, written, lease } in &self.table {
-            (stored.register, stored.promised, &stored.accepted, ahead(*written)).hash(state);
-            lease.filter(|lease| now < lease.until).hash(state);
+        for Entry { kept, lease } in &self.table {
+            kept.hash_meaning(state);
+            lease.filter(|lease| now < lease.until.instant()).hash(state);
         }
         for Waiting { after, to, answer } in &self.waiting {
             (ahead(*after), to, answer).hash(state);
@@ -190,6 +224,7 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
     }
 
     /// Takes one event and says what to do.
+    #[inline(never)]
     pub fn step(&mut self, now: Instant, event: Event) -> Actions<Action, WAITING> {
         let mut todo = Actions::none();
         match (self.mode, event) {
@@ -234,12 +269,12 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
         let Some(entry) = self.table.get_mut(usize::from(place)) else { return };
         let (reply, changed) = entry.answer(now, settings, from, body);
         if changed {
-            entry.stored.seq = entry.stored.seq.saturating_add(1);
+            entry.kept.count();
             self.asked = PersistId(self.asked.0.saturating_add(1));
-            entry.written = self.asked;
-            todo.push(Action::Persist { id: self.asked, place, stored: entry.stored.clone() });
+            todo.push(Action::Persist { id: self.asked, place, stored: entry.kept.stored() });
         }
-        let after = entry.written;
+        // The newest write of this register: it is on the disk, or its own answer still waits for it.
+        let after = if changed { self.asked } else { self.written(*register) };
         let answer = Answer { register: *register, ask: *ask, life: settings.life, body: reply };
         let waiting = Waiting { after, to: from, answer };
         // There is room: it was looked for above. What is already durable leaves at once.
@@ -249,12 +284,12 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
 
     /// The place of `register`; a new one only for what changes something.
     fn place(&mut self, register: RegisterId, body: &Ask) -> Option<u16> {
-        let found = self.table.iter().position(|entry| entry.stored.register == register);
+        let found = self.table.iter().position(|entry| entry.kept.register == register);
         let place = match (found, body) {
             (Some(place), _) => place,
             (None, Ask::Prepare { .. } | Ask::Accept { .. }) => {
-                let stored = Stored { register, seq: 0, promised: Ballot::NONE, accepted: None };
-                self.table.push(Entry { stored, written: PersistId(0), lease: None }).ok()?;
+                let kept = Kept::new(register);
+                self.table.push(Entry { kept, lease: None }).ok()?;
                 self.table.len().checked_sub(1)?
             }
             (None, Ask::Read | Ask::Renew(_) | Ask::Release { .. }) => return None,
@@ -274,16 +309,22 @@ impl<const REGISTERS: usize, const WAITING: usize> Acceptor<REGISTERS, WAITING> 
         }
     }
 
-    fn entry(&self, register: RegisterId) -> Option<&Entry> {
-        self.table.iter().find(|entry| entry.stored.register == register)
+    /// The newest write of `register` that is not known to be durable.
+    fn written(&self, register: RegisterId) -> PersistId {
+        let of_it = self.waiting.iter().filter(|waiting| waiting.answer.register == register);
+        of_it.map(|waiting| waiting.after).max().unwrap_or_default()
+    }
+
+    fn entry(&self, register: RegisterId) -> Option<&Entry<ROOM>> {
+        self.table.iter().find(|entry| entry.kept.register == register)
     }
 
     /// Cheap facts that hold between any two events.
     fn check(&self) {
         assert!(self.durable <= self.asked, "more is durable than was asked for");
         for entry in &self.table {
-            let accepted = entry.stored.accepted.as_ref().map_or(Ballot::NONE, |(ballot, _)| *ballot);
-            assert!(accepted <= entry.stored.promised, "accepted an attempt that was promised away");
+            let accepted = entry.kept.head().attempt;
+            assert!(accepted <= entry.kept.promised(), "accepted an attempt that was promised away");
         }
     }
 }
@@ -301,12 +342,13 @@ impl Settings {
     }
 }
 
-impl Entry {
+impl<const ROOM: usize> Entry<ROOM> {
     /// The lease in force.
     fn lease(&self, now: Instant) -> Option<Leased> {
-        let lease = self.lease.filter(|lease| now < lease.until)?;
-        let left = Millis::ceil(lease.until.since(now));
-        Some(Leased { holder: lease.leased, epoch: lease.epoch, start: lease.start, left })
+        let lease = self.lease.filter(|lease| now < lease.until.instant())?;
+        let left = Millis::ceil(lease.until.instant().since(now));
+        let (epoch, start) = (Epoch(lease.epoch.get()), lease.start.map(|start| Start(start.get())));
+        Some(Leased { holder: lease.leased, epoch, start, left })
     }
 
     /// Whose lease forbids `from` to change the record.
@@ -322,22 +364,20 @@ impl Entry {
     fn answer(&mut self, now: Instant, settings: Settings, from: NodeId, ask: &Ask) -> (Reply, bool) {
         let unchanged = |reply| (reply, false);
         match ask {
-            Ask::Read => {
-                let accepted = self.stored.accepted.clone();
-                unchanged(Reply::State { accepted, lease: self.lease(now) })
-            }
+            Ask::Read => unchanged(Reply::State { accepted: self.kept.accepted(), lease: self.lease(now) }),
             Ask::Prepare { ballot, fenced } => {
                 if let Some(lease) = self.forbidden(now, from, *fenced) {
                     return unchanged(Reply::Refused(Refusal::Leased(lease)));
                 }
                 // Strictly above: an attempt of an earlier start of the same node is not promised again.
-                let again = is_planted(Bug::PromiseTwice) && *ballot == self.stored.promised;
-                if *ballot <= self.stored.promised && !again {
-                    return unchanged(Reply::Refused(Refusal::Outbid { promised: self.stored.promised }));
+                let promised = self.kept.promised();
+                let again = is_planted(Bug::PromiseTwice) && *ballot == promised;
+                if *ballot <= promised && !again {
+                    return unchanged(Reply::Refused(Refusal::Outbid { promised }));
                 }
-                self.stored.promised = *ballot;
+                self.kept.promise(*ballot);
                 self.lease = self.lease.filter(|lease| lease.leased == from);
-                (Reply::Promised { accepted: self.stored.accepted.clone() }, true)
+                (Reply::Promised { accepted: self.kept.accepted() }, true)
             }
             Ask::Accept { ballot, record, lease, fenced } => {
                 if lease.is_some_and(|lease| settings.is_too_long(lease)) {
@@ -346,11 +386,11 @@ impl Entry {
                 if let Some(refusal) = self.cannot_accept(now, from, *ballot, record, *fenced) {
                     return unchanged(Reply::Refused(refusal));
                 }
-                let repeated = self.stored.accepted.as_ref().is_some_and(|(held, _)| held == ballot);
-                self.stored.promised = *ballot;
-                if !repeated {
-                    self.stored.accepted = Some((*ballot, record.clone()));
+                let repeated = self.kept.has_record() && self.kept.head().attempt == *ballot;
+                if !repeated && !self.kept.accept(*ballot, record) {
+                    return unchanged(Reply::Refused(Refusal::Full));
                 }
+                self.kept.promise(*ballot);
                 self.lease = self.lease.filter(|held| Some(held.leased) == record.holder);
                 if let Some(lease) = lease.filter(|_| record.holder == Some(from)) {
                     self.grant(now, settings, from, record.epoch, lease);
@@ -358,9 +398,8 @@ impl Entry {
                 (Reply::Accepted, !repeated && !is_planted(Bug::AcceptUnwritten))
             }
             Ask::Renew(lease) => {
-                let record = self.stored.accepted.as_ref().map(|(_, record)| record);
-                let epoch = record.map(|record| record.epoch).unwrap_or_default();
-                if record.and_then(|record| record.holder) != Some(from) {
+                let Head { epoch, holder, .. } = self.kept.head();
+                if holder != Some(from) {
                     return unchanged(Reply::Refused(Refusal::NotHolder { epoch }));
                 }
                 if settings.is_too_long(*lease) {
@@ -370,7 +409,7 @@ impl Entry {
                 unchanged(Reply::Granted { epoch })
             }
             Ask::Release { epoch } => {
-                self.lease = self.lease.filter(|lease| lease.leased != from || lease.epoch != *epoch);
+                self.lease = self.lease.filter(|lease| lease.leased != from || lease.epoch.get() != epoch.0);
                 unchanged(Reply::Released)
             }
         }
@@ -391,14 +430,15 @@ impl Entry {
         {
             return Some(Refusal::Leased(lease));
         }
-        if ballot < self.stored.promised && !is_planted(Bug::AcceptBelowPromise) {
-            return Some(Refusal::Outbid { promised: self.stored.promised });
+        let promised = self.kept.promised();
+        if ballot < promised && !is_planted(Bug::AcceptBelowPromise) {
+            return Some(Refusal::Outbid { promised });
         }
         // Nobody's attempt. On the disk it says that nothing was accepted: the record would be unreadable.
         if ballot == Ballot::NONE {
-            return Some(Refusal::Outbid { promised: self.stored.promised });
+            return Some(Refusal::Outbid { promised });
         }
-        let epoch = self.stored.accepted.as_ref().map(|(_, held)| held.epoch).unwrap_or_default();
+        let epoch = self.kept.head().epoch;
         (record.epoch < epoch).then_some(Refusal::OldEpoch { epoch })
     }
 
@@ -409,8 +449,10 @@ impl Entry {
         };
         let until = now.after(counted);
         // A shorter lease asked for later does not shorten what was granted before.
-        let until = self.lease.filter(|held| held.leased == to).map_or(until, |held| held.until.max(until));
-        self.lease = Some(Lease { leased: to, epoch, start: Some(lending.start), until });
+        let held = self.lease.filter(|held| held.leased == to).map(|held| held.until.instant());
+        let until = held.map_or(until, |held| held.max(until)).into();
+        self.lease =
+            Some(Lease { leased: to, epoch: epoch.0.into(), start: Some(lending.start.0.into()), until });
     }
 }
 

@@ -146,7 +146,7 @@ fn a_restarted_voter_waits_out_the_longest_lease() {
     let mut before = voter();
     ask(&mut before, 0, prepare(1, A));
     ask(&mut before, 0, accept(1, A, 1));
-    let stored: Vec<_> = before.table.iter().map(|entry| entry.stored.clone()).collect();
+    let stored: Vec<_> = before.table.iter().map(|entry| entry.kept.stored()).collect();
     let mut after = <Acceptor<2>>::new(Instant::from_millis(10), settings(), stored);
     assert_eq!(ask(&mut after, 10, prepare(2, B)), "leased to 1 606");
     assert_eq!(ask(&mut after, 20, (A, Ask::Renew(LENDING))), "granted 1", "the holder itself may go on");

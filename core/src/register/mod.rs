@@ -21,6 +21,7 @@
 
 pub mod acceptor;
 pub mod ballot;
+pub mod kept;
 pub mod lease;
 pub mod message;
 pub mod proposer;

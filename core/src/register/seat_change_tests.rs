@@ -29,7 +29,7 @@ fn who_lost_the_register_takes_no_record_for_the_one_it_won() {
     site.pass(LEASE);
     site.seat_step(NodeId(1), Event::Revote(Set::on([NodeId(1)]).unwrap()));
     only_the_first_accepts(&mut site);
-    let attempt = site.machine(1).voter.accepted(REGISTER).cloned().unwrap();
+    let attempt = site.machine(1).voter.accepted(REGISTER).unwrap();
     assert_eq!(attempt.voters.current.iter().count(), 1);
     site.machine(1).up = false;
     site.machine(1).wish = Wish::Follow;
@@ -86,7 +86,7 @@ fn of_two_attempts_in_one_epoch_only_the_chosen_one_counts() {
     site.timeouts();
     with_voters(&mut site, &[1, 2, 4, 5], asks_to_accept);
     with_voters(&mut site, &[2, 4, 5], |site| site.told().len() == 3);
-    let held = |site: &mut Site, node: u16| site.machine(node).voter.accepted(REGISTER).cloned().unwrap();
+    let held = |site: &mut Site, node: u16| site.machine(node).voter.accepted(REGISTER).unwrap();
     let (first, second) = (held(&mut site, 3), held(&mut site, 2));
     assert_eq!((first.epoch, first.holder), (second.epoch, second.holder));
     assert_ne!(first.voters, second.voters);

@@ -245,7 +245,7 @@ impl Site {
         machine.voter = Acceptor::new(now, settings(machine.life), machine.disk.values().cloned());
         machine.start = Start(machine.start.0 + 1);
         if machine.seat.is_some() {
-            let known = machine.voter.accepted(REGISTER).cloned();
+            let known = machine.voter.accepted(REGISTER);
             machine.seat = Some(Seat::new(now, seat_settings(node, voters, machine.start), known));
         }
         machine.up = true;

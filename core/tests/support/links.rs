@@ -12,6 +12,7 @@ use bulkhead_core::link::links::{Links, Received, Settings};
 use bulkhead_core::link::path::{Heartbeat, PathState};
 use bulkhead_core::link::ring::Pace;
 use bulkhead_core::link::suspicion::Limits;
+use bulkhead_core::link::tally::Tally;
 use bulkhead_core::time::Instant;
 
 const SITE: SiteId = SiteId([9; 16]);
@@ -27,7 +28,7 @@ pub fn frame(bytes: &[u8]) {
     let key = SiteKey::new(SITE_KEY).between(NodeId(1), NodeId(2));
     let Ok(frame) = Frame::parse(bytes) else { return };
     assert!(bytes.len() <= DATAGRAM_MAX && frame.payload.len() <= PAYLOAD_MAX);
-    let sealed = seal(&frame.header, frame.payload, &key);
+    let sealed = seal(&frame.header, &[frame.payload], &key);
     assert_eq!(sealed[..sealed.len() - 16], bytes[..bytes.len() - 16], "printed as it was");
     assert_eq!(frame.is_by(&key), sealed == bytes, "the tag decides");
     assert!(Frame::parse(&sealed).is_ok_and(|again| again.is_by(&key) && again.header == frame.header));
@@ -42,17 +43,17 @@ pub fn hello(bytes: &[u8]) {
 
 /// What a heartbeat carries: a path takes any of them, in any order, at any time.
 pub fn heartbeat(bytes: &[u8]) {
-    let mut path = PathState::default();
+    let (mut path, mut tally) = (PathState::default(), Tally::default());
     let mut now = Instant::ZERO;
     for chunk in bytes.chunks(25) {
         let Some((wait, body)) = chunk.split_first() else { return };
         now = now.after(Duration::from_millis(u64::from(*wait)));
         let Some(beat) = Heartbeat::parse(body) else { continue };
         assert_eq!(beat.encode(), body);
-        path.take(now, Instant::ZERO, &beat);
-        path.beat(now);
-        assert!(path.loss_permille() <= 1_000);
-        if let (Some(smoothed), Some((least, most))) = (path.round_trip(), path.round_trips()) {
+        tally.take(path.take(now, Instant::ZERO, &beat));
+        assert_eq!(path.beat(now, 7).seq, 7);
+        assert!(tally.loss_permille() <= 1_000);
+        if let (Some(smoothed), Some((least, most))) = (path.round_trip(), tally.round_trips()) {
             assert!(least <= most && smoothed <= Duration::from_micros(now.as_micros()));
         }
     }
@@ -68,7 +69,7 @@ pub fn links(bytes: &[u8]) {
     wire.calm();
     for end in 0..2 {
         let (peer, start) = (node(1 - end), nonce(1 - end, wire.starts[1 - end]));
-        assert_eq!(wire.ends[end].nonce_of(peer), Some(start), "a good network brings them together");
+        assert_eq!(wire.ends[end].start_of(peer), Some(start.mark()), "a good network brings them together");
         assert_eq!(wire.ends[end].peers().count(), 1);
     }
 }
@@ -189,7 +190,7 @@ impl Wire {
         let header = Header { kind: Kind::Hello, site: SITE, from: node(1 - to), to: node(to), counter: 0 };
         let from = usize::from(how) % all.len().max(1);
         let payload = &all[from..all.len().min(from + HELLO_LEN)];
-        let _ = self.ends[to].receive(self.now, Path::Two, &seal(&header, payload, &key));
+        let _ = self.ends[to].receive(self.now, Path::Two, &seal(&header, &[payload], &key));
     }
 
     /// A good network for a while.

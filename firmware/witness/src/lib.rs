@@ -21,7 +21,7 @@ pub mod strip;
 pub mod survivor;
 
 /// Pairs that one witness serves in the memory of the smallest board.
-pub const PAIRS: usize = 6;
+pub const PAIRS: usize = 64;
 /// Nodes that it speaks with: two for each pair.
 pub const PEERS: usize = PAIRS * 2;
 /// Registers that it keeps: two for each pair, and the controller's.

@@ -13,8 +13,8 @@ use crate::board::here::uart::Uart;
 // Each frame says when it was written: seconds since the start.
 defmt::timestamp!("{=u64:us}", crate::board::here::clock::now().as_micros());
 
-/// Bytes of frames that wait for the line: 0.2 s of it.
-const WAITING_MAX: usize = 2_048;
+/// Bytes of frames that wait for the line: a twentieth of a second of it.
+const WAITING_MAX: usize = 640;
 
 static FRAMES: Mutex<RefCell<Frames<WAITING_MAX>>> = Mutex::new(RefCell::new(Frames::new()));
 static ENCODER: Mutex<RefCell<defmt::Encoder>> = Mutex::new(RefCell::new(defmt::Encoder::new()));

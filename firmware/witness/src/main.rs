@@ -16,10 +16,8 @@ use bulkhead_core::fence::strip::line::Counters;
 use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::settings::Unsound;
-use bulkhead_core::node::start::Sound;
 use bulkhead_core::node::words::Note;
 use bulkhead_core::provision::{Head, Peer};
-use bulkhead_core::register::store::Stored;
 use bulkhead_core::time::Instant;
 use bulkhead_witness::card::{Card, Trouble};
 use bulkhead_witness::hardware::{Both, Watchdog as _};
@@ -71,6 +69,8 @@ enum NoWitness {
     Settings(Unfit),
     Votes(Unusable),
     Unsound(Unsound),
+    /// The votes are of a witness with room for longer records.
+    Larger,
 }
 
 /// Reads everything from the card, counts the start, and serves until the card fails.
@@ -82,7 +82,8 @@ fn serve(
 ) -> Result<Infallible, NoWitness> {
     let blocks = card.wake().map_err(NoWitness::Card)?;
     card.bus().faster();
-    let (head, peers): (Head, Vec<Peer, PEERS>) = settings::load(&mut card).map_err(NoWitness::Settings)?;
+    let mut peers = Vec::<Peer, PEERS>::new();
+    let head = settings::load(&mut card, &mut peers).map_err(NoWitness::Settings)?;
     let number = settings::next_start(&mut card, &head.owner).map_err(NoWitness::Settings)?;
     let node = head.owner.node.0;
     let count = peers.len();
@@ -98,14 +99,12 @@ fn serve(
         wait(watchdog, head.old_leases());
     }
     let book = records::open(&mut card, here::clock::now(), &head.owner, number).map_err(NoWitness::Card)?;
-    let mut stored = Vec::new();
-    let mut store = open_votes(card, &head, &mut stored)?;
-    let settings = head.settings(number, &peers).map_err(NoWitness::Unsound)?;
-    let sound = BoardWitness::sound(here::clock::now(), settings).map_err(NoWitness::Unsound)?;
-    let mut witness = begin(here::clock::now(), sound, &stored);
+    check(&head, number, &peers)?;
+    let mut witness = begin(&head, number, &peers);
+    witness.link_all(here::clock::now());
+    let mut store = open_votes(card, &head, &mut witness)?;
     let now = here::clock::now();
-    let ethernet = here::ethernet::Ethernet::start(head.hardware);
-    let mut network: BoardNetwork = Network::new(now, Mac::new(ethernet), &head, number, buffers);
+    let mut network = open_network(now, &head, number, buffers);
     let strip = Strip::new(here::uart::StripLine::start(), number);
     let mut outlets = Both { relays: here::gpio::relays(), strip };
     let mut shell = Shell::new(&mut network, &mut store, &mut witness, &peers, &mut outlets, book);
@@ -114,26 +113,43 @@ fn serve(
     run(shell, watchdog)
 }
 
-/// The votes on the card. Apart, so that the stack for it is not kept.
+/// The network. Apart, as it is made from parts that are large.
 #[inline(never)]
-fn open_votes(
-    card: BoardCard,
-    head: &Head,
-    stored: &mut Vec<Stored, REGISTERS>,
-) -> Result<BoardStore, NoWitness> {
-    let store = Store::open(card, head.owner, |one| {
-        // As many places as registers.
-        let _ = stored.push(one);
-    });
-    let store = store.map_err(|(_, why)| NoWitness::Votes(why))?;
-    defmt::info!("votes: {=usize} registers of {=usize}", stored.len(), REGISTERS);
-    Ok(store)
+fn open_network(now: Instant, head: &Head, number: u64, buffers: Buffers) -> BoardNetwork {
+    let mac = Mac::new(here::ethernet::Ethernet::start(head.hardware));
+    Network::new(now, mac, head, number, buffers)
 }
 
-/// The witness that goes on from these votes. Apart, for the same reason.
+/// Has the witness go on from the votes on the card. Apart, so that the stack for it is not kept.
 #[inline(never)]
-fn begin(now: Instant, sound: Sound, stored: &[Stored]) -> BoardWitness {
-    Witness::begin(now, sound, stored.iter().cloned())
+fn open_votes(card: BoardCard, head: &Head, witness: &mut BoardWitness) -> Result<BoardStore, NoWitness> {
+    let (now, mut count, mut fits) = (here::clock::now(), 0_usize, true);
+    let store = Store::open(card, head.owner, |one| {
+        count = count.saturating_add(1);
+        fits &= witness.resume(now, &one);
+    });
+    let store = store.map_err(|(_, why)| NoWitness::Votes(why))?;
+    defmt::info!("votes: {=usize} registers of {=usize}", count, REGISTERS);
+    if fits { Ok(store) } else { Err(NoWitness::Larger) }
+}
+
+/// Whether the settings on the card make a witness of this size.
+#[inline(never)]
+fn check(head: &Head, number: u64, peers: &[Peer]) -> Result<(), NoWitness> {
+    let settings = head.settings(number, peers).map_err(NoWitness::Unsound)?;
+    BoardWitness::sound(&settings).map(|_| ()).map_err(NoWitness::Unsound)
+}
+
+/// The witness without its votes. It is most of the memory, so it is made where it stays, and what it is made
+/// from is made again: a result around it would be a copy.
+#[inline(never)]
+fn begin(head: &Head, number: u64, peers: &[Peer]) -> BoardWitness {
+    let settings = head.settings(number, peers);
+    let sound = settings.as_ref().ok().and_then(|settings| BoardWitness::sound(settings).ok());
+    let (Ok(settings), Some(sound)) = (settings, sound) else {
+        unreachable!("the same settings were sound before")
+    };
+    Witness::begin(here::clock::now(), settings, sound)
 }
 
 /// Serves until the card fails, and starts anew then.
@@ -176,6 +192,7 @@ fn wait(watchdog: &mut here::watchdog::Watchdog, time: Duration) {
     }
 }
 
+#[inline(never)]
 fn tell(news: &News) {
     match news {
         News::Note(Note::Peer { node, verdict }) => {
@@ -205,6 +222,7 @@ fn tell(news: &News) {
     }
 }
 
+#[inline(never)]
 fn report(shell: &mut BoardShell<'_>) {
     let written = shell.written();
     let voter = shell.witness().voter().map_or(0, |voter| voter.dropped());

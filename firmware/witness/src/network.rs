@@ -12,12 +12,12 @@ use smoltcp::socket::{dhcpv4, udp};
 use smoltcp::time::Instant as Stamp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
 
-/// Longest datagram: what the node's links send (`link::frame`) and some.
-pub const DATAGRAM_MAX: usize = 400;
+/// Longest datagram: what the node's links send.
+pub const DATAGRAM_MAX: usize = bulkhead_core::link::frame::DATAGRAM_MAX;
 /// Datagrams that wait to be read: each is, before the next frame is taken from the MAC.
-const RECEIVED_MAX: usize = 2;
-/// Datagrams that wait to be sent: a step of the node sends a few.
-const TO_SEND_MAX: usize = 4;
+const RECEIVED_MAX: usize = 1;
+/// Datagrams that wait to be sent: each leaves at once, unless its host is still asked for its address.
+const TO_SEND_MAX: usize = 1;
 /// Two paths and DHCP.
 const SOCKETS: usize = 3;
 
@@ -173,12 +173,14 @@ impl<D: Device> Network<D> {
     }
 
     /// Takes one frame from the device. `false` when none waits.
+    #[inline(never)]
     pub fn take_frame(&mut self, now: Instant) -> bool {
         let taken = self.interface.poll_ingress_single(stamp(now), &mut self.device, &mut self.sockets);
         !matches!(taken, PollIngressSingleResult::None)
     }
 
     /// Sends what waits, answers what the stack itself has to, and takes the address that DHCP gives.
+    #[inline(never)]
     pub fn serve(&mut self, now: Instant) {
         self.interface.poll_maintenance(stamp(now));
         for _ in 0..TO_SEND_MAX {

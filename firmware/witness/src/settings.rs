@@ -28,12 +28,16 @@ impl From<Trouble> for Unfit {
     }
 }
 
-/// The settings, and up to `PEERS` peers.
+/// Reads the settings, and their peers into `peers`: there is no room for those twice.
 ///
 /// # Errors
 ///
-/// [`Unfit`].
-pub fn load<const PEERS: usize>(blocks: &mut impl Blocks) -> Result<(Head, Vec<Peer, PEERS>), Unfit> {
+/// [`Unfit`]: `peers` are then without meaning.
+#[inline(never)]
+pub fn load<const PEERS: usize>(
+    blocks: &mut impl Blocks,
+    peers: &mut Vec<Peer, PEERS>,
+) -> Result<Head, Unfit> {
     let [one, two] = SETTINGS_AT.map(block_at);
     let seq = |blocks: &mut _, at| -> Result<Result<u64, Fault>, Unfit> {
         Ok(head(blocks, at)?.map(|head| head.seq))
@@ -45,8 +49,9 @@ pub fn load<const PEERS: usize>(blocks: &mut impl Blocks) -> Result<(Head, Vec<P
     };
     let mut why = None;
     for at in order {
-        match copy(blocks, at)? {
-            Ok((head, peers)) => return Ok((head, peers)),
+        peers.clear();
+        match copy(blocks, at, peers)? {
+            Ok(head) => return Ok(head),
             Err(Reading::TooMany(count)) => return Err(Unfit::TooManyPeers(count)),
             Err(Reading::Fault(fault)) => why = why.or(Some(fault)),
         }
@@ -65,9 +70,11 @@ fn head(blocks: &mut impl Blocks, at: u32) -> Result<Result<Head, Fault>, Troubl
     Ok(Head::parse(&bytes))
 }
 
-type Copy<const PEERS: usize> = Result<(Head, Vec<Peer, PEERS>), Reading>;
-
-fn copy<const PEERS: usize>(blocks: &mut impl Blocks, at: u32) -> Result<Copy<PEERS>, Trouble> {
+fn copy<const PEERS: usize>(
+    blocks: &mut impl Blocks,
+    at: u32,
+    peers: &mut Vec<Peer, PEERS>,
+) -> Result<Result<Head, Reading>, Trouble> {
     let head = match head(blocks, at)? {
         Ok(head) => head,
         Err(fault) => return Ok(Err(Reading::Fault(fault))),
@@ -75,7 +82,7 @@ fn copy<const PEERS: usize>(blocks: &mut impl Blocks, at: u32) -> Result<Copy<PE
     if PEERS < usize::from(head.peers) {
         return Ok(Err(Reading::TooMany(head.peers)));
     }
-    let (mut peers, mut left) = (Vec::new(), usize::from(head.peers));
+    let mut left = usize::from(head.peers);
     for block in (at.saturating_add(1)..).take(head.peer_blocks()) {
         let mut bytes = [0; BLOCK];
         blocks.read(block, &mut bytes)?;
@@ -88,7 +95,7 @@ fn copy<const PEERS: usize>(blocks: &mut impl Blocks, at: u32) -> Result<Copy<PE
         }
         left = left.saturating_sub(PEERS_PER_BLOCK);
     }
-    Ok(Ok((head, peers)))
+    Ok(Ok(head))
 }
 
 /// Counts this start, and returns its number: on the card before it is returned, and never returned twice.

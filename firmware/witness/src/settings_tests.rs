@@ -87,7 +87,8 @@ fn a_cut_leaves_the_old_settings_or_the_new() {
     for cut in 0..8 {
         let mut disk = Disk { cut: Some(cut), ..old.clone() };
         let _ = provision(&mut disk, 2, 60);
-        let (head, peers) = load::<60>(&mut disk).unwrap();
+        let mut peers = Vec::<_, 60>::new();
+        let head = load(&mut disk, &mut peers).unwrap();
         assert_eq!(peers.len(), if head.seq == 1 { 30 } else { 60 }, "cut at {cut}");
         assert!(peers.iter().map(|peer| peer.member.node.0).eq(1..=head.peers));
         seen.insert(head.seq);
@@ -97,14 +98,14 @@ fn a_cut_leaves_the_old_settings_or_the_new() {
 
 #[test]
 fn a_card_that_says_too_little_or_too_much_is_refused() {
-    assert_eq!(load::<4>(&mut Disk::default()).unwrap_err(), Unfit::Settings(Fault::Blank));
+    assert_eq!(load::<4>(&mut Disk::default(), &mut Vec::new()).unwrap_err(), Unfit::Settings(Fault::Blank));
     let mut disk = Disk::default();
     provision(&mut disk, 1, 5).unwrap();
-    assert_eq!(load::<4>(&mut disk).unwrap_err(), Unfit::TooManyPeers(5));
+    assert_eq!(load::<4>(&mut disk, &mut Vec::new()).unwrap_err(), Unfit::TooManyPeers(5));
     for at in SETTINGS_AT.map(block_at) {
         disk.blocks.get_mut(&at).unwrap()[60] ^= 1;
     }
-    assert_eq!(load::<9>(&mut disk).unwrap_err(), Unfit::Settings(Fault::Damaged));
+    assert_eq!(load::<9>(&mut disk, &mut Vec::new()).unwrap_err(), Unfit::Settings(Fault::Damaged));
 }
 
 /// F39: whatever is cut, no number comes twice.

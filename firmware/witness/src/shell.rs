@@ -213,8 +213,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             // Before the power is switched: the core names the record first. A card that fails ends the
             // votes, not the fence.
             Action::Record(entry) => {
-                let noted = book.add(now, entry).map(|(at, block)| store.note(at, &block));
-                failed = failed.or(noted.and_then(Result::err));
+                failed = failed.or(note(now, book, *store, entry));
                 news(News::Record(entry));
             }
         });
@@ -227,4 +226,16 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             self.step(now, Event::PowerDone { order, done: Done::Failed }, news);
         }
     }
+}
+
+/// Puts a fence on record on the card. Apart: the block lies on the stack only while it is written.
+#[inline(never)]
+fn note<B: Blocks, const REGISTERS: usize>(
+    now: Instant,
+    book: &mut Book,
+    store: &mut Store<B, REGISTERS>,
+    entry: Entry,
+) -> Option<Trouble> {
+    let (at, block) = book.add(now, entry)?;
+    store.note(at, &block).err()
 }

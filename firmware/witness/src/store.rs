@@ -6,7 +6,7 @@
 //! for copy 1: it is read back from copy 0, so only what really reached the card is copied.
 
 use bulkhead_core::provision::VOTES_AT;
-use bulkhead_core::register::store::{Fault, Owner, STORED_LEN, STRIDE, Stored, newest, offset};
+use bulkhead_core::register::store::{Fault, Owner, STORED_LEN, STRIDE, Stored, is_whole, newest, offset};
 
 use crate::card::{BLOCK, Blocks, Trouble, block_at};
 
@@ -139,7 +139,9 @@ impl<B: Blocks, const PLACES: usize> Store<B, PLACES> {
             let mut bytes = [0; STORED_LEN];
             blocks.read(block(place, 0), &mut bytes)?;
             // What was answered from is gone within seconds: this card is not to be trusted with more.
-            Stored::parse(&bytes, &owner).map_err(|_| Trouble::Refused)?;
+            if !is_whole(&bytes, &owner) {
+                return Err(Trouble::Refused);
+            }
             blocks.write(block(place, 1), &bytes)
         })?;
         self.mark(place, false);

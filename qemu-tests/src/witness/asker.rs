@@ -109,7 +109,7 @@ impl Asker {
                 let now = self.now();
                 let bytes = buffer.get(..length).unwrap_or_default();
                 if let Received::Message { message, .. } = self.links.receive(now, path, bytes) {
-                    took = took.or(self.answered(&message));
+                    took = took.or(self.answered(message));
                 }
             }
         }

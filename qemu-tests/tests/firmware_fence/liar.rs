@@ -68,7 +68,7 @@ impl Liar {
             while let Ok(count) = socket.recv(&mut buffer) {
                 let received = self.links.receive(now, path, buffer.get(..count).unwrap_or_default());
                 if let Received::Message { message, .. } = received
-                    && let Some(Said::PleaAnswered(reply)) = decode(&message)
+                    && let Some(Said::PleaAnswered(reply)) = decode(message)
                     && reply.id == plea.id
                 {
                     return Some(reply.outcome);

@@ -343,7 +343,7 @@ impl State {
         self.restart_voter(place);
         let ended = Fenced { node: id(place), start: start(place, self.starts[place]) };
         self.starts[place] += 1;
-        let known = self.voters[place].get().machine.accepted(REGISTER).cloned();
+        let known = self.voters[place].get().machine.accepted(REGISTER);
         let settings = seat_settings(place, self.starts[place], fenced);
         self.seats[place] = share(Seat::new(self.clock(place), settings, known));
         self.wire.retain(|message| {

@@ -9,8 +9,8 @@ use crate::id::{Epoch, NodeId, Side};
 use crate::register::message::{Fenced, Leased};
 use crate::register::seat::Why;
 
-/// Nodes that can take one role: a cluster's worth.
-pub const CANDIDATES_MAX: usize = 64;
+/// Nodes that can take one role: two for each of 64 pairs, and some.
+pub const CANDIDATES_MAX: usize = 132;
 
 /// What the links, the register, the control domain and the clock tell the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

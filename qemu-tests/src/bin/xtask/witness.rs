@@ -41,6 +41,9 @@ pub struct Arguments {
     /// agent receives, one for each path.
     #[arg(long, value_name = "SIDE NODE=PORT,PORT")]
     peer: Vec<String>,
+    /// How many further pairs the card is to name, from pair 2 on: two nodes each, which are not there.
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    more_pairs: u16,
     /// Ports of this machine that lead to the witness, one for each path.
     #[arg(long, value_name = "PORT,PORT", default_value = "7901,7902")]
     ports: String,
@@ -62,7 +65,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
             pair: PairId(1),
             // Agents say that it differs, which costs nothing but a note.
             digest: Digest::default(),
-            peers: arguments.peer.iter().map(|text| peer(text)).collect::<Result<_>>()?,
+            peers: peers(arguments)?,
             registers: 129,
             timers: Timers::DEFAULT,
             paths: card::user_paths(),
@@ -81,8 +84,27 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let board = Board::power_on(&Parts { elf, card: Some(image), strip: None, wire, control })?;
     for line in &board.log {
         println!("{line}");
+        // With its own report, every ten seconds.
+        if line.contains("frames received") {
+            let [used, all] = board.stack()?;
+            println!("(stack: {used} of {all} bytes were in use at once)");
+        }
     }
     Ok(())
+}
+
+/// Those named, and two nodes of each further pair.
+fn peers(arguments: &Arguments) -> Result<Vec<Peer>> {
+    let mut peers = arguments.peer.iter().map(|text| peer(text)).collect::<Result<Vec<_>>>()?;
+    for pair in (2..).take(arguments.more_pairs.into()) {
+        for (side, letter) in [(Side::A, 0), (Side::B, 1)] {
+            let node = NodeId(1000 + pair * 2 + letter);
+            let member = Member { node, pair: PairId(pair), side: Some(side), votes: true };
+            let paths = [Address { host: host(2), port: 9 }; 2];
+            peers.push(Peer { member, outlet: None, paths });
+        }
+    }
+    Ok(peers)
 }
 
 fn peer(text: &str) -> Result<Peer> {
