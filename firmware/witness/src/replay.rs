@@ -18,7 +18,6 @@ use bulkhead_core::provision::{Fault, Head, PEERS_PER_BLOCK, Peer, parse_peers};
 use bulkhead_core::register::store::{self, Stored};
 use bulkhead_witness::card::{BLOCK, Blocks, Card, Trouble};
 use bulkhead_witness::hardware::Watchdog as _;
-use bulkhead_witness::{PEERS, REGISTERS};
 use cortex_m_rt::entry;
 use heapless::Vec;
 
@@ -28,7 +27,12 @@ const ANSWERS: usize = 8;
 /// Inner events of one outer one, as on every witness.
 const WORK: usize = 4;
 
-/// The witness of the board, but for that.
+/// Peers and registers of the largest site that is replayed: what else the board has room for is the
+/// record's.
+const PEERS: usize = 12;
+const REGISTERS: usize = 13;
+
+/// The witness of the board, but for its sizes.
 type Witness = Node<PEERS, REGISTERS, ANSWERS, 0, WORK>;
 type BoardCard = Card<here::ssi::Ssi, here::gpio::Output>;
 
@@ -88,15 +92,17 @@ fn run(
         });
         parsed.map_err(Unusable::Head)?;
     }
-    let mut stored = Vec::<Stored, REGISTERS>::new();
-    for _ in 0..beginning.votes {
-        let vote = Stored::parse(&tape.whole()?, &head.owner).map_err(Unusable::Vote)?;
-        stored.push(vote).map_err(|_| Unusable::NoRecord)?;
-    }
     let mut settings = head.settings(1, &peers).map_err(Unusable::Unsound)?;
     settings.nonce = beginning.nonce;
-    let sound = Witness::sound(beginning.at, settings).map_err(Unusable::Unsound)?;
-    let mut witness = Witness::begin(beginning.at, sound, stored);
+    let sound = Witness::sound(&settings).map_err(Unusable::Unsound)?;
+    let mut witness = Witness::begin(beginning.at, settings, sound);
+    for _ in 0..beginning.votes {
+        let vote = Stored::parse(&tape.whole()?, &head.owner).map_err(Unusable::Vote)?;
+        if !witness.resume(beginning.at, &vote) {
+            return Err(Unusable::NoRecord);
+        }
+    }
+    witness.link_all(beginning.at);
     let (mut sum, mut steps, mut payload) = (Sum::default(), 0_u32, [0; STEP_MAX]);
     loop {
         watchdog.feed();
