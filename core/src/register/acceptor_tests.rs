@@ -5,6 +5,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::*;
+use crate::register::kept::room_for;
 use crate::register::message::{AskId, Lending, Start};
 use crate::register::record::Payload;
 use crate::register::voters::{Set, Voters};
@@ -38,7 +39,11 @@ fn accept(round: u64, from: NodeId, epoch: u64) -> (NodeId, Ask) {
 }
 
 /// Asks at `millis`; the disk is as fast as thought.
-fn ask(voter: &mut Acceptor<2>, millis: u64, (from, body): (NodeId, Ask)) -> String {
+fn ask<const ROOM: usize>(
+    voter: &mut Acceptor<2, WAITING_MAX, ROOM>,
+    millis: u64,
+    (from, body): (NodeId, Ask),
+) -> String {
     let now = Instant::from_millis(millis);
     let request = Request { register: R, ask: AskId(1), body };
     let mut said = Vec::new();
@@ -214,4 +219,24 @@ fn a_slow_disk_costs_questions_not_memory() {
     }
     assert_eq!(voter.dropped(), 4);
     assert_eq!(voter.step(Instant::ZERO, Event::Persisted(PersistId(16))).iter().count(), WAITING_MAX);
+}
+
+/// X03, V10: a voter with less room refuses a record that is too long, and keeps what it promised and
+/// accepted: for that record it is as if it were away. A longer one on its disk is refused, not forgotten.
+#[test]
+fn a_record_that_finds_no_room_changes_nothing() {
+    let mut voter = Acceptor::<2, WAITING_MAX, { room_for(3) }>::new(Instant::ZERO, settings(), []);
+    assert_eq!(ask(&mut voter, 0, prepare(1, A)), "promised None");
+    assert_eq!(ask(&mut voter, 0, accept(1, A, 1)), "accepted");
+    let (before, mut longer) = (voter.accepted(R), record(2, A));
+    longer.payload = Payload::from_slice(b"!").unwrap();
+    let body = Ask::Accept { ballot: Ballot::new(2, A), record: longer.clone(), lease: None, fenced: None };
+    assert_eq!(ask(&mut voter, 1, (A, body)), "Full");
+    assert_eq!(voter.accepted(R), before);
+    assert_eq!(ask(&mut voter, 1, prepare(2, A)), "promised Some(1)", "nothing was promised away");
+    assert_eq!(ask(&mut voter, 1, (A, Ask::Renew(LENDING))), "granted 1");
+    let accepted = Some((Ballot::new(3, A), longer));
+    let stored = Stored { register: R, seq: 1, promised: Ballot::new(3, A), accepted };
+    let mut after = Acceptor::<2, WAITING_MAX, { room_for(3) }>::blank(settings());
+    assert!(!after.resume(Instant::ZERO, &stored));
 }
