@@ -1,6 +1,7 @@
 //! Builds the witness's firmware for its board.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 
@@ -34,7 +35,11 @@ pub fn replay(workspace: &Workspace) -> Result<PathBuf> {
     build(workspace, "replay", "replay.elf")
 }
 
+/// Tests of one program run beside each other, and want the same file.
+static BUILDING: Mutex<()> = Mutex::new(());
+
 fn build(workspace: &Workspace, program: &str, name: &str) -> Result<PathBuf> {
+    let _alone = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
     let elf = workspace.out().join(name);
     step(&format!("build: {program} firmware"), || {
         let (choice, _) = toolchain::ensure(workspace)?;
