@@ -326,3 +326,7 @@ pub const EDGES: &[(&str, &str)] = &[
     ("behind", "behind"),
     ("behind", "failed"),
 ];
+
+#[cfg(test)]
+#[path = "secondary_tests.rs"]
+mod tests;
