@@ -178,7 +178,10 @@ impl Primary {
     pub fn step(&mut self, now: Instant, event: Event) -> Todo {
         let mut todo = Todo::none();
         match (&self.mode, event) {
-            (Mode::Stopped, _event) => return todo,
+            (Mode::Stopped, Event::Write | Event::Durable(_) | Event::Applied(_) | Event::Leased { .. })
+            | (Mode::Stopped, Event::Lost | Event::Chosen(_) | Event::Met(_) | Event::Gone(_))
+            | (Mode::Stopped, Event::Ready { .. } | Event::Behind { .. } | Event::Have { .. })
+            | (Mode::Stopped, Event::Want(_) | Event::LogFailed | Event::Timeout) => return todo,
             (_, Event::Lost | Event::LogFailed) => {
                 self.enter(Mode::Stopped);
                 return todo;
