@@ -30,6 +30,8 @@ pub mod start;
 pub mod words;
 
 #[cfg(test)]
+mod pairs_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod witness_tests;

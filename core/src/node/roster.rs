@@ -166,7 +166,15 @@ impl<
 
     #[inline(never)]
     pub(super) fn tell_roster(&mut self, to: NodeId, out: Out<'_>) {
-        let said = Said::Roster(self.rosters.mine.clone());
+        let mut mine = self.rosters.mine.clone();
+        // Who votes for every pair tells a node of that node's own.
+        if mine.pair == PairId::EVERY
+            && let Some(other) = self.settings().members.iter().find(|one| one.node == to)
+            && let Ok(infra) = named(self.settings(), other.pair)
+        {
+            (mine.pair, mine.infra) = (other.pair, infra);
+        }
+        let said = Said::Roster(mine);
         self.send(to, &said, out);
     }
 

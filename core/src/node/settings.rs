@@ -28,12 +28,19 @@ pub const fn infra_register(pair: PairId) -> RegisterId {
 pub struct Member {
     /// Its name on the wire.
     pub node: NodeId,
-    /// Which pair of compartments it belongs to; for a witness, the pair it votes for.
+    /// Which pair of compartments it belongs to; for a witness, the pair it votes for, or [`PairId::EVERY`].
     pub pair: PairId,
     /// Its compartment; `None` for a witness, which is in neither.
     pub side: Option<Side>,
     /// Whether it votes on the registers of its pair.
     pub votes: bool,
+}
+
+impl Member {
+    /// Whether it belongs to `pair`, or votes for it.
+    pub fn serves(&self, pair: PairId) -> bool {
+        self.pair == pair || (self.pair == PairId::EVERY && self.side.is_none())
+    }
 }
 
 /// Identifies what the configuration of all nodes must have in common.
@@ -106,7 +113,9 @@ impl Settings {
             }
         }
         let me = self.members.iter().find(|member| member.node == self.me).ok_or(Unsound::NotAMember)?;
-        self.founders(me.pair).map_err(Unsound::Voters)?;
+        for pair in self.members.iter().map(|member| member.pair).filter(|pair| me.serves(*pair)) {
+            self.founders(pair).map_err(Unsound::Voters)?;
+        }
         Ok(*me)
     }
 
@@ -119,7 +128,7 @@ impl Settings {
         Set::on(
             self.members
                 .iter()
-                .filter(|member| member.pair == pair && member.votes)
+                .filter(|member| member.serves(pair) && member.votes)
                 .map(|member| member.node),
         )
     }
@@ -141,7 +150,8 @@ impl Settings {
     pub fn pace(&self, one: &Member, other: &Member) -> Pace {
         let place = |member: &Member| Some(Place { node: member.node, side: member.side? });
         let roster: Vec<Place, MEMBERS_MAX> = self.members.iter().filter_map(place).collect();
-        let votes_for = one.pair == other.pair && (one.votes || other.votes);
+        let is_one_pair = one.serves(other.pair) || other.serves(one.pair);
+        let votes_for = is_one_pair && (one.votes || other.votes);
         match votes_for || ring::watches(&roster, one.node, other.node) {
             true => Pace::Close,
             false => Pace::Far,

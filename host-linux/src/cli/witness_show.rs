@@ -162,7 +162,11 @@ fn describe_record(record: &Record, name: &dyn Fn(NodeId) -> String) -> String {
 fn describe_settings(settings: &Settings, name: &dyn Fn(NodeId) -> String, out: &mut String) {
     let head = &settings.head;
     let (me, site) = (name(head.owner.node), site_text(head.owner.site));
-    let _ = writeln!(out, "  witness   {me} of site {site}, pair {}", head.pair.0);
+    let pair = match head.pair {
+        PairId::EVERY => "every pair".to_owned(),
+        PairId(number) => format!("pair {number}"),
+    };
+    let _ = writeln!(out, "  witness   {me} of site {site}, {pair}");
     let _ = writeln!(out, "  settings  written {} times", head.seq);
     let [one, two] = head.paths.map(|path| local(&path));
     let gateway = head.gateway.map_or_else(String::new, |host| format!(", gateway {}", Ipv4Addr::from(host)));

@@ -11,7 +11,7 @@ use super::witnesses::{Witnesses, shown};
 use super::words;
 use crate::site_config::value::{site_text, time};
 use crate::site_config::{Duty, Member, SiteConfig, check::letter};
-use bulkhead_core::id::{NodeId, Path};
+use bulkhead_core::id::{NodeId, PairId, Path};
 use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
@@ -53,7 +53,7 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
     let infra = node.post(Office::Infra);
     let pairs = match infra {
         Some(post) => vec![pair(node, post, now, config)],
-        None => witnessed(node, now, config).into_iter().collect(),
+        None => witnessed(node, now, config),
     };
     let mut outcome = outlook(&pairs, &nodes, &format!("within {}", time(around.takeover)));
     if infra.is_none() {
@@ -165,15 +165,24 @@ fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     }
 }
 
-/// The pair of a witness, as its own vote shows it: to whom it lent the register.
-fn witnessed(node: &Node, now: Instant, config: &SiteConfig) -> Option<Pair> {
-    let register = infra_register(node.member().pair);
+/// The pairs of a witness, as its own vote shows them: to whom it lent their registers.
+fn witnessed(node: &Node, now: Instant, config: &SiteConfig) -> Vec<Pair> {
+    let served = node.settings().members.iter().filter(|member| member.side.is_some());
+    let mut pairs: Vec<_> =
+        served.map(|member| member.pair).filter(|pair| node.member().serves(*pair)).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    pairs.into_iter().filter_map(|pair| lent(node, pair, now, config)).collect()
+}
+
+fn lent(node: &Node, pair: PairId, now: Instant, config: &SiteConfig) -> Option<Pair> {
+    let register = infra_register(pair);
     let voter = node.voter()?;
     let record = voter.accepted(register)?;
     let voters: Vec<u16> = in_force(&record.voters).iter().map(|voter| voter.node.0).collect();
-    let founders = node.settings().founders(node.member().pair).ok()?;
+    let founders = node.settings().founders(pair).ok()?;
     Some(Pair {
-        pair: node.member().pair.0,
+        pair: pair.0,
         master: voter.lease(now, register).map(|lease| name(config, lease.holder)),
         epoch: record.epoch.0,
         uncounted: uncounted(node, &record.voters.current),
@@ -258,18 +267,23 @@ fn path_state(node: &Node, now: Instant, of: NodeId, path: Path) -> Option<PathS
 /// What a witness can answer: whether those it votes for can be heard.
 fn witness_summary(node: &Node, config: &SiteConfig, nodes: &[NodeStatus]) -> (State, String) {
     let failed = node.voter().is_none_or(|voter| voter.mode() == Mode::Failed);
-    let pair = node.member().pair.0;
+    let own = *node.member();
+    let pair = match own.pair {
+        PairId::EVERY => "every pair".to_owned(),
+        PairId(number) => format!("pair {number}"),
+    };
+    let serves = |node: &NodeStatus| node.pair.is_some_and(|pair| own.serves(PairId(pair)));
     let silent: Vec<&str> = nodes
         .iter()
-        .filter(|node| node.pair == Some(pair) && !matches!(node.verdict.as_str(), "up" | "slow"))
+        .filter(|node| serves(node) && !matches!(node.verdict.as_str(), "up" | "slow"))
         .map(|node| node.name.as_str())
         .collect();
     let me = config.name_of(config.local.node);
     match (failed, silent.as_slice()) {
         (true, _) => (State::Critical, format!("NOT PROTECTED: {me} cannot vote: its disk failed")),
-        (false, []) => (State::Ok, format!("{me} votes for pair {pair} and hears all its nodes")),
+        (false, []) => (State::Ok, format!("{me} votes for {pair} and hears all its nodes")),
         (false, silent) => {
-            (State::Warning, format!("{me} votes for pair {pair}, but does not hear {}", silent.join(", ")))
+            (State::Warning, format!("{me} votes for {pair}, but does not hear {}", silent.join(", ")))
         }
     }
 }

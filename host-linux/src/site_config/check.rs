@@ -4,7 +4,7 @@
 use super::file::{BoardTable, FencingTable, File, MethodWord, NodeTable, PresetWord, SideWord, TimersTable};
 use super::problem::Problem;
 use super::resources::resources;
-use super::value::{Address, Hardware, Time, time};
+use super::value::{Address, Hardware, Pair, Time, time};
 use super::{Board, Duty, Fencing, Goal, Local, Member, Method, Preset, SiteConfig, Timing, WatchdogDevice};
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side};
@@ -90,26 +90,9 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
             "give it one address in each of the two control networks",
         );
     }
-    let duty = match (table.witness, table.pair, table.side) {
-        (true, _, None) if table.priority.is_some() => {
-            let what = format!("the witness {name} has a priority");
-            let remedy = "take `priority` out: a witness never runs the management system";
-            return wrong(node.span(), &what, remedy);
-        }
-        (true, pair, None) => Duty::Witness { pair: pair.map_or(FIRST_PAIR, |pair| pair.0) },
-        (true, _, Some(_)) => {
-            let what = format!("the witness {name} stands in a compartment");
-            return wrong(node.span(), &what, "take `side` out, or `witness = true`");
-        }
-        (false, Some(pair), Some(side)) => {
-            let priority = table.priority.as_ref().map_or(0, |priority| *priority.as_ref());
-            Duty::Compartment { pair: pair.0, side: side.into(), priority }
-        }
-        (false, None, _) | (false, _, None) => {
-            let what = format!("{name} is in no compartment");
-            let remedy = "write `pair = 1` and `side = \"a\"` or \"b\", or `witness = true`";
-            return wrong(node.span(), &what, remedy);
-        }
+    let duty = match duty(table) {
+        Ok(duty) => duty,
+        Err((what, remedy)) => return wrong(node.span(), &format!("{name} {what}"), remedy),
     };
     if table.witness && !table.voter {
         let what = format!("the witness {name} does not vote");
@@ -135,6 +118,32 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         external: table.external.clone(),
         board,
     })
+}
+
+/// What a node is there for, or what is wrong with it and its remedy.
+fn duty(table: &NodeTable) -> Result<Duty, (&'static str, &'static str)> {
+    match (table.witness, table.pair, table.side) {
+        (true, _, None) if table.priority.is_some() => Err((
+            "is a witness with a priority",
+            "take `priority` out: a witness never runs the management system",
+        )),
+        (true, pair, None) => Ok(Duty::Witness { pair: pair.map_or(FIRST_PAIR, |pair| pair.0) }),
+        (true, _, Some(_)) => {
+            Err(("is a witness and stands in a compartment", "take `side` out, or `witness = true`"))
+        }
+        (false, Some(Pair(PairId::EVERY)), Some(_)) => {
+            let remedy = "write the number of its pair; only a witness serves every one";
+            Err(("stands in every pair", remedy))
+        }
+        (false, Some(pair), Some(side)) => {
+            let priority = table.priority.as_ref().map_or(0, |priority| *priority.as_ref());
+            Ok(Duty::Compartment { pair: pair.0, side: side.into(), priority })
+        }
+        (false, None, _) | (false, _, None) => {
+            let remedy = "write `pair = 1` and `side = \"a\"` or \"b\", or `witness = true`";
+            Err(("is in no compartment", remedy))
+        }
+    }
 }
 
 fn board(table: &Spanned<BoardTable>, problems: &mut Problems) -> Board {
@@ -197,8 +206,10 @@ fn voters(nodes: &[Spanned<NodeTable>], members: &[Member], problems: &mut Probl
     let mut pairs: Vec<PairId> = members.iter().map(|member| member.duty.pair()).collect();
     pairs.sort_unstable();
     pairs.dedup();
+    // Who serves every pair serves those that there are.
+    pairs.retain(|pair| *pair != PairId::EVERY);
     for pair in pairs {
-        let of_pair = || nodes.iter().zip(members).filter(move |(_, member)| member.duty.pair() == pair);
+        let of_pair = || nodes.iter().zip(members).filter(move |(_, member)| member.duty.serves(pair));
         let voters = || of_pair().filter(|(_, member)| member.voter);
         let count = voters().count();
         let span =

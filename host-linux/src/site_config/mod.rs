@@ -106,7 +106,7 @@ pub struct Board {
 pub enum Duty {
     /// It only votes.
     Witness {
-        /// For which pair of compartments.
+        /// For which pair of compartments, or [`PairId::EVERY`].
         pair: PairId,
     },
     /// It stands in a compartment.
@@ -303,6 +303,12 @@ impl Duty {
     /// Whether it only votes.
     pub const fn is_witness(self) -> bool {
         matches!(self, Self::Witness { .. })
+    }
+
+    /// Whether it belongs to `pair`, or votes for it.
+    pub fn serves(&self, pair: PairId) -> bool {
+        let own = self.pair();
+        own == pair || own == PairId::EVERY
     }
 
     /// The pair it belongs to, or votes for.

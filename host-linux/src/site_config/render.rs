@@ -1,11 +1,12 @@
 //! A configuration back as text: for programs that make one, such as the playground.
 
 use super::check::letter;
-use super::value::{hardware_text, site_text, time};
+use super::value::{EVERY, hardware_text, site_text, time};
 use super::{
     Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
 };
 use bulkhead_core::fence::words::Outlet;
+use bulkhead_core::id::PairId;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -83,6 +84,7 @@ fn member(member: &Member, out: &mut String) {
         member.voter
     );
     let _ = match member.duty {
+        Duty::Witness { pair: PairId::EVERY } => writeln!(out, "witness = true\npair = {}", quoted(EVERY)),
         Duty::Witness { pair } => writeln!(out, "witness = true\npair = {}", pair.0),
         Duty::Compartment { pair, side, priority } => {
             writeln!(out, "pair = {}\nside = \"{}\"\npriority = {priority}", pair.0, letter(side))
@@ -220,6 +222,7 @@ mod tests {
         let gateway = Some(std::net::Ipv4Addr::new(10, 0, 1, 254));
         let hardware = Some([2, 0, 0, 0, 0, 9]);
         let witness = config.members.iter_mut().find(|member| member.duty.is_witness()).unwrap();
+        witness.duty = Duty::Witness { pair: PairId::EVERY };
         witness.board = Some(Board { dhcp: false, bits: Some([24, 16]), gateway, hardware });
         let device = "/dev/watchdog".into();
         config.watchdog =

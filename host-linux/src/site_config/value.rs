@@ -125,19 +125,34 @@ impl TryFrom<String> for Name {
     }
 }
 
-/// A pair's number: 1 to 65535.
+/// A pair's number, or the word for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "u16")]
+#[serde(try_from = "PairWord")]
 pub(super) struct Pair(pub PairId);
 
-impl TryFrom<u16> for Pair {
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a pair is a number from 1 to 32767, or for a witness \"every\"")]
+enum PairWord {
+    Number(u16),
+    Word(String),
+}
+
+/// A witness votes for every pair.
+pub(super) const EVERY: &str = "every";
+
+impl TryFrom<PairWord> for Pair {
     type Error = String;
 
-    fn try_from(number: u16) -> Result<Self, String> {
-        if number == 0 {
-            return Err("there is no pair 0; the first pair is 1".to_owned());
+    fn try_from(word: PairWord) -> Result<Self, String> {
+        match word {
+            PairWord::Number(0) => Err("there is no pair 0; the first pair is 1".to_owned()),
+            PairWord::Number(number) if PairId::MAX.0 < number => {
+                Err(format!("there is no pair {number}; the last one is {}", PairId::MAX.0))
+            }
+            PairWord::Number(number) => Ok(Self(PairId(number))),
+            PairWord::Word(word) if word == EVERY => Ok(Self(PairId::EVERY)),
+            PairWord::Word(word) => Err(format!("`{word}` is no pair; write its number, or \"{EVERY}\"")),
         }
-        Ok(Self(PairId(number)))
     }
 }
 
