@@ -95,6 +95,21 @@ fn no_promise_is_broken() {
     }
 }
 
+/// S1-20, X04, F29: a node dies while the witness has its power cut; the other one goes on alone, then all
+/// lose power and are started again. The order is still on its way in the switch and hits the node that has
+/// just started. Who went on alone has a newer epoch since its start than the witness was told of, and still
+/// has its peer switched on: the site is whole again without an operator.
+#[test]
+fn a_node_that_a_late_order_cuts_is_switched_on_again() {
+    let options = Options { seed: 32_459, profile: Profile::Crashes, per_side: 1, whole_trace: true };
+    let outcome = run(&options);
+    assert_eq!(outcome.violation, None, "{}", outcome.trace.join("\n"));
+    let repaired = outcome.trace.iter().position(|line| line.contains("all is repaired")).unwrap();
+    let seen = |what| outcome.trace.iter().skip(repaired).position(|line| line.contains(what));
+    let (cut, on) = (seen("n1 loses power").unwrap(), seen("n3 does On to n1").unwrap());
+    assert!(cut < on, "the order was late, and the witness mended it");
+}
+
 /// V47: the same seed gives the same trace, another one another.
 #[test]
 fn a_seed_determines_everything() {

@@ -5,8 +5,10 @@
 //!
 //! 1. The asker holds the register: by the lease that this witness granted; or, where this witness does not
 //!    decide because the holder may go on alone (X04), by the record it accepted, if that is still the epoch
-//!    the asker holds. It is the rightful side, and may have any other node cut or switched on. (A node
-//!    makes this plea only while it holds the register; nobody else can name that epoch as its own.)
+//!    the asker holds. It is the rightful side, and may have any other node cut or switched on. (A node makes
+//!    this plea only while it holds the register; nobody else can name that epoch as its own.) Such a witness
+//!    was perhaps not told of what came after: who went on alone and was started anew holds a newer epoch. To
+//!    switch a node on, which takes nothing from anybody, a newer epoch is enough; to cut, it is not.
 //! 2. This witness decides, and the node to be cut holds it, but neither renewed its lease here nor was heard
 //!    here for a silence, on either network. It is named by the start that the lease was granted to. The
 //!    voters would give the register to the asker as soon as that lease ends; the cut only saves the wait.
@@ -78,7 +80,10 @@ pub fn judge(asker: NodeId, plea: &Plea, facts: &Facts, limits: &Limits) -> Resu
     if is_planted(Bug::RelayCutsForAnybody) {
         return Ok(Ground::HolderSilent);
     }
+    let holds_newer = facts.holder.is_some() && facts.epoch < plea.epoch;
     match (facts.decides, facts.lease) {
+        // Whoever went on alone came to a newer epoch without this witness. It may have its peer back (X04).
+        (false, _) if holds_newer && plea.want == Want::On => Ok(Ground::Holder),
         // Where it decides, the lease counts; where it does not, only a holder can know more than it does.
         (false, _) if facts.holder == Some(asker) => by_holder(plea, facts),
         (false, _) => Err(Refusal::NotDeciding),

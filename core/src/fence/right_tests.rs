@@ -73,8 +73,25 @@ fn strangers_and_a_witness_that_does_not_decide_switch_nothing() {
     assert_eq!(said(A, plea(B, Want::On), &alone), Ok(Ground::Holder));
     let moved = Facts { epoch: Epoch(6), ..alone };
     assert_eq!(said(A, plea(B, Want::Off), &moved), Err(Refusal::OtherEpoch));
+    assert_eq!(said(A, plea(B, Want::On), &moved), Err(Refusal::OtherEpoch));
     assert_eq!(said(A, off, &good), Err(Refusal::NotACandidate), "nobody has itself cut");
     assert_eq!(said(A, plea(B, Want::Look), &good), Ok(Ground::Looking), "looking is free");
+}
+
+/// S1-20, X04: who went on alone and was started anew holds an epoch that the witness was not told of. It may
+/// have its peer switched on, which a late order had cut, and so may whoever holds the register after it; to
+/// cut, that is not enough, and a witness that decides or has no record takes nobody's word.
+#[test]
+fn a_newer_epoch_than_the_witness_knows_is_enough_to_switch_on() {
+    let alone = Facts { decides: false, holder: Some(A), epoch: Epoch(4), ..facts(None, true) };
+    assert_eq!(said(A, plea(B, Want::On), &alone), Ok(Ground::Holder));
+    assert_eq!(said(B, plea(A, Want::On), &alone), Ok(Ground::Holder), "it was moved since");
+    assert_eq!(said(A, plea(B, Want::Off), &alone), Err(Refusal::OtherEpoch));
+    assert_eq!(said(B, plea(A, Want::Off), &alone), Err(Refusal::NotDeciding));
+    let decides = Facts { epoch: Epoch(4), ..facts(Some(lease(A, STALE)), true) };
+    assert_eq!(said(A, plea(B, Want::On), &decides), Err(Refusal::OtherEpoch));
+    let blank = Facts { holder: None, epoch: Epoch(0), ..alone };
+    assert_eq!(said(A, plea(B, Want::On), &blank), Err(Refusal::NotDeciding));
 }
 
 /// V21: whatever the witness knows, it never grants the cut of A for B and of B for A.
