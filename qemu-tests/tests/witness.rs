@@ -14,6 +14,7 @@ use qemu_tests::site::{epoch, text, voters};
 use qemu_tests::switch::chance::Chance;
 use qemu_tests::tooling::firmware;
 use qemu_tests::witness::cluster::Cluster;
+use qemu_tests::witness::pairs::Pairs;
 use qemu_tests::witness::votes::Votes;
 use serde_json::{Value, json};
 
@@ -129,6 +130,52 @@ fn the_witness_is_on_either_side_of_a_cut() -> Result<()> {
         cluster.fault(&["heal"])?;
         cluster.wait(master, "it follows", |status| text(status, "/role") == "slave")?;
         cluster.wait_protected()
+    })
+}
+
+/// S1-21, X03, V10, F16, F25: one board votes for two pairs. The master of one dies and its slave takes over
+/// by the board's vote; the other pair does not notice. Then the board loses its power: both pairs go on,
+/// and with the power back nothing that it ever answered for either of them is forgotten.
+#[test]
+fn two_pairs_hang_on_one_witness_and_neither_disturbs_the_other() -> Result<()> {
+    Artefacts::of("witness-pairs", |artefacts| {
+        let lab = Lab::get()?;
+        let mut site = Pairs::start(artefacts, lab, &firmware::witness(&lab.workspace)?, 2)?;
+        site.device.power_on()?;
+        let [[master, slave], [other, others_slave]] = [site.wait_master(1)?, site.wait_master(2)?];
+        let all_vote = |status: &Value| voters(status).as_array().is_some_and(|voters| voters.len() == 3);
+        let [before, others_before] = [
+            site.wait(master, "all of its pair vote", all_vote)?,
+            site.wait(other, "all of its pair vote", all_vote)?,
+        ];
+
+        site.kill(master)?;
+        let taken = site.wait(slave, "it takes over", is_master)?;
+        ensure!(epoch(&before) < epoch(&taken), "the epoch rises: {taken:#}");
+        site.wait(slave, "it may go on alone", |status| voters(status) == json!([slave]))?;
+        let undisturbed = site.status(other)?.context("it does not answer")?;
+        ensure!(is_master(&undisturbed) && epoch(&undisturbed) == epoch(&others_before), "{undisturbed:#}");
+
+        site.device.power_cut()?;
+        let votes = Votes::read(site.card())?;
+        site.wait(other, "it may go on alone", |status| voters(status) == json!([other]))?;
+        site.device.power_on()?;
+        site.launch(master)?;
+        for (node, peer) in [(slave, master), (other, others_slave)] {
+            let status = site.wait(node, "all of its pair vote", all_vote)?;
+            ensure!(is_master(&status), "{status:#}");
+            site.wait(peer, "it follows", |status| text(status, "/role") == "slave")?;
+            ensure!(site.times_master(node)? == 1, "node {node} lost its role meanwhile");
+        }
+        ensure!(site.times_master(others_slave)? == 0, "a takeover in the pair that lost nobody");
+        site.device.power_cut()?;
+        let after = Votes::read(site.card())?;
+        after.follow(&votes)?;
+        // The controller's, and one for each pair: each has moved on since.
+        ensure!(after.0.len() == 3 && votes.0.len() == 3, "{after:?}");
+        let moved = after.0.iter().filter(|(register, stored)| votes.0.get(register) != Some(stored));
+        ensure!(moved.count() == 3, "from {votes:?}\nto {after:?}");
+        Ok(())
     })
 }
 

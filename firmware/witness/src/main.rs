@@ -245,6 +245,8 @@ fn report(shell: &mut BoardShell<'_>) {
         frames.out_of_step,
         frames.stuck
     );
+    let [unused, stack] = stack::unused();
+    defmt::info!("stack: {=usize} of {=usize} bytes were never used", unused, stack);
     let strip = shell.strip();
     if strip != Counters::default() {
         defmt::warn!(

@@ -19,6 +19,10 @@ unsafe extern "C" {
 /// What a frame that the processor keeps at a fault needs, and the function that was called last.
 const LEAST: usize = 256;
 
+/// What stands in a stack where it was never used: as cortex-m-rt paints one.
+const PAINT: u32 = 0xcccc_cccc;
+const WORD: usize = size_of::<u32>();
+
 /// Goes on with `program` on the program's stack, which is told of its memory; the stack in use becomes that
 /// of the handlers.
 pub fn switch<T, U>(
@@ -26,6 +30,7 @@ pub fn switch<T, U>(
     one: &'static mut T,
     two: &'static mut U,
 ) -> ! {
+    paint();
     // SAFETY: the top of memory that nothing else uses becomes the stack of a function that never returns,
     // and nothing of the present frame is used any more. The main stack stays as it is, for the handlers
     // alone.
@@ -43,6 +48,29 @@ pub fn switch<T, U>(
             options(noreturn)
         )
     }
+}
+
+/// Paints the program's stack before the program is on it.
+fn paint() {
+    for word in words() {
+        // SAFETY: memory that nobody uses yet: the stack in use is that of the handlers, the variables lie
+        // above both (memory.x).
+        unsafe { core::ptr::with_exposed_provenance_mut::<u32>(word).write_volatile(PAINT) };
+    }
+}
+
+/// Bytes of the program's stack that were never used since the start, and how many it has.
+pub fn unused() -> [usize; 2] {
+    // SAFETY: aligned, and memory that is there. What the program writes meanwhile is not looked at: it is at
+    // the other end.
+    let is_paint =
+        |word: &usize| unsafe { core::ptr::with_exposed_provenance::<u32>(*word).read_volatile() == PAINT };
+    [words().take_while(is_paint).count(), words().count()].map(|words| words.saturating_mul(WORD))
+}
+
+/// The addresses of its words, from its end, where memory begins, to its top.
+fn words() -> impl Iterator<Item = usize> {
+    (addr_of!(_program_stack_end).addr()..addr_of!(_program_stack).addr()).step_by(WORD)
 }
 
 /// Whether the program's stack has run out.

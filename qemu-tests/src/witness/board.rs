@@ -66,11 +66,23 @@ impl Board {
     /// # Errors
     /// When QEMU is missing or cannot be started.
     pub fn power_on(parts: &Parts) -> Result<Self> {
+        Self::power_on_at(parts, None)
+    }
+
+    /// The same with a processor of a known speed: each instruction takes 2^`shift` ns, whatever this machine
+    /// could.
+    ///
+    /// # Errors
+    /// As [`Self::power_on`].
+    pub fn power_on_at(parts: &Parts, shift: Option<u8>) -> Result<Self> {
         if find_program(QEMU).is_none() {
             bail!("{QEMU} is missing.\n  Next: run `cargo xtask doctor --fix`");
         }
         let mut command = Command::new(QEMU);
         command.args(["-M", "lm3s6965evb", "-display", "none", "-monitor", "none"]);
+        if let Some(shift) = shift {
+            command.args(["-icount", &format!("shift={shift},sleep=on")]);
+        }
         command.args(["-serial", "stdio", "-serial"]);
         match &parts.strip {
             Some(strip) => {

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_core::budget::timers::Timers;
-use bulkhead_core::id::{NodeId, PairId, SiteId};
+use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use bulkhead_core::link::key::SiteKey;
-use bulkhead_core::node::settings::Digest;
-use bulkhead_core::provision::{Head, Local, Peer, Secrets, card};
+use bulkhead_core::node::settings::{Digest, Member};
+use bulkhead_core::provision::{Address, Head, Local, Peer, Secrets, card};
 use bulkhead_core::register::store::Owner;
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
@@ -63,6 +63,19 @@ pub const fn host(number: u8) -> [u8; 4] {
 pub const PORTS: [u16; 2] = [7901, 7902];
 /// Its addresses there.
 pub const HOSTS: [u8; 2] = [15, 16];
+
+/// So many pairs, from pair 2 on, of nodes that are not there: what a full card names.
+#[must_use]
+pub fn absent(pairs: u16) -> Vec<Peer> {
+    let of = |pair: u16| [(Side::A, 0), (Side::B, 1)].map(|(side, letter)| (pair, side, letter));
+    let peer = |(pair, side, letter): (u16, Side, u16)| {
+        let node = NodeId(1_000_u16.saturating_add(pair.saturating_mul(2)).saturating_add(letter));
+        let member = Member { node, pair: PairId(pair), side: Some(side), votes: true };
+        // Nobody receives there.
+        Peer { member, outlet: None, paths: [Address { host: host(2), port: 9 }; 2] }
+    };
+    (2..).take(pairs.into()).flat_map(of).map(peer).collect()
+}
 
 /// Writes a new card, on which nobody ever voted.
 ///

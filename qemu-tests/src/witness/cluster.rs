@@ -44,6 +44,14 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// When something does not start.
     pub fn start(artefacts: &Artefacts, lab: &'a Lab, elf: &Path) -> Result<Self> {
+        Self::start_among(artefacts, lab, elf, 0)
+    }
+
+    /// The same with a card that names so many more pairs, of nodes that are not there.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_among(artefacts: &Artefacts, lab: &'a Lab, elf: &Path, more_pairs: u16) -> Result<Self> {
         let permit = Arc::new(Permit::take(1)?);
         let (ports, directory) = (free_ports()?, artefacts.path("playground"));
         let tap = Tap::start(ports)?;
@@ -58,7 +66,7 @@ impl<'a> Cluster<'a> {
         told.read_line(&mut line)?;
         ensure!(!line.is_empty(), "the playground ended");
         let card = artefacts.path("witness.card");
-        playground::card(lab, &directory, &card)?;
+        playground::card(lab, &directory, &card, more_pairs)?;
         let wire = Wire::User(ports);
         let parts = Parts {
             elf: elf.into(),

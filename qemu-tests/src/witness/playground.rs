@@ -8,15 +8,15 @@ use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use bulkhead_core::node::settings::{Digest, Member};
 use bulkhead_core::provision::{Address, Peer};
 
-use super::card::{Recipe, hex, host, user_paths, write};
+use super::card::{Recipe, absent, hex, host, user_paths, write};
 use crate::lab::Lab;
 
 /// Writes the card of the witness of the playground in `directory`, which has one node in each compartment.
-/// The board sees this machine as 10.0.2.2.
+/// The board sees this machine as 10.0.2.2. It names so many more pairs, of nodes that are not there.
 ///
 /// # Errors
 /// When there is no such playground, or the card cannot be written.
-pub fn card(lab: &Lab, directory: &Path, image: &Path) -> Result<()> {
+pub fn card(lab: &Lab, directory: &Path, image: &Path, more_pairs: u16) -> Result<()> {
     let file = directory.join("witness.toml");
     let checked = lab.tool(["config", "check", "--json"]).arg(&file).succeed()?;
     let checked: serde_json::Value = serde_json::from_slice(&checked.stdout)?;
@@ -41,7 +41,7 @@ pub fn card(lab: &Lab, directory: &Path, image: &Path) -> Result<()> {
         node: NodeId(3),
         pair: PairId(1),
         digest: Digest(hex(&word("digest")?)?),
-        peers: (1..=2).zip(addresses).map(peer).collect(),
+        peers: (1..=2).zip(addresses).map(peer).chain(absent(more_pairs)).collect(),
         registers: 129,
         timers: Timers::DEFAULT,
         paths: user_paths(),

@@ -16,7 +16,7 @@ use bulkhead_core::link::suspicion::Limits;
 use bulkhead_core::node::message::{Said, decode, encode};
 use bulkhead_core::time;
 
-use crate::rig::{LONG, WITNESS};
+use super::rig::{LONG, WITNESS};
 
 /// Who it is.
 pub const LIAR: NodeId = NodeId(4);

@@ -30,7 +30,7 @@ use qemu_tests::witness::card::{self, Recipe, hex, host};
 use qemu_tests::witness::strip::{Heard, Load, Strip};
 use serde_json::json;
 
-use crate::liar::{LIAR, Liar};
+use super::liar::{LIAR, Liar};
 
 /// Longer than any of this takes on a machine that does ten other things.
 pub const LONG: Duration = Duration::from_secs(60);

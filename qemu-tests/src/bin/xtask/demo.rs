@@ -105,7 +105,7 @@ fn compartments(lab: &Lab, artefacts: &Artefacts, elf: PathBuf, json: bool) -> R
 fn await_card(lab: &Lab, playground: &mut Owned, directory: &Path, card: &Path) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let made = playground::card(lab, directory, card);
+        let made = playground::card(lab, directory, card, 0);
         if made.is_ok() || FILES_MAX < begun.elapsed() || playground.ended()?.is_some() {
             return made;
         }

@@ -97,7 +97,7 @@ fn models(workspace: &Workspace) -> Result<()> {
 fn witness(workspace: &Workspace) -> Result<()> {
     setup::everything(workspace)?;
     let mut cargo = own_cargo(workspace);
-    cargo.args(["test", "--package", "qemu-tests", "--test", "witness", "--test", "witness_hostile", "--"]);
+    cargo.args(["test", "--package", "qemu-tests", "--test", "e2e", "--", "witness::", "witness_hostile::"]);
     let status = cargo.args(["--nocapture", "--test-threads", "1"]).env("BULKHEAD_SOAK", "1").status()?;
     ensure!(status.success(), "the firmware witness failed; what it did is above");
     Ok(())

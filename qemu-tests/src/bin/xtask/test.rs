@@ -168,11 +168,11 @@ fn show(workspace: &Workspace, name: &str, wanted: impl Fn(&str) -> bool) {
     text.lines().filter(|line| wanted(line)).for_each(|line| println!("        {line}"));
 }
 
-/// Every file in `qemu-tests/tests`. Built with the profile that everything else here has, so that nothing is
-/// compiled twice; what runs long in them is QEMU and the optimised `bulkhead`.
+/// Every file in `qemu-tests/tests`, one program. Built with the profile that everything else here has, so
+/// that nothing is compiled twice; what runs long in them is QEMU and the optimised `bulkhead`.
 fn end_to_end(workspace: &Workspace, rest: &[String]) -> Result<u64> {
     let mut cargo = own_cargo(workspace);
-    cargo.args(["test", "--package", "qemu-tests", "--test", "*", "--"]).args(rest);
+    cargo.args(["test", "--package", "qemu-tests", "--test", "e2e", "--"]).args(rest);
     tests(workspace, "test: end to end", &mut cargo)
 }
 

@@ -96,14 +96,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 /// Those named, and two nodes of each further pair.
 fn peers(arguments: &Arguments) -> Result<Vec<Peer>> {
     let mut peers = arguments.peer.iter().map(|text| peer(text)).collect::<Result<Vec<_>>>()?;
-    for pair in (2..).take(arguments.more_pairs.into()) {
-        for (side, letter) in [(Side::A, 0), (Side::B, 1)] {
-            let node = NodeId(1000 + pair * 2 + letter);
-            let member = Member { node, pair: PairId(pair), side: Some(side), votes: true };
-            let paths = [Address { host: host(2), port: 9 }; 2];
-            peers.push(Peer { member, outlet: None, paths });
-        }
-    }
+    peers.extend(card::absent(arguments.more_pairs));
     Ok(peers)
 }
 

@@ -2,6 +2,7 @@
 
 mod boot;
 mod failover;
+mod fleet;
 mod size;
 mod witness;
 
