@@ -131,8 +131,8 @@ impl Board {
         &self.qmp
     }
 
-    /// How much of the stack was ever used since the power came, and how large it is, in bytes. It lies at
-    /// the start of the memory, which is zero then, or painted.
+    /// How much of the stack was ever used since the start, and how large it is, in bytes. It lies at the
+    /// start of the memory, and the firmware paints it.
     ///
     /// # Errors
     /// When QEMU does not give the memory.
@@ -149,8 +149,7 @@ impl Board {
             memory(0, 4)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)).context("no vectors")?;
         let size = top.checked_sub(MEMORY_AT).filter(|size| *size <= MEMORY_LEN).context("no stack")?;
         let memory = memory(MEMORY_AT, size)?;
-        let words =
-            memory.chunks(4).take_while(|word| matches!(word, [0, 0, 0, 0] | [PAINT, PAINT, PAINT, PAINT]));
+        let words = memory.chunks(4).take_while(|word| word.iter().all(|byte| *byte == PAINT));
         Ok([size.saturating_sub(4 * u32::try_from(words.count())?), size])
     }
 

@@ -28,7 +28,6 @@ use qemu_tests::tooling::{firmware, programs};
 use qemu_tests::witness::board::{Board, Parts, Wire as Cable};
 use qemu_tests::witness::card::{self, Recipe, hex, host};
 use qemu_tests::witness::strip::{Heard, Load, Strip};
-use serde_json::json;
 
 use super::liar::{LIAR, Liar};
 
@@ -234,15 +233,6 @@ impl Rig {
         let mut found: Vec<_> = blocks.iter().filter_map(|block| Record::parse(block, &owner).ok()).collect();
         found.sort_by_key(|record| record.seq);
         Ok(found)
-    }
-
-    /// Bytes at the bottom of the firmware's memory, where its stack ends, that were never written.
-    pub fn unused_stack(&self, artefacts: &Artefacts) -> Result<usize> {
-        let file = artefacts.path("memory");
-        let path = file.to_str().context("a path that is no text")?;
-        let what = json!({ "val": 0x2000_0000, "size": 0x1_0000, "filename": path });
-        self.board.qmp().execute("pmemsave", what)?;
-        Ok(std::fs::read(&file)?.iter().take_while(|byte| **byte == 0).count())
     }
 
     /// What the firmware has logged of power since this was asked last.
