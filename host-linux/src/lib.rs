@@ -19,7 +19,8 @@
 //! 12. [`witness_card`]: the card of a witness on a microcontroller.
 //! 13. [`witness_log`]: its log.
 //! 14. [`firmware_image`]: its program, as programmers take it.
-//! 15. [`cli`]: the commands.
+//! 15. [`nbd`]: block devices for clients on the network.
+//! 16. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -30,6 +31,7 @@ pub mod failure;
 pub mod firmware_image;
 pub mod image;
 pub mod machine;
+pub mod nbd;
 pub mod node_config;
 pub mod node_site;
 pub mod output;

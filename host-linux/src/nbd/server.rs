@@ -1,0 +1,336 @@
+//! The server: what is exported, where it listens, who is connected. It goes away as a whole when dropped, in
+//! bounded time.
+
+use super::door::{Door, Listener};
+use super::export::{Export, Geometry};
+use super::handshake::{Catalogue, Denied, Entry, Session};
+use super::limits::Limits;
+use super::line::{End, Line};
+use super::pool::Pool;
+use super::reader;
+use super::seats::{Seat, Seats};
+use super::socket::{Peer, Socket};
+use super::uri::{Place, Uri};
+use crate::cluster::wake::Wake;
+use crate::failure::Failure;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The longest name and the longest description of an export: a list of many stays short.
+const TEXT_MAX: usize = 255;
+/// Stack of a connection's threads; the storage's `submit` runs on one of them.
+const STACK: usize = 256 << 10;
+
+/// An NBD server.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    door: Option<JoinHandle<()>>,
+    sockets: Vec<PathBuf>,
+}
+
+/// What the server, its door and its connections share.
+pub struct Shared {
+    /// Its bounds.
+    pub limits: Limits,
+    /// Wakes the door.
+    pub wake: Wake,
+    /// The door closes.
+    pub stop: AtomicBool,
+    /// Listeners the door has not seen yet.
+    pub new: Mutex<Vec<Listener>>,
+    pool: Arc<Pool>,
+    seats: Arc<Seats>,
+    exports: Mutex<Exports>,
+    places: Mutex<Vec<Place>>,
+}
+
+#[derive(Default)]
+struct Exports {
+    by_name: BTreeMap<String, Published>,
+    /// Tells an export from one of the same name before it.
+    next: u64,
+    lines: Vec<(u64, Weak<Line>)>,
+}
+
+struct Published {
+    id: u64,
+    description: String,
+    export: Arc<dyn Export>,
+}
+
+/// The right to use an export.
+pub struct Ticket {
+    id: u64,
+    name: String,
+    export: Arc<dyn Export>,
+    seat: Seat,
+}
+
+/// A client that looks for an export.
+pub struct Guest<'a> {
+    /// The server.
+    pub shared: &'a Shared,
+    /// Where the client is.
+    pub peer: Peer,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("places", &self.places).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server that exports nothing yet and listens nowhere.
+    ///
+    /// # Errors
+    ///
+    /// No thread or no file descriptor can be had.
+    pub fn start(limits: Limits) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::failed(format!("cannot start the NBD server: {error}"));
+        let shared = Arc::new(Shared {
+            limits,
+            wake: Wake::new().map_err(failed)?,
+            stop: AtomicBool::new(false),
+            new: Mutex::default(),
+            pool: Arc::new(Pool::new(limits.shared_bytes)),
+            seats: Arc::new(Seats::new(limits.connections, limits.connections_per_peer)),
+            exports: Mutex::default(),
+            places: Mutex::default(),
+        });
+        let door = Door::new(Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("nbd-door".into()).stack_size(STACK);
+        let door = thread.spawn(move || door.run()).map_err(failed)?;
+        Ok(Self { shared, door: Some(door), sockets: Vec::new() })
+    }
+
+    /// Listens at `path`, for the owner of this process only.
+    ///
+    /// # Errors
+    ///
+    /// The path cannot be used, or another server serves it.
+    pub fn listen_unix(&mut self, path: &Path) -> Result<(), Failure> {
+        if UnixStream::connect(path).is_ok() {
+            let what = format!("another server serves {}", path.display());
+            return Err(Failure::refused(what).next("stop it first, or choose another path."));
+        }
+        let io = |error: std::io::Error| Failure::io("open the NBD socket", path, &error);
+        // It gets its name when nobody else can connect to it any more.
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".new");
+        let partial = PathBuf::from(partial);
+        match std::fs::remove_file(&partial) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            Ok(()) | Err(_) => {}
+        }
+        let listener = UnixListener::bind(&partial).map_err(io)?;
+        std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        listener.set_nonblocking(true).map_err(io)?;
+        std::fs::rename(&partial, path).map_err(io)?;
+        self.sockets.push(path.to_owned());
+        self.listen(Listener::Unix(listener), Place::Unix(path.to_owned()));
+        Ok(())
+    }
+
+    /// Listens at `address` and tells the one it got: port 0 takes any that is free.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be used.
+    pub fn listen_tcp(&mut self, address: SocketAddr) -> Result<SocketAddr, Failure> {
+        let open = || {
+            let listener = TcpListener::bind(address)?;
+            listener.set_nonblocking(true)?;
+            Ok((listener.local_addr()?, listener))
+        };
+        let failed = |error: std::io::Error| {
+            Failure::failed(format!("cannot listen for NBD clients at {address}: {error}"))
+        };
+        let (address, listener) = open().map_err(failed)?;
+        self.listen(Listener::Tcp(listener), address.into());
+        Ok(address)
+    }
+
+    fn listen(&self, listener: Listener, place: Place) {
+        lock(&self.shared.new).push(listener);
+        lock(&self.shared.places).push(place);
+        self.shared.wake.wake();
+    }
+
+    /// Exports `export` as `name`.
+    ///
+    /// # Errors
+    ///
+    /// The name is taken, empty, too long, or has a control character in it.
+    pub fn publish(&self, name: &str, description: &str, export: Arc<dyn Export>) -> Result<(), Failure> {
+        let long = TEXT_MAX < name.len() || TEXT_MAX < description.len();
+        if name.is_empty() || long || name.contains(char::is_control) {
+            let what = format!("an export cannot be called {name:?}");
+            let next = format!("choose a name of 1 to {TEXT_MAX} bytes without control characters.");
+            return Err(Failure::refused(what).next(next));
+        }
+        let mut exports = lock(&self.shared.exports);
+        if exports.by_name.contains_key(name) {
+            return Err(Failure::refused(format!("{name} is exported already")).next("withdraw it first."));
+        }
+        let id = exports.next;
+        exports.next = exports.next.wrapping_add(1);
+        exports.by_name.insert(name.into(), Published { id, description: description.into(), export });
+        Ok(())
+    }
+
+    /// Exports `name` no more. New clients do not find it, requests that arrive from now on are answered with
+    /// `ESHUTDOWN`, those under way get [`Limits::farewell`] to be answered, and then its connections close.
+    /// Whether there was such an export. Returns at once: a request that was admitted a moment before may
+    /// still reach the export.
+    pub fn withdraw(&self, name: &str) -> bool {
+        let mut exports = lock(&self.shared.exports);
+        let Some(gone) = exports.by_name.remove(name) else { return false };
+        let of_it = exports.lines.iter().filter(|(id, _)| *id == gone.id);
+        let lines: Vec<_> = of_it.filter_map(|(_, line)| line.upgrade()).collect();
+        drop(exports);
+        for line in lines {
+            line.withdraw();
+        }
+        true
+    }
+
+    /// How many clients are connected to `name`.
+    #[must_use]
+    pub fn clients(&self, name: &str) -> usize {
+        let exports = lock(&self.shared.exports);
+        let Some(published) = exports.by_name.get(name) else { return 0 };
+        let of_it = exports.lines.iter().filter(|(id, _)| *id == published.id);
+        of_it.filter(|(_, line)| line.upgrade().is_some_and(|line| line.ended().is_none())).count()
+    }
+
+    /// Where clients find `name`: one URI for each place this server listens at.
+    #[must_use]
+    pub fn uris(&self, name: &str) -> Vec<Uri> {
+        let places = lock(&self.shared.places);
+        let uri = |place: &Place| Uri { tls: false, place: place.clone(), export: name.to_owned() };
+        places.iter().map(uri).collect()
+    }
+
+    /// Bytes that connections could still borrow beyond their own share.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        self.shared.pool.free()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for path in &self.sockets {
+            let _ = std::fs::remove_file(path);
+        }
+        self.shared.stop.store(true, Ordering::Release);
+        let names: Vec<_> = lock(&self.shared.exports).by_name.keys().cloned().collect();
+        for name in names {
+            self.withdraw(&name);
+        }
+        self.shared.wake.wake();
+        // The door ends what does not end by itself.
+        if let Some(door) = self.door.take() {
+            let _ = door.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Serves a client that has taken an export; it starts with `rest`.
+    pub fn enter(&self, socket: Socket, session: Session, ticket: Ticket, rest: Vec<u8>) {
+        if socket.set_waiting(true).is_err() {
+            return;
+        }
+        let Ticket { id, name, export, seat } = ticket;
+        let line = Arc::new(Line::new(socket, self.limits, Arc::clone(&self.pool), seat));
+        let mut exports = lock(&self.exports);
+        let current = exports.by_name.get(&name).is_some_and(|published| published.id == id);
+        exports.lines.push((id, Arc::downgrade(&line)));
+        drop(exports);
+        if !current {
+            line.withdraw();
+        }
+        let own = Arc::clone(&line);
+        let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
+        let sender = thread("nbd-send").spawn(move || own.go_on());
+        let own = Arc::clone(&line);
+        let reader = thread("nbd").spawn(move || reader::serve(&own, &session, &export, &rest));
+        // Without threads it closes, which is an answer too.
+        if sender.is_err() || reader.is_err() {
+            line.end(End::Withdrawn);
+        }
+    }
+
+    /// Ends connections in which something takes too long. Tells how many there are.
+    pub fn check(&self, now: Instant) -> usize {
+        let mut exports = lock(&self.exports);
+        exports.lines.retain(|(_, line)| line.strong_count() != 0);
+        let lines: Vec<_> = exports.lines.iter().filter_map(|(_, line)| line.upgrade()).collect();
+        drop(exports);
+        lines.iter().for_each(|line| line.check(now));
+        lines.iter().filter(|line| line.ended().is_none()).count()
+    }
+
+    /// Ends all connections.
+    pub fn end_all(&self) {
+        let lines: Vec<_> = lock(&self.exports).lines.iter().filter_map(|(_, line)| line.upgrade()).collect();
+        lines.iter().for_each(|line| line.end(End::Withdrawn));
+    }
+
+    /// How long the door may wait for the last answers.
+    #[must_use]
+    pub fn farewell(&self) -> Duration {
+        self.limits.farewell
+    }
+}
+
+impl Exports {
+    /// The export `name`; without a name, the only one.
+    fn find(&self, name: &str) -> Option<(&String, &Published)> {
+        match name {
+            "" if self.by_name.len() == 1 => self.by_name.first_key_value(),
+            name => self.by_name.get_key_value(name),
+        }
+    }
+}
+
+impl Catalogue for Guest<'_> {
+    type Ticket = Ticket;
+
+    fn list(&self) -> Vec<(String, String)> {
+        let exports = lock(&self.shared.exports);
+        exports.by_name.iter().map(|(name, one)| (name.clone(), one.description.clone())).collect()
+    }
+
+    fn look(&self, name: &str) -> Option<Entry> {
+        let exports = lock(&self.shared.exports);
+        let (canonical, published) = exports.find(name)?;
+        let (canonical, description) = (canonical.clone(), published.description.clone());
+        let export = Arc::clone(&published.export);
+        drop(exports);
+        let geometry: Geometry = export.geometry();
+        Some(Entry { canonical, description, geometry })
+    }
+
+    fn admit(&self, canonical: &str) -> Result<Ticket, Denied> {
+        let seat = self.shared.seats.take(self.peer).ok_or(Denied::Full)?;
+        let exports = lock(&self.shared.exports);
+        let published = exports.by_name.get(canonical).ok_or(Denied::Gone)?;
+        let export = Arc::clone(&published.export);
+        Ok(Ticket { id: published.id, name: canonical.into(), export, seat })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

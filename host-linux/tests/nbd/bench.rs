@@ -1,0 +1,98 @@
+//! Beside qemu-nbd on the same file, in one run: `cargo test --release -p bulkhead --test nbd -- --ignored
+//! --nocapture`. The figures are in docs/benchmarks.md.
+
+use super::harness::{Plant, have, ok};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A qemu-nbd of our own.
+struct Qemu(Child);
+
+impl Qemu {
+    fn start(disk: &Path, socket: &Path) -> Self {
+        let mut qemu = Command::new("qemu-nbd");
+        qemu.args(["-t", "-f", "raw", "-e", "8", "--cache=writeback", "--discard=unmap", "-x", "disk", "-k"]);
+        let child = qemu.arg(socket).arg(disk).stdout(Stdio::null()).spawn().unwrap();
+        let begin = Instant::now();
+        while !socket.exists() {
+            assert!(begin.elapsed() < Duration::from_secs(10));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Self(child)
+    }
+
+    /// Processor time so far, in clock ticks of 10 ms.
+    fn ticks(&self) -> u64 {
+        ticks(&self.0.id().to_string())
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn ticks(process: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// IOPS, and the median in microseconds.
+fn fio(uri: &str, rw: &str, bs: &str, depth: &str) -> (f64, f64) {
+    let uri = format!("--uri={uri}");
+    let (rw, bs, depth) = (format!("--rw={rw}"), format!("--bs={bs}"), format!("--iodepth={depth}"));
+    let fixed = ["--name=x", "--ioengine=nbd", "--size=512M", "--time_based", "--runtime=3"];
+    let args = [&fixed[..], &["--output-format=json", &uri, &rw, &bs, &depth]].concat();
+    let told = ok("fio", &args);
+    let json: serde_json::Value = serde_json::from_str(&told[told.find('{').unwrap()..]).unwrap();
+    let side = if rw.contains("write") { "write" } else { "read" };
+    let job = &json["jobs"][0][side];
+    let p50 = job["clat_ns"]["percentile"]["50.000000"].as_f64().unwrap() / 1000.0;
+    (job["iops"].as_f64().unwrap(), p50)
+}
+
+fn row((iops, p50, cost): (f64, f64, f64)) -> String {
+    format!("{iops:9.0} {p50:9.1} {cost:8.1}")
+}
+
+#[test]
+#[ignore = "a measurement of a minute, for a quiet machine"]
+fn beside_qemu_nbd() {
+    if !have("fio", "fio") || !have("qemu-nbd", "qemu-utils") {
+        return;
+    }
+    let plant = Plant::new();
+    let disk = plant.path("big");
+    std::fs::write(&disk, vec![1; 512 << 20]).unwrap();
+    let export = bulkhead::nbd::file::FileExport::open(&disk, false).unwrap();
+    plant.server.publish("big", "", std::sync::Arc::new(export)).unwrap();
+    let ours = plant.server.uris("big")[0].to_string();
+    let socket = plant.path("qemu.sock");
+    let qemu = Qemu::start(&disk, &socket);
+    let theirs = format!("nbd+unix:///disk?socket={}", socket.display());
+    println!("{:16} {:>9} {:>9} {:>8}   {:>9}", "", "IOPS", "p50 us", "us/op", "the same of qemu-nbd");
+    for (rw, bs, depth) in [
+        ("randwrite", "4k", "1"),
+        ("randread", "4k", "1"),
+        ("randwrite", "4k", "32"),
+        ("randread", "4k", "32"),
+        ("write", "128k", "8"),
+        ("read", "128k", "8"),
+    ] {
+        for _ in 0..2 {
+            let before = ticks("self");
+            let (iops, p50) = fio(&ours, rw, bs, depth);
+            let cost = (ticks("self") - before) as f64 * 10_000.0 / (iops * 3.0);
+            let before = qemu.ticks();
+            let (their_iops, their_p50) = fio(&theirs, rw, bs, depth);
+            let their_cost = (qemu.ticks() - before) as f64 * 10_000.0 / (their_iops * 3.0);
+            let name = format!("{rw} {bs} {depth}");
+            let (ours, theirs) = ((iops, p50, cost), (their_iops, their_p50, their_cost));
+            println!("{name:16} {}   {}", row(ours), row(theirs));
+        }
+    }
+}
