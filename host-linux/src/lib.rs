@@ -20,7 +20,8 @@
 //! 13. [`witness_log`]: its log.
 //! 14. [`firmware_image`]: its program, as programmers take it.
 //! 15. [`nbd`]: block devices for clients on the network.
-//! 16. [`cli`]: the commands.
+//! 16. [`storage`]: reads and writes disks for the write log.
+//! 17. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -38,5 +39,6 @@ pub mod output;
 pub mod playground;
 pub mod site_config;
 pub mod slots;
+pub mod storage;
 pub mod witness_card;
 pub mod witness_log;
