@@ -3,6 +3,7 @@
 mod boot;
 mod failover;
 mod fleet;
+mod log;
 mod size;
 mod witness;
 
@@ -20,6 +21,7 @@ pub struct Arguments {
 enum What {
     Boot(boot::Boot),
     Failover(failover::Failover),
+    Log(log::Log),
     Size(size::Size),
     Witness(witness::Witness),
 }
@@ -28,6 +30,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::Boot(boot) => boot::boot_figures(workspace, boot),
         What::Failover(failover) => failover::figures(workspace, failover),
+        What::Log(log) => log::figures(workspace, log),
         What::Size(size) => size::figures(workspace, size),
         What::Witness(witness) => witness::figures(workspace, witness),
     }

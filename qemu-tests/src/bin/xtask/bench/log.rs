@@ -1,0 +1,163 @@
+//! `cargo xtask bench log`: durable appends to the write log, beside fio on the same kind of file with the
+//! same durability, in turn (P4; V1).
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use qemu_tests::artefacts::Artefacts;
+use qemu_tests::tooling::progress::step;
+use qemu_tests::tooling::workspace::Workspace;
+use serde_json::{Value, json};
+
+use super::median;
+
+/// How fast writes become durable in the write log: 4 KiB one by one, 4 KiB with 32 under way, 128 KiB with 8
+/// under way; by both ways to make a batch durable, and by threads; beside fio on a file that was written in
+/// full, past the page cache, with O_DSYNC.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  cargo xtask bench log\n  cargo xtask bench log --rounds 7 --json")]
+pub struct Log {
+    /// How often the contestants take turns.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Seconds of each turn.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+struct Load {
+    name: &'static str,
+    blocks: u32,
+    depth: u32,
+}
+
+const LOADS: [Load; 3] = [
+    Load { name: "4 KiB, depth 1", blocks: 1, depth: 1 },
+    Load { name: "4 KiB, depth 32", blocks: 1, depth: 32 },
+    Load { name: "128 KiB, depth 8", blocks: 32, depth: 8 },
+];
+/// The first one is what the agent does; fio is the last.
+const CONTESTANTS: [&str; 4] = ["dsync", "linked", "threads", "fio"];
+
+struct Figures {
+    per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+}
+
+pub fn figures(workspace: &Workspace, wanted: &Log) -> Result<()> {
+    step("build: log_append", || {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(workspace.root());
+        cargo.args(["build", "--quiet", "--release", "-p", "bulkhead", "--example", "log_append"]);
+        ensure!(cargo.status()?.success(), "cargo build failed");
+        Ok(String::new())
+    })?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root().join("target"), Into::into);
+    let program = target.join("release/examples/log_append");
+    let mut seen: Vec<Vec<Vec<Figures>>> =
+        LOADS.iter().map(|_| CONTESTANTS.iter().map(|_| Vec::new()).collect()).collect();
+    Artefacts::of("bench-log", |artefacts| {
+        let (log, plain) = (artefacts.path("log"), artefacts.path("plain"));
+        step("bench: files", || {
+            let [first, ..] = &LOADS;
+            appended(&program, &log, first, 0.1, "dsync")?;
+            fio(&plain, &["--rw=write", "--bs=1m", "--size=256m", "--end_fsync=1"])?;
+            Ok(String::new())
+        })?;
+        for round in 1..=wanted.rounds {
+            step(&format!("bench: round {round} of {}", wanted.rounds), || {
+                for (load, seen) in LOADS.iter().zip(&mut seen) {
+                    for (contestant, seen) in CONTESTANTS.iter().zip(seen) {
+                        seen.push(match *contestant {
+                            "fio" => by_fio(&plain, load, wanted.seconds)?,
+                            way => appended(&program, &log, load, wanted.seconds, way)?,
+                        });
+                    }
+                }
+                Ok(String::new())
+            })?;
+        }
+        Ok(())
+    })?;
+    print(&seen, wanted.json);
+    Ok(())
+}
+
+fn appended(program: &Path, log: &Path, load: &Load, seconds: f64, way: &str) -> Result<Figures> {
+    let mut run = Command::new(program);
+    run.arg(log).args([load.blocks.to_string(), load.depth.to_string(), seconds.to_string(), way.to_owned()]);
+    let output = run.output().with_context(|| format!("starting {}", program.display()))?;
+    ensure!(output.status.success(), "log_append: {}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout)?;
+    let (per_second, p50_us) = (number(&answer, "/per_second")?, number(&answer, "/p50_us")?);
+    Ok(Figures { per_second, p50_us, p99_us: number(&answer, "/p99_us")? })
+}
+
+fn by_fio(file: &Path, load: &Load, seconds: f64) -> Result<Figures> {
+    let Load { blocks, depth, .. } = load;
+    let (block, depth) = (format!("--bs={}k", blocks * 4), format!("--iodepth={depth}"));
+    let time = format!("--runtime={seconds}");
+    let load = ["--rw=write", "--sync=dsync", "--time_based", "--size=256m", &block, &depth, &time];
+    let answer = fio(file, &load)?;
+    let latency = |part: &str| {
+        let nanoseconds = number(&answer, &format!("/jobs/0/write/clat_ns/percentile/{part}"))?;
+        anyhow::Ok(nanoseconds / 1e3)
+    };
+    let (p50_us, p99_us) = (latency("50.000000")?, latency("99.000000")?);
+    Ok(Figures { per_second: number(&answer, "/jobs/0/write/iops")?, p50_us, p99_us })
+}
+
+fn number(answer: &Value, path: &str) -> Result<f64> {
+    answer.pointer(path).and_then(Value::as_f64).with_context(|| format!("the answer has no {path}"))
+}
+
+fn fio(file: &Path, load: &[&str]) -> Result<Value> {
+    let mut fio = Command::new("fio");
+    fio.arg("--name=log").arg(format!("--filename={}", file.display()));
+    fio.args(["--direct=1", "--ioengine=io_uring", "--output-format=json"]).args(load);
+    let output = fio.output().context("starting fio (Debian: fio)")?;
+    ensure!(output.status.success(), "fio: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn print(seen: &[Vec<Vec<Figures>>], as_json: bool) {
+    let mut all = Vec::new();
+    for (load, seen) in LOADS.iter().zip(seen) {
+        let (fio, ours) = (seen.last(), seen.first());
+        for (contestant, rounds) in CONTESTANTS.iter().zip(seen) {
+            let middle = |figure: fn(&Figures) -> f64| {
+                let [_, middle, _] = median(rounds.iter().map(figure));
+                middle
+            };
+            let (rate, p50, p99) =
+                (middle(|one| one.per_second), middle(|one| one.p50_us), middle(|one| one.p99_us));
+            let against = |other: Option<&Vec<Figures>>| {
+                let other = other.into_iter().flatten();
+                median(rounds.iter().zip(other).map(|(one, other)| one.per_second / other.per_second))
+            };
+            let (to_fio, to_ours) = (against(fio), against(ours));
+            if as_json {
+                all.push(json!({
+                    "load": load.name, "contestant": contestant, "per_second": rate, "p50_us": p50,
+                    "p99_us": p99, "to_fio": to_fio, "to_dsync": to_ours,
+                }));
+                continue;
+            }
+            let ([low, middle, high], [_, to_dsync, _]) = (to_fio, to_ours);
+            println!(
+                "{:<17} {contestant:<8} {rate:>8.0} a second, p50 {p50:>6.0} us, p99 {p99:>6.0} us; to fio \
+                 {middle:.2} ({low:.2} to {high:.2}), to dsync {to_dsync:.2}",
+                load.name
+            );
+        }
+    }
+    if as_json {
+        println!("{}", json!({ "loads": all }));
+    }
+}
