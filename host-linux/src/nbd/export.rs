@@ -226,6 +226,23 @@ pub enum Piece {
     Zeroes(u32),
 }
 
+impl Piece {
+    /// How many bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => u64::try_from((**bytes).as_ref().len()).unwrap_or(u64::MAX),
+            Self::Zeroes(count) => u64::from(*count),
+        }
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 impl fmt::Debug for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

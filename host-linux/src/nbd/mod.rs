@@ -10,9 +10,10 @@
 //!
 //! Reading order: [`export`] (what the storage is to us), [`wire`], [`handshake`], [`transmission`] (bytes
 //! and decisions, no I/O), [`limits`], [`pool`], [`line`], [`batch`], [`together`], [`reader`], [`door`],
-//! [`server`], [`file`](mod@file).
+//! [`server`], [`file`](mod@file); [`client`] is the other side.
 
 pub mod batch;
+pub mod client;
 pub mod door;
 pub mod export;
 pub mod file;

@@ -308,7 +308,7 @@ fn read(form: &Form, span: Span, pieces: Vec<Piece>) -> Vec<Frame> {
     }
     let mut offset = span.offset;
     for piece in pieces {
-        let length = u32::try_from(piece_len(&piece)).unwrap_or(u32::MAX);
+        let length = u32::try_from(piece.len()).unwrap_or(u32::MAX);
         if length == 0 {
             continue;
         }
@@ -341,15 +341,8 @@ fn status(form: &Form, extents: &[Extent], extents_max: usize) -> Vec<Frame> {
     vec![Frame { head, body: Body::Bytes(Box::new(body)) }]
 }
 
-fn piece_len(piece: &Piece) -> u64 {
-    match piece {
-        Piece::Bytes(bytes) => u64::try_from((**bytes).as_ref().len()).unwrap_or(u64::MAX),
-        Piece::Zeroes(count) => u64::from(*count),
-    }
-}
-
 fn total(pieces: &[Piece]) -> u64 {
-    pieces.iter().map(piece_len).fold(0, u64::saturating_add)
+    pieces.iter().map(Piece::len).fold(0, u64::saturating_add)
 }
 
 /// Whether extents say something about `span` and nothing about what lies beyond.

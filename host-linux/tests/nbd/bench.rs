@@ -1,40 +1,10 @@
 //! Beside qemu-nbd on the same file, in one run: `cargo test --release -p bulkhead --test nbd -- --ignored
-//! --nocapture`. The figures are in docs/benchmarks.md.
+//! --nocapture`. The figures are in docs/nbd.md.
 
 use super::harness::{Plant, have, ok};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use super::qemu::Qemu;
 
-/// A qemu-nbd of our own.
-struct Qemu(Child);
-
-impl Qemu {
-    fn start(disk: &Path, socket: &Path) -> Self {
-        let mut qemu = Command::new("qemu-nbd");
-        qemu.args(["-t", "-f", "raw", "-e", "8", "--cache=writeback", "--discard=unmap", "-x", "disk", "-k"]);
-        let child = qemu.arg(socket).arg(disk).stdout(Stdio::null()).spawn().unwrap();
-        let begin = Instant::now();
-        while !socket.exists() {
-            assert!(begin.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self(child)
-    }
-
-    /// Processor time so far, in clock ticks of 10 ms.
-    fn ticks(&self) -> u64 {
-        ticks(&self.0.id().to_string())
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
+/// Processor time so far, in clock ticks of 10 ms.
 fn ticks(process: &str) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
@@ -87,9 +57,9 @@ fn beside_qemu_nbd() {
             let before = ticks("self");
             let (iops, p50) = fio(&ours, rw, bs, depth);
             let cost = (ticks("self") - before) as f64 * 10_000.0 / (iops * 3.0);
-            let before = qemu.ticks();
+            let before = ticks(&qemu.process());
             let (their_iops, their_p50) = fio(&theirs, rw, bs, depth);
-            let their_cost = (qemu.ticks() - before) as f64 * 10_000.0 / (their_iops * 3.0);
+            let their_cost = (ticks(&qemu.process()) - before) as f64 * 10_000.0 / (their_iops * 3.0);
             let name = format!("{rw} {bs} {depth}");
             let (ours, theirs) = ((iops, p50, cost), (their_iops, their_p50, their_cost));
             println!("{name:16} {}   {}", row(ours), row(theirs));

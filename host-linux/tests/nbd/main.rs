@@ -9,10 +9,12 @@
 )]
 
 mod bench;
+mod client;
 mod clients;
 mod crowd;
 mod farewell;
 mod harness;
 mod hostile;
 mod protocol;
+mod qemu;
 mod raw;

@@ -9,6 +9,7 @@ pub mod option;
 pub mod option_reply;
 pub mod reply;
 pub mod request;
+pub mod server;
 pub mod take;
 
 #[cfg(test)]
