@@ -6,7 +6,8 @@ use std::fmt;
 
 /// Storage that clients can use.
 pub trait Export: Send + Sync {
-    /// What it looks like. Asked once a connection: it holds for as long as the connection lives.
+    /// What it looks like. Asked when a client looks for it, by the thread that all newcomers share: it must
+    /// not wait. A connection keeps what it was told.
     fn geometry(&self) -> Geometry;
 
     /// Begins `request`, which lies within the export, and finishes `reply` when it is done: now or later,

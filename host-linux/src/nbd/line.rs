@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Calls that a thread which finished an answer makes at most before the connection's own goes on.
+const SENDS: usize = 8;
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -205,7 +208,7 @@ impl Line {
         }
         if state.sending == Sending::Idle && !later(self) {
             state.sending = Sending::Busy;
-            self.pump(state);
+            self.pump(state, SENDS);
         }
     }
 
@@ -219,7 +222,7 @@ impl Line {
         let mut state = self.lock();
         if state.sending == Sending::Idle && !state.queue.is_empty() && state.end.is_none() {
             state.sending = Sending::Busy;
-            self.pump(state);
+            self.pump(state, SENDS);
         }
     }
 
@@ -305,15 +308,17 @@ impl Line {
             self.socket.wait_for_room(Duration::from_secs(1));
             let state = self.lock();
             if matches!(state.sending, Sending::Stuck(_)) && state.end.is_none() {
-                self.pump(state);
+                self.pump(state, usize::MAX);
             }
         }
     }
 
-    /// Sends until nothing is left or nothing fits. The caller is the one who sends.
-    fn pump<'a>(&'a self, mut state: MutexGuard<'a, State>) {
-        loop {
-            if state.stuck.is_empty() {
+    /// Sends until nothing is left or nothing fits, or so often: whoever finished one answer is not kept for
+    /// those of all others. The caller is the one who sends.
+    fn pump<'a>(&'a self, mut state: MutexGuard<'a, State>, sends: usize) {
+        for calls in 0_usize.. {
+            let begun = !state.stuck.is_empty();
+            if !begun {
                 let count = state.queue.len().min(BATCH);
                 state.stuck = state.queue.drain(..count).collect();
                 state.gone = 0;
@@ -323,9 +328,12 @@ impl Line {
                 return;
             }
             let until = match state.sending {
-                Sending::Stuck(until) => Some(until),
-                Sending::Idle | Sending::Busy => None,
+                Sending::Stuck(until) if begun => Some(until),
+                Sending::Stuck(_) | Sending::Idle | Sending::Busy => None,
             };
+            if sends <= calls {
+                return self.hand_over(&mut state, until);
+            }
             state.sending = Sending::Busy;
             let mut parts = std::mem::take(&mut state.stuck);
             let gone = state.gone;
@@ -338,14 +346,8 @@ impl Line {
                     state.gone = self.advance(&mut state, parts, gone);
                 }
                 Ok(None) => {
-                    let bytes = parts.iter().map(Part::len).fold(0, usize::saturating_add);
-                    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-                    let new = Instant::now().checked_add(self.limits.patience(bytes));
-                    let stuck = until.or(new).map_or(Sending::Busy, Sending::Stuck);
-                    state.sending = if state.end.is_none() { stuck } else { Sending::Idle };
                     self.keep(&mut state, parts);
-                    self.work.notify_all();
-                    return;
+                    return self.hand_over(&mut state, until);
                 }
                 Err(_) => {
                     self.keep(&mut state, parts);
@@ -361,6 +363,18 @@ impl Line {
                 state.sending = Sending::Stuck(until);
             }
         }
+    }
+
+    /// What is begun is for the connection's own thread now: until then, or as long as its size allows.
+    fn hand_over(&self, state: &mut State, until: Option<Instant>) {
+        let bytes = state.stuck.iter().map(Part::len).fold(0, usize::saturating_add);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let until = until.or_else(|| Instant::now().checked_add(self.limits.patience(bytes)));
+        state.sending = match until.filter(|_| state.end.is_none()) {
+            Some(until) => Sending::Stuck(until),
+            None => Sending::Idle,
+        };
+        self.work.notify_all();
     }
 
     /// Puts back what is not sent, unless the connection ended meanwhile.

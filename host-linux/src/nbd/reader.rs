@@ -20,6 +20,15 @@ struct Inbox {
     to: usize,
 }
 
+/// Ends the connection when nobody reads it any more, for whatever reason.
+struct Ends<'a>(&'a Line);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.end(End::Unanswered);
+    }
+}
+
 /// No more comes.
 struct Over;
 
@@ -93,6 +102,8 @@ impl Inbox {
 
 /// Serves a connection until it ends. `rest` is what came with the handshake.
 pub fn serve(line: &Arc<Line>, session: &Session, export: &Arc<dyn Export>, rest: &[u8]) {
+    // Also when the storage panics: its client must not wait for ever.
+    let _end = Ends(line);
     let mut inbox = Inbox::new(Arc::clone(line), rest);
     let why = read(&mut inbox, session, export);
     if why == End::Left {

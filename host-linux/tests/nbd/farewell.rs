@@ -144,3 +144,28 @@ fn a_server_that_stops_leaves_nobody_waiting() {
     assert!(raw.closes() && !socket.exists());
     assert!(std::net::TcpStream::connect(tcp).is_err());
 }
+
+/// A storage with a defect.
+struct Broken;
+
+impl Export for Broken {
+    fn geometry(&self) -> Geometry {
+        Geometry::new(1 << 20, 512, 4096).unwrap()
+    }
+
+    fn submit(&self, _: Request, _: Reply) {
+        std::panic::resume_unwind(Box::new("a defect"));
+    }
+}
+
+#[test]
+fn a_storage_that_panics_leaves_nobody_waiting() {
+    let plant = Plant::new();
+    plant.server.publish("broken", "", Arc::new(Broken)).unwrap();
+    let mut raw = Raw::enter(plant.tcp, "broken");
+    raw.request(0, 3, 1, 0, 0);
+    assert!(raw.closes());
+    let mut other = Raw::enter(plant.tcp, "disk");
+    other.request(0, 3, 1, 0, 0);
+    assert_eq!(other.reply(), Simple { error: 0, cookie: 1 });
+}

@@ -283,44 +283,67 @@ impl Inner {
 
     fn simple(&self, error: u32, cookie: u64) -> Result<(), &'static str> {
         let mut pending = self.pending(cookie)?;
-        match (error, pending.assembly.awaited) {
-            (0, Awaited::Data(span)) => {
-                let bytes = self.bytes(span.length)?;
-                pending.assembly.piece(span.offset, span.length, bytes).map_err(|Broken(why)| why)?;
+        let filled = match (error, pending.assembly.awaited) {
+            (0, Awaited::Data(span)) => self.content(&mut pending, span.offset, span.length),
+            (0, Awaited::Done | Awaited::Extents(..)) => Ok(()),
+            (error, _) => {
+                pending.assembly.error(error);
+                Ok(())
             }
-            (0, Awaited::Done | Awaited::Extents(..)) => {}
-            (error, _) => pending.assembly.error(error),
-        }
-        finish(pending)
+        };
+        self.finish(filled, pending)
     }
 
     fn chunk(&self, flags: u16, kind: u16, cookie: u64) -> Result<(), &'static str> {
-        let length = u32::from_be_bytes(self.take()?);
         let mut pending = self.pending(cookie)?;
-        let done = if kind == chunk::DATA {
-            let offset = u64::from_be_bytes(self.take()?);
-            let length = length.checked_sub(8).ok_or("it sent a chunk that is too short")?;
-            // No more is read than was asked for.
-            match pending.assembly.awaited {
-                Awaited::Data(span) if length <= span.length => {}
-                Awaited::Data(_) | Awaited::Extents(..) | Awaited::Done => return Err("it sent too much"),
-            }
-            let bytes = self.bytes(length)?;
-            pending.assembly.piece(offset, length, bytes)
-        } else {
-            if TEXT_MAX < length {
-                return Err("it sent a chunk that is too long");
-            }
-            let mut payload = vec![0; usize::try_from(length).unwrap_or(0)];
-            self.fill(&mut payload)?;
-            pending.assembly.chunk(kind, &payload)
-        };
-        done.map_err(|Broken(why)| why)?;
-        if flags & chunk::DONE != 0 {
-            return finish(pending);
+        let filled = self.part(&mut pending, kind);
+        if filled.is_err() || flags & chunk::DONE != 0 {
+            return self.finish(filled, pending);
         }
         self.lock().pending.insert(cookie, pending);
         Ok(())
+    }
+
+    /// Reads the rest of a chunk into the answer it belongs to.
+    fn part(&self, pending: &mut Pending, kind: u16) -> Result<(), &'static str> {
+        let length = u32::from_be_bytes(self.take()?);
+        if kind == chunk::DATA {
+            let offset = u64::from_be_bytes(self.take()?);
+            let length = length.checked_sub(8).ok_or("it sent a chunk that is too short")?;
+            return self.content(pending, offset, length);
+        }
+        if TEXT_MAX < length {
+            return Err("it sent a chunk that is too long");
+        }
+        let mut payload = vec![0; usize::try_from(length).unwrap_or(0)];
+        self.fill(&mut payload)?;
+        pending.assembly.chunk(kind, &payload).map_err(|Broken(why)| why)
+    }
+
+    /// Reads content. No more is read than was asked for.
+    fn content(&self, pending: &mut Pending, offset: u64, length: u32) -> Result<(), &'static str> {
+        match pending.assembly.awaited {
+            Awaited::Data(span) if length <= span.length => {}
+            Awaited::Data(_) | Awaited::Extents(..) | Awaited::Done => return Err("it sent too much"),
+        }
+        let bytes = self.bytes(length)?;
+        pending.assembly.piece(offset, length, bytes).map_err(|Broken(why)| why)
+    }
+
+    /// Answers. Whoever hears that its request failed with the connection finds the connection over.
+    fn finish(&self, filled: Result<(), &'static str>, pending: Pending) -> Result<(), &'static str> {
+        let Pending { reply, assembly, .. } = pending;
+        match filled.and_then(|()| assembly.finish().map_err(|Broken(why)| why)) {
+            Ok(answer) => {
+                reply.finish(answer);
+                Ok(())
+            }
+            Err(why) => {
+                self.lock().end.get_or_insert(why);
+                reply.fail(Errno::Io, format!("the connection to the server ended: {why}"));
+                Err(why)
+            }
+        }
     }
 
     /// The request with this cookie; it is put back if more is to come. Its reply says so if it is dropped.
@@ -368,19 +391,5 @@ impl Inner {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn finish(pending: Pending) -> Result<(), &'static str> {
-    let Pending { reply, assembly, .. } = pending;
-    match assembly.finish() {
-        Ok(answer) => {
-            reply.finish(answer);
-            Ok(())
-        }
-        Err(Broken(why)) => {
-            reply.fail(Errno::Io, format!("the server sent {why}"));
-            Err("it does not speak the protocol")
-        }
     }
 }
