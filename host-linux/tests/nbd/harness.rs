@@ -4,6 +4,7 @@ use bulkhead::nbd::export::Export;
 use bulkhead::nbd::file::FileExport;
 use bulkhead::nbd::limits::Limits;
 use bulkhead::nbd::server::Server;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,6 +37,7 @@ impl Plant {
 
     /// Without an export.
     pub fn empty(limits: Limits) -> Self {
+        many_files();
         let directory = tempfile::tempdir().unwrap();
         let unix = directory.path().join("nbd.sock");
         let mut server = Server::start(limits).unwrap();
@@ -52,6 +54,15 @@ impl Plant {
     pub fn uris(&self) -> [String; 2] {
         let uris: Vec<_> = self.server.uris("disk").iter().map(ToString::to_string).collect();
         uris.try_into().unwrap()
+    }
+}
+
+/// Servers and clients of all tests are one process: a thousand files are not enough for both sides.
+fn many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(8192).min(8192);
+    if limit.current.is_some_and(|current| current < wanted) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit }).unwrap();
     }
 }
 
