@@ -1,7 +1,8 @@
 //! Appends to a write log on a file for some seconds, and prints what that took as one JSON object: the
 //! contestant of `cargo xtask bench log` (P4).
 //!
-//! `log_append FILE BLOCKS DEPTH SECONDS dsync|linked|threads`: makes the log when there is none.
+//! `log_append FILE BLOCKS DEPTH SECONDS linked|dsync|threads [MIB]`: makes a log of so many MiB when there is
+//! none, and tells how long reading it took when there is one.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a tool for measuring")]
 
 use bulkhead::storage::buffers::{Payload, Pool};
@@ -19,24 +20,24 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Blocks of the ring: 256 MiB.
-const RING: u64 = 65_536;
+/// MiB of the ring when it is not said.
+const RING_MIB: u64 = 256;
 const POOL: usize = 32 << 20;
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    let [file, blocks, depth, seconds, way] = arguments.as_slice() else {
-        eprintln!("log_append FILE BLOCKS DEPTH SECONDS dsync|linked|threads");
+    let [file, blocks, depth, seconds, way, size @ ..] = arguments.as_slice() else {
+        eprintln!("log_append FILE BLOCKS DEPTH SECONDS linked|dsync|threads [MIB]");
         std::process::exit(2);
     };
     let (durably, means) = match way.as_str() {
-        "linked" => (Durably::Linked, Means::Best),
+        "dsync" => (Durably::Dsync, Means::Best),
         "threads" => (Durably::Dsync, Means::Threads),
-        _dsync => (Durably::Dsync, Means::Best),
+        _linked => (Durably::Linked, Means::Best),
     };
-    let begin = Instant::now();
-    let (mut disk, batches) = open(Path::new(file), durably, means);
-    let opened = begin.elapsed();
+    let mib = size.first().map_or(RING_MIB, |mib| mib.parse().unwrap());
+    let Opened { mut disk, batches, blocks_read, time } =
+        open(Path::new(file), durably, means, Ring::new(mib << 8).unwrap());
     let payloads = payloads(&disk, blocks.parse().unwrap());
     let load =
         Load { depth: depth.parse().unwrap(), time: Duration::from_secs_f64(seconds.parse().unwrap()) };
@@ -46,7 +47,8 @@ fn main() {
     let rate = f64::from(u32::try_from(waits.len()).unwrap()) / load.time.as_secs_f64();
     let answer = serde_json::json!({
         "per_second": rate, "p50_us": at(500), "p99_us": at(990), "means": disk.engine().means(),
-        "lack": disk.engine().lack(), "open_ms": opened.as_secs_f64() * 1e3, "batches_read": batches,
+        "lack": disk.engine().lack(), "open_ms": time.as_secs_f64() * 1e3, "batches_read": batches,
+        "mib_read": blocks_read >> 8,
     });
     println!("{answer}");
 }
@@ -56,8 +58,14 @@ struct Load {
     time: Duration,
 }
 
-fn open(path: &Path, durably: Durably, means: Means) -> (LogDisk, u64) {
-    let ring = Ring::new(RING).unwrap();
+struct Opened {
+    disk: LogDisk,
+    batches: u64,
+    blocks_read: u64,
+    time: Duration,
+}
+
+fn open(path: &Path, durably: Durably, means: Means, ring: Ring) -> Opened {
     let engine = |device| Engine::new(device, Pool::new(POOL).unwrap(), means).unwrap();
     if !path.exists() {
         let identity =
@@ -65,10 +73,14 @@ fn open(path: &Path, durably: Durably, means: Means) -> (LogDisk, u64) {
         let mut engine = engine(Device::create(path, ring.space()).unwrap());
         recovery::format(&mut engine, identity, ring, Seq(1), &mut |_| {}).unwrap();
     }
-    let mut batches = 0;
+    let (begin, mut batches, mut blocks_read) = (Instant::now(), 0, 0);
     let engine = engine(Device::open(path, Part::ALL).unwrap());
-    let opened = LogDisk::open(engine, &mut |_, _| batches += 1).unwrap();
-    (opened.begin(durably).unwrap(), batches)
+    let opened = LogDisk::open(engine, &mut |_, header| {
+        batches += 1;
+        blocks_read += header.content.blocks();
+    });
+    let time = begin.elapsed();
+    Opened { disk: opened.unwrap().begin(durably).unwrap(), batches, blocks_read, time }
 }
 
 /// A few that differ, taken in turn: a guest's memory is not the same page again and again.
@@ -105,7 +117,7 @@ fn append(disk: &mut LogDisk, payloads: &[Payload], load: &Load) -> Vec<Duration
                     let behind = usize::try_from(disk.log().next().0 - seq.0 - 1).unwrap();
                     waits.extend(asked.drain(..asked.len() - behind).map(|at: Instant| at.elapsed()));
                     disk.commit_point(seq);
-                    if disk.log().free() < RING / 2 {
+                    if disk.log().free() < disk.superblock().ring.blocks() / 2 {
                         disk.applied(seq);
                     }
                 }

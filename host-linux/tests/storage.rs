@@ -86,7 +86,7 @@ fn open(path: &Path, means: Means) -> (LogDisk, Found) {
             sums = rest;
         }
     });
-    (opened.unwrap().begin(Durably::Dsync).unwrap(), found)
+    (opened.unwrap().begin(Durably::default()).unwrap(), found)
 }
 
 fn read(disk: &mut LogDisk, at: Position, sums: Vec<Sum>) -> Result<Payload, Unread> {
@@ -228,7 +228,7 @@ fn what_is_no_whole_log_is_refused() {
     file.write_all_at(&[0; BLOCK_LEN], 5 * BLOCK_LEN as u64).unwrap();
     let opened = open().unwrap();
     assert!(matches!(opened.outcome, Outcome::Damaged(end) if end.next == Seq(2)), "{:?}", opened.outcome);
-    assert_eq!(opened.begin(Durably::Dsync).unwrap_err(), Unopened::Damaged);
+    assert_eq!(opened.begin(Durably::default()).unwrap_err(), Unopened::Damaged);
     file.set_len(100 * BLOCK_LEN as u64).unwrap();
     assert_eq!(open().unwrap_err(), Unopened::Fault(Fault::Ended));
 }

@@ -10,14 +10,16 @@ use thiserror::Error;
 pub struct Ticket(pub u64);
 
 /// When a write counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Durably {
     /// When the device has it, perhaps in a cache: a flush must follow.
     No,
-    /// When it is on the medium: written with `RWF_DSYNC`. The kernel uses FUA where the device has it and
-    /// the file needs no other change, else it flushes the device's cache after the write.
+    /// When it is on the medium: `RWF_DSYNC`. The kernel uses FUA where the device has it and the file needs
+    /// no other change, else it flushes the device's cache after the write.
     Dsync,
-    /// The same by `fdatasync` in a second step, which the kernel begins when the write is whole.
+    /// When it is on the medium: an `fdatasync`, which the kernel begins when the write is whole. It is the
+    /// faster of the two on a busy machine: [`crate::storage::engine`] says why.
+    #[default]
     Linked,
 }
 

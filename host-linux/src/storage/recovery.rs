@@ -93,7 +93,7 @@ fn fill(engine: &mut Engine, ring: Ring, progress: &mut dyn FnMut(u64)) -> Resul
 }
 
 fn write(engine: &mut Engine, at: u64, memory: Buffer) -> Result<(), Fault> {
-    engine.write(Ticket(0), at, vec![memory.keep().piece()], Durably::Dsync);
+    engine.write(Ticket(0), at, vec![memory.keep().piece()], Durably::default());
     one(engine).map(|_| ())
 }
 

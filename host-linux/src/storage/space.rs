@@ -95,6 +95,9 @@ struct Commit {
 /// Headers of the batches that a log has under way, and a superblock.
 pub const SPARE_BLOCKS: usize = FLIGHTS_MAX + 1;
 
+/// How long a wait for a ring that has failed takes at most.
+const FAILED_TURN: Duration = Duration::from_millis(100);
+
 /// Jobs that reads leave to batches, each around the end of the ring, and a superblock.
 const RESERVED: usize = FLIGHTS_MAX * 2 + 1;
 
@@ -177,7 +180,7 @@ impl Space {
         Ok(())
     }
 
-    /// Reads so many blocks from `at` on into `memory` of that size.
+    /// Reads so many blocks from `at` on into memory from the pool.
     ///
     /// # Errors
     ///
@@ -207,7 +210,13 @@ impl Space {
     /// Waits for news, or for somebody to wake it, so long at most. Returns whether it may have been woken.
     pub fn wait(&mut self, most: Duration, news: &mut Vec<News>) -> bool {
         let mut done = std::mem::take(&mut self.done);
-        let waited = if self.has_failed { Ok(true) } else { self.engine.wait(most, &mut done) };
+        let waited = if self.has_failed {
+            // Nobody learns anything more from it; its owner is not to run in circles.
+            std::thread::sleep(most.min(FAILED_TURN));
+            Ok(true)
+        } else {
+            self.engine.wait(most, &mut done)
+        };
         for one in done.drain(..) {
             self.look_at(one, news);
         }
