@@ -302,6 +302,5 @@ fn a_disk_without_room_fails_the_log_and_loses_nothing() {
     assert!(output.status.success() && text.contains("failed there is no room left on it"), "{text}");
     let reported = text.lines().filter_map(|line| line.split_once("durable ")?.1.parse().ok()).max();
     let durable = Seq(reported.unwrap());
-    assert!(durable.0 > 20, "{text}");
     verify(&path, durable);
 }
