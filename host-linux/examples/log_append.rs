@@ -1,8 +1,8 @@
 //! Appends to a write log on a file for some seconds, and prints what that took as one JSON object: the
 //! contestant of `cargo xtask bench log` (P4).
 //!
-//! `log_append FILE BLOCKS DEPTH SECONDS linked|dsync|threads [MIB]`: makes a log of so many MiB when there is
-//! none, and tells how long reading it took when there is one.
+//! `log_append FILE BLOCKS DEPTH SECONDS linked|dsync|threads [MIB]`: makes a log of so many MiB when there
+//! is none, and tells how long reading it took when there is one.
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "a tool for measuring")]
 
 use bulkhead::storage::buffers::{Payload, Pool};

@@ -10,9 +10,9 @@
 //!   blocks are in place, the kernel marks the write itself; else it flushes the device's whole cache behind
 //!   the write. Only the blocks of this write are promised, which is what the log asks for.
 //! - a linked `fdatasync`: the same promise in two steps, the second begun by the kernel, and only when the
-//!   write is whole. This is the default. The end of an asynchronous `RWF_DSYNC` write runs on a kernel thread
-//!   of ordinary priority, which a busy processor holds up for milliseconds whatever class its owner has; an
-//!   `fdatasync` runs on a thread that inherits it (docs/benchmarks.md has the figures).
+//!   write is whole. This is the default. The end of an asynchronous `RWF_DSYNC` write runs on a kernel
+//!   thread of ordinary priority, which a busy processor holds up for milliseconds whatever class its owner
+//!   has; an `fdatasync` runs on a thread that inherits it (docs/benchmarks.md has the figures).
 //! - [`Engine::flush`]: everything whose completion was seen before it was asked for.
 //!
 //! With none of them is anything promised about writes that are under way at the same time. A failure of any

@@ -170,8 +170,8 @@ fn print(seen: &[Vec<Vec<Figures>>], as_json: bool) {
             }
             let ([low, middle, high], [_, to_linked, _]) = (to_fio, to_ours);
             println!(
-                "{:<17} {contestant:<12} {rate:>8.0} a second, p50 {p50:>6.0} us, p99 {p99:>6.0} us; to fio's threads \
-                 {middle:.2} ({low:.2} to {high:.2}), to linked {to_linked:.2}",
+                "{:<17} {contestant:<12} {rate:>8.0} a second, p50 {p50:>6.0} us, p99 {p99:>6.0} us; to \
+                 fio's threads {middle:.2} ({low:.2} to {high:.2}), to linked {to_linked:.2}",
                 load.name
             );
         }
