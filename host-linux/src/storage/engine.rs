@@ -12,7 +12,7 @@
 //! - a linked `fdatasync`: the same promise in two steps, the second begun by the kernel, and only when the
 //!   write is whole. This is the default. The end of an asynchronous `RWF_DSYNC` write runs on a kernel
 //!   thread of ordinary priority, which a busy processor holds up for milliseconds whatever class its owner
-//!   has; an `fdatasync` runs on a thread that inherits it (docs/benchmarks.md has the figures).
+//!   has; an `fdatasync` runs on a thread that inherits it, unless it is reset on fork (docs/benchmarks.md).
 //! - [`Engine::flush`]: everything whose completion was seen before it was asked for.
 //!
 //! With none of them is anything promised about writes that are under way at the same time. A failure of any

@@ -15,7 +15,7 @@ use super::median;
 /// How fast writes become durable in the write log: 4 KiB one by one, 4 KiB with 32 under way, 128 KiB with 8
 /// under way; by both ways to make a batch durable, and by threads; beside fio on a file that was written in
 /// full, past the page cache, with O_DSYNC: by io_uring, and by as many threads as are under way. All of them
-/// run in a real-time class, as the agent does, when this user may.
+/// run in a real-time class when this user may.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask bench log\n  cargo xtask bench log --rounds 7 --json")]
 pub struct Log {
@@ -41,7 +41,7 @@ const LOADS: [Load; 3] = [
     Load { name: "4 KiB, depth 32", blocks: 1, depth: 32 },
     Load { name: "128 KiB, depth 8", blocks: 32, depth: 8 },
 ];
-/// The first one is what the agent does.
+/// The first one is the engine's default.
 const CONTESTANTS: [&str; 5] = ["linked", "dsync", "threads", "fio io_uring", "fio threads"];
 
 struct Figures {
@@ -101,7 +101,7 @@ fn appended(program: &Path, log: &Path, load: &Load, seconds: f64, way: &str) ->
     Ok(Figures { per_second, p50_us, p99_us: number(&answer, "/p99_us")? })
 }
 
-/// A command in the agent's class, or in the ordinary one where that is not allowed.
+/// A command in a real-time class, or in the ordinary one where that is not allowed.
 fn in_real_time(program: &Path) -> Command {
     let mut probe = Command::new("chrt");
     let may = probe.args(["--rr", "10", "true"]).output().is_ok_and(|output| output.status.success());
