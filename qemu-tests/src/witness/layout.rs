@@ -5,19 +5,19 @@ use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use bulkhead_core::id::{NodeId, PairId, Side};
-use bulkhead_core::node::settings::Member;
+use anyhow::{Context, Result};
+use bulkhead_core::budget::timers::Timers;
+use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
+use bulkhead_core::node::settings::{Digest, Member};
+use bulkhead_core::provision::{Address, Peer};
 
-use super::card::{HOSTS, PORTS, host};
+use super::card::{PORTS, Recipe, hex, host, user_paths, write};
 use crate::lab::Lab;
 
 /// The site.
 pub const SITE: &str = "2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11";
 /// The witness's number: behind those of all nodes.
 pub const WITNESS: NodeId = NodeId(1_000);
-/// This machine, as its own programs see it.
-const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
 /// Where the parts of a site are.
 #[derive(Clone, Debug)]
@@ -78,28 +78,54 @@ impl Layout {
     /// When it cannot be written.
     pub fn file(&self, part: NodeId, witness: [u16; 2]) -> Result<PathBuf> {
         let file = self.directory.join(format!("{}.toml", part.0));
-        fs::write(&file, self.text(part, [LOOPBACK; 2], witness))?;
+        fs::write(&file, self.text(part, witness))?;
         Ok(file)
     }
 
-    /// Provisions a card for the witness in QEMU's user network, which hands on what the witness sends to the
-    /// nodes' own addresses, those of this machine.
+    /// Writes the card of a board in QEMU's user network for the witness. It sees this machine as 10.0.2.2 on
+    /// both paths, which no operator could configure: the board answers where a node's datagrams come from.
     ///
     /// # Errors
     /// When the configuration is no good, or the card cannot be written.
     pub fn provision(&self, lab: &Lab, image: &Path) -> Result<()> {
-        let file = self.directory.join("board.toml");
-        fs::write(&file, self.text(WITNESS, HOSTS.map(host), PORTS))?;
-        let tool = lab.tool(["witness", "provision", "--node", "witness", "--config"]).arg(file);
-        tool.arg("--out").arg(image).succeed().map(drop)
+        let file = self.file(WITNESS, PORTS)?;
+        let checked = lab.tool(["config", "check", "--json"]).arg(file).succeed()?;
+        let checked: serde_json::Value = serde_json::from_slice(&checked.stdout)?;
+        let digest = checked.get("digest").and_then(|digest| digest.as_str()).context("no digest")?;
+        let peers = self.members().into_iter().zip(&self.ports).map(|(member, ports)| {
+            let paths = ports.map(|port| Address { host: host(2), port });
+            Peer { member, outlet: None, paths }
+        });
+        let recipe = Recipe {
+            site: SiteId(hex(&SITE.replace('-', ""))?),
+            key: hex(fs::read_to_string(self.key())?.trim())?,
+            node: WITNESS,
+            pair: PairId::EVERY,
+            digest: Digest(hex(&digest.replace('-', ""))?),
+            peers: peers.collect(),
+            registers: 129,
+            timers: self.timers()?,
+            paths: user_paths(),
+            gateway: Some(host(2)),
+        };
+        write(image, &recipe)
+    }
+
+    /// The timers of its preset.
+    ///
+    /// # Errors
+    /// When there is no such preset.
+    pub fn timers(&self) -> Result<Timers> {
+        let presets = [("tight", Timers::TIGHT), ("default", Timers::DEFAULT), ("wide", Timers::WIDE)];
+        let found = presets.into_iter().find(|(name, _)| *name == self.preset);
+        found.map(|(_, timers)| timers).with_context(|| format!("{} is no preset", self.preset))
     }
 
     fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.ports.iter().zip(1..).map(|(_, node)| NodeId(node))
     }
 
-    /// The file of a part, where the witness has these addresses.
-    fn text(&self, part: NodeId, hosts: [[u8; 4]; 2], ports: [u16; 2]) -> String {
+    fn text(&self, part: NodeId, witness: [u16; 2]) -> String {
         let (key, state) = (self.key(), self.directory.join(part.0.to_string()));
         let mut text = format!(
             "[site]\nid = \"{SITE}\"\nname = \"pairs\"\n[timers]\npreset = \"{}\"\n[local]\nnode = {}\n\
@@ -111,17 +137,15 @@ impl Layout {
         for (NodeId(node), ports) in self.nodes().zip(&self.ports) {
             let (pair, side) = (node.div_ceil(2), if node % 2 == 1 { "a" } else { "b" });
             let place = format!("name = \"{side}{pair}\"\npair = {pair}\nside = \"{side}\"");
-            text.push_str(&table(node, &place, [LOOPBACK; 2], *ports));
+            text.push_str(&table(node, &place, *ports));
         }
         let place = "name = \"witness\"\nwitness = true\npair = \"every\"";
-        text.push_str(&table(WITNESS.0, place, hosts, ports));
-        text.push_str("board = { bits = [24, 24], gateway = \"10.0.2.2\" }\n");
+        text.push_str(&table(WITNESS.0, place, witness));
         text
     }
 }
 
-fn table(id: u16, place: &str, hosts: [[u8; 4]; 2], ports: [u16; 2]) -> String {
-    let at = hosts.into_iter().zip(ports).map(|([a, b, c, d], port)| format!("\"{a}.{b}.{c}.{d}:{port}\""));
-    let at: Vec<_> = at.collect();
-    format!("[[node]]\nid = {id}\n{place}\nvoter = true\naddresses = [{}]\n", at.join(", "))
+fn table(id: u16, place: &str, [one, two]: [u16; 2]) -> String {
+    let at = format!("[\"127.0.0.1:{one}\", \"127.0.0.1:{two}\"]");
+    format!("[[node]]\nid = {id}\n{place}\nvoter = true\naddresses = {at}\n")
 }

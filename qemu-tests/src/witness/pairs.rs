@@ -1,5 +1,5 @@
 //! Several pairs of agents as processes of this machine, and one board in QEMU that votes for all of them
-//! (S1-21, X03): its card is provisioned from the site's configuration, as an operator does it.
+//! (S1-21, X03).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
