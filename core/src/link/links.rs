@@ -5,17 +5,20 @@
 //! then sends everything [`Links::next_due`] returns: after that, [`Links::deadline`] is ahead. A message
 //! goes out by [`Links::seal`], the same bytes on both paths; the copy that comes second is dropped.
 
+use core::time::Duration;
+
 use heapless::Vec;
 
+use super::agenda::{Agenda, Judged};
 use super::frame::{Datagram, Frame};
 use super::hello::Versions;
 use super::key::{Mark, Nonce};
-use super::peer::{Peer, Taken};
+use super::peer::{Paces, Peer, Taken};
 use super::ring::Pace;
 use super::suspicion::Verdict;
 use super::tally::Account;
 use crate::id::{NodeId, Path};
-use crate::time::{Instant, earliest};
+use crate::time::Instant;
 
 pub use super::words::{
     Drop, Drops, MESSAGE_MAX, Message, NoSession, Outgoing, PathStatus, Received, Settings,
@@ -26,6 +29,7 @@ pub use super::words::{
 #[derive(Clone, Debug)]
 pub struct Links<const PEERS: usize, const SHOWN: usize = PEERS> {
     settings: Settings,
+    paces: Paces,
     peers: Vec<Peer, PEERS>,
     /// What is shown of the first `SHOWN` peers, in the order of the peers.
     shown: Vec<Account, SHOWN>,
@@ -35,6 +39,7 @@ pub struct Links<const PEERS: usize, const SHOWN: usize = PEERS> {
     listening: Instant,
     /// When anything was asked of this machine last.
     noticed: Instant,
+    agenda: Agenda,
     /// How many peers were removed in this start.
     forgotten: u32,
     drops: Drops,
@@ -46,6 +51,8 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
     /// # Panics
     ///
     /// If the times contradict each other: they are derived and checked before they come here.
+    // Made where it stays: with a hundred peers, a microcontroller has no room for it twice.
+    #[inline(always)]
     pub fn new(now: Instant, settings: Settings) -> Self {
         let Settings { heartbeat, limits, .. } = &settings;
         assert!(!heartbeat.is_zero(), "a heartbeat without a pause never ends");
@@ -53,7 +60,9 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         assert!(limits.slow < limits.silence, "slow is not silent");
         let drops = Drops::default();
         let (peers, shown) = (Vec::new(), Vec::new());
-        Self { settings, peers, shown, owed: None, listening: now, noticed: now, forgotten: 0, drops }
+        let (owed, agenda, forgotten) = (None, Agenda::default(), 0);
+        let (paces, listening, noticed) = (Paces::new(&settings), now, now);
+        Self { settings, paces, peers, shown, owed, listening, noticed, agenda, forgotten, drops }
     }
 
     /// Begins to speak with `node`, at a pace that is the same at its end. `false` when there is no room.
@@ -66,6 +75,7 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         if added {
             // Without room there is nothing to show of it.
             let _ = self.shown.push(Account::default());
+            self.agenda.renew();
         }
         added
     }
@@ -76,6 +86,7 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         let settings = &self.settings;
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
             peer.set_pace(now, pace, settings);
+            self.agenda.renew();
         }
     }
 
@@ -87,6 +98,7 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
             self.shown.remove(place);
         }
         self.forgotten = self.forgotten.saturating_add(1);
+        self.agenda.renew();
     }
 
     /// The peers.
@@ -149,29 +161,44 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         &self.drops
     }
 
-    /// When [`Self::next_due`] and [`Self::judge`] have something to say.
+    /// For how long nothing was heard of `node` on any path while this node could hear; `None` before it was.
+    pub fn unheard(&self, now: Instant, node: NodeId) -> Option<Duration> {
+        let heard = self.peer(node)?.heard()?;
+        Some(now.since(heard.max(self.listening)))
+    }
+
+    /// When [`Self::next_due`] and [`Self::judge`] have something to say; sooner, now and then, never later.
     pub fn deadline(&self) -> Option<Instant> {
         if self.owed.is_some() {
             return Some(Instant::ZERO);
         }
-        let of = |peer: &Peer| peer.deadline(self.listening, &self.settings);
-        earliest(self.peers.iter().map(of))
+        // Whoever is called more seldom takes itself for asleep.
+        self.agenda.due().map(|due| due.min(self.noticed.after(self.settings.heartbeat)))
     }
 
-    /// Judges all peers, and tells whose verdict is another than before. Called at least every heartbeat, so
-    /// that a longer gap means that this node itself has slept.
+    /// Judges all peers of whom there may be news, and tells whose verdict is another than before. Called at
+    /// least every heartbeat, so that a longer gap means that this node itself has slept.
     pub fn judge(&mut self, now: Instant, mut changed: impl FnMut(NodeId, Verdict)) {
         self.notice(now);
-        for (place, peer) in self.peers.iter_mut().enumerate() {
-            let before = peer.suspicion.verdict();
-            let after = peer.judge(now, self.listening, &self.settings);
-            if before != after {
-                if let (Verdict::Silent, Some(shown)) = (after, self.shown.get_mut(place)) {
-                    shown.silences = shown.silences.saturating_add(1);
-                }
-                changed(peer.node, after);
-            }
+        match self.agenda.judged(now) {
+            Judged::Nobody => {}
+            Judged::One(place) => self.judge_one(now, place, &mut changed),
+            Judged::All => (0..self.peers.len()).for_each(|place| self.judge_one(now, place, &mut changed)),
         }
+    }
+
+    fn judge_one(&mut self, now: Instant, place: usize, changed: &mut dyn FnMut(NodeId, Verdict)) {
+        let Some(peer) = self.peers.get_mut(place) else { return };
+        let before = peer.suspicion.verdict();
+        let after = peer.judge(now, self.listening, &self.paces);
+        if before == after {
+            return;
+        }
+        if let (Verdict::Silent, Some(shown)) = (after, self.shown.get_mut(place)) {
+            shown.silences = shown.silences.saturating_add(1);
+        }
+        self.agenda.expect(peer.deadline(self.listening, &self.paces));
+        changed(peer.node, after);
     }
 
     /// Whoever was not called for so long did not hear either: it must listen before it judges (F19).
@@ -190,7 +217,18 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         {
             return Some(peer.hello(now, Some(owed), settings));
         }
-        self.peers.iter_mut().find_map(|peer| peer.next_due(now, settings))
+        while let Some(place) = self.agenda.turn(now) {
+            let Some(peer) = self.peers.get_mut(place) else {
+                // Whoever is due to be judged still is.
+                self.agenda.end();
+                break;
+            };
+            if let Some(due) = peer.next_due(now, settings) {
+                return Some(due);
+            }
+            self.agenda.pass(peer.deadline(self.listening, &self.paces));
+        }
+        None
     }
 
     /// Makes the datagram that carries `message` to `to`. Sent on both paths, and sealed anew for each
@@ -231,7 +269,12 @@ impl<const PEERS: usize, const SHOWN: usize> Links<PEERS, SHOWN> {
         let from = frame.header.from;
         let place = self.peers.iter().position(|peer| peer.node == from).ok_or(Drop::Stranger)?;
         let (peer, shown) = (self.peers.get_mut(place).ok_or(Drop::Stranger)?, self.shown.get_mut(place));
-        match peer.take(now, self.listening, path, &frame, shown, settings)? {
+        let taken = peer.take(now, self.listening, path, &frame, shown, (settings, &self.paces));
+        // What is not authentic changes nothing (V22).
+        if matches!(taken, Ok(_) | Err(Drop::Malformed)) {
+            self.agenda.touch(place, peer.deadline(self.listening, &self.paces));
+        }
+        match taken? {
             Taken::Received(received) => Ok(received),
             Taken::Asked(challenge) => {
                 self.owed = Some((from, challenge));
@@ -256,3 +299,7 @@ mod tests;
 #[cfg(test)]
 #[path = "walk_tests.rs"]
 mod walk;
+
+#[cfg(test)]
+#[path = "agenda_tests.rs"]
+mod agenda_tests;

@@ -17,7 +17,10 @@ use super::window::{Arrival, Window};
 use super::words::{Drop, Outgoing, Received, Settings};
 use crate::bytes::Long;
 use crate::id::{NodeId, Path};
-use crate::time::{Instant, Stamp, earliest};
+use crate::time::{Instant, Stamp, earliest, micros};
+
+/// Common moments for seldom heartbeats within the time of one heartbeat of the site.
+const MOMENTS: u64 = 2;
 
 const HEARTBEAT: u8 = 0;
 const MESSAGE: u8 = 1;
@@ -79,6 +82,30 @@ const _: () = assert!(size_of::<Peer>() <= PEER_MAX);
 /// Bytes of the record of a peer.
 const PEER_MAX: usize = 256;
 
+/// When a peer is slow or silent, by its pace: a microcontroller multiplies times slowly.
+#[derive(Clone, Debug)]
+pub(super) struct Paces([Limits; Pace::ALL.len()]);
+
+impl Paces {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self(Pace::ALL.map(|pace| {
+            let Limits { slow, silence, stable } = settings.limits;
+            let [slow, silence, stable] =
+                [slow, silence, stable].map(|time| time.saturating_mul(pace.times()));
+            Limits { slow, silence, stable }
+        }))
+    }
+
+    const fn limits(&self, pace: Pace) -> &Limits {
+        let Self([close, calm, far]) = self;
+        match pace {
+            Pace::Close => close,
+            Pace::Calm => calm,
+            Pace::Far => far,
+        }
+    }
+}
+
 /// What became of a frame of a peer.
 pub(super) enum Taken<'a> {
     /// As the shell is told.
@@ -125,7 +152,7 @@ impl Peer {
     }
 
     /// When anything authenticated came on any path.
-    fn heard(&self) -> Option<Instant> {
+    pub(super) fn heard(&self) -> Option<Instant> {
         self.paths.iter().filter_map(PathState::heard).max()
     }
 
@@ -134,35 +161,35 @@ impl Peer {
         settings.heartbeat.saturating_mul(self.pace.times())
     }
 
-    /// When it is slow or silent.
-    fn limits(&self, settings: &Settings) -> Limits {
-        // As a rule it is close, and a microcontroller multiplies slowly.
-        if self.pace == Pace::Close {
-            return settings.limits;
-        }
-        let Limits { slow, silence, stable } = settings.limits;
-        let [slow, silence, stable] =
-            [slow, silence, stable].map(|time| time.saturating_mul(self.pace.times()));
-        Limits { slow, silence, stable }
+    /// When the next heartbeat goes out. Those that are seldom meet at common moments, a little early: so a
+    /// hundred peers are looked at a few dozen times a second, and not after each heartbeat.
+    fn next_beat(&self, now: Instant, settings: &Settings) -> Instant {
+        let at = now.after(self.heartbeat(settings));
+        let step = match self.pace {
+            Pace::Close => 1,
+            Pace::Calm | Pace::Far => micros(settings.heartbeat) / MOMENTS,
+        };
+        let over = at.as_micros().checked_rem(step).unwrap_or_default();
+        Instant::from_micros(at.as_micros().saturating_sub(over))
     }
 
     /// When [`Self::next_due`] or [`Self::judge`] has something to say.
-    pub(super) fn deadline(&self, listening: Instant, settings: &Settings) -> Option<Instant> {
+    pub(super) fn deadline(&self, listening: Instant, paces: &Paces) -> Option<Instant> {
         earliest([
             self.beat_owed.is_some().then_some(Instant::ZERO),
             self.asks().then_some(self.hello_at.instant()),
             self.session.is_some().then_some(self.beat_at.instant()),
-            self.suspicion.deadline(listening, self.heard(), &self.limits(settings)),
+            self.suspicion.deadline(listening, self.heard(), paces.limits(self.pace)),
         ])
     }
 
     /// What is thought of it now.
-    pub(super) fn judge(&mut self, now: Instant, listening: Instant, settings: &Settings) -> Verdict {
-        let limits = self.limits(settings);
+    pub(super) fn judge(&mut self, now: Instant, listening: Instant, paces: &Paces) -> Verdict {
+        let limits = paces.limits(self.pace);
         // What a path that is gone once measured says nothing about the other.
         let works = |path: &&PathState| path.heard().is_some_and(|heard| now.since(heard) <= limits.silence);
         let best = self.paths.iter().filter(works).filter_map(PathState::round_trip).min();
-        self.suspicion.judge(now, listening, self.heard(), best, &limits)
+        self.suspicion.judge(now, listening, self.heard(), best, limits)
     }
 
     /// The next datagram for it that is due.
@@ -174,7 +201,7 @@ impl Peer {
         let path = match self.beat_owed.take() {
             Some(path) => path,
             None if self.session.is_some() && self.beat_at.instant() <= now => {
-                self.beat_at = now.after(self.heartbeat(settings)).into();
+                self.beat_at = self.next_beat(now, settings).into();
                 self.beats = self.beats.wrapping_add(1);
                 self.beat_owed = Some(Path::Two);
                 Path::One
@@ -200,12 +227,12 @@ impl Peer {
         path: Path,
         frame: &Frame<'a>,
         shown: Option<&mut Account>,
-        settings: &Settings,
+        (settings, paces): (&Settings, &Paces),
     ) -> Result<Taken<'a>, Drop> {
         match frame.header.kind {
             Kind::Hello => self.take_hello(now, path, frame, shown, settings),
             Kind::Data => {
-                self.deliver(now, path, frame, settings)?;
+                self.deliver(now, path, frame, paces)?;
                 let tally = shown.map(|shown| shown.path(path));
                 self.read(now, listening, path, frame.payload, tally).map(Taken::Received)
             }
@@ -344,13 +371,7 @@ impl Peer {
     }
 
     /// Lets a frame in that is of the session, and comes for the first time.
-    fn deliver(
-        &mut self,
-        now: Instant,
-        path: Path,
-        frame: &Frame<'_>,
-        settings: &Settings,
-    ) -> Result<(), Drop> {
+    fn deliver(&mut self, now: Instant, path: Path, frame: &Frame<'_>, paces: &Paces) -> Result<(), Drop> {
         let counter = frame.header.counter;
         let session = self.session.as_mut().ok_or(Drop::NotAuthentic)?;
         match session.window.look(counter) {
@@ -364,8 +385,7 @@ impl Peer {
         session.is_used = true;
         let before = self.heard();
         self.path(path).hear(now);
-        let limits = self.limits(settings);
-        self.suspicion.hear(now, before, &limits);
+        self.suspicion.hear(now, before, paces.limits(self.pace));
         Ok(())
     }
 

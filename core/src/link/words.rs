@@ -118,6 +118,15 @@ pub struct PathStatus {
 }
 
 impl Drops {
+    /// How many in all.
+    pub const fn all(&self) -> u32 {
+        let Self { not_a_frame, not_for_us, stranger, not_authentic, repeated, too_late, .. } = *self;
+        let Self { no_common_version, earlier_start, malformed, .. } = *self;
+        let first = not_a_frame.wrapping_add(not_for_us).wrapping_add(stranger).wrapping_add(not_authentic);
+        let second = repeated.wrapping_add(too_late).wrapping_add(no_common_version);
+        first.wrapping_add(second).wrapping_add(earlier_start).wrapping_add(malformed)
+    }
+
     pub(super) const fn count(&mut self, drop: Drop) {
         let counter = match drop {
             Drop::NotAFrame(_) => &mut self.not_a_frame,

@@ -85,7 +85,7 @@ fn other_voters_of_any_pair_are_found_out() {
 }
 
 #[test]
-fn whoever_votes_for_every_pair_is_close_to_all_of_them() {
+fn whoever_votes_for_every_pair_hears_all_of_them_calmly() {
     let mut settings = settings(W, 1, false);
     two_pairs(&mut settings);
     let voters = |pair| settings.founders(pair).map(|set| set.iter().map(|one| one.node).collect::<Vec<_>>());
@@ -93,8 +93,8 @@ fn whoever_votes_for_every_pair_is_close_to_all_of_them() {
     assert_eq!(voters(SECOND), Ok(Vec::from([W, C, D])));
     let witness = *settings.members.iter().find(|one| one.node == W).unwrap();
     for one in settings.members.iter().filter(|one| one.node != W) {
-        assert_eq!(settings.pace(&witness, one), Pace::Close);
-        assert_eq!(settings.pace(one, &witness), Pace::Close);
+        assert_eq!(settings.pace(&witness, one), Pace::Calm);
+        assert_eq!(settings.pace(one, &witness), Pace::Calm);
     }
     assert_eq!(settings.check().map(|me| me.node), Ok(W));
     // Too many for one of its pairs is too many.

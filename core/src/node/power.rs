@@ -222,6 +222,16 @@ impl<
         self.desk_todo(&todo, out);
     }
 
+    /// Whether nothing was heard of `node` since a holder should have said the next thing: whoever misses
+    /// renewals for a silence may have said one thing more after the last one. By its links alone, a witness
+    /// takes a node for silent later than that, for it hears of it calmly.
+    fn is_silent(&self, now: Instant, node: NodeId) -> bool {
+        let Timers { silence, renew, .. } = self.settings.timers;
+        let unheard = self.links.unheard(now, node);
+        self.links.verdict(node) == Verdict::Silent
+            || unheard.is_some_and(|unheard| silence.saturating_sub(renew) <= unheard)
+    }
+
     fn facts(&self, now: Instant, from: NodeId, plea: &Plea) -> Facts {
         let (settings, register) = (&self.settings, plea.register);
         let record = self.voter.as_ref().and_then(|voter| voter.accepted(register));
@@ -235,7 +245,7 @@ impl<
             epoch: record.as_ref().map(|record| record.epoch).unwrap_or_default(),
             holder: record.as_ref().and_then(|record| record.holder),
             lease: self.voter.as_ref().and_then(|voter| voter.lease(now, register)),
-            is_silent: self.links.verdict(plea.node) == Verdict::Silent,
+            is_silent: self.is_silent(now, plea.node),
             start: self.start_of(plea.node),
         }
     }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Node, Out};
 use super::message::{Office, Said};
-use super::settings::{Digest, MEMBERS_MAX, Member, Settings, Unsound, first_pair, start_of};
+use super::settings::{Digest, MEMBERS_MAX, Settings, Unsound, first_pair, start_of};
 use super::words::{Action, Note};
 use crate::id::{NodeId, PairId};
 use crate::link::key::Mark;
@@ -30,6 +30,9 @@ use crate::link::ring::Pace;
 use crate::register::message::{Ask, Request, Start};
 use crate::register::voters::{NotASet, VOTERS_MAX};
 use crate::time::Instant;
+
+/// Members that are told in one step.
+const AT_ONCE_MAX: usize = 8;
 
 /// Who votes, by configuration.
 pub type Named = Vec<NodeId, VOTERS_MAX>;
@@ -67,6 +70,8 @@ pub(super) struct Rosters {
     pub(super) say_at: Instant,
     /// When those who are not watched closely are told, too.
     say_far_at: Instant,
+    /// Who comes next in the round under way.
+    turn: usize,
 }
 
 /// What one of them told.
@@ -109,7 +114,7 @@ fn named(settings: &Settings, pair: PairId) -> Result<Named, NotASet> {
 
 impl Rosters {
     pub(super) const fn new(now: Instant, mine: Roster) -> Self {
-        Self { mine, told: Vec::new(), say_at: now, say_far_at: now }
+        Self { mine, told: Vec::new(), say_at: now, say_far_at: now, turn: 0 }
     }
 
     /// Notes what `node` told; what it comes to, when that is news.
@@ -135,7 +140,7 @@ impl Rosters {
         self.mine = Roster::of(settings)?;
         self.told.retain(|told| settings.members.iter().any(|member| member.node == told.node));
         self.told.iter_mut().for_each(|told| told.is_current = false);
-        (self.say_at, self.say_far_at) = (now, now);
+        (self.say_at, self.say_far_at, self.turn) = (now, now, 0);
         Ok(())
     }
 }
@@ -178,24 +183,42 @@ impl<
         self.send(to, &said, out);
     }
 
-    /// Tells all, now and then; those who are not watched closely more seldom.
+    /// Tells all, now and then; those who are not watched closely more seldom. In parts: a small processor
+    /// that tells a hundred at once hears nobody meanwhile.
     #[inline(never)]
     pub(super) fn tell_rosters(&mut self, now: Instant, out: Out<'_>) {
         if now < self.rosters.say_at {
             return;
         }
-        let (every, to_all) = (self.settings().timers.listen, self.rosters.say_far_at <= now);
+        let to_all = self.rosters.say_far_at <= now;
+        let end = self.rosters.turn.saturating_add(AT_ONCE_MAX);
+        while self.rosters.turn < end {
+            let Some(to) = self.settings().members.get(self.rosters.turn).copied() else {
+                return self.end_of_rosters(now, to_all);
+            };
+            self.rosters.turn = self.rosters.turn.saturating_add(1);
+            let is_told = to_all
+                || match self.settings().pace(self.member(), &to) {
+                    Pace::Close => true,
+                    // A witness is bound only by those who told it; what it tells itself can wait.
+                    Pace::Calm => self.member().side.is_some(),
+                    Pace::Far => false,
+                };
+            if to.node != self.member().node && is_told {
+                if to_all {
+                    self.tell_health(now, to.node, out);
+                }
+                self.tell_roster(to.node, out);
+            }
+        }
+    }
+
+    fn end_of_rosters(&mut self, now: Instant, to_all: bool) {
+        let every = self.settings().timers.listen;
+        self.rosters.turn = 0;
         self.rosters.say_at = now.after(every);
         if to_all {
             self.rosters.say_far_at = now.after(every.saturating_mul(Pace::Far.times()));
-            self.tell_all_health(now, out);
-        }
-        let (me, settings) = (self.member(), self.settings());
-        let is_told = |one: &&Member| to_all || settings.pace(me, one) == Pace::Close;
-        let others = settings.members.iter().filter(|one| one.node != me.node).filter(is_told);
-        let others: Vec<NodeId, MEMBERS_MAX> = others.map(|one| one.node).collect();
-        for to in others {
-            self.tell_roster(to, out);
         }
     }
 

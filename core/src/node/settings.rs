@@ -146,15 +146,18 @@ impl Settings {
     }
 
     /// How closely two nodes watch each other: the same from both ends. Neighbours in the ring do, and
-    /// whoever votes and those it votes for (S3-01).
+    /// whoever votes and those it votes for (S3-01); calmly when one of the two is a witness (X03).
     pub fn pace(&self, one: &Member, other: &Member) -> Pace {
         let place = |member: &Member| Some(Place { node: member.node, side: member.side? });
         let roster: Vec<Place, MEMBERS_MAX> = self.members.iter().filter_map(place).collect();
         let is_one_pair = one.serves(other.pair) || other.serves(one.pair);
         let votes_for = is_one_pair && (one.votes || other.votes);
-        match votes_for || ring::watches(&roster, one.node, other.node) {
-            true => Pace::Close,
-            false => Pace::Far,
+        let is_with_witness = one.side.is_none() || other.side.is_none();
+        match (votes_for, is_with_witness) {
+            (true, true) => Pace::Calm,
+            (true, false) => Pace::Close,
+            (false, _) if ring::watches(&roster, one.node, other.node) => Pace::Close,
+            (false, _) => Pace::Far,
         }
     }
 
@@ -218,7 +221,11 @@ mod tests {
             for one in &settings.members {
                 let others = || settings.members.iter().filter(|other| other.node != one.node);
                 assert!(others().all(|other| settings.pace(one, other) == settings.pace(other, one)));
-                let close = others().filter(|other| settings.pace(one, other) == Pace::Close).count();
+                let close = others().filter(|other| settings.pace(one, other) != Pace::Far).count();
+                let is_calm = |other: &&Member| settings.pace(one, other) == Pace::Calm;
+                let calm = others().filter(is_calm).count();
+                // The voters' own witness, and its whole pair.
+                assert_eq!(calm, if one.side.is_none() { usize::from(per_side) * 2 } else { 1 });
                 let all = usize::from(per_side) * 2;
                 // Neighbours in the ring and across, and three voters.
                 let most = if one.votes { all } else { all.min(ring::WATCHED_MAX + 3) };

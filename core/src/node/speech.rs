@@ -14,6 +14,9 @@ use crate::monitor::alone;
 use crate::register::seat;
 use crate::time::{Instant, earliest};
 
+/// Heartbeats and hellos that leave in one step.
+const AT_ONCE_MAX: usize = 16;
+
 /// When what this node does is said again.
 #[derive(Clone, Debug)]
 pub(super) struct Speech {
@@ -63,7 +66,9 @@ impl<
             self.revote(now, out);
         }
         self.tell_rosters(now, out);
-        while let Some(due) = self.links.next_due(now) {
+        // What is left is still due: whoever has a hundred peers listens between.
+        for _ in 0..AT_ONCE_MAX {
+            let Some(due) = self.links.next_due(now) else { break };
             out(Action::Send { to: due.to, path: due.path, datagram: due.datagram });
         }
     }

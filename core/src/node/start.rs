@@ -161,6 +161,7 @@ impl<
 }
 
 /// Links to nobody yet.
+#[inline(always)]
 fn links_of<const PEERS: usize, const SHOWN: usize>(
     now: Instant,
     settings: &Settings,

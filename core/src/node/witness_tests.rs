@@ -206,7 +206,7 @@ fn a_small_witness_is_a_full_node_without_an_office() {
     let mut cuts = 0;
     for seed in 1..=20 {
         let mut site = Site::new(seed * 7_919);
-        site.pass(Duration::from_secs(20));
+        site.pass(Duration::from_secs(40));
         let epoch = |node: &NodeId| site.nodes[node].post(Office::Infra).unwrap().epoch();
         assert!(1 < epoch(&A).max(epoch(&B)).0, "seed {seed}: nothing happened");
         assert!(1_000 < site.compared, "seed {seed}: {} actions", site.compared);

@@ -35,7 +35,7 @@ impl Liar {
         let (nonce, key, limits) = (Nonce([4; 16]), SiteKey::new(key), Limits { slow, silence, stable });
         let mut links =
             Links::new(time::Instant::ZERO, Settings { site, me: LIAR, nonce, key, heartbeat, limits });
-        links.add(time::Instant::ZERO, WITNESS, Pace::Close);
+        links.add(time::Instant::ZERO, WITNESS, Pace::Calm);
         Ok(Self { paths, witness, links, began: Instant::now() })
     }
 
