@@ -40,7 +40,8 @@ impl Bench {
             let sent = std::mem::take(&mut self.network.device().from_board);
             let answers: Vec<_> = sent.iter().filter_map(|frame| self.answer(frame)).collect();
             self.network.device().to_board.extend(answers);
-            while self.network.take_frame(self.now) {}
+            let mut buffer = [0; DATAGRAM_MAX];
+            while self.network.take_frame(self.now, &mut buffer) != Taken::Nothing {}
             self.network.serve(self.now);
         }
     }

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod card;
+mod datagram;
 pub mod frames;
 pub mod hardware;
 pub mod mac;

@@ -22,7 +22,7 @@ use bulkhead_core::time::Instant;
 use bulkhead_witness::card::{Card, Trouble};
 use bulkhead_witness::hardware::{Both, Watchdog as _};
 use bulkhead_witness::mac::Mac;
-use bulkhead_witness::network::{Buffers, Bytes, Heads, Leased, Network};
+use bulkhead_witness::network::{Buffers, Leased, Neighbour, Network, Sockets};
 use bulkhead_witness::records;
 use bulkhead_witness::settings::{self, Unfit};
 use bulkhead_witness::shell::{News, Shell};
@@ -45,17 +45,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 #[entry]
 fn main() -> ! {
-    static mut BYTES: Bytes = Bytes::new();
-    static mut HEADS: Heads = Heads::new();
-    stack::switch(witness, BYTES, HEADS)
+    static mut SOCKETS: Sockets = Sockets::new();
+    static mut NEIGHBOURS: [Neighbour; PEERS] = [[None; 2]; PEERS];
+    stack::switch(witness, SOCKETS, NEIGHBOURS)
 }
 
-extern "C" fn witness(bytes: &'static mut Bytes, heads: &'static mut Heads) -> ! {
+extern "C" fn witness(sockets: &'static mut Sockets, neighbours: &'static mut [Neighbour; PEERS]) -> ! {
     let (mut watchdog, survivor) = wake::wake();
     let (failures, silent) = (survivor.failures, survivor.silent);
     let card = Card::new(here::ssi::Ssi::start(), here::gpio::card_select(), here::clock::now);
     let history = History { starts: 0, failures, silent };
-    let Err(why) = serve(card, history, Buffers { bytes, heads }, &mut watchdog);
+    let Err(why) = serve(card, history, Buffers { sockets, neighbours }, &mut watchdog);
     defmt::error!("no witness: {}. Looking again in 5 s", defmt::Debug2Format(&why));
     wait(&mut watchdog, LOOK_AGAIN);
     fault::start_anew()

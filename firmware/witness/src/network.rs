@@ -1,89 +1,78 @@
 //! The two control networks on one wire: IPv4 with static addresses or DHCP, ARP, ICMP echo, UDP (S1-09).
+//!
+//! The witness answers under the Ethernet address that a peer's last authentic datagram came from, six bytes
+//! a peer and path: a hundred peers on its own segment need no ARP, and a dead one holds up nobody (F14,
+//! F26).
 
 use bulkhead_core::id::Path;
 use bulkhead_core::provision::{Address, Head};
 use bulkhead_core::time::Instant;
 use heapless::Vec;
-use smoltcp::iface::{
-    Config, Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet, SocketStorage,
-};
-use smoltcp::phy::Device;
-use smoltcp::socket::{dhcpv4, udp};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::phy::{Device, RxToken, TxToken};
+use smoltcp::socket::dhcpv4;
 use smoltcp::time::Instant as Stamp;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4Cidr};
+
+use crate::datagram::{HEADERS, Incoming, Locals, One, Whose, read, write};
 
 /// Longest datagram: what the node's links send.
 pub const DATAGRAM_MAX: usize = bulkhead_core::link::frame::DATAGRAM_MAX;
-/// Datagrams that wait to be read: each is, before the next frame is taken from the MAC.
-const RECEIVED_MAX: usize = 1;
-/// Datagrams that wait to be sent: each leaves at once, unless its host is still asked for its address.
-const TO_SEND_MAX: usize = 1;
-/// Two paths and DHCP.
-const SOCKETS: usize = 3;
+/// DHCP.
+const SOCKETS: usize = 1;
 
-/// The datagrams that wait: zero at the start, so that flash holds nothing of them.
-#[derive(Debug)]
-pub struct Bytes([PathBytes; 2]);
+/// The Ethernet addresses under which a peer is reached on its paths: its own, or the gateway's. `None` until
+/// something came from it.
+pub type Neighbour = [Option<EthernetAddress>; 2];
 
+/// The sockets of the stack.
 #[derive(Debug)]
-struct PathBytes {
-    received: [u8; RECEIVED_MAX * DATAGRAM_MAX],
-    to_send: [u8; TO_SEND_MAX * DATAGRAM_MAX],
-}
-
-/// What is known of the datagrams that wait, and the sockets.
-#[derive(Debug)]
-pub struct Heads {
-    paths: [PathHeads; 2],
-    sockets: [SocketStorage<'static>; SOCKETS],
-}
-
-#[derive(Debug)]
-struct PathHeads {
-    received: [udp::PacketMetadata; RECEIVED_MAX],
-    to_send: [udp::PacketMetadata; TO_SEND_MAX],
-}
+pub struct Sockets([SocketStorage<'static>; SOCKETS]);
 
 /// All memory of a network but its device's.
 #[derive(Debug)]
 pub struct Buffers {
-    /// The datagrams.
-    pub bytes: &'static mut Bytes,
-    /// The rest.
-    pub heads: &'static mut Heads,
+    /// The stack's.
+    pub sockets: &'static mut Sockets,
+    /// One for each peer.
+    pub neighbours: &'static mut [Neighbour],
 }
 
-impl Default for Bytes {
+impl Default for Sockets {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Bytes {
-    /// Nothing yet.
+impl Sockets {
+    /// None yet.
     pub const fn new() -> Self {
-        const PATH: PathBytes = PathBytes {
-            received: [0; RECEIVED_MAX * DATAGRAM_MAX],
-            to_send: [0; TO_SEND_MAX * DATAGRAM_MAX],
-        };
-        Self([PATH, PATH])
+        Self([SocketStorage::EMPTY])
     }
 }
 
-impl Default for Heads {
-    fn default() -> Self {
-        Self::new()
-    }
+/// What was taken from the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing waits.
+    Nothing,
+    /// A frame for the stack itself, or for nobody.
+    Frame,
+    /// A datagram.
+    Datagram(Arrived),
 }
 
-impl Heads {
-    /// Nothing yet.
-    pub const fn new() -> Self {
-        const EMPTY: udp::PacketMetadata = udp::PacketMetadata::EMPTY;
-        const PATH: PathHeads = PathHeads { received: [EMPTY; RECEIVED_MAX], to_send: [EMPTY; TO_SEND_MAX] };
-        let sockets = [SocketStorage::EMPTY, SocketStorage::EMPTY, SocketStorage::EMPTY];
-        Self { paths: [PATH, PATH], sockets }
-    }
+/// A datagram that was copied into the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// On which path.
+    pub path: Path,
+    /// Where it says to come from.
+    pub from: Address,
+    /// The Ethernet address that it came from.
+    pub by: EthernetAddress,
+    /// Its bytes in the buffer.
+    pub length: usize,
 }
 
 /// How DHCP stands.
@@ -101,12 +90,17 @@ pub enum Leased {
 #[allow(missing_debug_implementations, reason = "smoltcp's interface has none")]
 pub struct Network<D: Device> {
     device: D,
+    own: EthernetAddress,
     interface: Interface,
     sockets: SocketSet<'static>,
-    paths: [SocketHandle; 2],
     dhcp: Option<SocketHandle>,
+    neighbours: &'static mut [Neighbour],
+    /// Where it receives on each path.
+    locals: Locals,
     /// What the settings say, and no lease takes away.
     fixed: Vec<Ipv4Cidr, 2>,
+    /// The ports of the paths that wait for an address by DHCP.
+    dynamic: [Option<u16>; 2],
     gateway: Option<Ipv4Address>,
     leased: Leased,
     dropped: u32,
@@ -115,34 +109,37 @@ pub struct Network<D: Device> {
 impl<D: Device> Network<D> {
     /// Begins to listen where `settings` say. `seed` is another at each start: identifications begin with it.
     pub fn new(now: Instant, mut device: D, settings: &Head, seed: u64, buffers: Buffers) -> Self {
-        let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.hardware)));
+        let own = EthernetAddress(settings.hardware);
+        let mut config = Config::new(HardwareAddress::Ethernet(own));
         config.random_seed = seed;
         let interface = Interface::new(config, &mut device, stamp(now));
-        let Bytes([one, two]) = buffers.bytes;
-        let Heads { paths: [heads_one, heads_two], sockets } = buffers.heads;
+        let Buffers { sockets: Sockets(sockets), neighbours } = buffers;
         let mut sockets = SocketSet::new(&mut sockets[..]);
-        let [local_one, local_two] = settings.paths;
-        let paths =
-            [(one, heads_one, local_one), (two, heads_two, local_two)].map(|(bytes, heads, local)| {
-                let PathBytes { received, to_send } = bytes;
-                let mut socket = udp::Socket::new(
-                    udp::PacketBuffer::new(&mut heads.received[..], &mut received[..]),
-                    udp::PacketBuffer::new(&mut heads.to_send[..], &mut to_send[..]),
-                );
-                let host = local.host.map(|(host, _)| Ipv4Address::from(host).into());
-                // Fails for port 0 only, which the settings do not have: then this path is silent.
-                let _ = socket.bind(smoltcp::wire::IpListenEndpoint { addr: host, port: local.port });
-                sockets.add(socket)
-            });
-        let is_dynamic = settings.paths.iter().any(|local| local.host.is_none());
+        let locals =
+            settings.paths.map(|local| local.host.map(|(host, _)| Address { host, port: local.port }));
+        let dynamic = settings.paths.map(|local| local.host.is_none().then_some(local.port));
+        let is_dynamic = dynamic.iter().any(Option::is_some);
         let dhcp = is_dynamic.then(|| sockets.add(dhcpv4::Socket::new()));
         let cidrs = settings.paths.iter().filter_map(|local| local.host);
         // Two paths, and room for two.
         let fixed = cidrs.map(|(host, bits)| Ipv4Cidr::new(Ipv4Address::from(host), bits.min(32))).collect();
         let gateway = settings.gateway.map(Ipv4Address::from);
         let leased = if is_dynamic { Leased::Nothing } else { Leased::NotAsked };
-        let mut network =
-            Self { device, interface, sockets, paths, dhcp, fixed, gateway, leased, dropped: 0 };
+        let dropped = 0;
+        let mut network = Self {
+            device,
+            own,
+            interface,
+            sockets,
+            dhcp,
+            neighbours,
+            locals,
+            fixed,
+            dynamic,
+            gateway,
+            leased,
+            dropped,
+        };
         network.take_addresses(None, None);
         network
     }
@@ -167,36 +164,46 @@ impl<D: Device> Network<D> {
         &mut self.device
     }
 
-    /// Datagrams that found no room to wait in, or no way to their host.
+    /// Datagrams that found no way to their host.
     pub const fn dropped(&self) -> u32 {
         self.dropped
     }
 
-    /// Takes one frame from the device. `false` when none waits.
+    /// Takes one frame from the device. A datagram is copied into `buffer`.
     #[inline(never)]
-    pub fn take_frame(&mut self, now: Instant) -> bool {
-        let taken = self.interface.poll_ingress_single(stamp(now), &mut self.device, &mut self.sockets);
-        !matches!(taken, PollIngressSingleResult::None)
+    pub fn take_frame(&mut self, now: Instant, buffer: &mut [u8; DATAGRAM_MAX]) -> Taken {
+        let Self { device, interface, sockets, locals, own, .. } = self;
+        let capabilities = device.capabilities();
+        let Some((received, room)) = device.receive(stamp(now)) else { return Taken::Nothing };
+        received.consume(|frame| match read(frame, *own, locals) {
+            Whose::Ours(Incoming { path, from, by, bytes }) => {
+                let Some(place) = buffer.get_mut(..bytes.len()) else { return Taken::Frame };
+                place.copy_from_slice(bytes);
+                Taken::Datagram(Arrived { path, from, by, length: bytes.len() })
+            }
+            Whose::Nobodys => Taken::Frame,
+            Whose::Stacks => {
+                let mut one = One { received: Some(frame), room: Some(room), capabilities };
+                let _ = interface.poll_ingress_single(stamp(now), &mut one, sockets);
+                Taken::Frame
+            }
+        })
     }
 
-    /// Sends what waits, answers what the stack itself has to, and takes the address that DHCP gives.
+    /// Sends what the stack itself has to, and takes the address that DHCP gives.
     #[inline(never)]
     pub fn serve(&mut self, now: Instant) {
-        self.interface.poll_maintenance(stamp(now));
-        for _ in 0..TO_SEND_MAX {
-            let sent = self.interface.poll_egress(stamp(now), &mut self.device, &mut self.sockets);
-            if sent == PollResult::None {
-                break;
-            }
-        }
-        Path::ALL.into_iter().for_each(|path| self.unblock(path));
         let Some(dhcp) = self.dhcp else { return };
+        let _ = self.interface.poll_egress(stamp(now), &mut self.device, &mut self.sockets);
         let (lease, router) = match self.sockets.get_mut::<dhcpv4::Socket<'_>>(dhcp).poll() {
             None => return,
             Some(dhcpv4::Event::Configured(config)) => (Some(config.address), config.router),
             Some(dhcpv4::Event::Deconfigured) => (None, None),
         };
         self.leased = lease.map_or(Leased::Nothing, |lease| Leased::Host(lease.address().octets()));
+        self.locals.iter_mut().zip(self.dynamic).filter_map(|(local, port)| Some((local, port?))).for_each(
+            |(local, port)| *local = lease.map(|lease| Address { host: lease.address().octets(), port }),
+        );
         self.take_addresses(lease, router);
     }
 
@@ -205,57 +212,35 @@ impl<D: Device> Network<D> {
         self.leased
     }
 
-    /// The next datagram that was received on `path`, copied into `buffer`.
-    pub fn receive<'a>(
-        &mut self,
-        path: Path,
-        buffer: &'a mut [u8; DATAGRAM_MAX],
-    ) -> Option<(Address, &'a [u8])> {
-        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.handle(path));
-        let (bytes, from) = socket.recv().ok()?;
-        let place = buffer.get_mut(..bytes.len())?;
-        place.copy_from_slice(bytes);
-        let smoltcp::wire::IpAddress::Ipv4(host) = from.endpoint.addr;
-        Some((Address { host: host.octets(), port: from.endpoint.port }, place))
+    /// The peer at `place` is reached on `path` under this Ethernet address. Believed when something
+    /// authentic came from there; or for want of anything better, until that is the case.
+    pub fn learn(&mut self, place: usize, path: Path, by: EthernetAddress, is_authentic: bool) {
+        let Some([one, two]) = self.neighbours.get_mut(place) else { return };
+        let known = match path {
+            Path::One => one,
+            Path::Two => two,
+        };
+        if by.is_unicast() && (is_authentic || known.is_none()) {
+            *known = Some(by);
+        }
     }
 
-    /// Queues a datagram. One that finds no room is dropped and counted: whoever waits for it asks again.
-    pub fn send(&mut self, path: Path, to: Address, bytes: &[u8]) {
-        let to = IpEndpoint::new(Ipv4Address::from(to.host).into(), to.port);
-        let socket = self.sockets.get_mut::<udp::Socket<'_>>(self.handle(path));
-        if socket.send_slice(bytes, to).is_err() {
+    /// Sends a datagram to the peer at `place`. To one that nothing came from in this start there is no way:
+    /// it is dropped and counted. Whoever wants a witness speaks first, and again.
+    #[inline(never)]
+    pub fn send(&mut self, now: Instant, path: Path, (place, to): (usize, Address), bytes: &[u8]) {
+        let by = self.neighbours.get(place).and_then(|[one, two]| *path.pick(one, two));
+        let [one, two] = &self.locals;
+        let (Some(by), Some(from)) = (by, *path.pick(one, two)) else {
             self.dropped = self.dropped.saturating_add(1);
-        }
-    }
-
-    /// Forgets what still waits on `path`: its host is not found yet, and was asked for. The stack would wait
-    /// with everything behind it, so that one dead node made all others unheard; whoever sent it sends again.
-    fn unblock(&mut self, path: Path) {
-        let handle = self.handle(path);
-        let socket = self.sockets.get_mut::<udp::Socket<'_>>(handle);
-        if socket.send_queue() == 0 {
             return;
-        }
-        self.dropped = self.dropped.saturating_add(1);
-        let local = socket.endpoint();
-        // Nothing that was received waits here: it is read before anything is sent.
-        socket.close();
-        let _ = socket.bind(local);
-        // A socket that was put back does not remember for whom it waited.
-        let socket = self.sockets.remove(handle);
-        let [one, two] = &mut self.paths;
-        *(match path {
-            Path::One => one,
-            Path::Two => two,
-        }) = self.sockets.add(socket);
-    }
-
-    const fn handle(&self, path: Path) -> SocketHandle {
-        let [one, two] = self.paths;
-        match path {
-            Path::One => one,
-            Path::Two => two,
-        }
+        };
+        let Some(room) = self.device.transmit(stamp(now)) else {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        };
+        let ends = [self.own, by];
+        room.consume(HEADERS.saturating_add(bytes.len()), |frame| write(frame, ends, from, to, bytes));
     }
 }
 

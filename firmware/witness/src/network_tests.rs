@@ -12,8 +12,10 @@ use bulkhead_core::register::store::Owner;
 use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 use smoltcp::phy::{DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::wire::Ipv4Packet;
 
 use super::*;
+use crate::PEERS;
 
 pub const OWN: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const HERE: [u8; 4] = [10, 1, 1, 9];
@@ -86,84 +88,162 @@ pub fn network_at(paths: [Local; 2]) -> Network<Wire> {
         timers,
         drift: Drift::DEFAULT,
     };
-    let buffers = Buffers { bytes: Box::leak(Box::default()), heads: Box::leak(Box::default()) };
+    let neighbours = Box::leak(Box::new([[None; 2]; PEERS]));
+    let buffers = Buffers { sockets: Box::leak(Box::default()), neighbours };
     Network::new(Instant::ZERO, Wire::default(), &settings, 1, buffers)
 }
 
-/// Whoever asks by ARP is known from then on.
-fn arp_of(number: u8) -> Vec<u8> {
-    let mut arp = [[0xff; 6].as_slice(), &[2, 0, 0, 0, 0, number], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
-    arp.extend([2, 0, 0, 0, 0, number, 10, 1, 1, number, 0, 0, 0, 0, 0, 0]);
-    arp.extend(HERE);
-    arp
+fn path_port(path: Path) -> u16 {
+    path.pick(7901, 7902)
 }
 
-fn send(network: &mut Network<Wire>, now: Instant, number: u8) {
-    network.send(Path::One, Address { host: [10, 1, 1, number], port: 7901 }, &[number; 40]);
-    network.serve(now);
+/// Peer `number` on `path`: its address, and its network card's.
+fn peer(number: u8, path: Path) -> (Address, EthernetAddress) {
+    let net = path.pick(1, 2);
+    let host = Address { host: [10, 1, net, number], port: path_port(path) };
+    (host, EthernetAddress([2, 0, 0, 0, net, number]))
 }
 
-/// The hosts to whom datagrams went.
-fn heard(network: &mut Network<Wire>) -> Vec<u8> {
-    let frames = std::mem::take(&mut network.device().from_board);
-    frames.iter().filter(|frame| frame[12..14] == [8, 0]).map(|frame| frame[33]).collect()
+/// A frame for this witness.
+fn frame((from, by): (Address, EthernetAddress), path: Path, bytes: &[u8]) -> Vec<u8> {
+    let here = Address { host: [10, 1, path.pick(1, 2), 9], port: path_port(path) };
+    let mut frame = vec![0; HEADERS + bytes.len()];
+    write(&mut frame, [by, EthernetAddress(OWN)], from, here, bytes);
+    frame
 }
 
-/// F14, F26: a node that is off answers no ARP. What is for it is dropped, and holds up nobody else.
+fn take(network: &mut Network<Wire>, frame: Vec<u8>) -> (Taken, Vec<u8>) {
+    network.device().to_board.push_back(frame);
+    let mut buffer = [0; DATAGRAM_MAX];
+    let taken = network.take_frame(Instant::ZERO, &mut buffer);
+    let length = if let Taken::Datagram(arrived) = taken { arrived.length } else { 0 };
+    (taken, buffer[..length].to_vec())
+}
+
+fn sent(network: &mut Network<Wire>) -> Vec<Vec<u8>> {
+    std::mem::take(&mut network.device().from_board)
+}
+
+/// S1-09, X03: 128 peers on the witness's own segment, by both paths, all are answered at once and again: to
+/// the network card that each spoke with, and without a single question by ARP.
+#[test]
+fn a_hundred_neighbours_are_all_answered() {
+    let mut network = network();
+    let all = || (0..PEERS).flat_map(|place| Path::ALL.map(|path| (place, path)));
+    let number = |place: usize| u8::try_from(place + 100).unwrap();
+    for round in 0..3_u8 {
+        for (place, path) in all() {
+            let (host, by) = peer(number(place), path);
+            let (taken, bytes) = take(&mut network, frame((host, by), path, &[round; 60]));
+            assert_eq!(taken, Taken::Datagram(Arrived { path, from: host, by, length: 60 }));
+            assert_eq!(bytes, [round; 60]);
+            network.learn(place, path, by, true);
+        }
+        for (place, path) in all() {
+            let (host, by) = peer(number(place), path);
+            network.send(Instant::ZERO, path, (place, host), &[round, number(place)]);
+            network.serve(Instant::ZERO);
+            let frames = sent(&mut network);
+            // The same bytes as the stack of a host expects: its parser finds all sums right.
+            let [only] = &frames[..] else { panic!("{place} {path:?}: {} frames", frames.len()) };
+            let there = [Some(host), None];
+            let Whose::Ours(Incoming { from, by: own, bytes, .. }) = read(only, by, &there) else {
+                panic!("{place} {path:?}: {only:?}")
+            };
+            let here = Address { host: [10, 1, path.pick(1, 2), 9], port: path_port(path) };
+            assert_eq!((from, own, bytes), (here, EthernetAddress(OWN), &[round, number(place)][..]));
+        }
+    }
+    assert_eq!(network.dropped(), 0);
+}
+
+/// F14, F26: to a node that is off there is no way; what is for it is dropped, and holds up nobody else.
 #[test]
 fn a_node_that_is_off_does_not_keep_the_others_unheard() {
     let mut network = network();
-    network.device().to_board.push_back(arp_of(1));
-    assert!(network.take_frame(Instant::ZERO));
-    for round in 0..200 {
-        let now = Instant::from_micros(round * 75_000);
-        for number in [2, 1] {
-            send(&mut network, now, number);
+    let (path, [off, on]) = (Path::One, [2, 1].map(|number| peer(number, Path::One)));
+    network.learn(1, path, on.1, true);
+    for round in 1..=200 {
+        network.send(Instant::ZERO, path, (2, off.0), &[7]);
+        network.send(Instant::ZERO, path, (1, on.0), &[7]);
+        assert_eq!((sent(&mut network).len(), network.dropped()), (1, round));
+    }
+    // It is switched on, and speaks.
+    network.learn(2, path, off.1, false);
+    network.send(Instant::ZERO, path, (2, off.0), &[7]);
+    assert_eq!((sent(&mut network).len(), network.dropped()), (1, 200));
+}
+
+/// F39, V22: who is not authentic leads no datagram of a peer astray; a new network card of the peer is known
+/// with its first authentic datagram. Nobody is a group.
+#[test]
+fn only_what_is_authentic_moves_a_peer() {
+    let mut network = network();
+    let ((host, card), path) = (peer(1, Path::One), Path::One);
+    let [forger, new_card] = [66, 77].map(|last| EthernetAddress([2, 0, 0, 0, 0, last]));
+    for (by, is_authentic, goes_to) in [
+        (EthernetAddress::BROADCAST, true, None),
+        (forger, false, Some(forger)),
+        (card, true, Some(card)),
+        (forger, false, Some(card)),
+        (EthernetAddress::BROADCAST, true, Some(card)),
+        (new_card, true, Some(new_card)),
+    ] {
+        network.learn(1, path, by, is_authentic);
+        network.send(Instant::ZERO, path, (1, host), &[7]);
+        let to = sent(&mut network).first().map(|frame| EthernetAddress::from_bytes(&frame[..6]));
+        assert_eq!(to, goes_to, "{by} {is_authentic}");
+    }
+}
+
+/// I11, V39: what comes on a path is read on that path, and only there; what is damaged, is a part, or too
+/// long is nobody's, and nobody is told.
+#[test]
+fn each_path_has_its_own_whole_datagrams() {
+    let mut network = network();
+    for path in Path::ALL {
+        let whole = frame(peer(1, path), path, &[1, 2, 3, 4]);
+        let (taken, bytes) = take(&mut network, whole.clone());
+        assert!(matches!(taken, Taken::Datagram(arrived) if arrived.path == path));
+        assert_eq!(bytes, [1, 2, 3, 4]);
+        for at in 0..whole.len() * 8 {
+            let mut bent = whole.clone();
+            bent[at / 8] ^= 1 << (at % 8);
+            let (taken, bytes) = take(&mut network, bent);
+            // The address of its sender's network card is under no sum.
+            let is_free = (6..12).contains(&(at / 8));
+            assert_eq!(matches!(taken, Taken::Datagram(_)), is_free, "bit {at}");
+            assert!(!is_free || bytes == [1, 2, 3, 4]);
         }
-        assert_eq!(heard(&mut network), [1], "round {round}");
+        let mut without_sum = whole.clone();
+        without_sum[40..42].fill(0);
+        assert!(matches!(take(&mut network, without_sum).0, Taken::Datagram(_)), "none is no wrong one");
+        for length in 0..whole.len() {
+            assert_eq!(take(&mut network, whole[..length].to_vec()).0, Taken::Frame, "{length} bytes");
+        }
+        let long = frame(peer(1, path), path, &[0; DATAGRAM_MAX + 1]);
+        assert_eq!(take(&mut network, long).0, Taken::Frame);
+        let mut part = whole.clone();
+        part[20] = 0x20;
+        part[24..26].fill(0);
+        let mut packet = Ipv4Packet::new_unchecked(&mut part[14..]);
+        packet.fill_checksum();
+        assert_eq!(take(&mut network, part).0, Taken::Frame);
     }
-    assert_eq!(network.dropped(), 200);
-
-    // It is switched on, and asks for us as every newcomer does.
-    let now = Instant::from_micros(200 * 75_000);
-    network.device().to_board.push_back(arp_of(2));
-    assert!(network.take_frame(now));
-    send(&mut network, now, 2);
-    send(&mut network, now, 1);
-    assert_eq!(heard(&mut network), [2, 1]);
-}
-
-/// S1-09: whoever is not known is asked for, not more often than once a second, and is heard after the
-/// answer.
-#[test]
-fn a_node_is_asked_for_by_arp() {
-    let mut network = network();
-    for round in 0..40 {
-        send(&mut network, Instant::from_micros(round * 100_000), 3);
-    }
-    let frames = std::mem::take(&mut network.device().from_board);
-    assert!(frames.iter().all(|frame| frame[12..14] == [8, 6] && frame[38..42] == [10, 1, 1, 3]));
-    assert_eq!(frames.len(), 4);
-}
-
-/// What comes on a path is read on that path, and only there.
-#[test]
-fn each_path_has_its_own_datagrams() {
-    let mut network = network();
-    let mut frame = [OWN.as_slice(), &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
-    let mut ip = vec![0x45, 0, 0, 20 + 8 + 4, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 2, 1, 10, 1, 2, 9];
-    let words = ip.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    frame.extend(ip);
-    // A UDP checksum of zero is none.
-    frame.extend([0x1e, 0xdd, 0x1e, 0xde, 0, 12, 0, 0, 1, 2, 3, 4]);
-    network.device().to_board.push_back(frame);
-    assert!(network.take_frame(Instant::ZERO));
+    let answers = sent(&mut network);
+    assert!(answers.iter().all(|frame| frame[12..14] == [8, 6] || frame[23] == 1), "{answers:?}");
     let mut buffer = [0; DATAGRAM_MAX];
-    assert!(network.receive(Path::One, &mut buffer).is_none());
-    let (from, bytes) = network.receive(Path::Two, &mut buffer).unwrap();
-    assert_eq!((from, bytes), (Address { host: [10, 1, 2, 1], port: 7901 }, &[1, 2, 3, 4][..]));
-    assert!(!network.take_frame(Instant::ZERO));
+    assert_eq!(network.take_frame(Instant::ZERO, &mut buffer), Taken::Nothing);
+}
+
+/// S1-09: whoever asks for this witness by ARP is told.
+#[test]
+fn it_is_found_by_arp() {
+    let mut network = network();
+    let mut arp = [[0xff; 6].as_slice(), &[2, 0, 0, 0, 0, 1], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    arp.extend([2, 0, 0, 0, 0, 1, 10, 1, 1, 1, 0, 0, 0, 0, 0, 0]);
+    arp.extend(HERE);
+    assert_eq!(take(&mut network, arp).0, Taken::Frame);
+    let answers = sent(&mut network);
+    assert!(matches!(&answers[..], [one] if one[..6] == [2, 0, 0, 0, 0, 1] && one[22..28] == OWN));
 }

@@ -11,6 +11,7 @@ use bulkhead_core::fence::desk::{Done, ORDERS_MAX};
 use bulkhead_core::fence::strip::line::Counters;
 use bulkhead_core::fence::words::Entry;
 use bulkhead_core::id::Path;
+use bulkhead_core::link::frame::Frame;
 use bulkhead_core::node::health::History;
 use bulkhead_core::node::machine::Witness;
 use bulkhead_core::node::words::{Action, Event, Note};
@@ -22,7 +23,7 @@ use smoltcp::phy::Device;
 
 use crate::card::{Blocks, Trouble};
 use crate::hardware::Outlets;
-use crate::network::{DATAGRAM_MAX, Leased, Network};
+use crate::network::{Arrived, DATAGRAM_MAX, Leased, Network, Taken};
 use crate::store::Store;
 
 /// Something for the log.
@@ -122,17 +123,12 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         let mut busy = false;
         let mut buffer = [0; DATAGRAM_MAX];
         for _ in 0..FRAMES_MAX {
-            if !self.network.take_frame(clock()) {
-                break;
+            match self.network.take_frame(clock(), &mut buffer) {
+                Taken::Nothing => break,
+                Taken::Frame => {}
+                Taken::Datagram(arrived) => self.arrived(clock(), &arrived, &buffer, news),
             }
             busy = true;
-            for path in Path::ALL {
-                // A frame brings one datagram at most.
-                if let Some((_, bytes)) = self.network.receive(path, &mut buffer) {
-                    self.step(clock(), Event::Received { path, bytes }, news);
-                }
-            }
-            self.network.serve(clock());
         }
         let now = clock();
         if self.witness.deadline().is_some_and(|due| due <= now) {
@@ -170,6 +166,29 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         self.witness.deadline()
     }
 
+    fn arrived(
+        &mut self,
+        now: Instant,
+        arrived: &Arrived,
+        buffer: &[u8; DATAGRAM_MAX],
+        news: &mut dyn FnMut(News),
+    ) {
+        let Arrived { path, by, length, .. } = *arrived;
+        let Some(bytes) = buffer.get(..length) else { return };
+        // Whose it says to be; a network between may have given it another source.
+        let claimed = Frame::parse(bytes).ok().map(|frame| frame.header.from);
+        let place = self.peers.iter().position(|peer| Some(peer.member.node) == claimed);
+        if let Some(place) = place {
+            self.network.learn(place, path, by, false);
+        }
+        let dropped = self.witness.links().drops().all();
+        self.step(now, Event::Received { path, bytes }, news);
+        // What was not dropped is authentic: its peer is where it came from.
+        if let Some(place) = place.filter(|_| dropped == self.witness.links().drops().all()) {
+            self.network.learn(place, path, by, true);
+        }
+    }
+
     fn fail(&mut self, now: Instant, trouble: Trouble, news: &mut dyn FnMut(News)) {
         if self.witness.voter().is_some_and(|voter| voter.mode() == Mode::Voting) {
             news(News::CardFailed(trouble));
@@ -183,14 +202,14 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
         let mut nowhere = None;
         witness.step(now, event, &mut |action| match action {
             Action::Send { to, path, datagram } => {
-                let Some(peer) = peers.iter().find(|peer| peer.member.node == to) else { return };
+                let found = peers.iter().enumerate().find(|(_, peer)| peer.member.node == to);
+                let Some((place, peer)) = found else { return };
                 let [one, two] = peer.paths;
                 for (each, to) in [(Path::One, one), (Path::Two, two)] {
                     if path.is_none_or(|path| path == each) {
-                        network.send(each, to, &datagram);
+                        network.send(now, each, (place, to), &datagram);
                     }
                 }
-                network.serve(now);
             }
             Action::Persist { id, place, bytes } => match store.persist(place, &bytes) {
                 Ok(()) => {
