@@ -103,7 +103,9 @@ impl Drop for Threads {
         state.stop = true;
         self.shared.changed.notify_all();
         let ended = self.shared.changed.wait_timeout_while(state, DROP_MAX, |state| state.running != 0);
-        drop(ended);
+        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        // Its memory is free now, and not when the last thread has let go of what they share.
+        state.done.clear();
     }
 }
 
