@@ -20,7 +20,7 @@ use super::ballot::Ballot;
 use super::lease::Lease;
 use super::message::{Answer, Ask, AskId, Fenced, Leased, Millis, Refusal, Reply, Request};
 use super::proposer::{Progress, Round};
-use super::record::Record;
+use super::record::{Payload, Record};
 use super::voters::{ASKED_MAX, Set, Voter, Voters};
 use crate::actions::Actions;
 use crate::bug::{Bug, is_planted};
@@ -48,6 +48,8 @@ pub struct Seat {
     fenced: Option<Fenced>,
     /// The voters to change to.
     revote: Option<Set>,
+    /// The payload to change to.
+    rewrite: Option<Payload>,
     /// The lives in which voters were heard last.
     lives: Vec<Voter, ASKED_MAX>,
     /// The attempt whose record this node knows to be chosen.
@@ -73,6 +75,7 @@ impl Seat {
             told: None,
             fenced: None,
             revote: None,
+            rewrite: None,
             lives: Vec::new(),
             settled: None,
             round_max: 0,
@@ -146,6 +149,7 @@ impl Seat {
             Event::Want(wish) => self.want(now, wish, &mut todo),
             Event::Decided(verdict) => self.decided(now, verdict, &mut todo),
             Event::Revote(set) => self.revote(now, set, &mut todo),
+            Event::Rewrite(payload) => self.rewrite(now, payload, &mut todo),
             Event::Fenced(fenced) => {
                 self.fenced = Some(fenced);
                 if let Mode::Pausing { wait: Wait::Lease(lease), .. } = self.mode
@@ -465,6 +469,7 @@ impl Seat {
     fn lose(&mut self, now: Instant, why: Why, todo: &mut Todo) {
         todo.push(Action::Lost(why));
         self.settled = None;
+        self.rewrite = None;
         match self.wish {
             Wish::Hold => self.pause(now, Wait::Turn),
             Wish::Follow => self.enter(Mode::Following { read_at: now }),

@@ -1,5 +1,5 @@
 //! Stories of changes of voters that failed half-way, and of what they and lost disks leave with single
-//! voters (X04, F25).
+//! voters (X04, F25); and of what the record is to say (I4).
 
 use super::tests::{epoch, only_the_first_accepts};
 use super::*;
@@ -162,4 +162,74 @@ fn who_learns_of_a_record_in_time_asks_its_voters() {
     assert_eq!([1, 2, 3].map(|node| held(&mut site, node)), [false, false, true]);
     site.pass(3 * LEASE);
     assert_eq!(site.holders(), [], "of the two that decided then, one has forgotten");
+}
+
+fn rewrite(said: &[u8]) -> Event {
+    Event::Rewrite(Payload::from_slice(said).unwrap())
+}
+
+/// What the newest record says that this node was told it holds.
+fn held(site: &Site, node: u16) -> Record {
+    let records = site.log.iter().rev().filter(|(told, _)| *told == NodeId(node));
+    let record = |(_, action): &(NodeId, Action)| match action {
+        Action::Held(record) => Some(record.clone()),
+        Action::Ask { .. } | Action::Decide { .. } | Action::Lost(_) | Action::Seen(_) => None,
+    };
+    records.clone().find_map(record).unwrap()
+}
+
+/// I4: what a holder has its record say is what the next one finds, whoever was away meanwhile.
+#[test]
+fn what_the_record_is_to_say_is_chosen_and_found_by_the_next_holder() {
+    let mut site = Site::new(3, 5);
+    site.seat_step(NodeId(1), rewrite(&[9]));
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    let before = held(&site, 1);
+    assert_eq!(before.payload, [], "who does not hold it changes nothing");
+    site.cut = [NodeId(3)].into();
+    site.seat_step(NodeId(1), rewrite(&[1, 2]));
+    site.pass(LEASE);
+    let after = held(&site, 1);
+    assert_eq!((after.payload.as_slice(), after.epoch), (&[1, 2][..], before.epoch.next()));
+    assert_eq!(after.voters, before.voters);
+    site.seat_step(NodeId(1), rewrite(&[1, 2]));
+    site.pass(LEASE);
+    assert_eq!(held(&site, 1), after, "nothing is to be changed");
+
+    site.cut = [NodeId(1)].into();
+    site.log.clear();
+    site.want(2, Wish::Hold);
+    site.pass(10 * LEASE);
+    let found = site.log.iter().rev().find_map(|(_, action)| match action {
+        Action::Decide { current } => current.clone(),
+        Action::Ask { .. } | Action::Held(_) | Action::Lost(_) | Action::Seen(_) => None,
+    });
+    assert_eq!(found, Some(after));
+}
+
+/// I4: a change that a majority did not hear of is tried again until it is chosen, together with a change of
+/// voters; one that the register was lost over is forgotten.
+#[test]
+fn what_the_record_is_to_say_is_tried_again_and_forgotten_with_the_register() {
+    let mut site = Site::new(3, 6);
+    site.want(1, Wish::Hold);
+    site.pass(LEASE);
+    site.seat_step(NodeId(1), rewrite(&[7]));
+    with_voters(&mut site, &[1, 2, 3], asks_to_accept);
+    with_voters(&mut site, &[1], |_| false);
+    assert_eq!(held(&site, 1).payload, []);
+    site.seat_step(NodeId(1), revote(&[1, 2]));
+    site.pass(2 * LEASE);
+    let now = held(&site, 1);
+    assert_eq!((now.payload.as_slice(), now.voters.all().count()), (&[7][..], 2));
+
+    site.seat_step(NodeId(1), rewrite(&[8]));
+    site.wire.clear();
+    site.want(1, Wish::Follow);
+    site.pass(LEASE);
+    site.want(1, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [NodeId(1)]);
+    assert_eq!(held(&site, 1).payload, [], "the machine above decided anew");
 }

@@ -347,6 +347,10 @@ fn disorder(site: &mut Site, voters: u64) {
         }
         90..=93 => site.cut.clear(),
         94 => site.now += 700_000,
+        95 if site.chance.below(2) == 0 => {
+            let said = u8::try_from(site.chance.below(4)).unwrap();
+            site.seat_step(NodeId(seat), Event::Rewrite(Payload::from_slice(&[said]).unwrap()));
+        }
         95 => {
             let set = match site.chance.below(3) {
                 0 => Set::on([NodeId(seat)]),

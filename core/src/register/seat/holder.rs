@@ -1,11 +1,12 @@
-//! A register that is held: renewing its lease, bringing late voters up to date, changing who votes (X04).
+//! A register that is held: renewing its lease, bringing late voters up to date, changing who votes (X04) and
+//! what the record says (I4).
 
 use super::{Action, Ballot, Holding, Mode, Seat, Todo, Why};
 use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId};
 use crate::register::message::{Answer, Ask, AskId, Lending, Refusal, Reply, Request};
 use crate::register::proposer::Progress;
-use crate::register::record::Record;
+use crate::register::record::{Payload, Record};
 use crate::register::voters::{Set, Voter, Voters};
 use crate::time::Instant;
 
@@ -33,11 +34,21 @@ impl Seat {
         self.go_on_changing(now, todo);
     }
 
-    /// Begins the next step of a change of voters, if one is wanted or unfinished and none is under way.
+    /// Notes what the record is to say from now on.
+    pub(super) fn rewrite(&mut self, now: Instant, payload: Payload, todo: &mut Todo) {
+        if let Mode::Holding(_) = self.mode {
+            self.rewrite = Some(payload);
+            self.go_on_changing(now, todo);
+        }
+    }
+
+    /// Begins the next change of the record, if one is wanted or unfinished and none is under way.
     pub(super) fn go_on_changing(&mut self, now: Instant, todo: &mut Todo) {
         let Mode::Holding(held) = &self.mode else { return };
-        let Voters { current, previous } = &held.record.voters;
-        if held.change.is_some() || (previous.is_none() && self.target(current) == *current) {
+        let Record { voters: Voters { current, previous }, payload, .. } = &held.record;
+        let is_settled = previous.is_none() && self.target(current) == *current;
+        let is_written = self.rewrite.as_ref().is_none_or(|wanted| wanted == payload);
+        if held.change.is_some() || (is_settled && is_written) {
             return;
         }
         let round = self.new_round(now);
@@ -109,7 +120,7 @@ impl Seat {
             return;
         };
         let Voters { current, previous } = found.voters.pinned(round.heard());
-        let payload = record.payload.clone();
+        let payload = self.rewrite.as_ref().unwrap_or(&record.payload).clone();
         // A voter seen for the first time counts from now on; so much every old majority will hear of.
         let seen = current.pinned(&self.lives);
         let target = self.target(&seen);

@@ -18,6 +18,9 @@ pub enum Event {
     /// Let these nodes decide from now on (X04). Carried out while the register is held, and repeated until
     /// done.
     Revote(Set),
+    /// Let the record say this. Carried out while the register is held, and repeated until done;
+    /// [`Action::Held`] says that it is. A register that is lost forgets it.
+    Rewrite(Payload),
     /// The fencing device confirmed that this holder cannot act any more (V20).
     Fenced(Fenced),
     /// A voter answered.
