@@ -4,8 +4,9 @@
 //! What is wanted while a write is on its way goes with the next one. Nothing counts before its flush has
 //! returned.
 
+use super::ring::Position;
 use super::superblock::{Superblock, Tail, Uncut, copy_of};
-use super::{Block, End, Seq};
+use super::{Block, End, Life, Seq};
 use crate::id::Epoch;
 
 /// What the shell tells the machine.
@@ -30,22 +31,36 @@ pub enum Change {
         durable: Seq,
         /// In the backing store.
         applied: Seq,
+        /// Batches before this one are not needed ([`Superblock::trim`]).
+        trim: Option<Tail>,
     },
-    /// Batches before this one are not needed ([`Superblock::trim`]).
-    Trim(Tail),
-    /// A run begins where the log ends, with this write ([`Superblock::begin`]).
+    /// A run begins where the log ends, with this write ([`Superblock::begin`]), and no older epoch is
+    /// followed.
     Begin {
         /// The end of the log.
         end: End,
         /// What the log has from there on is cut off.
         from: Seq,
+        /// Promise it.
+        promise: Epoch,
+    },
+    /// The log is made anew ([`Superblock::remake`]).
+    Remake {
+        /// Another one than any before.
+        life: Life,
+        /// Where it begins.
+        at: Position,
+        /// With which write.
+        first: Seq,
     },
 }
 
 /// What the machine asks the shell to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Write this block of the log's space, and flush it; then report [`Event::Written`].
+    /// Write this block of the log's space, and flush the whole device, not only this block: when a run
+    /// begins, so does the rest of what the scan read without knowing whether it is durable. Then report
+    /// [`Event::Written`].
     Write {
         /// Which block: 0 or 1.
         at: u64,
@@ -120,9 +135,15 @@ impl Keeper {
     fn want(&mut self, change: Change) -> Result<(), Uncut> {
         match change {
             Change::Promise(epoch) => self.wanted.promise(epoch),
-            Change::Settle { durable, applied } => self.wanted.settle(durable, applied),
-            Change::Trim(tail) => self.wanted.trim(tail),
-            Change::Begin { end, from } => return self.wanted.begin(&end, from),
+            Change::Settle { durable, applied, trim } => {
+                self.wanted.settle(durable, applied);
+                trim.into_iter().for_each(|tail| self.wanted.trim(tail));
+            }
+            Change::Begin { end, from, promise } => {
+                self.wanted.begin(&end, from)?;
+                self.wanted.promise(promise);
+            }
+            Change::Remake { life, at, first } => self.wanted.remake(life, at, first),
         }
         Ok(())
     }
@@ -142,9 +163,9 @@ impl Keeper {
 mod tests {
     use std::vec::Vec;
 
-    use super::super::ring::{BLOCKS_MIN, Position, Ring};
+    use super::super::ring::{BLOCKS_MIN, Ring};
     use super::super::superblock::Identity;
-    use super::super::{BLOCK_LEN, Life, superblock};
+    use super::super::{BLOCK_LEN, superblock};
     use super::*;
     use crate::id::{GroupId, NodeId, SiteId};
 
@@ -195,9 +216,11 @@ mod tests {
     fn what_is_refused_changes_nothing() {
         let mut keeper = Keeper::new(empty());
         let end = End { at: Position(5), next: Seq(4), chain: 0, epoch: Epoch(1), commit: Seq(2) };
-        let done = step(&mut keeper, Event::Want(Change::Begin { end, from: Seq(2) }));
+        let done = step(&mut keeper, Event::Want(Change::Begin { end, from: Seq(2), promise: Epoch(0) }));
         assert_eq!(done, [Done::Refused(Uncut::Counts(Seq(2)))]);
-        assert_eq!(step(&mut keeper, Event::Want(Change::Begin { end, from: Seq(4) })), [Done::Write(0, 2)]);
+        let begin = Change::Begin { end, from: Seq(4), promise: Epoch(7) };
+        assert_eq!(step(&mut keeper, Event::Want(begin)), [Done::Write(0, 2)]);
+        assert_eq!(step(&mut keeper, Event::Written), [Done::Kept(2, Epoch(7))], "with the promise");
     }
 
     /// V13: a promise that may not be durable is never counted on.

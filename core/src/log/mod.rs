@@ -18,7 +18,8 @@
 //! 3. [`keeper`]: how its changes become durable.
 //! 4. [`batch`]: how a batch looks.
 //! 5. [`writer`]: how writes become batches (group commit), and when they are durable.
-//! 6. [`scan`]: what a log holds after a power cut.
+//! 6. [`marks`]: where some of them begin.
+//! 7. [`scan`]: what a log holds after a power cut.
 //!
 //! # Why nothing that was durable is lost, and nothing else is believed
 //!
@@ -36,6 +37,7 @@
 
 pub mod batch;
 pub mod keeper;
+pub mod marks;
 pub mod ring;
 pub mod scan;
 pub mod superblock;
@@ -43,6 +45,8 @@ pub mod writer;
 
 #[cfg(test)]
 mod power_cut_tests;
+
+use serde::{Deserialize, Serialize};
 
 use crate::id::Epoch;
 
@@ -53,11 +57,11 @@ pub const BLOCK_LEN: usize = 4096;
 pub type Block = [u8; BLOCK_LEN];
 
 /// Tells a log from one that its holder had before: drawn at random when it is made, never 0 (F14).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Life(pub u32);
 
 /// The number of a write in its group, from 1. Given by the primary; the same on every holder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Seq(pub u64);
 
 impl Seq {

@@ -7,6 +7,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::batch::{BlockIndex, Kind, Sum, Volume, Write};
+use super::marks::Marks;
 use super::ring::{BLOCKS_MIN, Position, RING_AT, Ring};
 use super::scan::{self, Outcome, Payload, Scan};
 use super::superblock::{self, Identity, Superblock, Tail, copy_of};
@@ -110,7 +111,7 @@ impl World {
         superblock.begin(&end, end.next).unwrap();
         superblock.seq += 1;
         disk.kept.insert(copy_of(superblock.seq), superblock.encode());
-        let log = Log::new(&superblock, end);
+        let log = Log::new(&superblock, end, Marks::new(superblock.ring));
         Self {
             chance: Chance(seed),
             disk,
@@ -242,7 +243,8 @@ impl World {
             }
             self.entries.split_off(&from);
             self.lineage += 1;
-            self.log = Log::new(&self.superblock, End { next: from, ..end });
+            let marks = Marks::new(self.superblock.ring);
+            self.log = Log::new(&self.superblock, End { next: from, ..end }, marks);
             self.batches.retain(|batch| batch.at < end.at && batch.first < from);
             return;
         }

@@ -195,6 +195,18 @@ impl Superblock {
         Ok(())
     }
 
+    /// Makes the log anew, as `life`: its first write is `first`, and the backing store holds what is before.
+    /// What it held is void, for it is of another life; whoever counts on it must not count on this log
+    /// (F14).
+    pub fn remake(&mut self, life: Life, at: Position, first: Seq) {
+        self.identity.life = life;
+        self.durable = first.before();
+        self.applied = first.before();
+        self.tail = Tail { at, first, chain: 0 };
+        self.run = Run { number: self.run.number.saturating_add(1), at };
+        self.cuts.clear();
+    }
+
     /// The block to write.
     pub fn encode(&self) -> Block {
         let mut out = Writer::<BLOCK_LEN>::default();
@@ -251,6 +263,14 @@ impl Superblock {
         (superblock.is_sound() && superblock.encode() == *bytes).then_some(superblock).ok_or(Fault::Damaged)
     }
 
+    /// Whether one of them was written over the other.
+    fn replaces(&self, other: &Self) -> bool {
+        // The change by which a log is made anew gives it another life.
+        let is_one = self.identity.life == other.identity.life || self.seq.abs_diff(other.seq) == 1;
+        let identity = Identity { life: self.identity.life, ..other.identity };
+        is_one && (self.identity, self.ring) == (identity, other.ring)
+    }
+
     /// Whether its fields can stand beside each other.
     fn is_sound(&self) -> bool {
         let rises = self.cuts.is_sorted_by(|one, two| one.at < two.at);
@@ -285,8 +305,8 @@ pub fn newest(copies: [Result<Superblock, Fault>; 2]) -> Result<Superblock, Faul
         [Err(Fault::NewerFormat { found }), _] | [_, Err(Fault::NewerFormat { found })] => {
             Err(Fault::NewerFormat { found })
         }
-        // A log that was made anew beside the rest of an old one: nobody can tell which of them is meant.
-        [Ok(one), Ok(two)] if one.identity != two.identity || one.ring != two.ring => Err(Fault::Damaged),
+        // A log beside the rest of another one: nobody can tell which of them is meant.
+        [Ok(one), Ok(two)] if !one.replaces(&two) => Err(Fault::Damaged),
         [Ok(one), Ok(two)] => Ok(if one.seq < two.seq { two } else { one }),
         [Ok(one), Err(Fault::Blank | Fault::Damaged)] | [Err(Fault::Blank | Fault::Damaged), Ok(one)] => {
             Ok(one)

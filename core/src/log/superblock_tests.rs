@@ -54,7 +54,8 @@ fn the_newest_whole_copy_counts() {
         ([Err(Fault::Blank), Err(Fault::Damaged)], Err(Fault::Blank)),
         ([Err(Fault::Blank), Err(Fault::Blank)], Err(Fault::Blank)),
         ([Ok(new), newer.clone()], newer),
-        ([Ok(old), Ok(other)], Err(Fault::Damaged)),
+        ([Ok(old.clone()), Ok(other.clone())], Err(Fault::Damaged)),
+        ([Ok(Superblock { seq: 2, ..other.clone() }), Ok(old)], Ok(Superblock { seq: 2, ..other })),
     ];
     for (copies, expected) in cases {
         assert_eq!(newest(copies.clone()), expected, "{copies:?}");
@@ -75,6 +76,21 @@ fn nothing_that_counts_is_taken_back() {
     assert_eq!(superblock.begin(&end(40, 33, 9), Seq(20)), Err(Uncut::Counts(Seq(20))));
     superblock.trim(Tail { at: Position(3), first: Seq(22), chain: 0 });
     assert_eq!(superblock, before, "write 21 is not in the backing store");
+}
+
+/// F14: a log that is made anew is another one, and has nothing of what it held.
+#[test]
+fn a_log_made_anew_is_of_another_life() {
+    let mut superblock = empty();
+    superblock.promise(Epoch(6));
+    superblock.settle(Seq(30), Seq(20));
+    superblock.begin(&end(40, 33, 20), Seq(31)).unwrap();
+    superblock.remake(Life(9), Position(50), Seq(21));
+    assert_eq!(superblock.identity, Identity { life: Life(9), ..IDENTITY });
+    assert_eq!((superblock.promised, superblock.durable, superblock.applied), (Epoch(6), Seq(20), Seq(20)));
+    assert_eq!(superblock.tail, Tail { at: Position(50), first: Seq(21), chain: 0 });
+    assert_eq!((superblock.run, superblock.cuts.len()), (Run { number: 2, at: Position(50) }, 0));
+    assert_eq!(Superblock::parse(&superblock.encode()), Ok(superblock));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use heapless::Deque;
 
 use super::batch::{Content, Header, Sum, Write};
+use super::marks::Marks;
 use super::ring::{Position, Ring};
 use super::superblock::{Identity, Superblock, Tail};
 use super::{Block, End, Seq};
@@ -101,6 +102,7 @@ pub struct Log {
     ring: Ring,
     run: u64,
     tail: Position,
+    marks: Marks,
     end: End,
     durable: Seq,
     /// The next batch, as far as it is known. Its writes come before `end.next`.
@@ -117,21 +119,25 @@ struct Flight {
 }
 
 impl Log {
-    /// Goes on at `end`, as the scan found it. `superblock` is durable, and its newest run begins there.
+    /// Goes on at `end`, as the scan found it, with the marks of what is before. `superblock` is durable, and
+    /// its newest run begins there.
     ///
     /// # Panics
     ///
     /// If the run begins elsewhere: what is appended would be taken for the rest of an earlier run.
-    pub fn new(superblock: &Superblock, end: End) -> Self {
+    pub fn new(superblock: &Superblock, end: End, mut marks: Marks) -> Self {
         let run = superblock.run;
         assert!(run.at == end.at && run.number != 0, "a run begins where the log ends");
+        marks.trim(superblock.tail.at);
+        marks.cut(end.next);
         Self {
             mode: Mode::Appending,
             identity: superblock.identity,
             ring: superblock.ring,
             run: run.number,
             tail: superblock.tail.at,
-            end: End { epoch: end.epoch.max(superblock.promised), ..end },
+            marks,
+            end,
             durable: end.next.before(),
             open: Content::default(),
             flights: Deque::new(),
@@ -153,18 +159,43 @@ impl Log {
         self.durable
     }
 
+    /// Where it goes on, once all that was appended is on its way.
+    pub const fn end(&self) -> End {
+        self.end
+    }
+
+    /// Where some of its batches begin.
+    pub const fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// Blocks that are free: a batch takes one more than its payload.
     pub const fn free(&self) -> u64 {
         self.ring.blocks().saturating_sub(self.end.at.since(self.tail))
     }
 
+    /// Why a write with so many checksums would not be appended now; `None` when it would be.
+    pub fn refuses(&self, seq: Seq, epoch: Epoch, write: &Write, sums: usize) -> Option<Refusal> {
+        let End { next, epoch: newest, .. } = self.end;
+        // A header names one epoch.
+        let joins = self.open.is_empty() || (epoch == newest && self.open.has_room(sums));
+        match self.mode {
+            Mode::Failed => Some(Refusal::Failed),
+            Mode::Appending if seq != next => Some(Refusal::OutOfOrder { next }),
+            Mode::Appending if epoch < newest => Some(Refusal::OldEpoch { newest }),
+            Mode::Appending if sums != write.payload() => Some(Refusal::Malformed),
+            Mode::Appending if !joins && !self.can_close() => Some(Refusal::Busy),
+            Mode::Appending => None,
+        }
+    }
+
     /// Takes one event, and hands what is to be done to `out`, in order.
     pub fn step(&mut self, event: Event<'_>, out: &mut dyn FnMut(Action<'_>)) {
         match (self.mode, event) {
-            (Mode::Appending, Event::Append { seq, epoch, write, sums }) => {
-                match self.append(seq, epoch, write, sums, out) {
-                    Ok(()) => self.close(out),
-                    Err(refusal) => out(Action::Refused(refusal)),
+            (_, Event::Append { seq, epoch, write, sums }) => {
+                match self.refuses(seq, epoch, &write, sums.len()) {
+                    None => self.append(epoch, write, sums, out),
+                    Some(refusal) => out(Action::Refused(refusal)),
                 }
             }
             (Mode::Appending, Event::Committed(at)) => {
@@ -181,9 +212,9 @@ impl Log {
             }
             (Mode::Appending, Event::Trimmed(tail)) => {
                 self.tail = self.tail.max(tail.at);
+                self.marks.trim(self.tail);
                 self.close(out);
             }
-            (Mode::Failed, Event::Append { .. }) => out(Action::Refused(Refusal::Failed)),
             (
                 Mode::Failed,
                 Event::Committed(_) | Event::CommitFailed | Event::CommitPoint(_) | Event::Trimmed(_),
@@ -192,43 +223,29 @@ impl Log {
         self.check();
     }
 
-    fn append(
-        &mut self,
-        seq: Seq,
-        epoch: Epoch,
-        write: Write,
-        sums: &[Sum],
-        out: &mut dyn FnMut(Action<'_>),
-    ) -> Result<(), Refusal> {
-        let End { next, epoch: newest, .. } = self.end;
-        if seq != next {
-            return Err(Refusal::OutOfOrder { next });
-        }
-        if epoch < newest {
-            return Err(Refusal::OldEpoch { newest });
-        }
-        if sums.len() != write.payload() {
-            return Err(Refusal::Malformed);
-        }
-        // A header names one epoch.
-        let is_other = !self.open.is_empty() && epoch != newest;
+    fn append(&mut self, epoch: Epoch, write: Write, sums: &[Sum], out: &mut dyn FnMut(Action<'_>)) {
+        let is_other = !self.open.is_empty() && epoch != self.end.epoch;
         if is_other || !self.open.has_room(sums.len()) {
             self.close(out);
         }
-        if (epoch != newest && !self.open.is_empty()) || !self.open.push(write, sums.iter().copied()) {
-            return Err(Refusal::Busy);
-        }
-        self.end.next = next.next();
+        // Room was asked for before.
+        let _ = self.open.push(write, sums.iter().copied());
+        self.end.next = self.end.next.next();
         self.end.epoch = epoch;
-        Ok(())
+        self.close(out);
+    }
+
+    /// Whether there is an open batch, and room for it.
+    fn can_close(&self) -> bool {
+        !self.open.is_empty() && !self.flights.is_full() && self.open.blocks() <= self.free()
     }
 
     /// Sends the open batch on its way, when there is one and there is room for it.
     fn close(&mut self, out: &mut dyn FnMut(Action<'_>)) {
-        let blocks = self.open.blocks();
-        if self.open.is_empty() || self.flights.is_full() || self.free() < blocks {
+        if !self.can_close() {
             return;
         }
+        let blocks = self.open.blocks();
         let content = core::mem::take(&mut self.open);
         let count = content.writes().len();
         let End { at, next, chain, epoch, commit } = self.end;
@@ -241,6 +258,7 @@ impl Log {
         let [.., a, b, c, d] = bytes;
         self.end.chain = u32::from_le_bytes([a, b, c, d]);
         self.end.at = header.end();
+        self.marks.note(Tail { at, first, chain });
         // Room was asked for above.
         let _ = self.flights.push_back(Flight { at, last: header.last(), is_durable: false });
         out(Action::Commit { at, blocks, writes: (first, count), header: &bytes });

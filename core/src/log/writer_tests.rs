@@ -21,10 +21,9 @@ fn log() -> Log {
     let identity =
         Identity { site: SiteId([1; 16]), group: GroupId([2; 16]), node: NodeId(3), life: Life(4) };
     let mut superblock = Superblock::new(identity, Ring::new(BLOCKS_MIN).unwrap(), Seq(1));
-    superblock.promise(Epoch(5));
-    let end = End { at: Position(0), next: Seq(1), chain: 0, epoch: Epoch(0), commit: Seq(0) };
+    let end = End { at: Position(0), next: Seq(1), chain: 0, epoch: Epoch(5), commit: Seq(0) };
     superblock.begin(&end, Seq(1)).unwrap();
-    Log::new(&superblock, end)
+    Log::new(&superblock, end, Marks::new(superblock.ring))
 }
 
 fn step(log: &mut Log, event: Event<'_>) -> Vec<Done> {
@@ -110,6 +109,22 @@ fn a_full_log_waits_for_a_trim() {
     let tail = Tail { at: ring::Position(449), first: Seq(2), chain: 0 };
     assert_eq!(step(&mut log, Event::Trimmed(tail)), [Done::Commit(898, 449, 3, 1)]);
     assert_eq!(append(&mut log, 4, 5, 1), [Done::Commit(1347, 2, 4, 1)]);
+}
+
+/// Marks are places where a trim may end, and a search begin.
+#[test]
+fn the_log_marks_where_its_batches_begin() {
+    let mut log = log();
+    for seq in 1..=3 {
+        append(&mut log, seq, 5, 200);
+        committed(&mut log, 201 * (seq - 1));
+    }
+    let mark = |log: &Log, seq| log.marks().before(Seq(seq)).map(|mark| (mark.at.0, mark.first.0));
+    assert_eq!([mark(&log, 1), mark(&log, 2), mark(&log, 9)], [Some((0, 1)), Some((201, 2)), Some((402, 3))]);
+    let tail = log.marks().before(Seq(2)).unwrap();
+    step(&mut log, Event::Trimmed(tail));
+    assert_eq!((mark(&log, 1), mark(&log, 2)), (None, Some((201, 2))));
+    assert_eq!(log.end().at, Position(603));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::membership::Policy;
 use super::testing::{Disk, LEASE, MS, Role, World, holder, primary_epoch};
 use super::{primary, secondary};
+use crate::log::Seq;
 use crate::time::Instant;
 
 impl World {
@@ -18,6 +19,8 @@ impl World {
         if is_followed {
             let log = self.nodes[from].disk.log[..commit].to_vec();
             let promised = self.nodes[to].disk.promised;
+            // What is on its way to the log that is made anew is none of it.
+            self.nodes[to].pending.clear();
             self.nodes[to].disk = Disk { log, promised, applied: commit, trimmed: commit };
             self.seen.behind += 1;
         }
@@ -28,6 +31,8 @@ impl World {
     fn trim(&mut self, node: usize) {
         let most = self.nodes[node].disk.applied - self.nodes[node].disk.trimmed;
         self.nodes[node].disk.trimmed += usize::try_from(self.chance.below(most as u64 + 1)).unwrap();
+        let oldest = Seq(self.nodes[node].disk.trimmed as u64 + 1);
+        self.primary(node, primary::Event::Trimmed(oldest));
     }
 
     fn log_fails(&mut self, node: usize) {

@@ -4,6 +4,7 @@
 //! number once, and fed both logs in order: they are the same up to it.
 
 use heapless::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::id::Epoch;
 use crate::log::Seq;
@@ -12,12 +13,31 @@ use crate::log::Seq;
 pub const EPOCHS_MAX: usize = 32;
 
 /// Which epoch each write of a log has.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Told")]
 pub struct History {
     /// The first write of each epoch. Invariant: epochs and writes strictly rise.
     starts: Vec<(Epoch, Seq), EPOCHS_MAX>,
     /// The write that is expected next.
     next: Seq,
+}
+
+/// A history as it is told, by somebody who may be wrong.
+#[derive(Deserialize)]
+struct Told {
+    starts: Vec<(Epoch, Seq), EPOCHS_MAX>,
+    next: Seq,
+}
+
+impl TryFrom<Told> for History {
+    type Error = &'static str;
+
+    fn try_from(told: Told) -> Result<Self, Self::Error> {
+        let Told { starts, next } = told;
+        let rises = starts.is_sorted_by(|one, two| one.0 < two.0 && one.1 < two.1);
+        let is_sound = rises && next != Seq(0) && starts.last().is_none_or(|(_, first)| *first < next);
+        is_sound.then_some(Self { starts, next }).ok_or("epochs and writes of a history rise")
+    }
 }
 
 impl History {
@@ -61,6 +81,15 @@ impl History {
         let is_known = write < self.next;
         let newest = self.starts.iter().rev().find(|(_, first)| *first <= write);
         newest.copied().filter(|_| is_known)
+    }
+
+    /// The last write up to which a log with this history and that of a primary are the same; up to `commit`
+    /// all holders had the writes of this one. `None` when the primary's log contradicts that: nobody takes
+    /// back what all had, whatever a primary says (F51).
+    pub fn agreed(&self, commit: Seq, primary: &Self) -> Option<Seq> {
+        // What all had is the same everywhere, and so is the state before the first write.
+        let known = (commit < primary.next).then_some(commit);
+        self.common(primary).or(known).filter(|agreed| commit <= *agreed)
     }
 
     /// The last write up to which both logs are the same; `None` when nothing is known to be.

@@ -5,6 +5,7 @@
 #![doc = include_str!("primary.edges.txt")]
 //! ```
 
+mod mode;
 mod words;
 
 use heapless::Vec;
@@ -15,29 +16,8 @@ use crate::id::{Epoch, NodeId};
 use crate::log::Seq;
 use crate::time::{Instant, earliest};
 
-pub use words::{Action, Event, Settings};
-
-/// The machine's mode.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// The in-sync set is what it should be, for now. Exit: a member is late, or another holder is near.
-    Steady,
-    /// Acknowledgements wait for a holder that lacks only the last writes, so that it can come in. Exit: it
-    /// has them, or it is late.
-    Gating {
-        /// Who.
-        holder: Holder,
-        /// Until when.
-        until: Instant,
-    },
-    /// The register is to say who is in sync. Exit: it does, or it is lost.
-    Changing {
-        /// The set that it is to say.
-        proposed: Membership,
-    },
-    /// It acknowledges nothing any more. Final: the holder follows, or takes the register anew.
-    Stopped,
-}
+pub use mode::{EDGES, Mode};
+pub use words::{Action, Event, Log, Settings};
 
 /// Writes that a holder may lack when acknowledgements begin to wait for it.
 pub const NEAR: u64 = 256;
@@ -62,6 +42,8 @@ pub struct Primary {
     /// What the register says.
     chosen: Membership,
     lease: Instant,
+    /// The first write that the log still has.
+    oldest: Seq,
     /// The newest write.
     newest: Seq,
     durable: Seq,
@@ -104,13 +86,15 @@ enum State {
 }
 
 impl Primary {
-    /// Leads with a log in which everything up to `newest` is durable. The register has this holder alone.
-    pub fn new(now: Instant, settings: Settings, newest: Seq, applied: Seq, until: Instant) -> (Self, Todo) {
+    /// Leads with this log, until then. The register has this holder alone.
+    pub fn new(now: Instant, settings: Settings, log: Log, until: Instant) -> (Self, Todo) {
+        let Log { oldest, newest, applied } = log;
         let mut primary = Self {
             settings,
             mode: Mode::Steady,
             chosen: Membership::alone(settings.me),
             lease: until,
+            oldest,
             newest,
             durable: newest,
             applied,
@@ -152,6 +136,15 @@ impl Primary {
         self.acknowledged
     }
 
+    /// The first write that is still to be sent to somebody who is fed, or is still to be written.
+    pub fn unsent(&self) -> Seq {
+        let next = self.others.iter().filter_map(|other| match other.state {
+            State::Fed { next, .. } => Some(next),
+            State::Away | State::Offered { .. } | State::Filling => None,
+        });
+        next.min().unwrap_or(self.newest.next())
+    }
+
     /// When [`Event::Timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.mode {
@@ -179,7 +172,10 @@ impl Primary {
         let mut todo = Todo::none();
         match (&self.mode, event) {
             (Mode::Stopped, Event::Write | Event::Durable(_) | Event::Applied(_) | Event::Leased { .. })
-            | (Mode::Stopped, Event::Lost | Event::Chosen(_) | Event::Met(_) | Event::Gone(_))
+            | (
+                Mode::Stopped,
+                Event::Trimmed(_) | Event::Lost | Event::Chosen(_) | Event::Met(_) | Event::Gone(_),
+            )
             | (Mode::Stopped, Event::Ready { .. } | Event::Behind { .. } | Event::Have { .. })
             | (Mode::Stopped, Event::Want(_) | Event::LogFailed | Event::Timeout) => return todo,
             (_, Event::Lost | Event::LogFailed) => {
@@ -193,6 +189,7 @@ impl Primary {
             }
             (_, Event::Durable(seq)) => self.durable = self.durable.max(seq.min(self.newest)),
             (_, Event::Applied(seq)) => self.applied = self.applied.max(seq.min(self.commit)),
+            (_, Event::Trimmed(oldest)) => self.trimmed(now, oldest),
             (_, Event::Leased { until }) => self.lease = self.lease.max(until),
             (Mode::Changing { proposed }, Event::Chosen(membership)) if *proposed == membership => {
                 self.chosen = membership;
@@ -207,10 +204,10 @@ impl Primary {
                 }
             }
             (_, Event::Ready { from, epoch, next }) if epoch == self.settings.epoch => {
-                self.ready(from, next);
+                self.ready(now, from, next);
             }
-            (_, Event::Behind { from, epoch }) if epoch == self.settings.epoch => {
-                self.behind(from, &mut todo);
+            (_, Event::Behind { from, epoch, applied }) if epoch == self.settings.epoch => {
+                self.behind(from, applied, &mut todo);
             }
             (_, Event::Have { from, epoch, durable }) if epoch == self.settings.epoch => {
                 self.have(now, from, durable);
@@ -246,8 +243,18 @@ impl Primary {
         }
     }
 
-    fn ready(&mut self, holder: Holder, next: Seq) {
-        let newest = self.newest;
+    /// Who lacks what is gone is offered to be fed once more, and says that it is behind.
+    fn trimmed(&mut self, now: Instant, oldest: Seq) {
+        self.oldest = self.oldest.max(oldest);
+        for other in &mut self.others {
+            if matches!(other.state, State::Fed { next, .. } if next < self.oldest) {
+                other.state = State::Offered { again: now };
+            }
+        }
+    }
+
+    fn ready(&mut self, now: Instant, holder: Holder, next: Seq) {
+        let (oldest, newest) = (self.oldest, self.newest);
         let Some(other) = self.other(holder.node) else { return };
         let known = match other.state {
             State::Fed { durable, .. } => durable,
@@ -255,15 +262,19 @@ impl Primary {
         };
         // What it had beyond this log it has cut off; one that says otherwise is fed from this log's end.
         let next = next.min(newest.next());
-        other.state = State::Fed { holder, next, durable: known.min(next.before()) };
+        other.state = match oldest <= next {
+            true => State::Fed { holder, next, durable: known.min(next.before()) },
+            // The log was trimmed while the offer was on its way.
+            false => State::Offered { again: now },
+        };
         other.told = Seq(0);
     }
 
-    fn behind(&mut self, from: NodeId, todo: &mut Todo) {
+    fn behind(&mut self, from: NodeId, since: Seq, todo: &mut Todo) {
         let Some(other) = self.other(from) else { return };
         if other.state != State::Filling {
             other.state = State::Filling;
-            todo.push(Action::Fill { to: from });
+            todo.push(Action::Fill { to: from, since });
         }
     }
 
@@ -447,30 +458,6 @@ impl Primary {
         self.mode = next;
     }
 }
-
-impl Mode {
-    /// The name used in [`EDGES`], in traces and in the operator's view.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Steady => "steady",
-            Self::Gating { .. } => "gating",
-            Self::Changing { .. } => "changing",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// Every allowed change of mode. A test walks all of them and finds no other.
-pub const EDGES: &[(&str, &str)] = &[
-    ("steady", "gating"),
-    ("steady", "changing"),
-    ("steady", "stopped"),
-    ("gating", "changing"),
-    ("gating", "steady"),
-    ("gating", "stopped"),
-    ("changing", "steady"),
-    ("changing", "stopped"),
-];
 
 #[cfg(test)]
 #[path = "primary_tests.rs"]

@@ -8,6 +8,7 @@ use crate::log::Life;
 
 const LATE: Duration = Duration::from_millis(60);
 const EPOCH: Epoch = Epoch(9);
+const LOG: Log = Log { oldest: Seq(1), newest: Seq(10), applied: Seq(8) };
 
 fn ms(at: u64) -> Instant {
     Instant::from_millis(at)
@@ -20,7 +21,7 @@ fn holder(node: u16) -> Holder {
 /// A primary that took over with ten writes, eight of them in the store. Its lease ends at 10 s.
 fn primary() -> Primary {
     let settings = Settings { me: holder(1), epoch: EPOCH, late: LATE, policy: Policy::Back };
-    let (primary, todo) = Primary::new(ms(0), settings, Seq(10), Seq(8), ms(10_000));
+    let (primary, todo) = Primary::new(ms(0), settings, LOG, ms(10_000));
     assert_eq!(todo.iter().collect::<Vec<_>>(), [&Action::Apply(Seq(10)), &Action::Acknowledge(Seq(8))]);
     primary
 }
@@ -167,6 +168,21 @@ fn another_log_of_a_member_does_not_count() {
     assert_eq!(step(&mut primary, 70, Event::Timeout), [Action::Propose(Membership::alone(holder(1)))]);
 }
 
+/// X13: who lacks what is not in the log any more is offered again, and will say that it is behind.
+#[test]
+fn who_lacks_what_was_trimmed_is_offered_again() {
+    let mut primary = primary();
+    let offer = [Action::Offer { to: NodeId(2) }];
+    assert_eq!(step(&mut primary, 0, Event::Met(NodeId(2))), offer);
+    step(&mut primary, 1, Event::Ready { from: holder(2), epoch: EPOCH, next: Seq(3) });
+    assert_eq!(primary.unsent(), Seq(11), "all of it is on its way");
+    assert_eq!(step(&mut primary, 2, Event::Trimmed(Seq(9))), [], "what is on its way needs no log");
+    let ready = Event::Ready { from: holder(2), epoch: EPOCH, next: Seq(8) };
+    assert_eq!(step(&mut primary, 3, ready), offer, "it was lost on the way");
+    let behind = Event::Behind { from: NodeId(2), epoch: EPOCH, applied: Seq(5) };
+    assert_eq!(step(&mut primary, 4, behind), [Action::Fill { to: NodeId(2), since: Seq(5) }]);
+}
+
 #[test]
 fn answers_to_an_earlier_offer_are_ignored() {
     let mut primary = primary();
@@ -174,7 +190,7 @@ fn answers_to_an_earlier_offer_are_ignored() {
     let before = primary.clone();
     for event in [
         Event::Ready { from: holder(2), epoch: Epoch(8), next: Seq(1) },
-        Event::Behind { from: NodeId(2), epoch: Epoch(8) },
+        Event::Behind { from: NodeId(2), epoch: Epoch(8), applied: Seq(0) },
         Event::Have { from: NodeId(2), epoch: Epoch(8), durable: Seq(10) },
         Event::Chosen(Membership::alone(holder(2))),
         Event::Met(NodeId(1)),

@@ -79,6 +79,14 @@ pub enum Action {
         /// Of its offer.
         epoch: Epoch,
     },
+    /// A primary's log lacks, or has otherwise, what all holders had (F51). Nothing is cut off for it: the
+    /// operator must say which of the two is to be lost.
+    Contradicted {
+        /// Who.
+        by: NodeId,
+        /// Of its offer.
+        epoch: Epoch,
+    },
     /// Tell a node that it is not the primary any more.
     Outranked {
         /// Whom.
@@ -174,6 +182,11 @@ impl Secondary {
         self.durable
     }
 
+    /// Every write up to this one is known to be on all in-sync holders.
+    pub const fn commit(&self) -> Seq {
+        self.commit
+    }
+
     /// Takes one event and says what to do.
     pub fn step(&mut self, event: Event) -> Todo {
         let mut todo = Todo::none();
@@ -231,26 +244,26 @@ impl Secondary {
             Mode::Adopting(following) if following == offer => return,
             // The path to the same primary was lost in between. The logs are the same as far as this one
             // goes.
-            Mode::Following(following) if following == offer => return self.ready(following, todo),
+            Mode::Following(following) if following == offer && oldest <= self.history.next() => {
+                return self.ready(following, todo);
+            }
             // The superblock is being written: the offer is made again.
             Mode::Adopting(_) => return,
             Mode::Idle | Mode::Following(_) | Mode::Behind(_) | Mode::Failed => {}
         }
-        // What all had is the same everywhere, and so is the state before the first write.
-        let known = (self.commit < theirs.next()).then_some(self.commit);
-        match self.history.common(theirs).or(known) {
-            // Nobody takes back what all had, whatever a primary says (F51).
-            Some(common) if oldest <= common.next() && self.commit <= common => {
+        match self.history.agreed(self.commit, theirs) {
+            Some(agreed) if oldest <= agreed.next() => {
                 self.promised = offer.epoch;
-                self.history.cut(common.next());
-                self.durable = self.durable.min(common);
+                self.history.cut(agreed.next());
+                self.durable = self.durable.min(agreed);
                 self.enter(Mode::Adopting(offer));
-                todo.push(Action::Adopt { epoch: offer.epoch, from: common.next() });
+                todo.push(Action::Adopt { epoch: offer.epoch, from: agreed.next() });
             }
-            Some(_) | None => {
+            Some(_) => {
                 self.enter(Mode::Behind(offer));
                 todo.push(Action::Behind { to: offer.primary, epoch: offer.epoch });
             }
+            None => todo.push(Action::Contradicted { by: offer.primary, epoch: offer.epoch }),
         }
     }
 

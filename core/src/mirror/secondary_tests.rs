@@ -93,7 +93,7 @@ fn a_new_primary_has_it_cut_back_to_what_both_have() {
 #[test]
 fn what_all_had_is_never_cut_off() {
     let mut secondary = following();
-    let liar = [Action::Behind { to: Q, epoch: Epoch(9) }];
+    let liar = [Action::Contradicted { by: Q, epoch: Epoch(9) }];
     assert_eq!(step(&mut secondary, offer(Q, 9, &[(2, 2), (8, 3)])), liar);
     assert_eq!(secondary.history(), &history(&[(2, 5)]));
     assert_eq!(secondary.promised(), Epoch(4), "and it is not believed in anything else");
@@ -110,6 +110,11 @@ fn a_log_that_does_not_reach_back_is_said_to_be_behind() {
     assert_eq!(step(&mut secondary, late), [Action::Behind { to: P, epoch: Epoch(4) }]);
     let adopt = Action::Adopt { epoch: Epoch(4), from: Seq(6) };
     assert_eq!(step(&mut secondary, offer(P, 4, &[(2, 5)])), [adopt]);
+    step(&mut secondary, Event::Adopted);
+    let mut theirs = History::new(Seq(7));
+    theirs.append(Epoch(2), 4);
+    let trimmed = Event::Offered { from: P, epoch: Epoch(4), history: theirs, oldest: Seq(7) };
+    assert_eq!(step(&mut secondary, trimmed), [Action::Behind { to: P, epoch: Epoch(4) }]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(super) enum Message {
     Feed { epoch: Epoch, first: Seq, entries: Vec<Entry>, commit: Seq },
     Commit { epoch: Epoch, seq: Seq },
     Ready { epoch: Epoch, next: Seq },
-    Behind { epoch: Epoch },
+    Behind { epoch: Epoch, applied: Seq },
     Have { epoch: Epoch, durable: Seq },
     Outranked { promised: Epoch },
 }
@@ -219,7 +219,11 @@ impl World {
         for (seq, entry) in &self.acknowledged {
             assert_eq!(at(&disk.log, *seq), Some(*entry), "{seq:?} was acknowledged, and node {node} leads");
         }
-        let (newest, applied) = (Seq(disk.log.len() as u64), Seq(disk.applied as u64));
+        let log = primary::Log {
+            oldest: Seq(disk.trimmed as u64 + 1),
+            newest: Seq(disk.log.len() as u64),
+            applied: Seq(disk.applied as u64),
+        };
         for other in &self.nodes {
             let log = &self.nodes[node].disk.log;
             let applied = &other.disk.log[..other.disk.applied];
@@ -227,7 +231,7 @@ impl World {
         }
         let settings = primary::Settings { me: holder(node), epoch, late: LATE, policy: Policy::Back };
         let now = self.time();
-        let (primary, todo) = Primary::new(now, settings, newest, applied, Instant::from_micros(until));
+        let (primary, todo) = Primary::new(now, settings, log, Instant::from_micros(until));
         self.nodes[node].role = Role::Primary(primary);
         self.nodes[node].meets = vec![false; 3];
         self.seen.takeovers += 1;
@@ -269,7 +273,7 @@ impl World {
                 let entries = (first.0..=last.0).map(|seq| at(&all, Seq(seq)).unwrap()).collect();
                 self.send(node, place(to), Message::Feed { epoch, first, entries, commit });
             }
-            primary::Action::Fill { to } => self.fills.push((node, place(to))),
+            primary::Action::Fill { to, .. } => self.fills.push((node, place(to))),
             primary::Action::Commit { to, seq } => {
                 self.send(node, place(to), Message::Commit { epoch, seq });
             }
@@ -321,8 +325,10 @@ impl World {
                 self.send(node, place(to), Message::Ready { epoch, next });
             }
             secondary::Action::Behind { to, epoch } => {
-                self.send(node, place(to), Message::Behind { epoch });
+                let applied = Seq(self.nodes[node].disk.applied as u64);
+                self.send(node, place(to), Message::Behind { epoch, applied });
             }
+            secondary::Action::Contradicted { by, .. } => panic!("node {node} contradicts {by:?}"),
             secondary::Action::Outranked { to, promised } => {
                 self.seen.outranked += 1;
                 self.send(node, place(to), Message::Outranked { promised });
@@ -394,8 +400,8 @@ impl World {
             (Role::Primary(_), Message::Ready { epoch, next }) => {
                 self.primary(to, primary::Event::Ready { from: from_holder, epoch, next });
             }
-            (Role::Primary(_), Message::Behind { epoch }) => {
-                self.primary(to, primary::Event::Behind { from: node, epoch });
+            (Role::Primary(_), Message::Behind { epoch, applied }) => {
+                self.primary(to, primary::Event::Behind { from: node, epoch, applied });
             }
             (Role::Primary(_), Message::Have { epoch, durable }) => {
                 self.primary(to, primary::Event::Have { from: node, epoch, durable });

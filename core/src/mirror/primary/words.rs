@@ -16,6 +16,8 @@ pub enum Event {
     Durable(Seq),
     /// Every write up to this one is durable in the backing store.
     Applied(Seq),
+    /// The log begins with this write now: the ones before it cannot be sent any more.
+    Trimmed(Seq),
     /// The register is held until then, on this node's clock.
     Leased {
         /// The end of the lease.
@@ -44,6 +46,8 @@ pub enum Event {
         from: NodeId,
         /// Of the offer that it answers.
         epoch: Epoch,
+        /// Its backing store has every write up to this one.
+        applied: Seq,
     },
     /// What is durable in a holder's log.
     Have {
@@ -81,10 +85,12 @@ pub enum Action {
         /// The last one.
         last: Seq,
     },
-    /// Fill a holder with the blocks that changed; then offer again.
+    /// Fill a holder with the blocks that changed; then report [`Event::Met`], and it is offered again.
     Fill {
         /// Whom.
         to: NodeId,
+        /// Its backing store has every write up to this one.
+        since: Seq,
     },
     /// Tell a holder the commit point.
     Commit {
@@ -113,4 +119,15 @@ pub struct Settings {
     pub late: Duration,
     /// What the operator wants.
     pub policy: Policy,
+}
+
+/// The log with which a primary begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Log {
+    /// Its first write.
+    pub oldest: Seq,
+    /// Its last one. All of them are durable.
+    pub newest: Seq,
+    /// Every write up to this one is in the backing store.
+    pub applied: Seq,
 }
