@@ -41,6 +41,7 @@ pub mod container;
 pub mod crc;
 pub mod fence;
 pub mod gpt;
+pub mod holder;
 pub mod id;
 pub mod link;
 pub mod log;

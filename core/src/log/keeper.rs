@@ -58,9 +58,7 @@ pub enum Change {
 /// What the machine asks the shell to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action<'a> {
-    /// Write this block of the log's space, and flush the whole device, not only this block: when a run
-    /// begins, so does the rest of what the scan read without knowing whether it is durable. Then report
-    /// [`Event::Written`].
+    /// Write this block of the log's space, and make it durable; then report [`Event::Written`].
     Write {
         /// Which block: 0 or 1.
         at: u64,

@@ -45,6 +45,8 @@ pub mod writer;
 
 #[cfg(test)]
 mod power_cut_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use serde::{Deserialize, Serialize};
 

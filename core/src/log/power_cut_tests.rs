@@ -11,61 +11,11 @@ use super::marks::Marks;
 use super::ring::{BLOCKS_MIN, Position, RING_AT, Ring};
 use super::scan::{self, Outcome, Payload, Scan};
 use super::superblock::{self, Identity, Superblock, Tail, copy_of};
+use super::testing::{Chance, Disk};
 use super::writer::{self, Log, Refusal};
 use super::{BLOCK_LEN, Block, End, Life, Seq};
 use crate::crc::crc32c;
 use crate::id::{Epoch, GroupId, NodeId, SiteId};
-
-const SECTOR: usize = 512;
-
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// Blocks, and what was written to them and not flushed, in order.
-#[derive(Clone, Default)]
-struct Disk {
-    kept: BTreeMap<u64, Block>,
-    cached: Vec<(u64, Block)>,
-}
-
-impl Disk {
-    fn read(&self, at: u64) -> Block {
-        let newest = self.cached.iter().rev().find(|(block, _)| *block == at).map(|(_, bytes)| *bytes);
-        newest.or_else(|| self.kept.get(&at).copied()).unwrap_or([0; BLOCK_LEN])
-    }
-
-    /// As FUA does: these blocks and no others.
-    fn flush(&mut self, blocks: &[u64]) {
-        for (at, bytes) in core::mem::take(&mut self.cached) {
-            match blocks.contains(&at) {
-                true => drop(self.kept.insert(at, bytes)),
-                false => self.cached.push((at, bytes)),
-            }
-        }
-    }
-
-    /// Of each sector that was not flushed, one of its contents stays: the old one, or any of those on the
-    /// way.
-    fn power_cut(&mut self, chance: &mut Chance) {
-        for (at, bytes) in core::mem::take(&mut self.cached) {
-            let mut block = self.kept.get(&at).copied().unwrap_or([0; BLOCK_LEN]);
-            for (old, new) in block.chunks_mut(SECTOR).zip(bytes.chunks(SECTOR)) {
-                if chance.below(2) == 0 {
-                    old.copy_from_slice(new);
-                }
-            }
-            self.kept.insert(at, block);
-        }
-    }
-}
 
 fn payload(seq: Seq, block: u64, lineage: u64) -> Block {
     let mut bytes = [0; BLOCK_LEN];

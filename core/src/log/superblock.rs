@@ -146,7 +146,12 @@ impl Superblock {
 
     /// Whether `write`, of the batch at `at`, was cut off.
     pub fn is_void(&self, at: Position, write: Seq) -> bool {
-        self.cuts.iter().any(|cut| at < cut.at && cut.from <= write)
+        self.void_from(at).is_some_and(|from| from <= write)
+    }
+
+    /// The first number of which the batch at `at` holds no write that counts.
+    pub fn void_from(&self, at: Position) -> Option<Seq> {
+        self.cuts.iter().filter(|cut| at < cut.at).map(|cut| cut.from).min()
     }
 
     /// Promises `epoch`: nothing older is appended from then on (I1).

@@ -61,8 +61,8 @@ pub enum Action<'a> {
 /// Why a write was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Earlier batches are on their way to the disk, and the next one is full. Exit: the next
-    /// [`Action::Durable`], or a trim.
+    /// Earlier batches are on their way to the disk and the next one is full, or there is no room in the
+    /// ring. Exit: the next [`Action::Durable`], or a trim.
     Busy,
     /// It does not follow the write before it.
     OutOfOrder {
@@ -179,12 +179,16 @@ impl Log {
         let End { next, epoch: newest, .. } = self.end;
         // A header names one epoch.
         let joins = self.open.is_empty() || (epoch == newest && self.open.has_room(sums));
+        let (open, more) = (self.open.blocks(), u64::try_from(sums).unwrap_or(u64::MAX));
+        let header = if joins { 0 } else { 1 };
+        // What is taken in finds room in the ring, whatever becomes of the backing store.
+        let fits = open.saturating_add(header).saturating_add(more) <= self.free();
         match self.mode {
             Mode::Failed => Some(Refusal::Failed),
             Mode::Appending if seq != next => Some(Refusal::OutOfOrder { next }),
             Mode::Appending if epoch < newest => Some(Refusal::OldEpoch { newest }),
             Mode::Appending if sums != write.payload() => Some(Refusal::Malformed),
-            Mode::Appending if !joins && !self.can_close() => Some(Refusal::Busy),
+            Mode::Appending if !fits || (!joins && !self.can_close()) => Some(Refusal::Busy),
             Mode::Appending => None,
         }
     }
@@ -213,7 +217,6 @@ impl Log {
             (Mode::Appending, Event::Trimmed(tail)) => {
                 self.tail = self.tail.max(tail.at);
                 self.marks.trim(self.tail);
-                self.close(out);
             }
             (
                 Mode::Failed,
@@ -235,12 +238,12 @@ impl Log {
         self.close(out);
     }
 
-    /// Whether there is an open batch, and room for it.
+    /// Whether there is an open batch, and it may go. There is room for it.
     fn can_close(&self) -> bool {
-        !self.open.is_empty() && !self.flights.is_full() && self.open.blocks() <= self.free()
+        !self.open.is_empty() && !self.flights.is_full()
     }
 
-    /// Sends the open batch on its way, when there is one and there is room for it.
+    /// Sends the open batch on its way, when there is one and it may go.
     fn close(&mut self, out: &mut dyn FnMut(Action<'_>)) {
         if !self.can_close() {
             return;

@@ -104,11 +104,17 @@ fn a_full_log_waits_for_a_trim() {
     assert_eq!(append(&mut log, 2, 5, 448), [Done::Commit(449, 449, 2, 1)]);
     committed(&mut log, 0);
     committed(&mut log, 449);
-    assert_eq!(append(&mut log, 3, 5, 448), [], "it waits for room");
-    assert_eq!(append(&mut log, 4, 5, 1), [Done::Refused(Refusal::Busy)]);
+    assert_eq!(append(&mut log, 3, 5, 126), [Done::Refused(Refusal::Busy)]);
+    assert_eq!(append(&mut log, 3, 5, 61), [Done::Commit(898, 62, 3, 1)]);
+    assert_eq!(append(&mut log, 4, 5, 30), [Done::Commit(960, 31, 4, 1)]);
+    assert_eq!(append(&mut log, 5, 5, 10), [], "it waits for the disk, and has its room");
+    assert_eq!(append(&mut log, 6, 5, 23), [Done::Refused(Refusal::Busy)]);
+    assert_eq!(append(&mut log, 6, 5, 22), []);
+    assert_eq!(committed(&mut log, 898), [Done::Durable(3), Done::Commit(991, 33, 5, 2)]);
+    assert_eq!(append(&mut log, 7, 5, 1), [Done::Refused(Refusal::Busy)]);
     let tail = Tail { at: ring::Position(449), first: Seq(2), chain: 0 };
-    assert_eq!(step(&mut log, Event::Trimmed(tail)), [Done::Commit(898, 449, 3, 1)]);
-    assert_eq!(append(&mut log, 4, 5, 1), [Done::Commit(1347, 2, 4, 1)]);
+    assert_eq!(step(&mut log, Event::Trimmed(tail)), []);
+    assert_eq!((append(&mut log, 7, 5, 1), log.free()), (std::vec![], 449));
 }
 
 /// Marks are places where a trim may end, and a search begin.

@@ -89,7 +89,11 @@ impl History {
     pub fn agreed(&self, commit: Seq, primary: &Self) -> Option<Seq> {
         // What all had is the same everywhere, and so is the state before the first write.
         let known = (commit < primary.next).then_some(commit);
-        self.common(primary).or(known).filter(|agreed| commit <= *agreed)
+        match self.next <= commit {
+            // The log is damaged before that.
+            true => known,
+            false => self.common(primary).or(known).filter(|agreed| commit <= *agreed),
+        }
     }
 
     /// The last write up to which both logs are the same; `None` when nothing is known to be.
@@ -135,6 +139,20 @@ mod tests {
         let later = history(4, &[(1, 3)]);
         assert_eq!(later.common(&history(1, &[(1, 5)])), Some(Seq(5)), "one of them forgot its first writes");
         assert_eq!(later.common(&history(1, &[(1, 2), (2, 9)])), None);
+    }
+
+    /// F51, I10: what all had is taken back by nobody.
+    #[test]
+    fn a_primary_that_contradicts_what_all_had_is_not_agreed_with() {
+        let agreed = |mine: &[_], commit, theirs: &[_]| {
+            history(1, mine).agreed(Seq(commit), &history(1, theirs)).map(|seq| seq.0)
+        };
+        assert_eq!(agreed(&[(1, 5)], 3, &[(1, 4), (2, 9)]), Some(4));
+        assert_eq!(agreed(&[(1, 5)], 3, &[(1, 2), (2, 9)]), None, "it has another third write");
+        assert_eq!(agreed(&[(1, 5)], 3, &[(1, 2)]), None, "it has no third write");
+        assert_eq!(agreed(&[], 0, &[(1, 2)]), Some(0));
+        assert_eq!(agreed(&[(1, 2)], 3, &[(1, 9)]), Some(3), "the log is damaged before the third write");
+        assert_eq!(history(4, &[]).agreed(Seq(3), &history(1, &[(1, 9)])), Some(Seq(3)));
     }
 
     #[test]

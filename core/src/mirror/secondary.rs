@@ -152,6 +152,9 @@ pub struct Secondary {
     history: History,
     durable: Seq,
     commit: Seq,
+    /// It asked to be fed from its next write on, and no such write came yet. What comes instead was sent
+    /// before, on a stream that keeps the order.
+    is_asking: bool,
 }
 
 impl Secondary {
@@ -159,7 +162,7 @@ impl Secondary {
     /// and up to `commit` its writes are known to be on all in-sync holders.
     pub const fn new(promised: Epoch, history: History, commit: Seq) -> Self {
         let durable = history.next().before();
-        Self { mode: Mode::Idle, promised, history, durable, commit }
+        Self { mode: Mode::Idle, promised, history, durable, commit, is_asking: false }
     }
 
     /// The current mode.
@@ -267,7 +270,8 @@ impl Secondary {
         }
     }
 
-    fn ready(&self, following: Following, todo: &mut Todo) {
+    fn ready(&mut self, following: Following, todo: &mut Todo) {
+        self.is_asking = true;
         let Following { primary: to, epoch } = following;
         todo.push(Action::Ready { to, epoch, next: self.history.next() });
         todo.push(Action::Have { to, epoch, durable: self.durable });
@@ -277,11 +281,13 @@ impl Secondary {
         let is_old = self.history.epoch().is_some_and(|newest| made < newest);
         match seq.cmp(&self.history.next()) {
             core::cmp::Ordering::Equal if !is_old && made <= following.epoch => {
+                self.is_asking = false;
                 self.history.append(made, 1);
                 todo.push(Action::Append { seq, made });
             }
             // Fed twice.
             core::cmp::Ordering::Less => {}
+            core::cmp::Ordering::Equal | core::cmp::Ordering::Greater if self.is_asking => {}
             // One was lost on the way, or it cannot be of this primary's log: from here on again.
             core::cmp::Ordering::Equal | core::cmp::Ordering::Greater => self.ready(following, todo),
         }

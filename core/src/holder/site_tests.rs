@@ -1,0 +1,49 @@
+//! I1 to I4, I10, V1, V3 to V8, V12, V13 (F1 to F4, F7, F14, F16 to F20, F33 to F40): three holders with real
+//! logs on disks that tear. Whoever leads has every acknowledged write; no store has a write that is not there
+//! in the end; and when the faults are over, all are in sync.
+
+use super::testing::{Seen, World};
+use super::words::Backing;
+
+fn run(backing: Backing, seeds: core::ops::Range<u64>) {
+    let (mut seen, mut total) = (Seen::default(), 0);
+    for seed in seeds {
+        let mut world = World::new(seed, backing);
+        (0..3).for_each(|node| world.start(node));
+        for _ in 0..3_000 {
+            world.something(false);
+        }
+        world.nodes.iter_mut().for_each(|node| node.sleeps = 0);
+        let mut steps = 0;
+        while !world.is_mirrored() {
+            world.something(true);
+            steps += 1;
+            assert!(steps < 100_000, "seed {seed}: {:?}", world.membership());
+        }
+        total += world.acknowledged.len();
+        let one = world.seen;
+        seen.takeovers += one.takeovers;
+        seen.cuts += one.cuts;
+        seen.fills += one.fills;
+        seen.remade += one.remade;
+        seen.damaged += one.damaged;
+        seen.busy += one.busy;
+        seen.trims += one.trims;
+        seen.joined += one.joined;
+        seen.outranked += one.outranked;
+    }
+    let Seen { takeovers, cuts, fills, remade, damaged, busy, trims, joined, outranked } = seen;
+    let fills = if backing == Backing::Local { fills } else { remade };
+    let happened = [takeovers, cuts, fills, remade, damaged, busy, trims, joined, outranked];
+    assert!(happened.iter().all(|count| 5 < *count) && 10_000 < total, "{seen:?}, {total} acknowledged");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_each_has_a_store() {
+    run(Backing::Local, 0..100);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_they_share_a_store() {
+    run(Backing::Shared, 10_000..10_100);
+}
