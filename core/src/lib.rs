@@ -22,7 +22,8 @@
 //! 13. [`log`]: what a holder of a mirror group has acknowledged, in order (I2, V12).
 //! 14. [`cache`]: where the newest content of each block is (P4).
 //! 15. [`mirror`]: who holds every acknowledged write, and who may go on with it (I2, I3).
-//! 16. [`provision`]: what the card of a witness on a microcontroller holds (P1).
+//! 16. [`holder`]: log and role of one holder, in one machine (I1 to I4).
+//! 17. [`provision`]: what the card of a witness on a microcontroller holds (P1).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 

@@ -5,7 +5,7 @@
 //!   guest, NBD          register's seat        other holders
 //!       │ Write              │ Held, Lost            │ Heard, Fed
 //!       ▼                    ▼                       ▼
-//!  ┌──────────────────────── Holder ────────────────────────┐
+//!  ┌──────────────────── Holder ───────────────────┐
 //!  │   primary or secondary (mirror)  ──▶  log  ──▶ keeper  │
 //!  └─────────────────────────────────────────────────────────┘
 //!       │ Acknowledge        │ Apply          │ Commit, Keep
@@ -21,10 +21,10 @@
 //!
 //! # What must be durable before what
 //!
-//! 1. Nothing is read of a log before its device was flushed ([`recovery`]), and nothing is said of it before a
-//!    run of this start is in its superblock.
-//! 2. Nothing is cut off, and nobody is followed, while a batch is on its way: the cut and the promise are one
-//!    superblock.
+//! 1. Nothing is read of a log before its device was flushed ([`recovery`]), and nothing is said of it before
+//!    a run of this start is in its superblock.
+//! 2. Nothing is cut off, and nobody is followed, while a batch is on its way: the cut and the promise are
+//!    one superblock.
 //! 3. A holder that took the register leads when its promise and all of its log are durable.
 //! 4. What is applied is in the superblock before its batches are overwritten.
 

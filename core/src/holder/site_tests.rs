@@ -1,6 +1,6 @@
-//! I1 to I4, I10, V1, V3 to V8, V12, V13 (F1 to F4, F7, F14, F16 to F20, F33 to F40): three holders with real
-//! logs on disks that tear. Whoever leads has every acknowledged write; no store has a write that is not there
-//! in the end; and when the faults are over, all are in sync.
+//! I1 to I4, I10, V1, V3 to V8, V12, V13 (F1 to F4, F7, F14, F16 to F20, F33 to F40): three holders with
+//! real logs on disks that tear. Whoever leads has every acknowledged write; no store has a write that is
+//! not there in the end; and when the faults are over, all are in sync.
 
 use super::testing::{Seen, World};
 use super::words::Backing;

@@ -327,7 +327,8 @@ impl World {
 
     /// The write that is about to be offered.
     pub(super) fn offered(&self) -> Entry {
-        let blocks = if self.values % 13 == 0 { 40 } else { 1 + u32::try_from(self.values % 3).unwrap() };
+        let blocks =
+            if self.values.is_multiple_of(13) { 40 } else { 1 + u32::try_from(self.values % 3).unwrap() };
         Entry { made: Epoch(0), blocks, value: self.values }
     }
 

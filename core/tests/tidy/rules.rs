@@ -23,6 +23,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("log", &["bytes", "crc", "id"]),
     ("cache", &["log"]),
     ("mirror", &["actions", "bytes", "id", "log", "register", "time"]),
+    ("holder", &["crc", "id", "log", "mirror", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),
     ("bcb", &["block", "bytes", "container", "crc", "plan", "slot"]),

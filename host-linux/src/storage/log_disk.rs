@@ -12,13 +12,14 @@ use super::recovery;
 use super::space::{News, ReadId, Space, sums};
 use crate::cluster::wake::Wake;
 use bulkhead_core::id::Epoch;
+use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{Header, Sum, Write};
 use bulkhead_core::log::keeper::{self, Change, Keeper};
+use bulkhead_core::log::marks::Marks;
 use bulkhead_core::log::ring::Position;
 use bulkhead_core::log::scan::Outcome;
 use bulkhead_core::log::superblock::{Fault as Unusable, Superblock, Tail, Uncut};
 use bulkhead_core::log::writer::{self, Log, Refusal};
-use bulkhead_core::log::{Block, Seq};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use thiserror::Error;
@@ -92,7 +93,6 @@ pub struct LogDisk {
     log: Log,
     /// Of each write that is in no batch yet, in order.
     payloads: VecDeque<Option<Payload>>,
-    marks: Marks,
     reads: BTreeMap<ReadId, Vec<Sum>>,
     events: Vec<Event>,
     news: Vec<News>,
@@ -110,9 +110,9 @@ impl LogDisk {
         if engine.device().blocks() < superblock.ring.space() {
             return Err(Unopened::Fault(Fault::Ended));
         }
-        let mut marks = Marks::new(superblock.ring.blocks());
+        let mut marks = Marks::new(superblock.ring);
         let outcome = recovery::scan(&mut engine, &superblock, &mut |header| {
-            marks.push(Tail { at: header.at, first: header.first, chain: header.chain });
+            marks.note(Tail { at: header.at, first: header.first, chain: header.chain });
             found(&superblock, header);
         })?;
         Ok(Opened { engine, superblock, outcome, marks })
@@ -151,10 +151,9 @@ impl LogDisk {
     /// answers.
     pub fn applied(&mut self, applied: Seq) {
         let durable = self.log.durable();
-        let _ = self.keep(keeper::Event::Want(Change::Settle { durable, applied: applied.min(durable) }));
-        if let Some(tail) = self.marks.newest_before(applied.min(durable).next()) {
-            let _ = self.keep(keeper::Event::Want(Change::Trim(tail)));
-        }
+        let applied = applied.min(durable);
+        let trim = self.log.marks().before(applied.next());
+        let _ = self.keep(keeper::Event::Want(Change::Settle { durable, applied, trim }));
     }
 
     /// Reads payload from the ring, and compares it with its checksums.
@@ -217,11 +216,10 @@ impl LogDisk {
 
     /// Lets the log take one event, and does what it asks for.
     fn step(&mut self, event: writer::Event<'_>) -> Option<Refusal> {
-        let Self { space, log, payloads, marks, events, .. } = self;
+        let Self { space, log, payloads, events, .. } = self;
         let (mut refused, mut fault) = (None, None);
         log.step(event, &mut |action| match action {
-            writer::Action::Commit { at, writes: (first, count), header, .. } => {
-                marks.push(Tail { at, first, chain: chain_of(header) });
+            writer::Action::Commit { at, writes: (_, count), header, .. } => {
                 let pieces = payloads.drain(..count.min(payloads.len())).flatten();
                 let pieces: Vec<Piece> = pieces.map(|payload| payload.piece()).collect();
                 if space.commit(at, header, pieces).is_err() {
@@ -254,7 +252,6 @@ impl LogDisk {
             keeper::Action::Refused(why) => uncut = Some(why),
         });
         if let Some(tail) = tail {
-            self.marks.forget_before(tail.at);
             let _ = self.step(writer::Event::Trimmed(tail));
         }
         if let Some(fault) = fault {
@@ -287,7 +284,8 @@ impl Opened {
         let mut space = Space::new(self.engine, self.superblock.ring, durably)?;
         let mut keeper = Keeper::new(self.superblock);
         let mut wanted = Ok(());
-        keeper.step(keeper::Event::Want(Change::Begin { end, from: end.next }), &mut |action| match action {
+        let begin = Change::Begin { end, from: end.next, promise: keeper.kept().promised };
+        keeper.step(keeper::Event::Want(begin), &mut |action| match action {
             keeper::Action::Write { at, block } => {
                 wanted = space.keep(at, block).map_err(|_busy| Unopened::Fault(Fault::Busy));
             }
@@ -306,50 +304,9 @@ impl Opened {
                 News::Committed(_) | News::Read(..) => {}
             }
         }
-        let log = Log::new(keeper.kept(), end);
+        let log = Log::new(keeper.kept(), end, self.marks);
         let (payloads, reads) = (VecDeque::new(), BTreeMap::new());
         let (events, news) = (Vec::new(), Vec::new());
-        let marks = self.marks;
-        Ok(LogDisk { space, keeper, log, payloads, marks, reads, events, news, has_failed: false })
-    }
-}
-
-/// The checksum of the header before this one; `batch` says where it is.
-fn chain_of(header: &Block) -> u32 {
-    let field = header.get(28..32).and_then(|field| field.try_into().ok());
-    field.map_or(0, u32::from_le_bytes)
-}
-
-/// Some of the batches of a log, oldest first: where it can be trimmed. Not all: one in a thousandth of the
-/// ring is enough, and memory stays bounded.
-#[derive(Debug)]
-struct Marks {
-    kept: VecDeque<Tail>,
-    apart: u64,
-}
-
-/// Into how many parts a log is trimmed.
-const MARKS: u64 = 1024;
-
-impl Marks {
-    const fn new(ring: u64) -> Self {
-        Self { kept: VecDeque::new(), apart: ring / MARKS }
-    }
-
-    fn push(&mut self, tail: Tail) {
-        if self.kept.back().is_none_or(|last| self.apart <= tail.at.since(last.at)) {
-            self.kept.push_back(tail);
-        }
-    }
-
-    /// The newest batch before which no write is numbered `seq` or more.
-    fn newest_before(&self, seq: Seq) -> Option<Tail> {
-        self.kept.iter().rev().find(|tail| tail.first <= seq).copied()
-    }
-
-    fn forget_before(&mut self, at: Position) {
-        while self.kept.front().is_some_and(|tail| tail.at < at) {
-            let _ = self.kept.pop_front();
-        }
+        Ok(LogDisk { space, keeper, log, payloads, reads, events, news, has_failed: false })
     }
 }
