@@ -19,6 +19,12 @@
 //! 2. [`recovery`]: what its log holds after a start.
 //! 3. [`machine`]: the holder.
 //!
+//! # What the streams between holders promise
+//!
+//! What a holder says to another arrives in order, and once, or their stream breaks. Nothing of a stream that
+//! broke arrives later, on the next one or by another network: an offer of before a restart would have a
+//! holder cut off what it was fed, and acknowledged, since. A stream is met when both ends have begun anew.
+//!
 //! # What must be durable before what
 //!
 //! 1. Nothing is read of a log before its device was flushed ([`recovery`]), and nothing is said of it before

@@ -2,8 +2,35 @@
 //! real logs on disks that tear. Whoever leads has every acknowledged write; no store has a write that is
 //! not there in the end; and when the faults are over, all are in sync.
 
-use super::testing::{Seen, World};
-use super::words::Backing;
+use super::machine::Mode;
+use super::testing::{Seen, World, node_id};
+use super::words::{Backing, Event, Word};
+use crate::id::Epoch;
+use crate::log::Seq;
+use crate::mirror::history::History;
+
+/// I11, F51: an offer that no log can make changes nothing, whatever the holder would make of it.
+#[test]
+fn an_offer_that_no_log_can_make_is_ignored() {
+    for backing in [Backing::Local, Backing::Shared] {
+        let mut world = World::new(1, backing);
+        world.start(1);
+        world.keep(1);
+        let (epoch, history) = (Epoch(7), History::new(Seq(5)));
+        let word = Word::Offer { epoch, history: history.clone(), oldest: Seq(u64::MAX) };
+        world.step(1, Event::Heard { from: node_id(0), word: &word });
+        let holder = world.nodes[1].holder.as_ref().unwrap();
+        assert_eq!((holder.mode(), holder.kept().promised), (Mode::Following, Epoch(0)));
+        assert!(!world.nodes[1].is_keeping, "{backing:?}");
+        let word = Word::Offer { epoch, history, oldest: Seq(5) };
+        world.step(1, Event::Heard { from: node_id(0), word: &word });
+        assert_eq!(
+            world.nodes[1].is_keeping,
+            backing == Backing::Shared,
+            "made anew: the store has the rest"
+        );
+    }
+}
 
 fn run(backing: Backing, seeds: core::ops::Range<u64>) {
     let (mut seen, mut total) = (Seen::default(), 0);
@@ -40,10 +67,10 @@ fn run(backing: Backing, seeds: core::ops::Range<u64>) {
 
 #[test]
 fn nothing_acknowledged_is_lost_when_each_has_a_store() {
-    run(Backing::Local, 0..100);
+    run(Backing::Local, 0..300);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_when_they_share_a_store() {
-    run(Backing::Shared, 10_000..10_100);
+    run(Backing::Shared, 10_000..10_300);
 }

@@ -65,6 +65,10 @@ impl Holder {
 
     fn offered(&mut self, from: NodeId, epoch: Epoch, theirs: &History, oldest: Seq, out: &mut Out<'_>) {
         let promised = self.kept().promised;
+        if theirs.next() < oldest {
+            // No log begins behind its end.
+            return;
+        }
         match &mut self.stage {
             Stage::Damaged { .. } | Stage::Open(_) if epoch < promised => {
                 out(Action::Say { to: from, word: Word::Outranked { promised } });
