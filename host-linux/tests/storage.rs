@@ -116,15 +116,16 @@ fn append(disk: &mut LogDisk, last: Seq, tell: &mut dyn FnMut(Seq)) -> Result<()
                 Err(other) => panic!("{other:?}"),
             }
         }
+        // Here, and not when something is durable: a log may be full from the start.
+        if disk.log().free() < BLOCKS_MIN / 2 {
+            disk.applied(Seq(disk.log().durable().0.saturating_sub(20)));
+        }
         disk.wait(Duration::from_secs(5), &mut events);
         for event in events.drain(..) {
             match event {
                 Event::Durable(seq) => {
                     tell(seq);
                     disk.commit_point(seq);
-                    if disk.log().free() < BLOCKS_MIN / 2 {
-                        disk.applied(Seq(seq.0.saturating_sub(20)));
-                    }
                 }
                 Event::Failed(fault) => return Err(fault),
                 Event::Kept | Event::Read(..) => {}
