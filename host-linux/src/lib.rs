@@ -32,6 +32,7 @@ pub mod failure;
 pub mod firmware_image;
 pub mod image;
 pub mod machine;
+pub mod mirror;
 pub mod nbd;
 pub mod node_config;
 pub mod node_site;

@@ -1,0 +1,71 @@
+//! What the agent's loop and the operator say to a mirror group, and what it asks of the loop.
+
+use bulkhead_core::id::Epoch;
+use bulkhead_core::log::batch::Volume;
+use bulkhead_core::mirror::membership::Policy;
+use bulkhead_core::register::record::Payload;
+use bulkhead_core::register::seat::Verdict;
+use bulkhead_core::time::Instant;
+
+/// What the loop tells the group about its register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterNews {
+    /// The register could be taken, and its newest record says this; `None`: nobody ever had it. Answered by
+    /// [`RegisterWish::Decided`].
+    Decide(Option<Payload>),
+    /// It is held, or its record changed while it is held.
+    Held {
+        /// Of the record.
+        epoch: Epoch,
+        /// What it says.
+        payload: Payload,
+        /// The end of the lease.
+        until: Instant,
+    },
+    /// The lease was renewed.
+    Leased {
+        /// Its end.
+        until: Instant,
+    },
+    /// It is not held any more.
+    Lost,
+}
+
+/// What the group asks of the loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegisterWish {
+    /// The answer to [`RegisterNews::Decide`].
+    Decided(Verdict),
+    /// Have the record say this.
+    Rewrite(Payload),
+    /// Give the register back.
+    Release,
+    /// This holder's log failed: give the register back, and do not ask for it again.
+    Failed,
+}
+
+/// What an operator can ask of a group. Only its primary can carry it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Make a volume.
+    Create {
+        /// Its name, which no other volume of the group has.
+        name: String,
+        /// Of 4096 bytes.
+        blocks: u64,
+    },
+    /// Make a volume larger.
+    Resize {
+        /// Which.
+        volume: Volume,
+        /// Of 4096 bytes; more than it has.
+        blocks: u64,
+    },
+    /// Delete a volume, and all that is in it.
+    Delete {
+        /// Which.
+        volume: Volume,
+    },
+    /// When writes are acknowledged (S0-06).
+    Want(Policy),
+}
