@@ -21,7 +21,8 @@
 //! 14. [`firmware_image`]: its program, as programmers take it.
 //! 15. [`nbd`]: block devices for clients on the network.
 //! 16. [`storage`]: reads and writes disks for the write log.
-//! 17. [`cli`]: the commands.
+//! 17. [`mirror`]: the mirror group of this node's pair.
+//! 18. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;

@@ -4,5 +4,7 @@
 //! # Reading order
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
+//! 2. [`view`]: what it tells about itself.
 
+pub mod view;
 pub mod words;

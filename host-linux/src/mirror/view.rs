@@ -1,0 +1,190 @@
+//! How a mirror group is, seen by one of its holders: what the group tells the commands, the status and a
+//! monitoring system (S4-10, X14). docs/volumes.md documents every field; fields are added, never renamed.
+
+use serde::{Deserialize, Serialize};
+
+/// How a mirror group is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct View {
+    /// What this holder does.
+    pub mode: Mode,
+    /// How the group is, as far as this holder knows.
+    pub state: State,
+    /// Under which it leads or follows; 0: neither yet.
+    pub epoch: u64,
+    /// Whether this node leads, and its lease holds now.
+    pub leads: bool,
+    /// The node that leads; `None` when this one knows of none.
+    pub primary: Option<u16>,
+    /// Why this holder does not lead where nobody does, and what would change it.
+    pub waits: Option<String>,
+    /// When writes are to be acknowledged.
+    pub wanted: Policy,
+    /// When they are acknowledged now: without a second holder in sync always [`Policy::Through`] (S4-08).
+    pub policy: Policy,
+    /// The holders, this one among them, in the order of their nodes.
+    pub holders: Vec<HolderView>,
+    /// This holder's log.
+    pub log: LogView,
+    /// Bytes that are in the log and not yet in the backing store of this holder.
+    pub dirty_bytes: u64,
+    /// What this holder has for writes on their way.
+    pub memory: MemoryView,
+    /// How long guests' writes take, while this node leads.
+    pub writes: Latency,
+    /// The volumes of the group.
+    pub volumes: Vec<VolumeView>,
+    /// The last error, in plain words; kept after it is over.
+    pub last_error: Option<String>,
+}
+
+/// What a holder does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Its log is being opened.
+    #[default]
+    Opening,
+    /// Its log lacks writes that were durable in it; a primary must feed it.
+    Damaged,
+    /// Its log is being made anew, for a primary to feed.
+    Remaking,
+    /// It takes what a primary feeds it, or waits for one.
+    Following,
+    /// It has the register, and makes its log durable before it leads.
+    Taking,
+    /// It takes guests' writes.
+    Leading,
+    /// Its disk failed.
+    Failed,
+}
+
+/// How a group is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Every holder has every acknowledged write: any one may be lost.
+    Synced,
+    /// A holder is away: guests go on in write-through, and what they write is in one place only.
+    Degraded,
+    /// A holder that was away is being brought up to date.
+    Resyncing,
+    /// This holder missed writes, and nobody feeds it.
+    Stale,
+    /// Nobody leads: guests wait. [`View::waits`] says what for.
+    #[default]
+    Waiting,
+    /// The disk of this holder failed: it holds nothing any more.
+    Failed,
+}
+
+/// When a write is acknowledged, once every holder in sync has it in its log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// When it is in the backing store, too.
+    #[default]
+    Through,
+    /// At once.
+    Back,
+}
+
+/// One holder of a group, as this one knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HolderView {
+    /// Its node.
+    pub node: u16,
+    /// Whether it has every acknowledged write: a member of the newest in-sync set.
+    pub in_sync: bool,
+    /// Whether there is a stream to it; always so for this node.
+    pub connected: bool,
+    /// Every write up to this one is durable in its log; `None` when this node was not told.
+    pub has: Option<u64>,
+    /// How many writes it is behind the newest; `None` when this node was not told.
+    pub lag: Option<u64>,
+}
+
+/// A log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogView {
+    /// Its length.
+    pub bytes: u64,
+    /// What of it can take new writes now.
+    pub free_bytes: u64,
+    /// Its newest write.
+    pub newest: u64,
+    /// Every write up to this one is durable here.
+    pub durable: u64,
+    /// Every write up to this one is durable on all holders in sync.
+    pub commit: u64,
+    /// Every write up to this one is in this holder's backing store.
+    pub applied: u64,
+}
+
+/// Memory for writes on their way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryView {
+    /// All of it.
+    pub bytes: u64,
+    /// What is free.
+    pub free_bytes: u64,
+}
+
+/// How long the last writes took, from a guest's request to its acknowledgement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// Half of them took no longer, in microseconds; `None` before the first.
+    pub p50_us: Option<u64>,
+    /// Of a hundred, one took longer.
+    pub p99_us: Option<u64>,
+}
+
+/// A volume of the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeView {
+    /// Its number in the group, from 1.
+    pub number: u16,
+    /// Its name, which is also the name of its export.
+    pub name: String,
+    /// Tells it from every other volume there ever was.
+    pub uuid: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// BLACKBOX 3: programs read these names.
+    #[test]
+    fn the_names_of_the_fields_never_change() {
+        let view = View {
+            mode: Mode::Leading,
+            state: State::Resyncing,
+            policy: Policy::Back,
+            holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
+            volumes: vec![VolumeView { number: 1, name: "vm1".into(), ..VolumeView::default() }],
+            ..View::default()
+        };
+        let expected = serde_json::json!({
+            "mode": "leading", "state": "resyncing", "epoch": 0, "leads": false, "primary": null,
+            "waits": null, "wanted": "through", "policy": "back",
+            "holders": [{ "node": 1, "inSync": true, "connected": false, "has": null, "lag": null }],
+            "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
+            "dirtyBytes": 0,
+            "memory": { "bytes": 0, "freeBytes": 0 },
+            "writes": { "p50Us": null, "p99Us": null },
+            "volumes": [{ "number": 1, "name": "vm1", "uuid": "", "bytes": 0 }],
+            "lastError": null,
+        });
+        assert_eq!(serde_json::to_value(&view).unwrap(), expected);
+        assert_eq!(serde_json::from_value::<View>(expected).unwrap(), view);
+    }
+}
