@@ -5,6 +5,13 @@
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
 //! 2. [`view`]: what it tells about itself.
+//! 3. [`window`]: the writes of the log that are in memory; [`tape`]: those that are not.
+//! 4. [`dirty`]: what is to go to the backing store; [`store`]: that store; [`applier`]: who writes it.
 
+pub mod applier;
+pub mod dirty;
+pub mod store;
+pub mod tape;
 pub mod view;
+pub mod window;
 pub mod words;

@@ -9,6 +9,7 @@ use super::engine::Engine;
 use super::job::{Done, Durably, Fault, Ticket};
 use super::raw::BLOCK;
 use super::space::sums;
+use bulkhead_core::holder::recovery::{self as holder, Recovered, Recovery};
 use bulkhead_core::log::Block;
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{Header, Sum};
@@ -152,46 +153,83 @@ pub fn scan(
     superblock: &Superblock,
     found: &mut dyn FnMut(&Header),
 ) -> Result<Outcome, Fault> {
+    let mut scan = Scan::new(superblock.clone());
+    follow(engine, superblock, &mut |event| ask(&mut scan, event, found))
+}
+
+/// Reads the log of this superblock for its holder. Changes nothing, as [`scan`].
+///
+/// # Errors
+///
+/// As for [`scan`].
+pub fn recover(engine: &mut Engine, superblock: &Superblock) -> Result<Recovered, Fault> {
+    let mut recovery = Recovery::new(superblock.clone());
+    follow(engine, superblock, &mut |event| {
+        let mut question = None;
+        recovery.step(event, &mut |action| match action {
+            holder::Action::Scan(Action::Read(at)) => question = Some(Question::Read(at)),
+            holder::Action::Scan(Action::Check(header)) => question = Some(Question::check(header)),
+            // Its machine has counted it; it never says the other.
+            holder::Action::Scan(Action::Found(_) | Action::Ended(_)) => {}
+            holder::Action::Ended(recovered) => question = Some(Question::Ended(recovered)),
+        });
+        sole(question)
+    })
+}
+
+/// Answers the questions of whoever reads this log, until there is no more.
+fn follow<T>(
+    engine: &mut Engine,
+    superblock: &Superblock,
+    step: &mut dyn FnMut(Event<'_>) -> Question<T>,
+) -> Result<T, Fault> {
     let ring = superblock.ring;
     let limit = superblock.tail.at.after(ring.blocks());
     let mut ahead = Ahead { ring, limit, chunks: VecDeque::new(), next: superblock.tail.at, serial: 1 };
-    let mut scan = Scan::new(superblock.clone());
-    let mut question = ask(&mut scan, Event::Begin, found);
+    let mut question = step(Event::Begin);
     loop {
         question = match question {
-            Question::Ended(outcome) => {
+            Question::Ended(end) => {
                 ahead.settle(engine)?;
-                return Ok(outcome);
+                return Ok(end);
             }
             Question::Read(at) => {
                 let block = ahead.block(engine, at)?;
-                ask(&mut scan, Event::Block(block), found)
+                step(Event::Block(block))
             }
             Question::Check(at, sums) => {
                 ahead.settle(engine)?;
                 let payload = check(engine, ring, at, &sums)?;
-                ask(&mut scan, Event::Payload(payload), found)
+                step(Event::Payload(payload))
             }
         };
     }
 }
 
-enum Question {
+enum Question<T> {
     Read(Position),
     Check(Position, Vec<Sum>),
-    Ended(Outcome),
+    Ended(T),
 }
 
-fn ask(scan: &mut Scan, event: Event<'_>, found: &mut dyn FnMut(&Header)) -> Question {
+impl<T> Question<T> {
+    fn check(header: &Header) -> Self {
+        Self::Check(header.at.after(1), header.content.sums().to_vec())
+    }
+}
+
+fn ask(scan: &mut Scan, event: Event<'_>, found: &mut dyn FnMut(&Header)) -> Question<Outcome> {
     let mut question = None;
     scan.step(event, &mut |action| match action {
         Action::Read(at) => question = Some(Question::Read(at)),
-        Action::Check(header) => {
-            question = Some(Question::Check(header.at.after(1), header.content.sums().to_vec()));
-        }
+        Action::Check(header) => question = Some(Question::check(header)),
         Action::Found(header) => found(header),
         Action::Ended(outcome) => question = Some(Question::Ended(outcome)),
     });
+    sole(question)
+}
+
+fn sole<T>(question: Option<Question<T>>) -> Question<T> {
     #[expect(clippy::expect_used, reason = "`Scan::step` promises it; a scan that asks nothing is our fault")]
     question.expect("a step of a scan ends with one question")
 }
