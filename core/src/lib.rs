@@ -23,7 +23,8 @@
 //! 14. [`cache`]: where the newest content of each block is (P4).
 //! 15. [`mirror`]: who holds every acknowledged write, and who may go on with it (I2, I3).
 //! 16. [`holder`]: log and role of one holder, in one machine (I1 to I4).
-//! 17. [`provision`]: what the card of a witness on a microcontroller holds (P1).
+//! 17. [`volume`]: what the volumes of a mirror group are (S3-07).
+//! 18. [`provision`]: what the card of a witness on a microcontroller holds (P1).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -55,3 +56,4 @@ pub mod register;
 pub mod resource;
 pub mod slot;
 pub mod time;
+pub mod volume;

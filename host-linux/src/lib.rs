@@ -22,7 +22,8 @@
 //! 15. [`nbd`]: block devices for clients on the network.
 //! 16. [`storage`]: reads and writes disks for the write log.
 //! 17. [`mirror`]: the mirror group of this node's pair.
-//! 18. [`cli`]: the commands.
+//! 18. [`volume`]: the volumes in it.
+//! 19. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -42,5 +43,6 @@ pub mod playground;
 pub mod site_config;
 pub mod slots;
 pub mod storage;
+pub mod volume;
 pub mod witness_card;
 pub mod witness_log;

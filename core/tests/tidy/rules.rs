@@ -22,6 +22,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),
     ("log", &["bytes", "crc", "id"]),
     ("cache", &["log"]),
+    ("volume", &["bytes", "crc", "log"]),
     ("mirror", &["actions", "bytes", "id", "log", "register", "time"]),
     ("holder", &["crc", "id", "log", "mirror", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),

@@ -1,0 +1,27 @@
+//! The volumes of a mirror group, as its catalogue has them (S3-07, S4-03; F4, V41).
+//!
+//! The catalogue is volume 0 of the group: block `n` of it describes volume `n`. It is written like any
+//! guest's write, so that a volume is made, resized and deleted in order, and durably on every holder in
+//! sync, before anybody is told that it was.
+//!
+//! Reading order: [`name`], [`record`].
+
+pub mod name;
+pub mod record;
+
+use crate::log::batch::Volume;
+
+/// The volume that has the records of all others.
+pub const CATALOGUE: Volume = Volume(0);
+
+/// The largest number of a volume. Bounds what a holder must remember, and the catalogue.
+pub const NUMBER_MAX: u16 = 4094;
+
+/// Blocks of the catalogue: one a number. Block 0 stays zero.
+pub const CATALOGUE_BLOCKS: u64 = 4095;
+
+/// Blocks of a volume at most: 2^40, 4 PiB.
+pub const BLOCKS_MAX: u64 = 1 << 40;
+
+const _: () = assert!(CATALOGUE_BLOCKS == NUMBER_MAX as u64 + 1, "a block for each number");
+const _: () = assert!(BLOCKS_MAX <= crate::log::batch::VOLUME_BLOCKS_MAX, "the log can name every block");

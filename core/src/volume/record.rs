@@ -1,0 +1,167 @@
+//! One volume's block of the catalogue (S3-07; F2, F4, V41).
+//!
+//! A record, 4096 bytes, little-endian; a block of zeroes is a number that was never used:
+//!
+//! |   at | len | field    | unit, values                                                             |
+//! |-----:|----:|----------|--------------------------------------------------------------------------|
+//! |    0 |   8 | magic    | "BHVOLU", 0, version 1                                                   |
+//! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
+//! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
+//! |   11 |   1 | length   | of the name, 1..=64                                                      |
+//! |   12 |   4 | reserved | zero                                                                     |
+//! |   16 |  16 | uuid     | tells the volume from every other there ever was, not all zero           |
+//! |   32 |   8 | blocks   | of 4096 bytes, 1..=2^40                                                  |
+//! |   40 |   8 | change   | of the catalogue, by which the record became so: +1 a change, never 0    |
+//! |   48 |  64 | name     | ASCII A-Z a-z 0-9 _ . -, not beginning with - or . ; the rest zero       |
+//! |  112 |3980 | reserved | zero                                                                     |
+//! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
+
+use core::fmt;
+
+use thiserror::Error;
+
+use super::name::{NAME_MAX, Name};
+use super::{BLOCKS_MAX, NUMBER_MAX};
+use crate::bytes::{Reader, Writer};
+use crate::crc::crc32c;
+use crate::log::batch::Volume;
+use crate::log::{BLOCK_LEN, Block};
+
+const MAGIC: [u8; 7] = *b"BHVOLU\0";
+const VERSION: u8 = 1;
+
+/// Tells a volume from every other there ever was: drawn at random when it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Uuid(pub [u8; 16]);
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, byte) in self.0.iter().enumerate() {
+            let dash = if matches!(place, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{dash}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a volume is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Guests can use it.
+    Present,
+    /// It was deleted, and so is what it held. Its number is not given to another one for as long as there
+    /// are others.
+    Deleted,
+}
+
+/// What the catalogue says about a number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Record {
+    /// Its number. Invariant: 1 to [`NUMBER_MAX`].
+    pub volume: Volume,
+    /// Whether it is there.
+    pub state: State,
+    /// What it is called.
+    pub name: Name,
+    /// Which one it is. Invariant: not all zero.
+    pub uuid: Uuid,
+    /// Its size, in blocks of 4096 bytes. Invariant: 1 to [`BLOCKS_MAX`].
+    pub blocks: u64,
+    /// Orders the changes of the catalogue. Invariant: not 0.
+    pub change: u64,
+}
+
+/// Why a block is no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// Torn, rotten, or something else.
+    #[error("damaged: its checksum or its fields do not fit")]
+    Damaged,
+    /// It is the record of another number (F4).
+    #[error("misdirected: it is the record of volume {}", .found.0)]
+    Misdirected {
+        /// Whose it is.
+        found: Volume,
+    },
+    /// Written by a newer Bulkhead (V41).
+    #[error("format version {found}, this Bulkhead reads {VERSION}")]
+    NewerFormat {
+        /// The version found.
+        found: u8,
+    },
+}
+
+impl Record {
+    /// The block to write.
+    pub fn encode(&self) -> Block {
+        let mut out = Writer::<BLOCK_LEN>::default();
+        let name = self.name.as_str();
+        out.put(&MAGIC);
+        out.u8(VERSION);
+        out.u16(self.volume.0);
+        out.u8(match self.state {
+            State::Present => 1,
+            State::Deleted => 2,
+        });
+        // At most NAME_MAX.
+        out.u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        out.reserved(4);
+        out.put(&self.uuid.0);
+        out.u64(self.blocks);
+        out.u64(self.change);
+        out.put(name.as_bytes());
+        let mut bytes = out.finish();
+        if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
+            *crc = crc32c(body).to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Reads block `number` of the catalogue; `None`: the number was never used.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`]. What does not encode to the same bytes again is damaged: one record, one form.
+    pub fn decode(number: Volume, bytes: &Block) -> Result<Option<Self>, Fault> {
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return Err(Fault::Damaged) };
+        if crc32c(body).to_le_bytes() != *crc {
+            return Err(Fault::Damaged);
+        }
+        let mut fields = Reader::new(body);
+        match (fields.array::<7>(), fields.u8()) {
+            (Some(MAGIC), Some(VERSION)) => {}
+            (Some(MAGIC), Some(found)) if VERSION < found => return Err(Fault::NewerFormat { found }),
+            (Some(_) | None, Some(_) | None) => return Err(Fault::Damaged),
+        }
+        let record = read(&mut fields).filter(|record| record.encode() == *bytes).ok_or(Fault::Damaged)?;
+        if record.volume != number {
+            return Err(Fault::Misdirected { found: record.volume });
+        }
+        Ok(Some(record))
+    }
+}
+
+fn read(fields: &mut Reader<'_>) -> Option<Record> {
+    let volume = Volume(fields.u16()?);
+    let state = match fields.u8()? {
+        1 => State::Present,
+        2 => State::Deleted,
+        0 | 3.. => return None,
+    };
+    let length = usize::from(fields.u8()?);
+    fields.reserved::<4>()?.then_some(())?;
+    let uuid = Uuid(fields.array()?);
+    let (blocks, change) = (fields.u64()?, fields.u64()?);
+    let name: [u8; NAME_MAX] = fields.array()?;
+    let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
+    let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
+    let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
+    is_sound.then_some(Record { volume, state, name, uuid, blocks, change })
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,143 @@
+//! V41, F2, F4: records of format 1 never change; a block that is torn, rotten, misdirected or of a newer
+//! format is told apart, and never taken for a volume.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn record() -> Record {
+    Record {
+        volume: Volume(0x0102),
+        state: State::Present,
+        name: Name::new("vm-1").unwrap(),
+        uuid: Uuid([7; 16]),
+        blocks: 0x28_0000,
+        change: 9,
+    }
+}
+
+fn sealed(mut bytes: Block) -> Block {
+    let crc = crc32c(&bytes[..BLOCK_LEN - 4]);
+    bytes[BLOCK_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
+#[test]
+fn format_1_never_changes() {
+    let mut expected = [0; BLOCK_LEN];
+    expected[..8].copy_from_slice(b"BHVOLU\0\x01");
+    expected[8..12].copy_from_slice(&[0x02, 0x01, 1, 4]);
+    expected[16..32].fill(7);
+    expected[34] = 0x28;
+    expected[40] = 9;
+    expected[48..52].copy_from_slice(b"vm-1");
+    let expected = sealed(expected);
+    assert_eq!(expected[BLOCK_LEN - 4..], [0xa8, 0xbd, 0xf6, 0x3e], "the checksum of format 1");
+    assert!(record().encode() == expected, "the layout has changed");
+    assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(record())));
+    assert_eq!(std::format!("{}", Uuid([7; 16])), "07070707-0707-0707-0707-070707070707");
+}
+
+#[test]
+fn a_block_of_zeroes_is_a_number_that_was_never_used() {
+    assert_eq!(Record::decode(Volume(1), &[0; BLOCK_LEN]), Ok(None));
+}
+
+/// F4: a block that went to another place is refused there.
+#[test]
+fn a_misdirected_record_is_refused() {
+    let fault = Fault::Misdirected { found: Volume(0x0102) };
+    assert_eq!(Record::decode(Volume(0x0103), &record().encode()), Err(fault));
+}
+
+#[test]
+fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
+    let bytes = [
+        (0, b'b'),
+        (7, 0),
+        // Numbers 0 and 4095; no state; no name, a longer one, one too long.
+        (9, 0x10),
+        (10, 0),
+        (10, 3),
+        (11, 0),
+        (11, 5),
+        (11, 65),
+        (12, 1),
+        (15, 1),
+        // More than 2^40 blocks, no change, characters, something behind the name, reserved.
+        (38, 1),
+        (40, 0),
+        (48, b'-'),
+        (49, b'/'),
+        (49, 0xff),
+        (52, b'x'),
+        (112, 1),
+        (4091, 1),
+    ];
+    for (at, byte) in bytes {
+        let mut bad = record().encode();
+        bad[at] = byte;
+        assert_eq!(Record::decode(Volume(0x0102), &sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+    }
+    let nobody = Record { uuid: Uuid([0; 16]), ..record() };
+    let empty = Record { blocks: 0, ..record() };
+    let zero = Record { volume: Volume(0), ..record() };
+    for bad in [nobody, empty, zero] {
+        assert_eq!(Record::decode(bad.volume, &bad.encode()), Err(Fault::Damaged), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_told_apart() {
+    let mut bytes = record().encode();
+    bytes[7] = 2;
+    assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(Fault::NewerFormat { found: 2 }));
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let name = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}".prop_map(|name| Name::new(&name).unwrap());
+    let uuid = any::<[u8; 16]>().prop_filter("nobody", |uuid| *uuid != [0; 16]).prop_map(Uuid);
+    let state = prop_oneof![Just(State::Present), Just(State::Deleted)];
+    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64..).prop_map(
+        |(number, state, name, uuid, blocks, change)| Record {
+            volume: Volume(number),
+            state,
+            name,
+            uuid,
+            blocks,
+            change,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(record in any_record()) {
+        prop_assert_eq!(Record::decode(record.volume, &record.encode()), Ok(Some(record)));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_damage(bit in 0..BLOCK_LEN * 8) {
+        let mut bytes = record().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(Record::decode(Volume(0x0102), &bytes), Err(Fault::Damaged));
+    }
+
+    /// I11: no bytes panic, and what is believed has one form only, also behind a good checksum.
+    #[test]
+    fn any_bytes_are_a_record_or_a_fault(
+        start in prop::collection::vec(any::<u8>(), 0..128),
+        number: u16,
+        is_ours: bool,
+    ) {
+        let mut bytes = record().encode();
+        let from = if is_ours { 8 } else { 0 };
+        let room = bytes[from..].iter_mut();
+        room.zip(&start).for_each(|(byte, other)| *byte = *other);
+        let bytes = sealed(bytes);
+        if let Ok(Some(found)) = Record::decode(Volume(number), &bytes) {
+            prop_assert!(found.encode() == bytes);
+        }
+    }
+}
