@@ -336,6 +336,7 @@ impl Agent {
                     takeover: self.takeover,
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
+                    storage: None,
                     witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);
@@ -365,6 +366,15 @@ impl Agent {
             Request::FenceStatus => self.fence_status(),
             Request::FencePower { node, want, reason } => {
                 self.fence_power(NodeId(*node), *want, reason.clone())
+            }
+            Request::VolumeList
+            | Request::VolumeCreate { .. }
+            | Request::VolumeResize { .. }
+            | Request::VolumeDelete { .. }
+            | Request::VolumeMode { .. }
+            | Request::VolumePromote { .. } => {
+                let me = self.hands.config.name_of(self.hands.config.local.node);
+                Answer::failure(&crate::volume::orders::no_storage(&me))
             }
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),
         };
