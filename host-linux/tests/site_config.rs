@@ -55,7 +55,7 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("witness = true", "witness = true\npair = 2", &["1 nodes of pair 2", "2 nodes of pair 1"]),
     ("pair = 1 ", "#pair = 1", &["a1 is in no compartment"]),
     ("pair = 1 ", "pair = \"every\"", &["a1 stands in every pair", "only a witness"]),
-    ("pair = 1 ", "pair = 32768", &["there is no pair 32768", "the last one is 32767"]),
+    ("pair = 1 ", "pair = 32767", &["there is no pair 32767", "the last one is 32766"]),
     ("pair = 1 ", "pair = \"all\"", &["`all` is no pair", "write its number, or \"every\""]),
     ("#[network]", "[network]\nlisten = [\"10.0.2.1\", \"10.0.1.1\"]\n#", &["`network.listen`", "swapped"]),
     ("#rto", "rto", &["`timers.preset`", "both `rto` and `preset`", "keep one"]),

@@ -206,6 +206,7 @@ impl Agent {
             self.answer(question);
         }
         self.take_files();
+        self.take_wishes();
         if self.node.deadline().is_some_and(|at| at <= clock::now()) {
             self.step(Event::Timeout);
         }
@@ -425,7 +426,7 @@ impl Agent {
         if !self.node.links().verdict(to).is_alive() {
             return Answer::refused("refused", format!("{name} is not heard"), "name a node that is up");
         }
-        self.step(Event::Command(Command::MoveController { to }));
+        self.step(Event::Command(Command::Move { office: Office::Controller, to }));
         Answer::done("movedTo", json!({ "node": to.0, "name": name }))
     }
 

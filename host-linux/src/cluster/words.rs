@@ -81,6 +81,7 @@ pub fn role(config: &SiteConfig, office: Office, role: Role, why: Reason) -> New
     let of = match office {
         Office::Infra => "of the pair",
         Office::Controller => "as designated controller",
+        Office::Storage => "of the mirror group",
     };
     let text = format!("{me} is {} {of}: {}", role.name(), reason(config, why));
     let epoch = match why {

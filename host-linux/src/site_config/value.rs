@@ -131,7 +131,7 @@ impl TryFrom<String> for Name {
 pub(super) struct Pair(pub PairId);
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a pair is a number from 1 to 32767, or for a witness \"every\"")]
+#[serde(untagged, expecting = "a pair is a number from 1 to 32766, or for a witness \"every\"")]
 enum PairWord {
     Number(u16),
     Word(String),
