@@ -55,6 +55,8 @@ pub struct State {
     pub why: String,
     /// When the worker looks next who has left.
     pub sweep_from: Instant,
+    /// The worker waits for the next request, however long that takes.
+    pub asleep: bool,
     /// The worker must look again.
     pub news: bool,
     /// The worker hands over what waited: what comes now stands behind it.
@@ -84,6 +86,7 @@ impl Route {
             ways: Ways::new(Instant::now()),
             why: String::new(),
             sweep_from: Instant::now(),
+            asleep: false,
             news: false,
             handing_over: false,
             over: false,
@@ -143,6 +146,10 @@ impl Export for Route {
         let way = state.ways.find(target, end).filter(|way| first && state.ways.is_trusted(way));
         match way.and_then(|way| state.begin(ticket, way, now)) {
             Some(begun) => {
+                // Somebody must look at the clock.
+                if std::mem::take(&mut state.asleep) {
+                    self.0.tell(&mut state);
+                }
                 drop(state);
                 self.0.carry_out(begun);
             }

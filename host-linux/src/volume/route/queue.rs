@@ -135,6 +135,12 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// How many have come, ever.
+    #[must_use]
+    pub const fn come(&self) -> u64 {
+        self.next
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Requests handed over before it looks again who leads.
 const AT_ONCE: usize = 64;
-/// While requests are under way: who leads is asked this often, though news should have come.
+/// While requests come: how often the clock is looked at, and who leads is asked, though news should have come.
 const LOOK: Duration = Duration::from_millis(250);
+const NOBODY: &str = "no node of the pair leads, as far as this one knows";
 
 /// What is to be done without holding the state.
 #[derive(Default)]
@@ -29,10 +30,12 @@ struct Round {
 
 /// Until the route goes away.
 pub fn run(shared: &Arc<Shared>) {
+    let mut come = 0;
     loop {
         let target = shared.target();
         let mut state = shared.lock();
         state.handing_over = false;
+        state.asleep = false;
         if state.over {
             return close(state.queue.take_all(), state.ways.close());
         }
@@ -40,6 +43,9 @@ pub fn run(shared: &Arc<Shared>) {
         let round = plan(shared, &mut state, target, now);
         if round.is_empty() {
             if !std::mem::take(&mut state.news) {
+                // It sleeps only if nothing came since the last look: a stream of requests need not wake it.
+                state.asleep = state.queue.is_empty() && state.queue.come() == come;
+                come = state.queue.come();
                 let until = next_look(shared, &state, now);
                 drop(shared.wait(state, until));
             }
@@ -82,13 +88,18 @@ fn plan(shared: &Shared, state: &mut State, target: Target, now: Instant) -> Rou
     }
     round.closed = state.ways.close_unfit(target, now.checked_sub(shared.settings.idle));
     if state.queue.waiting() == 0 {
+        if round.late.is_empty() {
+            state.why.clear();
+        }
         return round;
     }
     if target == Target::Nowhere {
-        state.why = "no node of the pair leads, as far as this one knows".into();
+        state.why = NOBODY.into();
     }
     round.opened = state.ways.open(target, now, next);
-    if let Some((_, to)) = round.opened {
+    if let Some((_, to)) = round.opened
+        && (state.why.is_empty() || state.why == NOBODY)
+    {
         state.why = format!("there is no connection to {to} yet");
     }
     while round.begun.len() < AT_ONCE {
@@ -124,7 +135,7 @@ fn plan(shared: &Shared, state: &mut State, target: Target, now: Instant) -> Rou
 fn next_look(shared: &Shared, state: &State, now: Instant) -> Option<Instant> {
     let soon = |time| Some(shared.after(now, time));
     let waiting = if state.queue.waiting() == 0 { None } else { soon(shared.settings.retry) };
-    let busy = if state.queue.is_empty() { None } else { soon(LOOK) };
+    let busy = if state.asleep { None } else { soon(LOOK) };
     let idle = state.ways.last_used().map(|used| shared.after(used, shared.settings.idle));
     let idle = idle.map(|idle| idle.max(shared.after(now, LOOK)));
     [waiting, busy, idle, state.queue.deadline()].into_iter().flatten().min()
