@@ -1,4 +1,4 @@
-//! A volume's route on both nodes of a pair: real servers, real clients, real connections between the nodes, a file as
+//! A volume's route on both nodes of a pair: real servers, clients and connections between the nodes, a file as
 //! the storage, and a test that says who leads (S1-27 to S1-29, S1-31, F42, I1, I11; BLACKBOX 2). Times are
 //! bounds for a busy machine.
 #![allow(
