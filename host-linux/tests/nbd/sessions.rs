@@ -1,5 +1,5 @@
-//! Exports that programs take by sessions: not listed, and of a session's connections the newest counts, when all
-//! that was asked over the one before is answered (S1-27, I1, F42).
+//! Exports that programs take by sessions: not listed, and of a session's connections the newest counts,
+//! when all that was asked over the one before is answered (S1-27, I1, F42).
 
 use super::farewell::Kept;
 use super::harness::Plant;

@@ -55,7 +55,8 @@ fn errors_of_the_storage_are_passed_on_at_once() {
     assert_eq!(pair.nodes[1].holder.taken.load(Ordering::SeqCst), 10, "none is tried again");
 }
 
-/// A client with a path to each node, as multipath has it; each block has one writer, which knows what it says.
+/// A client with a path to each node, as multipath has it; each block has one writer, which knows what it
+/// says.
 struct Writer {
     sockets: [PathBuf; 2],
     paths: [Option<Client>; 2],

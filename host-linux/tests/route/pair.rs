@@ -1,5 +1,5 @@
-//! Two nodes with one volume. Its file stands for what both logs say: a test lets a reign end before the next
-//! one begins, as the mirror group does.
+//! Two nodes with one volume. Its file stands for what both logs say: a test lets a reign end before the
+//! next one begins, as the mirror group does.
 
 use bulkhead::nbd::client::connection::Client;
 use bulkhead::nbd::export::{Answer, Content, Errno, Export, Failed, Geometry, Piece, Reply, Request, Span};

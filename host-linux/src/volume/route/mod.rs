@@ -13,20 +13,21 @@
 //! Asking again is right because every request does the same when it is carried out twice, and because:
 //!
 //! - What the client was not told to be finished is concurrent with all that overtakes it meanwhile.
-//! - *Another* node that leads begins after the reign of the one before has ended: a write that the old one still
-//!   had under way is in the log that the new one begins with, or it is nowhere and its holders refuse it by its
-//!   epoch. It does not come later.
+//! - *Another* node that leads begins after the reign of the one before has ended: a write that the old one
+//!   still had under way is in the log that the new one begins with, or it is nowhere and its holders refuse
+//!   it by its epoch. It does not come later.
 //! - *The same* node could still have the first request in a buffer that nobody has read. So a connection
-//!   between nodes is a session ([`turns`](crate::nbd::turns)): the next one begins when every request of the
-//!   one before has been answered or thrown away, and each is good for one reign ([`Served`]), so that
+//!   between nodes is a session ([`turns`](crate::nbd::turns)): the next one begins when every request of
+//!   the one before has been answered or thrown away, and each is good for one reign ([`Served`]), so that
 //!   nothing asked in one reign is carried out in the next.
-//! - A client that has closed its connection may have asked elsewhere: what waits for it is not begun any more.
+//! - A client that has closed its connection may have asked elsewhere: what waits for it is not begun any
+//!   more.
 //!
-//! **Flush.** Every write is acknowledged when it is durable on all holders that are in sync, so a flush has nothing
-//! to do at the node that leads, also if that is another one than the write's; `multi_conn` is true.
+//! **Flush.** Every write is acknowledged when it is durable on all holders that are in sync, so a flush has
+//! nothing to do at the node that leads, also if that is another one than the write's; `multi_conn` is true.
 //!
-//! **No loops.** Requests between nodes come in by an export that serves [`Here`] alone and never passes on. It is
-//! not listed, and a session's name in it is one that nobody guesses.
+//! **No loops.** Requests between nodes come in by an export that serves [`Here`] alone and never passes on.
+//! It is not listed, and a session's name in it is one that nobody guesses.
 //!
 //! **Bounds.** Each request ends within [`Settings::patience`]; what may wait is what the server admits. A
 //! volume costs a thread, and while it is led elsewhere one connection (two threads), closed when idle.
@@ -71,7 +72,8 @@ pub trait Here: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// For a request, all in all. Longer than a takeover, and shorter than
-    /// [`Limits::answer`](crate::nbd::limits::Limits): the client hears why, instead of losing its connection.
+    /// [`Limits::answer`](crate::nbd::limits::Limits): the client hears why, instead of losing its
+    /// connection.
     pub patience: Duration,
     /// For another node's answer, and for a connection to it. Much shorter than the patience, so that there
     /// is time to ask again.
@@ -99,8 +101,8 @@ pub fn between_nodes(name: &str) -> String {
     format!("~{name}")
 }
 
-/// Exports the volume `name`: to clients as it is called, and to the other nodes of its pair. Tell the route that it
-/// answers by [`Route::changed`] whenever [`Here`] changes its mind.
+/// Exports the volume `name`: to clients as it is called, and to the other nodes of its pair. Tell the route
+/// that it answers by [`Route::changed`] whenever [`Here`] changes its mind.
 ///
 /// # Errors
 ///

@@ -82,7 +82,8 @@ impl Queue {
         Some((Attempt { ticket, number: entry.attempts }, entry.request.clone()))
     }
 
-    /// An attempt came to an end. What is final is for whoever asked; the rest waits again, in its old place.
+    /// An attempt came to an end. What is final is for whoever asked; the rest waits again, in its old
+    /// place.
     pub fn end(&mut self, attempt: Attempt, outcome: Outcome) -> Option<(Reply, Answer)> {
         let entry = self.entries.get(&attempt.ticket)?;
         if entry.attempts != attempt.number || self.waiting.contains(&attempt.ticket) {

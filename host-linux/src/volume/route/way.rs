@@ -1,5 +1,5 @@
-//! The ways a request can go: to this node, or over the one connection to another. A way that answered that it does
-//! not lead is doubted: one request at a time tries it, until it answers something else.
+//! The ways a request can go: to this node, or over the one connection to another. A way that answered that
+//! it does not lead is doubted: one request at a time tries it, until it answers something else.
 
 use crate::nbd::client::connection::Client;
 use crate::nbd::limits::REQUESTS;
@@ -171,8 +171,8 @@ impl Ways {
         self.doubt = self.doubt.map(|doubt| Doubt { next: now, ..doubt });
     }
 
-    /// Closes the connection if it does not lead to `target`, has ended, does not lead, or was not used since `idle`.
-    /// Drop it without holding anything: what is under way on it comes back at that moment.
+    /// Closes the connection if it does not lead to `target`, has ended, does not lead, or was not used
+    /// since `idle`. Drop it without holding anything: what is under way on it comes back at that moment.
     #[must_use]
     pub fn close_unfit(&mut self, target: Target, idle: Option<Instant>) -> Option<Arc<Client>> {
         let unfit = match &self.connection {

@@ -1,5 +1,5 @@
-//! The thread of a route: hands over what waited, opens and closes the connection, and answers what nobody could carry
-//! out in time. It never waits for a node: connections are opened by a thread each.
+//! The thread of a route: hands over what waited, opens and closes the connection, and answers what nobody
+//! could carry out in time. It never waits for a node: connections are opened by a thread each.
 
 use super::front::{Begun, Shared, State, end};
 use super::queue::Entry;
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Requests handed over before it looks again who leads.
 const AT_ONCE: usize = 64;
-/// While requests come: how often the clock is looked at, and who leads is asked, though news should have come.
+/// While requests come: how often the clock is looked at, and who leads is asked, though news should have
+/// come.
 const LOOK: Duration = Duration::from_millis(250);
 const NOBODY: &str = "no node of the pair leads, as far as this one knows";
 
