@@ -180,9 +180,9 @@ impl Server {
     }
 
     /// Exports `export` for programs that know about it: it is not listed, and taken by the names that
-    /// [`session`](super::turns::session) makes. Of
-    /// the connections of one session the newest counts: it ends the one before, and is refused until all
-    /// that was asked there is answered, so nothing that was asked there happens after what is asked here.
+    /// [`session`](super::turns::session) makes. Of the connections of one session the newest counts: it ends
+    /// the one before, and is refused until all that was asked there is answered, so nothing that was asked
+    /// there happens after what is asked here.
     ///
     /// # Errors
     ///
