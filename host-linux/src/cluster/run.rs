@@ -480,3 +480,7 @@ impl Agent {
         Answer::done("infra", word.into())
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

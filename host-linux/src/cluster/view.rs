@@ -123,7 +123,7 @@ fn name(config: &SiteConfig, node: NodeId) -> NodeName {
 fn why(config: &SiteConfig, post: &Post) -> String {
     match post.is_barred() {
         true => "the operator stopped it".into(),
-        false => words::reason(config, post.pair().reason()),
+        false => words::reason(config, post.office(), post.pair().reason()),
     }
 }
 
