@@ -23,7 +23,8 @@
 //! 16. [`storage`]: reads and writes disks for the write log.
 //! 17. [`mirror`]: the mirror group of this node's pair.
 //! 18. [`volume`]: the volumes in it.
-//! 19. [`cli`]: the commands.
+//! 19. [`replication`]: the streams between the holders of a mirror group.
+//! 20. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -40,6 +41,7 @@ pub mod node_config;
 pub mod node_site;
 pub mod output;
 pub mod playground;
+pub mod replication;
 pub mod site_config;
 pub mod slots;
 pub mod storage;

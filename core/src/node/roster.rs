@@ -287,7 +287,6 @@ mod tests {
             fences: false,
             relays: heapless::Vec::new(),
             digest: Digest([3; 16]),
-            stores: false,
         }
     }
 

@@ -292,7 +292,6 @@ impl Head {
             fences: false,
             digest: self.digest,
             relays,
-            stores: false,
         })
     }
 }

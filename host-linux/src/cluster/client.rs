@@ -77,8 +77,7 @@ impl Client {
             "usage" => Failure::usage(what),
             _ => Failure::failed(what),
         };
-        let left = Some(word("left")).filter(|left| !left.is_empty());
-        Err(failure.left(left.unwrap_or_else(|| "Nothing was changed.".into())).next(word("next")))
+        Err(failure.left("Nothing was changed.").next(word("next")))
     }
 
     /// Asks for a stream of lines; [`Self::line`] reads them.

@@ -88,7 +88,8 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     tell_new_voter(opened.as_ref(), &mut log);
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
-    let (takeover, marks) = (timers.takeover(&demand(&config.timers)), Marks::of(&config.local));
+    let takeover = timers.takeover(&demand(&config.timers));
+    let marks = Marks::of(&config.local);
     if votes {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
@@ -104,7 +105,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let chooser = Chooser::new(now.after(timers.listen));
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
-    let (history, cuts) = (history(&config, &mut lacks), Vec::new());
+    let history = history(&config, &mut lacks);
     tell_lacks(lacks.iter().chain(&switchboard.lack()), &mut log);
     let hands = Hands {
         marks,
@@ -116,9 +117,8 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         fencer,
         switchboard,
         history,
-        cuts,
+        cuts: Vec::new(),
         witnesses: Witnesses::default(),
-        group: None,
         last_error: None,
     };
     Ok(Agent {

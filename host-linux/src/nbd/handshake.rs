@@ -48,8 +48,6 @@ pub enum Denied {
     Gone,
     /// There are too many clients already.
     Full,
-    /// What an earlier connection of the same session asked is still under way.
-    Busy,
 }
 
 /// How a client entered.
@@ -262,10 +260,6 @@ impl Handshake {
                     Denied::Gone => self.refuse(option::GO, answer::SHUTDOWN, "this export goes away"),
                     Denied::Full => {
                         self.refuse(option::GO, answer::POLICY, "too many clients are connected");
-                    }
-                    Denied::Busy => {
-                        let why = "what this session asked before is still under way";
-                        self.refuse(option::GO, answer::POLICY, why);
                     }
                 }
             }

@@ -4,7 +4,6 @@
 use super::file::{BoardTable, FencingTable, File, MethodWord, NodeTable, PresetWord, SideWord, TimersTable};
 use super::problem::Problem;
 use super::resources::resources;
-use super::storage;
 use super::value::{Address, Hardware, Pair, Time, time};
 use super::{Board, Duty, Fencing, Goal, Local, Member, Method, Preset, SiteConfig, Timing, WatchdogDevice};
 use bulkhead_core::fence::words::Outlet;
@@ -38,7 +37,6 @@ pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
         pairs(&file.node, &members, &mut problems);
     }
     let listen = listen(&file, &members, &mut problems);
-    let storage = storage::storage(&file, &members, beside, &mut problems);
     let timers = timers(&file.timers, &mut problems);
     let fencing = all_fencing(&file.fencing, &members, &mut problems);
     let resources = resources(&file.resource, &mut problems);
@@ -63,7 +61,6 @@ pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
             state,
             device: file.local.device,
             socket,
-            storage,
         },
         listen,
         members,
@@ -120,7 +117,6 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         voter: table.voter,
         external: table.external.clone(),
         board,
-        nbd: storage::nbd(table, problems),
     })
 }
 
@@ -181,7 +177,6 @@ fn roster(file: &File, problems: &mut Problems) {
                 problems.push(Problem::new(this.name.span(), what, "give each node a name of its own"));
             }
             addresses(this, other, problems);
-            storage::different(this, other, problems);
         }
     }
     let me = *file.local.node.as_ref();

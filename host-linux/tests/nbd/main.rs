@@ -18,4 +18,3 @@ mod hostile;
 mod protocol;
 mod qemu;
 mod raw;
-mod sessions;

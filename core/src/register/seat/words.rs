@@ -48,7 +48,7 @@ pub enum Wish {
 pub enum Verdict {
     /// Take it, with this payload.
     Take(Payload),
-    /// Leave it. While it is wanted, the seat asks again: soon at first, then more and more seldom.
+    /// Leave it, and follow.
     Leave,
 }
 
@@ -63,8 +63,7 @@ pub enum Action {
         request: Request,
     },
     /// A quorum would let this node take the register from this record (`None`: nobody ever had it). Answer
-    /// with [`Event::Decided`], within what a phase of a round may take; not with the answer to an earlier
-    /// question.
+    /// at once with [`Event::Decided`].
     Decide {
         /// The newest record.
         current: Option<Record>,

@@ -1,0 +1,216 @@
+//! One thread for all that is not a stream yet: it listens, lets in who proves the site key, and watches the
+//! streams. Newcomers have no thread, little time, and a place that others can take (V43, F36, F39).
+
+use super::dial::Dial;
+use super::hello::{HELLO_LEN, Hello, Kind, Refusal};
+use super::knock::{Got, Knock, listen};
+use super::part::{BARE_LEN, is_begun};
+use super::seal::{Direction, Sealer};
+use super::service::{Shared, nonce};
+use bulkhead_core::id::Path;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Newcomers from one peer's address.
+const NEWCOMERS_OF_PEER: usize = 8;
+/// Newcomers from all other addresses together.
+const NEWCOMERS_OF_OTHERS: usize = 16;
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 32;
+/// How often streams are looked after, and what is due.
+const TICK: Duration = Duration::from_millis(50);
+/// How often an address that could not be used is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
+/// The thread.
+pub struct Door {
+    shared: Arc<Shared>,
+    gates: Vec<Gate>,
+    newcomers: Vec<Newcomer>,
+    dials: Vec<Dial>,
+}
+
+/// Where it listens on one network.
+struct Gate {
+    path: Path,
+    listener: Option<TcpListener>,
+    again: Instant,
+}
+
+struct Newcomer {
+    knock: Knock,
+    path: Path,
+    from: IpAddr,
+    /// The peer that has this address on this network.
+    like: Option<usize>,
+    since: Instant,
+    proof: Option<Proof>,
+}
+
+/// A hello was answered: it is proved with the first sealed frame.
+struct Proof {
+    peer: usize,
+    welcome: Hello,
+    opener: Sealer,
+    sealer: Sealer,
+}
+
+/// What becomes of a newcomer.
+enum Fate {
+    Waits,
+    Refused(Refusal),
+    /// It has proved that it knows the key.
+    Begins(Proof),
+}
+
+impl Door {
+    /// Nobody is there yet. Nobody dials the node with the lowest id: it does not listen.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        let me = shared.settings.me;
+        let is_dialled = shared.peers.iter().any(|peer| peer.node < me);
+        let paths = Path::ALL.into_iter().filter(|_| is_dialled);
+        let gates = paths.map(|path| Gate { path, listener: None, again: now }).collect();
+        let dialled = shared.peers.iter().enumerate().filter(|(_, peer)| me < peer.node);
+        let dials = dialled.map(|(peer, _)| Dial::new(peer, now)).collect();
+        Self { shared, gates, newcomers: Vec::new(), dials }
+    }
+
+    /// Until the streams stop.
+    pub fn run(mut self) {
+        let mut due = Instant::now();
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let now = Instant::now();
+            if due <= now {
+                due = now.checked_add(TICK).unwrap_or(now);
+                self.listen(now);
+                self.shared.tick(now);
+                self.expire(now);
+            }
+            for dial in &mut self.dials {
+                dial.step(&self.shared, now);
+            }
+            self.wait(due.saturating_duration_since(now));
+            self.accept();
+            self.hear();
+        }
+    }
+
+    /// Waits until something comes, or is due.
+    fn wait(&self, time: Duration) {
+        let mut fds = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
+        let listeners = self.gates.iter().filter_map(|gate| gate.listener.as_ref());
+        fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let knocks = self.newcomers.iter().map(|newcomer| newcomer.knock.as_fd());
+        fds.extend(knocks.map(|fd: BorrowedFd<'_>| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let dials = self.dials.iter().flat_map(Dial::awaited);
+        fds.extend(dials.map(|(fd, what)| PollFd::from_borrowed_fd(fd, what)));
+        // A millisecond more, so that what is due is due.
+        let time = time.checked_add(Duration::from_millis(1)).and_then(|time| Timespec::try_from(time).ok());
+        let _ = poll(&mut fds, time.as_ref());
+        self.shared.wake.clear();
+    }
+
+    /// Opens what is not open. One network does without the other.
+    fn listen(&mut self, now: Instant) {
+        for gate in self.gates.iter_mut().filter(|gate| gate.listener.is_none() && gate.again <= now) {
+            let [one, two] = self.shared.settings.listen;
+            let opened = listen(gate.path.pick(one, two));
+            gate.again = now.checked_add(LISTEN_AGAIN).unwrap_or(now);
+            self.shared.listens(gate.path, opened.as_ref().err());
+            gate.listener = opened.ok();
+        }
+    }
+
+    fn accept(&mut self) {
+        for at in 0..self.gates.len() {
+            for _ in 0..ACCEPTS {
+                let Some(gate) = self.gates.get(at) else { break };
+                let Some(Ok((socket, from))) = gate.listener.as_ref().map(TcpListener::accept) else { break };
+                if socket.set_nonblocking(true).is_ok() {
+                    self.admit(Knock::new(socket), gate.path, from.ip());
+                }
+            }
+        }
+    }
+
+    /// Who waits longest leaves when too many of its kind wait. Peers have places that nobody else can take.
+    fn admit(&mut self, knock: Knock, path: Path, from: IpAddr) {
+        let at = |[one, two]: [SocketAddr; 2]| path.pick(one, two).ip();
+        let like = self.shared.peers.iter().position(|peer| at(peer.addresses) == from);
+        self.newcomers.push(Newcomer { knock, path, from, like, since: Instant::now(), proof: None });
+        let most = if like.is_some() { NEWCOMERS_OF_PEER } else { NEWCOMERS_OF_OTHERS };
+        let is_like = |one: &Newcomer| one.like == like && (like.is_none() || one.path == path);
+        if most < self.newcomers.iter().filter(|one| is_like(one)).count()
+            && let Some(oldest) = self.newcomers.iter().position(is_like)
+        {
+            let oldest = self.newcomers.remove(oldest);
+            self.shared.refused(oldest.from, Refusal::Crowded);
+        }
+    }
+
+    /// Who has proved nothing in time leaves.
+    fn expire(&mut self, now: Instant) {
+        let patience = self.shared.settings.timing.handshake;
+        let (late, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.newcomers)
+            .into_iter()
+            .partition(|one| patience <= now.saturating_duration_since(one.since));
+        self.newcomers = rest;
+        late.iter().for_each(|one| self.shared.refused(one.from, Refusal::Unfinished));
+    }
+
+    /// What newcomers have to say.
+    fn hear(&mut self) {
+        for mut newcomer in std::mem::take(&mut self.newcomers) {
+            match self.judge(&mut newcomer) {
+                Fate::Waits => self.newcomers.push(newcomer),
+                Fate::Refused(why) => self.shared.refused(newcomer.from, why),
+                Fate::Begins(Proof { peer, opener, sealer, .. }) => {
+                    let Newcomer { knock, path, .. } = newcomer;
+                    Shared::begin(&self.shared, peer, path, knock, (sealer, opener), true);
+                }
+            }
+        }
+    }
+
+    fn judge(&self, newcomer: &mut Newcomer) -> Fate {
+        let wanted = if newcomer.proof.is_some() { BARE_LEN } else { HELLO_LEN };
+        let bytes = match newcomer.knock.receive(wanted) {
+            Got::Waits => return Fate::Waits,
+            Got::Over => return Fate::Refused(Refusal::Unfinished),
+            Got::All(bytes) => bytes,
+        };
+        let Some(mut proof) = newcomer.proof.take() else { return self.greet(newcomer, &bytes) };
+        if is_begun(&mut proof.opener, bytes.get(..BARE_LEN).unwrap_or_default()) {
+            return Fate::Begins(proof);
+        }
+        newcomer.knock.send(&Hello { kind: Kind::Refused(Refusal::Key), ..proof.welcome }.encode());
+        Fate::Refused(Refusal::Key)
+    }
+
+    fn greet(&self, newcomer: &mut Newcomer, bytes: &[u8; HELLO_LEN]) -> Fate {
+        let hello = Hello::parse(bytes).filter(|hello| hello.kind == Kind::Hello);
+        let Some(hello) = hello else { return Fate::Refused(Refusal::Nonsense) };
+        let Some(nonce) = nonce() else { return Fate::Refused(Refusal::Unfinished) };
+        let settings = &self.shared.settings;
+        let peer = self.shared.peers.iter().position(|peer| peer.node == hello.from);
+        let answer = hello.answer(settings.site, settings.group, settings.me, |_| peer.is_some(), nonce);
+        let welcome = answer.encode();
+        let is_sent = newcomer.knock.send(&welcome);
+        match (answer.kind, peer) {
+            (Kind::Refused(why), _) => Fate::Refused(why),
+            (Kind::Hello | Kind::Welcome, Some(peer)) if is_sent => {
+                let sealer = |way| Sealer::new(&settings.key, bytes, &welcome, way);
+                let (opener, sealer) = (sealer(Direction::Out), sealer(Direction::Back));
+                newcomer.proof = Some(Proof { peer, welcome: answer, opener, sealer });
+                Fate::Waits
+            }
+            (Kind::Hello | Kind::Welcome, _) => Fate::Refused(Refusal::Unfinished),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The bytes of a stream, in order: what is large goes straight to where it stays, what is small comes
+//! many at a time.
+
+use super::line::Line;
+use super::tally::{Counts, End};
+use std::io::{ErrorKind, IoSliceMut, Read as _};
+use std::time::{Duration, Instant};
+
+/// Bytes that are read ahead at most: some small frames.
+const AHEAD: usize = 16 << 10;
+/// How often a reader that waits looks whether the stream is over.
+pub const LOOK: Duration = Duration::from_millis(200);
+
+/// What comes in on a stream.
+pub struct Intake<'a> {
+    line: &'a Line,
+    counts: &'a Counts,
+    silence: Duration,
+    ahead: Box<[u8]>,
+    /// What of `ahead` is not handed out yet.
+    from: usize,
+    to: usize,
+    /// When something last came, or could have been taken.
+    heard: Instant,
+}
+
+impl<'a> Intake<'a> {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new(line: &'a Line, counts: &'a Counts, silence: Duration) -> Self {
+        let ahead = vec![0; AHEAD].into_boxed_slice();
+        Self { line, counts, silence, ahead, from: 0, to: 0, heard: Instant::now() }
+    }
+
+    /// Nothing was read for a while, and not for the peer's sake.
+    pub fn waited(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Fills all of `place`.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no more.
+    pub fn fill(&mut self, place: &mut [u8]) -> Result<(), End> {
+        let there = self.ahead.get(self.from..self.to).unwrap_or_default();
+        let count = there.len().min(place.len());
+        let (first, mut place) = place.split_at_mut(count);
+        first.copy_from_slice(there.get(..count).unwrap_or_default());
+        self.from = self.from.saturating_add(count);
+        while !place.is_empty() {
+            let needed = place.len();
+            let count = self.receive(place)?;
+            place = place.get_mut(count.min(needed)..).unwrap_or_default();
+            (self.from, self.to) = (0, count.saturating_sub(needed));
+        }
+        Ok(())
+    }
+
+    /// Reads into `place`, and what is beyond into `ahead`, which is empty.
+    fn receive(&mut self, place: &mut [u8]) -> Result<usize, End> {
+        let mut slices = [IoSliceMut::new(place), IoSliceMut::new(&mut self.ahead)];
+        loop {
+            if self.line.is_over() {
+                return Err(End::Left);
+            }
+            match (&self.line.socket).read_vectored(&mut slices) {
+                Ok(0) => return Err(End::Left),
+                Ok(count) => {
+                    self.counts.received(count);
+                    self.heard = Instant::now();
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.silence <= self.heard.elapsed() {
+                        return Err(End::Silent);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(End::Left),
+                Err(_) => return Err(End::Failed),
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a mirror group and its streams say to each other, and what the streams must know.
+
+use crate::site_config::key::SiteKey;
+use crate::storage::buffers::Payload;
+use bulkhead_core::holder::words::Word;
+use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
+use bulkhead_core::log::Seq;
+use bulkhead_core::log::batch::{Sum, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// One thing that a holder sends to another.
+#[derive(Clone, Debug)]
+pub enum Frame {
+    /// What its machine says.
+    Word(Box<Word>),
+    /// A write that a primary feeds.
+    Write {
+        /// Under which the primary took the register.
+        epoch: Epoch,
+        /// Under which the write was made.
+        made: Epoch,
+        /// Its number.
+        seq: Seq,
+        /// Which blocks.
+        write: Write,
+        /// One for each block of payload. What arrives fits its sums.
+        sums: Vec<Sum>,
+        /// As many blocks as the write has data; `None` for zeroes and trims.
+        payload: Option<Payload>,
+    },
+    /// A run of blocks for a store that is filled.
+    Fill {
+        /// Under which the primary took the register.
+        epoch: Epoch,
+        /// Which blocks.
+        write: Write,
+        /// As of [`Frame::Write`].
+        sums: Vec<Sum>,
+        /// As of [`Frame::Write`].
+        payload: Option<Payload>,
+    },
+    /// All runs were sent.
+    Filled {
+        /// Under which the primary took the register.
+        epoch: Epoch,
+        /// The store has every write up to this one.
+        upto: Seq,
+    },
+}
+
+/// One stream to another holder. What was meant for it goes by no other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub(super) peer: NodeId,
+    pub(super) number: u64,
+}
+
+impl Stream {
+    /// To whom.
+    #[must_use]
+    pub const fn peer(self) -> NodeId {
+        self.peer
+    }
+}
+
+/// What a group is told. Of one peer in this order: met, frames, gone, and so on.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Both ends have begun anew. From now on frames can be sent.
+    Met(NodeId, Stream),
+    /// Nothing more comes of the last stream.
+    Gone(NodeId),
+    /// It came in order, once.
+    Frame(NodeId, Frame),
+}
+
+/// How long things take at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Who has sent nothing for so long says that it is there.
+    pub alive: Duration,
+    /// Of whom nothing was received for so long is gone: five words in a row are late.
+    pub silence: Duration,
+    /// Who takes nothing for so long is gone. Above the time that a busy log keeps its memory.
+    pub stall: Duration,
+    /// A connection that is not authenticated by then is closed.
+    pub handshake: Duration,
+    /// The second network is tried so long after the first.
+    pub second: Duration,
+    /// From one attempt to the next: at least, and at most.
+    pub again: (Duration, Duration),
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let millis = Duration::from_millis;
+        Self {
+            alive: millis(500),
+            silence: millis(3000),
+            stall: millis(30_000),
+            handshake: millis(2000),
+            second: millis(200),
+            again: (millis(50), millis(1000)),
+        }
+    }
+}
+
+/// Bytes that wait for one peer at most, by default.
+pub const QUEUE_MAX: usize = 64 << 20;
+
+/// What the streams of one holder must know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The site.
+    pub site: SiteId,
+    /// The mirror group.
+    pub group: GroupId,
+    /// This holder.
+    pub me: NodeId,
+    /// Where this holder listens, on each network.
+    pub listen: [SocketAddr; 2],
+    /// Where the other holders listen.
+    pub peers: Vec<(NodeId, [SocketAddr; 2])>,
+    /// What all holders know, and nobody else.
+    pub key: SiteKey,
+    /// Bytes that wait for one peer at most: who lets more wait is gone.
+    pub queue_max: usize,
+    /// How long things take at most.
+    pub timing: Timing,
+}
