@@ -18,8 +18,8 @@ pub struct PairId(pub u16);
 impl PairId {
     /// Of a witness: it votes for every pair of its site (P1, X03). No pair of compartments has this number.
     pub const EVERY: Self = Self(u16::MAX);
-    /// The highest number of a pair: each has a register, and there are 2^16.
-    pub const MAX: Self = Self((1 << 15) - 1);
+    /// The highest number of a pair: each has two registers, and there are 2^16.
+    pub const MAX: Self = Self((1 << 15) - 2);
 }
 
 /// One of the two compartments of a pair.

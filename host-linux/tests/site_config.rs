@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:21:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:27:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -55,9 +55,33 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ("witness = true", "witness = true\npair = 2", &["1 nodes of pair 2", "2 nodes of pair 1"]),
     ("pair = 1 ", "#pair = 1", &["a1 is in no compartment"]),
     ("pair = 1 ", "pair = \"every\"", &["a1 stands in every pair", "only a witness"]),
-    ("pair = 1 ", "pair = 32768", &["there is no pair 32768", "the last one is 32767"]),
+    ("pair = 1 ", "pair = 32767", &["there is no pair 32767", "the last one is 32766"]),
     ("pair = 1 ", "pair = \"all\"", &["`all` is no pair", "write its number, or \"every\""]),
     ("#[network]", "[network]\nlisten = [\"10.0.2.1\", \"10.0.1.1\"]\n#", &["`network.listen`", "swapped"]),
+    // A copy of the mirror group.
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"log\"",
+        &["`local.storage`", "a1 has a log", "nbd = \"10"],
+    ),
+    ("#[local.storage]", "[local.storage]", &["`local.storage`", "missing field `log`"]),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nlog_size = \"big\"",
+        &["`big` is not a size", "512M"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nlog_size = \"7MiB\"",
+        &["7MiB is out of range", "8MiB"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nmemory = \"2GiB\"",
+        &["`local.storage.memory`", "1GiB"],
+    ),
+    ("#nbd = \"10.0.1.1:10809\"", "nbd = \"10.0.1.1:0\"", &["`node.nbd`", "is no place of a node"]),
+    ("witness = true", "witness = true\nnbd = \"10.0.1.3\"", &["`node.nbd`", "would serve volumes"]),
     ("#rto", "rto", &["`timers.preset`", "both `rto` and `preset`", "keep one"]),
     ("#drift_ppm = 10000", "drift_ppm = 500000", &["`timers.drift_ppm`", "is broken", "at most 100000"]),
     ("witness = 3\n", "witness = 2\n", &["`fencing.method`", "2 is no witness"]),
@@ -82,6 +106,29 @@ fn what_is_wrong_is_named_with_its_place_and_its_remedy() {
         }
     }
     assert!(missing.is_empty(), "{missing}");
+}
+
+/// S4-07: where a node's copy of its mirror group is, with what is not said.
+#[test]
+fn a_node_keeps_a_copy_of_its_mirror_group() {
+    let text = EXAMPLE.replacen("#nbd = ", "nbd = ", 1).replacen("#[local.storage]", "[local.storage]", 1);
+    let text = text.replacen("#log = \"/var/lib/bulkhead/log\"", "log = \"disk/log\"", 1);
+    let read = |text: &str| SiteConfig::parse(Path::new("/etc/site.toml"), text);
+    let config = read(&text).unwrap();
+    let storage = config.local.storage.clone().unwrap();
+    assert_eq!((storage.log.as_path(), storage.log_size), (Path::new("/etc/disk/log"), None));
+    assert_eq!(
+        (storage.volumes.as_path(), storage.memory),
+        (Path::new("/var/lib/bulkhead/volumes"), 64 << 20)
+    );
+    assert_eq!(config.me().unwrap().nbd.unwrap().to_string(), "10.0.1.1:10809");
+
+    // Both nodes cannot serve at one place, and the witness keeps nothing.
+    let twice = text.replacen("side = \"b\"", "side = \"b\"\nnbd = \"10.0.1.1\"", 1);
+    let told = read(&twice).unwrap_err().text();
+    assert!(told.contains("b1 serves volumes at 10.0.1.1:10809, as a1 does"), "{told}");
+    let told = read(&text.replacen("node = 1 ", "node = 3 ", 1)).unwrap_err().text();
+    assert!(told.contains("witness is a witness and would hold volumes"), "{told}");
 }
 
 #[test]

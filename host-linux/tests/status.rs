@@ -8,6 +8,7 @@ use bulkhead::cluster::status::{
     State, Status, Voter,
 };
 use bulkhead::cluster::status_text::{one_line, text};
+use bulkhead::mirror::view::{self as mirror, View, VolumeView};
 
 fn name(id: u16) -> NodeName {
     NodeName { id, name: ["", "a1", "b1", "witness"][usize::from(id)].into() }
@@ -76,6 +77,7 @@ fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) ->
         voter: Voter { mode: "voting".into(), life: 7, dropped: 0 },
         profile: None,
         resources: Vec::new(),
+        storage: None,
         nodes,
         outlook: outcome.parts,
         lacks: Vec::new(),
@@ -163,6 +165,30 @@ fn the_json_reads_back_and_names_its_version() {
     assert_eq!(json["apiVersion"], "bulkhead.status/1");
     assert_eq!((json["role"].clone(), json["leaseLeftMs"].clone()), ("master".into(), 812.into()));
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status);
+}
+
+/// S4-08: a mirror group that is not in sync is the first thing that is said, whoever may take over.
+#[test]
+fn volumes_in_one_place_are_not_protected() {
+    let mut status = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    let view = View {
+        state: mirror::State::Degraded,
+        epoch: 9,
+        primary: Some(1),
+        dirty_bytes: 12 << 20,
+        volumes: vec![VolumeView { number: 1, name: "vm1".into(), ..VolumeView::default() }],
+        ..View::default()
+    };
+    let line = view.line(1, |node| name(node).name);
+    let outcome = outlook(&status.pairs, &status.nodes, "within 1.6 s");
+    let well = outcome.clone().beside(mirror::State::Synced, &line);
+    assert_eq!(well, outcome);
+    assert_eq!(outcome.clone().beside(mirror::State::Waiting, &line).state, State::Critical);
+    let outcome = outcome.beside(view.state, &line);
+    (status.state, status.summary, status.outlook) = (outcome.state, outcome.summary, outcome.parts);
+    status.storage = Some(view);
+    assert_eq!((status.state, one_line(&status).1), (State::Warning, 1));
+    golden("status-volumes.txt", &text(&status));
 }
 
 /// S2-08: a node that left is up, votes, and cannot take over.

@@ -51,6 +51,7 @@ impl World {
             fences,
             digest: Digest::default(),
             relays: relays.into_iter().collect(),
+            stores: false,
         };
         let started = stored
             .map_err(|fault| fault.to_string())

@@ -386,6 +386,8 @@ impl World {
                 self.note(&|| format!("n{} {} is {}: {reason:?}", node.0, office.name(), role.name()));
                 self.oracle.role(node, office, role, reason);
             }
+            // No node of this site stores.
+            Action::Storage(_) => {}
             Action::Note(note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
         }
     }
@@ -416,7 +418,8 @@ impl World {
                 | Said::Roster(_)
                 | Said::Plea(_)
                 | Said::PleaAnswered(_)
-                | Said::Health(_),
+                | Said::Health(_)
+                | Said::Take(_),
             )
             | None => {}
         }

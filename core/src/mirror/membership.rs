@@ -173,7 +173,7 @@ impl Membership {
     }
 }
 
-const _: () = assert!(LEN_MAX <= crate::register::record::PAYLOAD_MAX, "a set fits a record");
+const _: () = assert!(LEN_MAX <= crate::register::record::PAYLOAD_SURE, "a set fits a record of any voter");
 
 fn read(fields: &mut Reader<'_>) -> Option<Membership> {
     let policy = match fields.u8()? {

@@ -97,7 +97,7 @@ mod tests {
         let bytes = [8, 0xac, 2, 2, 1, 1, 5, 0x90, 0x1c];
         assert_eq!(encode(&Said::Health(health)), bytes);
         assert_eq!(decode(&bytes), Some(Said::Health(health)));
-        assert_eq!(decode(&[9, 0]), None, "a word of a newer Bulkhead is no word");
+        assert_eq!(decode(&[10, 0]), None, "a word of a newer Bulkhead is no word");
     }
 
     /// F13, F25: both nodes learn how the witness is when they meet, again now and then, and at once when

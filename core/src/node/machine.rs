@@ -17,7 +17,7 @@ use crate::monitor::pair;
 use crate::register::acceptor::{self, Acceptor, PersistId, WAITING_MAX};
 use crate::register::kept::{ANY_RECORD, room_for};
 use crate::register::message::Start;
-use crate::register::record::Payload;
+use crate::register::record::{PAYLOAD_SURE, Payload};
 use crate::register::seat;
 use crate::register::store::{Owner, Stored};
 use crate::time::{Instant, earliest};
@@ -40,9 +40,10 @@ pub type Witness<const PEERS: usize, const PLACES: usize> =
 /// Inner events of one outer one on a witness: a question to its voter, or news for offices that it lacks.
 const WITNESS_WORK: usize = 4;
 
-/// Bytes of a record on a witness: three voters, and the three before while they change. It refuses a longer
-/// one: for that record it is as if it were away.
-const WITNESS_ROOM: usize = room_for(6);
+/// Bytes of a record on a witness: three voters, one more while another takes its place or it comes back in
+/// another life, and the in-sync set of a mirror group. It refuses a longer one: for that record it is as if
+/// it were away.
+const WITNESS_ROOM: usize = room_for(4, PAYLOAD_SURE);
 
 /// Where a node's actions go, in order.
 pub type Out<'a> = &'a mut dyn FnMut(Action);
@@ -62,7 +63,7 @@ pub struct Node<
     const PEERS: usize = MEMBERS_MAX,
     const PLACES: usize = REGISTERS,
     const ANSWERS: usize = WAITING_MAX,
-    const POSTS: usize = 2,
+    const POSTS: usize = 3,
     const WORK: usize = WORK_MAX,
     const ROOM: usize = ANY_RECORD,
     const SHOWN: usize = MEMBERS_MAX,
@@ -121,7 +122,7 @@ impl<
         self.posts.iter().find(|post| post.office == office)
     }
 
-    fn post_mut(&mut self, office: Office) -> Option<&mut Post> {
+    pub(super) fn post_mut(&mut self, office: Office) -> Option<&mut Post> {
         if POSTS == 0 {
             return None;
         }
@@ -152,6 +153,7 @@ impl<
             Event::FenceAnswered { fenced, confirmed } => fence_answered(fenced, confirmed, &mut work),
             Event::PowerDone { order, done } => self.power_done(now, order, done, out),
             Event::Command(command) => self.command(now, command, &mut work, out),
+            Event::Storage(event) => self.storage_event(event, &mut work),
             Event::History(history) => self.history = history,
             Event::Timeout => {}
         }
@@ -213,6 +215,7 @@ impl<
             Said::TakeController => {
                 push(work, Inner::Pair(Office::Controller, pair::Event::Promoted { by: from }));
             }
+            Said::Take(office) => push(work, Inner::Pair(office, pair::Event::Promoted { by: from })),
             Said::Plea(plea) => self.pleaded(now, from, plea, out),
             Said::PleaAnswered(reply) => self.plea_answered(now, from, reply, work, out),
             Said::Health(health) => out(Action::Note(Note::Health { node: from, health })),
@@ -239,17 +242,24 @@ impl<
                 self.bar(office, true);
                 push(work, Inner::Pair(office, pair::Event::Stopped));
             }
-            Command::MoveController { to } => {
-                let acts = self.post(Office::Controller).and_then(|post| post.seat.holds(now)).is_some();
-                if acts && to != self.settings.me {
-                    push(work, Inner::Pair(Office::Controller, pair::Event::Yield));
-                    self.drain(now, work, out);
-                    self.say(now, true, out);
-                    self.send(to, &Said::TakeController, out);
-                }
-            }
+            Command::Move { office, to } => self.hand_over(now, office, to, work, out),
             Command::Power { node, want } => self.want_power(now, node, want, work, out),
         }
+    }
+
+    fn hand_over(&mut self, now: Instant, office: Office, to: NodeId, work: &mut Work<WORK>, out: Out<'_>) {
+        let Some(post) = self.post(office).filter(|post| post.seat.holds(now).is_some()) else { return };
+        if to == self.settings.me || !self.settings.is_candidate(to, post.register()) {
+            return;
+        }
+        push(work, Inner::Pair(office, pair::Event::Yield));
+        self.drain(now, work, out);
+        self.say(now, true, out);
+        let said = match office {
+            Office::Infra | Office::Storage => Said::Take(office),
+            Office::Controller => Said::TakeController,
+        };
+        self.send(to, &said, out);
     }
 
     fn bar(&mut self, office: Office, barred: bool) {
@@ -336,18 +346,26 @@ impl<
                     push(work, Inner::Voter(acceptor::Event::Asked { from: me, request }));
                 }
                 seat::Action::Ask { to, request } => self.send(to, &Said::Request(request), out),
-                // Neither office keeps data in its register: whoever may ask for it may take it.
+                seat::Action::Decide { current } if office == Office::Storage => {
+                    self.ask_group(current, out);
+                }
+                // The other offices keep no data in their registers: whoever may ask for one may take it.
                 seat::Action::Decide { .. } => {
                     let verdict = seat::Verdict::Take(Payload::new());
                     push(work, Inner::Seat(office, seat::Event::Decided(verdict)));
                 }
                 seat::Action::Held(record) => {
                     push(work, Inner::Pair(office, pair::Event::Held(record.epoch)));
+                    self.tell_group_held(now, office, record, out);
                 }
-                seat::Action::Lost(why) => push(work, Inner::Pair(office, pair::Event::Lost(why))),
+                seat::Action::Lost(why) => {
+                    push(work, Inner::Pair(office, pair::Event::Lost(why)));
+                    self.tell_group_lost(office, out);
+                }
                 seat::Action::Seen(_) => {}
             }
         }
+        self.tell_group_lease(office, out);
         self.tell(office, out);
     }
 

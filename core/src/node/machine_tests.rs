@@ -196,7 +196,7 @@ fn the_controller_can_be_moved() {
     site.pass(3 * S);
     let controller = |site: &Site| site.nodes[&A].post(Office::Controller).unwrap().pair().master();
     assert_eq!(controller(&site), Some(A));
-    site.step(A, Event::Command(Command::MoveController { to: B }));
+    site.step(A, Event::Command(Command::Move { office: Office::Controller, to: B }));
     site.pass(2 * S);
     assert_eq!(controller(&site), Some(B));
     assert_eq!(site.masters(), [A], "the infra instances are not concerned");
@@ -209,7 +209,7 @@ fn the_controller_is_moved_by_itself_only() {
     site.pass(3 * S);
     for (at, to, is_moved) in [(B, A, false), (W, B, false), (A, A, false), (A, B, true)] {
         let (mut actions, now) = (Vec::new(), Instant::from_millis(site.now));
-        let command = Event::Command(Command::MoveController { to });
+        let command = Event::Command(Command::Move { office: Office::Controller, to });
         site.nodes.get_mut(&at).unwrap().step(now, command, &mut |action| actions.push(action));
         assert_eq!(!actions.is_empty(), is_moved, "{at:?} was told to move it to {to:?}: {actions:?}");
     }

@@ -77,7 +77,7 @@ impl<
         let me = *self.member();
         for post in &mut self.posts {
             post.pair.set_candidates(match post.office {
-                Office::Infra => self.settings.candidates(me.pair),
+                Office::Infra | Office::Storage => self.settings.candidates(me.pair),
                 Office::Controller => self.settings.everybody(),
             });
         }

@@ -17,17 +17,20 @@ pub enum Office {
     Infra,
     /// The designated controller of the site.
     Controller,
+    /// The mirror group of the pair: primary or secondary.
+    Storage,
 }
 
 impl Office {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Infra, Self::Controller];
+    pub const ALL: [Self; 3] = [Self::Infra, Self::Controller, Self::Storage];
 
     /// The operator's word.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Infra => "infra",
             Self::Controller => "controller",
+            Self::Storage => "storage",
         }
     }
 }
@@ -53,6 +56,8 @@ pub enum Said {
     PleaAnswered(Reply),
     /// From a witness: how it is.
     Health(Health),
+    /// You are to take this office: the sender gives it up (S4-11). The controller's has a word of its own.
+    Take(Office),
 }
 
 /// The bytes of `said`.
@@ -135,6 +140,8 @@ mod tests {
             (Said::Saying(Office::Infra, saying), &[2, 0, 4, 0xac, 2][..]),
             (Said::Activate, &[3]),
             (Said::TakeController, &[4]),
+            (Said::Saying(Office::Storage, saying), &[2, 2, 4, 0xac, 2]),
+            (Said::Take(Office::Storage), &[9, 2]),
             (request(Ask::Read), &[0, 1, 2, 0]),
             (request(renew), &[0, 1, 2, 3, 0xd8, 4, 5]),
             (request(Ask::Release { epoch: Epoch(9) }), &[0, 1, 2, 4, 9]),

@@ -15,6 +15,7 @@
 //! - `speech`: what a node says without being asked.
 //! - [`post`]: one role that this node can take: a seat at a register and the rule that asks for it.
 //! - `power`: fencing through a witness, on both ends.
+//! - [`storage`]: the office that keeps data in its register.
 //! - [`start`]: how a node starts.
 
 pub mod health;
@@ -27,10 +28,13 @@ pub mod roster;
 pub mod settings;
 mod speech;
 pub mod start;
+pub mod storage;
 pub mod words;
 
 #[cfg(test)]
 mod pairs_tests;
+#[cfg(test)]
+mod storage_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -20,6 +20,11 @@ pub struct Post {
     pub(super) told: Option<(Epoch, NodeId)>,
     /// The voters last told of in a note.
     pub(super) told_voters: Option<Set>,
+    /// Questions whether to take the register that were not answered yet: an answer counts for the newest
+    /// alone, for the record may have changed since.
+    pub(super) unanswered: u32,
+    /// The end of the lease that the mirror group was told of; `None`: that it holds nothing.
+    pub(super) told_until: Option<Instant>,
 }
 
 impl Post {

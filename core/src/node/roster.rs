@@ -287,6 +287,7 @@ mod tests {
             fences: false,
             relays: heapless::Vec::new(),
             digest: Digest([3; 16]),
+            stores: false,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::id::{NodeId, PairId, RegisterId, Side, SiteId};
 use crate::link::key::{Mark, Nonce, SiteKey};
 use crate::link::ring::{self, Pace, Place};
 use crate::monitor::pair::{CANDIDATES_MAX, Candidate};
+use crate::node::message::Office;
 use crate::register::message::Start;
 use crate::register::voters::{Life, NotASet, Set};
 use crate::time::Drift;
@@ -22,6 +23,14 @@ pub const CONTROLLER: RegisterId = RegisterId(0);
 pub const fn infra_register(pair: PairId) -> RegisterId {
     RegisterId(pair.0.wrapping_mul(2).wrapping_add(1))
 }
+
+/// The register of the mirror group of `pair`.
+pub const fn storage_register(pair: PairId) -> RegisterId {
+    RegisterId(pair.0.wrapping_mul(2).wrapping_add(2))
+}
+
+// It would be the controller's.
+const _: () = assert!(PairId::MAX.0 <= (u16::MAX - 2) / 2, "the last pair has registers of its own");
 
 /// One node of the site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +90,8 @@ pub struct Settings {
     pub digest: Digest,
     /// Whose power a witness switches.
     pub relays: Vec<Relay, MEMBERS_MAX>,
+    /// Whether this node holds a copy of its pair's mirror group, and so may lead it.
+    pub stores: bool,
 }
 
 /// Why settings make no node.
@@ -133,7 +144,7 @@ impl Settings {
         )
     }
 
-    /// Who can run the infra instance of `pair`.
+    /// Who can run the infra instance of `pair`, or lead its mirror group.
     pub fn candidates(&self, pair: PairId) -> Vec<Candidate, CANDIDATES_MAX> {
         let of_pair = self.members.iter().filter(|member| member.pair == pair);
         of_pair.filter_map(|member| member.side.map(|side| Candidate { node: member.node, side })).collect()
@@ -169,7 +180,14 @@ impl Settings {
     /// Whether `node` can hold `register`.
     pub fn is_candidate(&self, node: NodeId, register: RegisterId) -> bool {
         let member = self.members.iter().find(|member| member.node == node && member.side.is_some());
-        member.is_some_and(|member| register == CONTROLLER || register == infra_register(member.pair))
+        let of_pair = |pair| [CONTROLLER, infra_register(pair), storage_register(pair)].contains(&register);
+        member.is_some_and(|member| of_pair(member.pair))
+    }
+
+    /// What this node may do as the member `me`.
+    pub fn offices(&self, me: &Member) -> impl Iterator<Item = Office> + use<> {
+        let (stores, has_side) = (self.stores, me.side.is_some());
+        Office::ALL.into_iter().filter(move |office| has_side && (stores || *office != Office::Storage))
     }
 
     /// This start of this node, as voters know it.
@@ -210,6 +228,7 @@ mod tests {
                 fences: false,
                 digest: Digest::default(),
                 relays: Vec::new(),
+                stores: false,
             };
             let pair = PairId(1);
             for number in 1..=per_side * 2 {

@@ -8,7 +8,7 @@ use super::message::Office;
 use super::post::Post;
 use super::power::Power;
 use super::roster::{Roster, Rosters};
-use super::settings::{CONTROLLER, Member, Settings, Unsound, first_pair, infra_register};
+use super::settings::{CONTROLLER, Member, Settings, Unsound, first_pair, infra_register, storage_register};
 use super::speech::Speech;
 use crate::link::links::{self, Links};
 use crate::link::suspicion::Limits;
@@ -54,8 +54,8 @@ impl<
             let resumed = node.resume(now, &stored);
             assert!(resumed, "the shell read more registers than this node has places");
         }
-        if node.me.side.is_some() && POSTS != 0 {
-            for office in Office::ALL {
+        if POSTS != 0 {
+            for office in node.settings.offices(&node.me) {
                 let post = node.post_for(now, office)?;
                 // One post for each office: there is room.
                 let _ = node.posts.push(post);
@@ -71,8 +71,7 @@ impl<
     /// [`Unsound`] settings.
     pub fn sound(settings: &Settings) -> Result<Sound, Unsound> {
         let me = settings.check()?;
-        let offices = if me.side.is_some() { Office::ALL.len() } else { 0 };
-        if POSTS < offices || PEERS < settings.members.len().saturating_sub(1) {
+        if POSTS < settings.offices(&me).count() || PEERS < settings.members.len().saturating_sub(1) {
             return Err(Unsound::NoRoom);
         }
         Ok(Sound { me, mine: Roster::of(settings)? })
@@ -126,6 +125,7 @@ impl<
         let (register, pair) = match office {
             Office::Infra => (infra_register(self.me.pair), self.me.pair),
             Office::Controller => (CONTROLLER, first_pair(&settings.members)),
+            Office::Storage => (storage_register(self.me.pair), self.me.pair),
         };
         let founders = settings.founders(pair).map_err(Unsound::Voters)?;
         let Start(start) = settings.start();
@@ -146,7 +146,10 @@ impl<
         let is_infra = office == Office::Infra;
         let pair = pair::Settings {
             me: settings.me,
-            candidates: if is_infra { settings.candidates(pair) } else { settings.everybody() },
+            candidates: match office {
+                Office::Infra | Office::Storage => settings.candidates(pair),
+                Office::Controller => settings.everybody(),
+            },
             listen: timers.listen,
             stagger: timers.stagger,
             silence: timers.silence,
@@ -156,7 +159,17 @@ impl<
         };
         let known = self.voter.as_ref().and_then(|voter| voter.accepted(register));
         let (seat, pair) = (Seat::new(now, seat, known), pair::Pair::new(pair));
-        Ok(Post { office, seat, pair, founders, barred: false, told: None, told_voters: None })
+        Ok(Post {
+            office,
+            seat,
+            pair,
+            founders,
+            barred: false,
+            told: None,
+            told_voters: None,
+            unanswered: 0,
+            told_until: None,
+        })
     }
 }
 

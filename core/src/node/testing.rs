@@ -1,7 +1,7 @@
 //! For the tests of this module: a site of two compartments and a witness on a good network.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::format;
 use std::string::String;
 use std::vec::Vec;
@@ -10,13 +10,16 @@ use super::health::Health;
 use super::machine::Node;
 use super::message::Office;
 use super::settings::{Digest, Member, Relay, Settings};
+use super::storage;
 use super::words::{Action, Command, Event, Note};
 use crate::budget::timers::Timers;
 use crate::fence::desk::{Act, Done};
-use crate::id::{NodeId, PairId, Path, Side, SiteId};
+use crate::id::{Epoch, NodeId, PairId, Path, Side, SiteId};
 use crate::link::frame::Datagram;
 use crate::link::key::{Nonce, SiteKey};
 use crate::monitor::pair::Role;
+use crate::register::record::Payload;
+use crate::register::seat::Verdict;
 use crate::register::store::{Owner, Stored};
 use crate::register::voters::Life;
 use crate::time::{Drift, Instant};
@@ -42,6 +45,25 @@ pub struct Site {
     pub powered: Vec<NodeId>,
     /// Who heard, of whom, how it is.
     pub health: Vec<(NodeId, NodeId, Health)>,
+    /// The mirror group's holders, on nodes that have a log.
+    pub groups: BTreeMap<NodeId, Group>,
+}
+
+/// One holder of a mirror group, as far as its register is concerned.
+#[derive(Default)]
+pub struct Group {
+    /// It has every acknowledged write, and may lead.
+    pub is_in_sync: bool,
+    /// It answers nothing.
+    pub hangs: bool,
+    /// Questions that it has not answered: what the record says.
+    pub asked: VecDeque<Option<Payload>>,
+    /// How often it was asked.
+    pub questions: usize,
+    /// The record and the end of the lease, while it leads.
+    pub leads: Option<(Epoch, Payload, Instant)>,
+    /// Leases it was told of that were longer than the one before.
+    pub renewals: usize,
 }
 
 pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
@@ -60,6 +82,7 @@ pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
         fences,
         relays: heapless::Vec::new(),
         digest: Digest([3; 16]),
+        stores: false,
     }
 }
 
@@ -78,6 +101,7 @@ impl Site {
             other: BTreeMap::new(),
             powered: Vec::new(),
             health: Vec::new(),
+            groups: BTreeMap::new(),
         };
         nodes.iter().for_each(|node| site.start(*node));
         site
@@ -89,6 +113,7 @@ impl Site {
         let mut settings = settings(me, self.starts, self.fences);
         let relays = [A, B].into_iter().filter(|_| self.relays).map(|node| Relay { node, witness: W });
         settings.relays = relays.collect();
+        settings.stores = self.groups.contains_key(&me);
         if let Some(change) = self.other.get(&me) {
             change(&mut settings);
         }
@@ -121,7 +146,7 @@ impl Site {
                     self.told.push(format!("{} {}", me.0, role.name()));
                 }
                 Action::Fence(fenced) => {
-                    self.nodes.remove(&fenced.node);
+                    self.stop(fenced.node);
                     self.told.push(format!("{} fences {}", me.0, fenced.node.0));
                     self.step(me, Event::FenceAnswered { fenced, confirmed: true });
                 }
@@ -138,16 +163,82 @@ impl Site {
                     self.told.push(format!("{} is told {ended:?} of {}", me.0, plea.node.0));
                 }
                 Action::Note(Note::Health { node, health }) => self.health.push((me, node, health)),
+                Action::Storage(action) => self.tell_group(me, action),
                 Action::Role { .. } | Action::Note(_) | Action::Record(_) => {}
             }
         }
+    }
+
+    fn tell_group(&mut self, me: NodeId, action: storage::Action) {
+        let now = Instant::from_millis(self.now);
+        let group = self.groups.get_mut(&me).unwrap();
+        match action {
+            storage::Action::Decide(current) => {
+                group.questions += 1;
+                group.asked.push_back(current);
+            }
+            storage::Action::Held { epoch, payload, until } => {
+                assert!(now < until && group.leads.as_ref().is_none_or(|(before, ..)| *before < epoch));
+                group.leads = Some((epoch, payload, until));
+            }
+            storage::Action::Leased { until } => {
+                let (.., end) = group.leads.as_mut().expect("it leads");
+                assert!(*end < until, "a lease that is renewed is longer");
+                *end = until;
+                group.renewals += 1;
+            }
+            storage::Action::Lost => assert!(group.leads.take().is_some(), "it led"),
+        }
+        let lead = self.groups.iter().filter(|(_, group)| group.leads.is_some());
+        let lead: Vec<_> = lead.map(|(node, _)| *node).collect();
+        assert!(lead.len() <= 1, "{lead:?} lead at {} ms (I1)", self.now);
+    }
+
+    /// Each holder answers what it was asked, one question in a while.
+    fn groups_answer(&mut self) {
+        for me in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let group = self.groups.get_mut(&me).filter(|group| !group.hangs);
+            let Some((group, current)) = group.and_then(|group| {
+                let current = group.asked.pop_front()?;
+                Some((group, current))
+            }) else {
+                continue;
+            };
+            // Its name, behind those of the last ones that led before.
+            let mut payload = current.unwrap_or_default();
+            if payload.len() == 9 {
+                payload.remove(0);
+            }
+            let verdict = match group.is_in_sync && payload.push(u8::try_from(me.0).unwrap()).is_ok() {
+                true => Verdict::Take(payload),
+                false => Verdict::Leave,
+            };
+            self.step(me, Event::Storage(storage::Event::Decided(verdict)));
+        }
+    }
+
+    /// Power off: nobody is told.
+    pub fn stop(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+        if let Some(group) = self.groups.get_mut(&node) {
+            (group.leads, group.asked) = (None, VecDeque::new());
+        }
+    }
+
+    /// Who leads the mirror group, and what its record says.
+    pub fn primary(&self) -> Option<(NodeId, Vec<u8>)> {
+        self.groups.iter().find_map(|(node, group)| {
+            let (_, payload, until) = group.leads.as_ref()?;
+            assert!(Instant::from_millis(self.now) < *until, "it was told in time");
+            Some((*node, payload.to_vec()))
+        })
     }
 
     /// The relay of the witness, wired well.
     fn switch(&mut self, node: NodeId, act: Act) -> Done {
         match (act, self.nodes.contains_key(&node)) {
             (Act::Off, _) => {
-                self.nodes.remove(&node);
+                self.stop(node);
                 Done::Switched
             }
             (Act::On, false) => {
@@ -176,6 +267,7 @@ impl Site {
                     self.step(me, Event::Timeout);
                 }
             }
+            self.groups_answer();
             let mut pairs: Vec<_> =
                 self.masters().iter().map(|master| self.nodes[master].member().pair).collect();
             pairs.dedup();

@@ -7,13 +7,16 @@ use std::vec::Vec;
 
 use super::machine::{Node, Witness};
 use super::message::Office;
-use super::settings::{Digest, Member, Relay, Settings, Unsound};
+use super::settings::{Digest, Member, Relay, Settings, Unsound, storage_register};
+use super::storage;
 use super::words::{Action, Command, Event};
 use crate::budget::timers::Timers;
 use crate::fence::desk::{Act, Done};
 use crate::id::{NodeId, PairId, Path, Side, SiteId};
 use crate::link::frame::Datagram;
 use crate::link::key::{Nonce, SiteKey};
+use crate::register::record::{PAYLOAD_SURE, Payload, Record};
+use crate::register::seat::Verdict;
 use crate::register::store::{Owner, Stored};
 use crate::register::voters::Life;
 use crate::time::{Drift, Instant};
@@ -39,6 +42,7 @@ fn of_node(me: NodeId, start: u8) -> Settings {
         fences: true,
         digest: Digest([5; 16]),
         relays: [A, B].map(|node| Relay { node, witness: W }).into_iter().collect(),
+        stores: me != W,
     }
 }
 
@@ -53,6 +57,8 @@ struct Site {
     starts: u8,
     compared: usize,
     cuts: usize,
+    /// How often somebody was told that it leads the mirror group.
+    led: usize,
     /// Nodes without power, by the witness's relays.
     off: BTreeSet<NodeId>,
     /// A node that hangs, and until when.
@@ -73,6 +79,7 @@ impl Site {
             starts: 0,
             compared: 0,
             cuts: 0,
+            led: 0,
             off: BTreeSet::new(),
             hangs: None,
         };
@@ -135,7 +142,15 @@ impl Site {
                     };
                     self.step(me, Event::PowerDone { order, done });
                 }
-                Action::Role { .. }
+                // The longest that a witness keeps: it is heard that it does, or nobody would lead.
+                Action::Storage(storage::Action::Decide(_)) => {
+                    let payload = Payload::from_slice(&[7; PAYLOAD_SURE]).unwrap();
+                    let decided = storage::Event::Decided(Verdict::Take(payload));
+                    self.step(me, Event::Storage(decided));
+                }
+                Action::Storage(storage::Action::Held { .. }) => self.led += 1,
+                Action::Storage(storage::Action::Leased { .. } | storage::Action::Lost)
+                | Action::Role { .. }
                 | Action::Note(_)
                 | Action::Fence(_)
                 | Action::PowerOn { .. }
@@ -209,6 +224,12 @@ fn a_small_witness_is_a_full_node_without_an_office() {
         site.pass(Duration::from_secs(40));
         let epoch = |node: &NodeId| site.nodes[node].post(Office::Infra).unwrap().epoch();
         assert!(1 < epoch(&A).max(epoch(&B)).0, "seed {seed}: nothing happened");
+        assert!(2 <= site.led, "seed {seed}: nobody led");
+        let register = storage_register(PairId(0));
+        let held = |record: Option<Record>| record.map(|record| record.payload);
+        let voter = site.witness.voter().unwrap();
+        let longest = Payload::from_slice(&[7; PAYLOAD_SURE]).ok();
+        assert_eq!(held(voter.accepted(register)), longest, "seed {seed}: not the witness's");
         assert!(1_000 < site.compared, "seed {seed}: {} actions", site.compared);
         site.step(W, Event::PersistFailed);
         site.pass(Duration::from_secs(2));

@@ -9,6 +9,7 @@ use crate::monitor::pair::{Reason, Role};
 use crate::node::health::{Health, History};
 use crate::node::message::Office;
 use crate::node::roster::Match;
+use crate::node::storage;
 use crate::register::acceptor::PersistId;
 use crate::register::message::Fenced;
 use crate::register::store::STORED_LEN;
@@ -44,6 +45,8 @@ pub enum Event<'a> {
     },
     /// The operator or the boot profile wants something.
     Command(Command),
+    /// The mirror group answers or wants something.
+    Storage(storage::Event),
     /// What the earlier starts of this voter came to, for those who ask how it is.
     History(History),
     /// [`super::machine::Node::deadline`] has passed.
@@ -57,9 +60,11 @@ pub enum Command {
     Start(Office),
     /// Do not, until told otherwise: an activation by a lone master is refused, too.
     Stop(Office),
-    /// Have `to` become the designated controller. Only the controller itself can carry it out.
-    MoveController {
-        /// The new one.
+    /// Have `to` take an office over. Only whoever has it can carry it out.
+    Move {
+        /// Which office.
+        office: Office,
+        /// Who has it next.
         to: NodeId,
     },
     /// Have a witness switch or read the power of a node. Its own rule decides (`fence::right`).
@@ -121,6 +126,8 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
+    /// Tell the mirror group of its register, before anything that is asked for later is carried out.
+    Storage(storage::Action),
     /// For the event log.
     Note(Note),
 }

@@ -292,6 +292,7 @@ impl Head {
             fences: false,
             digest: self.digest,
             relays,
+            stores: false,
         })
     }
 }

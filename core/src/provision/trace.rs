@@ -11,7 +11,7 @@
 //! | at | len | field   | unit, values                                                                  |
 //! |---:|----:|---------|-------------------------------------------------------------------------------|
 //! |  0 |   1 | kind    | 0 end, 1 received, 2 persisted, 3 failed, 4 timeout, 5 history, 6 start, 7 stop |
-//! |  1 |   1 | which   | network 1 or 2; office 0 or 1; else 0                                         |
+//! |  1 |   1 | which   | network 1 or 2; office 0, 1 or 2; else 0                                      |
 //! |  2 |   2 | payload | how many bytes follow                                                         |
 //! |  4 |   8 | at      | microseconds                                                                  |
 //! | 12 |   8 | sum     | of all that was done up to the end of this step                               |
@@ -114,7 +114,11 @@ impl<'a> Step<'a> {
     /// As bytes; `None` for what no witness without outlets is told.
     pub fn encode(&self) -> Option<Writer<STEP_MAX>> {
         let mut payload = Writer::<{ STEP_MAX - STEP_HEAD }>::default();
-        let office = |office| if office == Office::Infra { 0 } else { 1 };
+        let office = |office| match office {
+            Office::Infra => 0,
+            Office::Controller => 1,
+            Office::Storage => 2,
+        };
         let (kind, which) = match &self.event {
             Event::Received { path, bytes } if bytes.len() <= STEP_MAX.saturating_sub(STEP_HEAD) => {
                 payload.put(bytes);
@@ -137,7 +141,8 @@ impl<'a> Step<'a> {
             Event::Received { .. }
             | Event::FenceAnswered { .. }
             | Event::PowerDone { .. }
-            | Event::Command(Command::MoveController { .. } | Command::Power { .. }) => return None,
+            | Event::Storage(_)
+            | Event::Command(Command::Move { .. } | Command::Power { .. }) => return None,
         };
         let payload = payload.written();
         let mut out = Writer::default();
@@ -165,7 +170,12 @@ impl<'a> Step<'a> {
         let sum = Sum(fields.u64()?);
         let mut words = Reader::new(payload);
         let path = if which == 1 { Path::One } else { Path::Two };
-        let office = if which == 0 { Office::Infra } else { Office::Controller };
+        let office = match which {
+            0 => Some(Office::Infra),
+            1 => Some(Office::Controller),
+            2 => Some(Office::Storage),
+            3.. => None,
+        };
         let event = match kind {
             1 => Event::Received { path, bytes: payload },
             2 => Event::Persisted(PersistId(words.u64()?)),
@@ -174,8 +184,8 @@ impl<'a> Step<'a> {
             5 => {
                 Event::History(History { starts: words.u32()?, failures: words.u16()?, silent: words.u16()? })
             }
-            6 => Event::Command(Command::Start(office)),
-            7 => Event::Command(Command::Stop(office)),
+            6 => Event::Command(Command::Start(office?)),
+            7 => Event::Command(Command::Stop(office?)),
             0 | 8.. => return None,
         };
         Some(Self { at, event, sum })
@@ -206,6 +216,7 @@ mod tests {
             Event::History(History { starts: 70_000, failures: 3, silent: 4 }),
             Event::Command(Command::Start(Office::Controller)),
             Event::Command(Command::Stop(Office::Infra)),
+            Event::Command(Command::Start(Office::Storage)),
         ] {
             again(&Step { at: Instant::from_micros(1_234_567), event, sum: Sum(99) });
         }

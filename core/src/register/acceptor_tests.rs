@@ -225,7 +225,7 @@ fn a_slow_disk_costs_questions_not_memory() {
 /// accepted: for that record it is as if it were away. A longer one on its disk is refused, not forgotten.
 #[test]
 fn a_record_that_finds_no_room_changes_nothing() {
-    let mut voter = Acceptor::<2, WAITING_MAX, { room_for(3) }>::new(Instant::ZERO, settings(), []);
+    let mut voter = Acceptor::<2, WAITING_MAX, { room_for(3, 0) }>::new(Instant::ZERO, settings(), []);
     assert_eq!(ask(&mut voter, 0, prepare(1, A)), "promised None");
     assert_eq!(ask(&mut voter, 0, accept(1, A, 1)), "accepted");
     let (before, mut longer) = (voter.accepted(R), record(2, A));
@@ -237,6 +237,6 @@ fn a_record_that_finds_no_room_changes_nothing() {
     assert_eq!(ask(&mut voter, 1, (A, Ask::Renew(LENDING))), "granted 1");
     let accepted = Some((Ballot::new(3, A), longer));
     let stored = Stored { register: R, seq: 1, promised: Ballot::new(3, A), accepted };
-    let mut after = Acceptor::<2, WAITING_MAX, { room_for(3) }>::blank(settings());
+    let mut after = Acceptor::<2, WAITING_MAX, { room_for(3, 0) }>::blank(settings());
     assert!(!after.resume(Instant::ZERO, &stored));
 }

@@ -1,8 +1,9 @@
 //! One register in a voter's memory, as small as it can be: a witness keeps a hundred of them (X03, V10).
 //!
 //! Layout of `accepted`, little-endian: attempt (round 8, node 2), epoch (8), holder (2; 0: nobody), how many
-//! voters and voters before (1 each), they themselves (node 2, life 4 each), payload (the rest). It never
-//! leaves the memory: what is on the disk is laid out by `register::store`.
+//! voters (1), voters before (1: three bits how many are not voters now, five bits which of the voters now
+//! are), the voters and those of before that are not voters now (node 2, life 4 each), payload (the rest). It
+//! never leaves the memory: what is on the disk is laid out by `register::store`.
 
 use core::hash::{Hash, Hasher};
 
@@ -22,10 +23,17 @@ const VOTER_LEN: usize = 6;
 /// Bytes that are room for any record.
 pub const ANY_RECORD: usize = HEAD_LEN + 2 * VOTERS_MAX * VOTER_LEN + PAYLOAD_MAX;
 
-/// Bytes that are room for a record without payload, with so many voters and voters before.
-pub const fn room_for(voters: usize) -> usize {
-    HEAD_LEN.saturating_add(voters.saturating_mul(VOTER_LEN))
+/// Bytes that are room for a record with so many voters, those of before included that are no voters now, and
+/// so many bytes of payload.
+pub const fn room_for(voters: usize, payload: usize) -> usize {
+    HEAD_LEN.saturating_add(voters.saturating_mul(VOTER_LEN)).saturating_add(payload)
 }
+
+/// Bits of the count of voters before that say how many are no voters now.
+const OTHERS_BITS: u8 = 3;
+
+const _: () = assert!(VOTERS_MAX < 1 << OTHERS_BITS, "a count of voters fits its bits");
+const _: () = assert!(VOTERS_MAX <= 8 - 3, "each voter has a bit");
 
 /// A register, with room for an accepted record of `ROOM` bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,9 +117,9 @@ impl<const ROOM: usize> Kept<ROOM> {
     pub(super) fn accepted(&self) -> Option<(Ballot, Record)> {
         let mut fields = Reader::new(&self.accepted);
         let Head { attempt, epoch, holder } = head(&mut fields)?;
-        let [current, previous] = fields.array()?;
-        let current = set(&mut fields, current)?;
-        let previous = if previous == 0 { None } else { Some(set(&mut fields, previous)?) };
+        let [current, before] = fields.array()?;
+        let current = set(&mut fields, [], current)?;
+        let previous = if before == 0 { None } else { Some(set_before(&mut fields, &current, before)?) };
         let payload = Payload::from_slice(fields.rest()).ok()?;
         Some((attempt, Record { epoch, holder, voters: Voters { current, previous }, payload }))
     }
@@ -125,9 +133,20 @@ fn head(fields: &mut Reader<'_>) -> Option<Head> {
     Some(Head { attempt, epoch, holder })
 }
 
-fn set(fields: &mut Reader<'_>, count: u8) -> Option<Set> {
+/// The voters of before: those that are voters now, too, and others.
+fn set_before(fields: &mut Reader<'_>, current: &Set, before: u8) -> Option<Set> {
+    let shared = before >> OTHERS_BITS;
+    let stayed = current.iter().enumerate().filter(|(place, _)| shared >> place & 1 == 1);
+    set(fields, stayed.map(|(_, voter)| *voter), before & ((1 << OTHERS_BITS) - 1))
+}
+
+/// These voters, and so many more.
+fn set(fields: &mut Reader<'_>, some: impl IntoIterator<Item = Voter>, more: u8) -> Option<Set> {
     let mut voters = Vec::<Voter, VOTERS_MAX>::new();
-    for _ in 0..count {
+    for voter in some {
+        voters.push(voter).ok()?;
+    }
+    for _ in 0..more {
         voters.push(Voter { node: NodeId(fields.u16()?), life: Life(fields.u32()?) }).ok()?;
     }
     Set::new(voters).ok()
@@ -141,9 +160,13 @@ fn packed<const ROOM: usize>(attempt: Ballot, record: &Record) -> Option<Vec<u8,
     put(&attempt.by().0.to_le_bytes())?;
     put(&epoch.0.to_le_bytes())?;
     put(&holder.map_or(0, |node| node.0).to_le_bytes())?;
-    let count = |set: &Set| u8::try_from(set.iter().count()).ok();
-    put(&[count(current)?, previous.as_ref().map_or(Some(0), count)?])?;
-    for voter in current.iter().chain(previous.iter().flat_map(Set::iter)) {
+    let before = || previous.iter().flat_map(Set::iter);
+    let others = || before().filter(|voter| !current.iter().any(|one| one == *voter));
+    let stayed = current.iter().enumerate().filter(|(_, voter)| before().any(|one| one == *voter));
+    let shared = stayed.fold(0_u8, |bits, (place, _)| bits | 1 << place);
+    let count = u8::try_from(others().count()).ok()?;
+    put(&[u8::try_from(current.iter().count()).ok()?, shared << OTHERS_BITS | count])?;
+    for voter in current.iter().chain(others()) {
         put(&voter.node.0.to_le_bytes())?;
         put(&voter.life.0.to_le_bytes())?;
     }
@@ -181,6 +204,21 @@ mod tests {
                 assert_eq!((kept.head(), kept.has_record()), (head, true));
             }
         }
+        // Another life is another voter, and so is another node.
+        let voter = |(node, life)| Voter { node: NodeId(node), life: Life(life) };
+        let set = |voters: [(u16, u32); 5]| Set::new(voters.map(voter)).unwrap();
+        let current = set([(2, 1), (3, 9), (4, 1), (6, 1), (8, 1)]);
+        for before in [
+            [(2, 1), (3, 1), (4, 1), (6, 1), (8, 1)],
+            [(1, 1), (3, 9), (5, 1), (6, 1), (9, 1)],
+            [(1, 1), (3, 1), (5, 1), (7, 1), (9, 1)],
+        ] {
+            let voters = Voters { current: current.clone(), previous: Some(set(before)) };
+            let record = Record { voters, ..record(1, 0, PAYLOAD_MAX) };
+            let mut kept = Kept::<ANY_RECORD>::new(RegisterId(1));
+            assert!(kept.accept(attempt, &record));
+            assert_eq!(kept.accepted(), Some((attempt, record)));
+        }
         let empty = Stored { register: RegisterId(9), seq: 0, promised: Ballot::NONE, accepted: None };
         let kept = Kept::<ANY_RECORD>::of(&empty).unwrap();
         assert_eq!((kept.stored(), kept.head(), kept.has_record()), (empty, Head::default(), false));
@@ -189,11 +227,11 @@ mod tests {
     /// X03: what finds no room is refused whole.
     #[test]
     fn a_record_that_is_too_long_changes_nothing() {
-        let mut kept = Kept::<{ room_for(6) }>::new(RegisterId(1));
+        let mut kept = Kept::<{ room_for(4, 2) }>::new(RegisterId(1));
         let attempt = Ballot::new(1, NodeId(1));
-        assert!(kept.accept(attempt, &record(3, 3, 0)));
+        assert!(kept.accept(attempt, &record(4, 4, 2)), "who votes before and now is kept once");
         let before = kept.clone();
-        for longer in [record(4, 3, 0), record(3, 3, 1), record(5, 5, 64)] {
+        for longer in [record(5, 0, 0), record(4, 5, 0), record(4, 0, 3), record(5, 5, 64)] {
             assert!(!kept.accept(Ballot::new(2, NodeId(1)), &longer));
             assert_eq!(kept, before);
         }

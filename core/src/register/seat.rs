@@ -10,6 +10,7 @@
 
 mod holder;
 mod mode;
+mod pausing;
 mod words;
 
 use core::time::Duration;
@@ -59,6 +60,8 @@ pub struct Seat {
     epoch_max: Epoch,
     ask: AskId,
     chance: u64,
+    /// How often the machine above had no verdict for it, or left it, since it was wanted.
+    left_alone: u32,
 }
 
 impl Seat {
@@ -82,6 +85,7 @@ impl Seat {
             epoch_max,
             ask,
             chance,
+            left_alone: 0,
         }
     }
 
@@ -121,8 +125,13 @@ impl Seat {
 
     /// How long this node may act without a further renewal.
     pub fn left(&self, now: Instant) -> Option<Duration> {
+        self.until().map(|until| until.since(now))
+    }
+
+    /// The first instant at which this node may not act without a further renewal.
+    pub const fn until(&self) -> Option<Instant> {
         match &self.mode {
-            Mode::Holding(held) => Some(held.lease.until().since(now)),
+            Mode::Holding(held) => Some(held.lease.until()),
             Mode::Following { .. }
             | Mode::Preparing(_)
             | Mode::Deciding(_)
@@ -178,6 +187,9 @@ impl Seat {
     }
 
     fn want(&mut self, now: Instant, wish: Wish, todo: &mut Todo) {
+        if self.wish != wish {
+            self.left_alone = 0;
+        }
         self.wish = wish;
         match (&self.mode, wish) {
             (Mode::Following { .. }, Wish::Hold) => self.begin(now, todo),
@@ -214,7 +226,8 @@ impl Seat {
                 self.ask_all(Ask::Read, todo);
                 self.ask_founders(todo);
             }
-            Mode::Preparing(_) | Mode::Deciding(_) | Mode::Writing(_) => self.pause(now, Wait::Majority),
+            Mode::Preparing(_) | Mode::Writing(_) => self.pause(now, Wait::Majority),
+            Mode::Deciding(_) => self.pause(now, Wait::Verdict),
             Mode::Pausing { .. } => match self.wish {
                 Wish::Hold => self.begin(now, todo),
                 Wish::Follow => self.enter(Mode::Following { read_at: now }),
@@ -349,7 +362,8 @@ impl Seat {
     fn decided(&mut self, now: Instant, verdict: Verdict, todo: &mut Todo) {
         let Mode::Deciding(round) = &self.mode else { return };
         match verdict {
-            Verdict::Leave => self.enter(Mode::Following { read_at: now.after(self.settings.watch) }),
+            // It is still wanted: what the machine above lacks today, it may have soon.
+            Verdict::Leave => self.pause(now, Wait::Verdict),
             Verdict::Take(payload) => {
                 let mut round = round.clone();
                 let record = Record {
@@ -389,45 +403,10 @@ impl Seat {
     /// What was chosen is known to be chosen, and is the newest there is.
     fn settle(&mut self, ballot: Ballot, record: &Record) {
         self.settled = Some(ballot);
+        self.left_alone = 0;
         self.epoch_max = self.epoch_max.max(record.epoch);
         self.known = Some(record.clone());
         self.fenced = None;
-    }
-
-    fn refused(&mut self, now: Instant, refusal: Refusal) {
-        let wait = match refusal {
-            Refusal::Leased(lease) => Wait::Lease(lease),
-            Refusal::Outbid { .. } | Refusal::OldEpoch { .. } | Refusal::NotHolder { .. } => Wait::Turn,
-            Refusal::LeaseTooLong { .. } | Refusal::Full => Wait::Majority,
-        };
-        self.pause(now, wait);
-    }
-
-    fn pause(&mut self, now: Instant, wait: Wait) {
-        let pause = match wait {
-            // What is left was counted by the voter; a little later both clocks agree that it is over.
-            Wait::Lease(lease) => {
-                let left = self.fresh_for(&lease).unwrap_or(lease.left.duration());
-                self.settings.drift.at_least(left).max(self.chance_backoff())
-            }
-            Wait::Turn | Wait::Majority => self.chance_backoff(),
-        };
-        self.enter(Mode::Pausing { until: now.after(pause), wait });
-    }
-
-    /// For how long a lease cannot count as stale yet. Then the voters are asked again: a fence ends the wait
-    /// sooner than the lease does, but a holder that renews it must not be fenced.
-    fn fresh_for(&self, lease: &Leased) -> Option<Duration> {
-        let stale = self.settings.lease.saturating_sub(self.settings.stale?);
-        Some(lease.left.duration().saturating_sub(stale)).filter(|fresh| !fresh.is_zero())
-    }
-
-    fn chance_backoff(&mut self) -> Duration {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        let extra = crate::time::micros(self.settings.backoff).saturating_mul(self.chance & 0xff) / 256;
-        self.settings.backoff.saturating_add(Duration::from_micros(extra))
     }
 
     fn late_at(&self, round: &Round) -> Instant {

@@ -3,7 +3,7 @@
 
 use super::tests::{epoch, only_the_first_accepts};
 use super::*;
-use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site};
+use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site, Verdicts};
 
 /// Lets `millis` pass while a node hears no voter but `other`, not even its own.
 fn pass_with_one_voter(site: &mut Site, node: u16, other: u16, millis: u64) {
@@ -232,4 +232,35 @@ fn what_the_record_is_to_say_is_tried_again_and_forgotten_with_the_register() {
     site.pass(10 * LEASE);
     assert_eq!(site.holders(), [NodeId(1)]);
     assert_eq!(held(&site, 1).payload, [], "the machine above decided anew");
+}
+
+fn questions(site: &Site) -> usize {
+    site.log.iter().filter(|(_, action)| matches!(action, Action::Decide { .. })).count()
+}
+
+/// X14, V11: a register that the machine above leaves, or does not decide about in time, is asked for again
+/// while it is wanted: soon, then ever more seldom, for each attempt is a write on every voter's disk.
+#[test]
+fn what_is_left_is_asked_for_again() {
+    for verdicts in [Verdicts::Leave, Verdicts::Late] {
+        let mut site = Site::new(3, 7);
+        site.verdicts = verdicts;
+        site.want(1, Wish::Hold);
+        site.pass(5 * LEASE);
+        let seat = |site: &mut Site| site.machine(1).seat.clone().unwrap();
+        assert!(matches!(seat(&mut site).mode(), Mode::Pausing { wait: Wait::Verdict, .. }));
+        let soon = questions(&site);
+        assert!((3..=5).contains(&soon), "{verdicts:?}: {soon} questions in 3 s");
+        site.pass(500 * LEASE);
+        let later = questions(&site) - soon;
+        assert!((14..=22).contains(&later), "{verdicts:?}: {later} questions in 5 minutes");
+        assert_eq!(site.told(), [] as [&str; 0]);
+
+        // Not wanted meanwhile: asked for soon again.
+        site.want(1, Wish::Follow);
+        site.verdicts = Verdicts::Take;
+        site.want(1, Wish::Hold);
+        site.pass(LEASE);
+        assert_eq!(site.holders(), [NodeId(1)], "{verdicts:?}");
+    }
 }

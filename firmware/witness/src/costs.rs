@@ -104,6 +104,7 @@ fn begin(now: Instant) -> BoardWitness {
         fences: false,
         digest: Digest::default(),
         relays: Vec::new(),
+        stores: false,
     };
     let Ok(sound) = BoardWitness::sound(&settings) else { unreachable!("the settings are sound") };
     Witness::begin(now, settings, sound)

@@ -220,7 +220,7 @@ impl<'a, D: Device, B: Blocks, const PEERS: usize, const REGISTERS: usize> Shell
             },
             Action::Note(note) => news(News::Note(note)),
             // A witness takes no office.
-            Action::Fence(_) | Action::PowerOn { .. } | Action::Role { .. } => {}
+            Action::Fence(_) | Action::PowerOn { .. } | Action::Role { .. } | Action::Storage(_) => {}
             Action::Power { order, node, act } => {
                 let peer = peers.iter().find(|peer| peer.member.node == node);
                 let outlet = peer.and_then(|peer| peer.outlet);

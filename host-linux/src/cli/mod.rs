@@ -24,6 +24,8 @@ mod status;
 mod target;
 mod timers;
 mod trust;
+mod volume;
+mod volume_text;
 mod witness;
 mod witness_flash;
 mod witness_provision;
@@ -109,6 +111,9 @@ enum Noun {
     #[command(subcommand)]
     Fence(fence::Verb),
     FenceAgent(fence_agent::FenceAgent),
+    /// Block devices that a pair of compartments keeps
+    #[command(subcommand)]
+    Volume(volume::Verb),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
     #[command(subcommand)]
@@ -169,6 +174,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Resource(verb) => resource::run(&verb),
         Noun::Fence(verb) => fence::run(&verb),
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
+        Noun::Volume(verb) => volume::run(&verb),
         Noun::Playground(verb) => playground::run(verb, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

@@ -11,7 +11,7 @@ use crate::witness_card::read::{Card, Settings};
 use bulkhead_core::fence::words::{Entry, Outcome, Outlet};
 use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::node::machine::REGISTERS;
-use bulkhead_core::node::settings::{CONTROLLER, infra_register};
+use bulkhead_core::node::settings::{CONTROLLER, infra_register, storage_register};
 use bulkhead_core::plan::DiskOffset;
 use bulkhead_core::provision::records::Record;
 use bulkhead_core::provision::{Address, Local, Peer};
@@ -216,6 +216,7 @@ fn about(stored: &Stored) -> String {
     match stored.register {
         CONTROLLER => "controller".into(),
         register if register == infra_register(pair) => format!("pair {}", pair.0),
+        register if register == storage_register(pair) => format!("storage of pair {}", pair.0),
         register => format!("register {}", register.0),
     }
 }

@@ -77,7 +77,8 @@ impl Client {
             "usage" => Failure::usage(what),
             _ => Failure::failed(what),
         };
-        Err(failure.left("Nothing was changed.").next(word("next")))
+        let left = Some(word("left")).filter(|left| !left.is_empty());
+        Err(failure.left(left.unwrap_or_else(|| "Nothing was changed.".into())).next(word("next")))
     }
 
     /// Asks for a stream of lines; [`Self::line`] reads them.

@@ -164,13 +164,45 @@ fn read_line(connection: &mut UnixStream, pending: &mut Vec<u8>) -> Option<Vec<u
 /// Asks the loop.
 fn ask(shared: &Shared, request: Request) -> Answer {
     let (answer, answers) = sync_channel(1);
+    let silent = silent(&request);
     match shared.questions.try_send(Question { request, answer }) {
         Ok(()) => shared.wake.wake(),
         Err(TrySendError::Full(_)) => return Answer::refused("failed", "the agent is busy", "try again"),
         Err(TrySendError::Disconnected(_)) => return Answer::refused("failed", "the agent stops", ""),
     }
-    let silent = |_| Answer::refused("failed", "the agent does not answer", "look at its log");
-    answers.recv_timeout(PATIENCE).unwrap_or_else(silent)
+    answers.recv_timeout(PATIENCE).unwrap_or(silent)
+}
+
+/// What is said where no answer came in time.
+fn silent(request: &Request) -> Answer {
+    match request {
+        Request::VolumeCreate { .. }
+        | Request::VolumeResize { .. }
+        | Request::VolumeDelete { .. }
+        | Request::VolumeMode { .. } => {
+            let what = format!("it was not carried out within {} s", PATIENCE.as_secs());
+            let failure = Failure::failed(what).left("It may still be carried out.");
+            Answer::failure(&failure.next("`bulkhead volume list` shows what became of it."))
+        }
+        Request::Status
+        | Request::Events { .. }
+        | Request::ControllerShow
+        | Request::ControllerMove { .. }
+        | Request::NodeJoin { .. }
+        | Request::NodeLeave { .. }
+        | Request::InfraStart
+        | Request::InfraStop
+        | Request::ConfigApply
+        | Request::FenceHistory
+        | Request::ResourceCleanup { .. }
+        | Request::FenceStatus
+        | Request::FencePower { .. }
+        | Request::FenceConfirm { .. }
+        | Request::VolumeList
+        | Request::VolumePromote { .. } => {
+            Answer::refused("failed", "the agent does not answer", "look at its log")
+        }
+    }
 }
 
 fn send(connection: &mut UnixStream, value: &Value) -> std::io::Result<()> {

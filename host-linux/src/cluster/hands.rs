@@ -6,6 +6,7 @@ use super::fence_agent::Power;
 use super::fence_history::{CONFIRMED, FenceRecord, History, Key, UNDER_WAY};
 use super::fencer::{Fencer, Order};
 use super::marks::Marks;
+use super::storage::{self, Group};
 use super::switchboard::Switchboard;
 use super::transport::Network;
 use super::witnesses::Witnesses;
@@ -46,6 +47,8 @@ pub struct Hands {
     pub cuts: Vec<(Plea, Instant)>,
     /// How the witnesses are.
     pub witnesses: Witnesses,
+    /// This node's copy of its pair's mirror group; `None` on a node without a log.
+    pub group: Option<Box<dyn Group>>,
     /// The last error, in plain words.
     pub last_error: Option<String>,
 }
@@ -71,6 +74,11 @@ impl Hands {
             }
             Action::Power { order, node, act } => self.switchboard.begin(order, node, act),
             Action::Record(entry) => self.record(&entry),
+            Action::Storage(action) => {
+                if let Some(group) = &self.group {
+                    group.told(storage::news(action));
+                }
+            }
             Action::Note(Note::Health { node, health }) => {
                 let news = self.witnesses.take(clock::now(), node, health, &self.config);
                 news.into_iter().for_each(|news| self.log.say(news));

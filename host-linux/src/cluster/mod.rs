@@ -8,7 +8,7 @@
 //! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
 //!    [`fence_agent`], [`switchboard`], [`fence_history`], [`resources`] with [`resource_agent`], [`profile`]
 //!    with [`echo`], [`marks`], [`control`] with [`request`], [`events`].
-//!    [`apply`] takes a file that changed.
+//!    [`apply`] takes a file that changed; [`storage`] stands between the node and its mirror group.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines and of what [`witnesses`] say of themselves, [`outlook`]
 //!    says what would happen, [`status_text`] and [`words`] say it to people, [`client`] asks for it.
@@ -39,6 +39,7 @@ pub mod run;
 pub mod start;
 pub mod status;
 pub mod status_text;
+pub mod storage;
 pub mod store;
 pub mod switchboard;
 pub mod transport;

@@ -33,6 +33,7 @@ pub fn settings(config: &SiteConfig, key: &key::SiteKey, life: Life) -> Result<S
         fences: can_fence(config),
         digest: Digest(config.digest()),
         relays: relays(config),
+        stores: config.local.storage.is_some(),
     })
 }
 

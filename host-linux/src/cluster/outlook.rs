@@ -5,6 +5,7 @@
 //! a majority of the voters in force decides, and a master may have agreed on going on alone (X04).
 
 use super::status::{Node, Outlook, Pair, State};
+use crate::mirror::view;
 
 /// What follows for all parts, and in one word and one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,26 @@ pub struct Outcome {
     pub state: State,
     /// In one line.
     pub summary: String,
+}
+
+impl Outcome {
+    /// The same beside a mirror group, of which `line` says how it is: what is written in one place only is
+    /// not protected, whoever may take over.
+    #[must_use]
+    pub fn beside(self, group: view::State, line: &str) -> Self {
+        let worst = match group {
+            view::State::Synced => return self,
+            view::State::Waiting => State::Critical,
+            view::State::Degraded | view::State::Resyncing | view::State::Stale | view::State::Failed => {
+                State::Warning
+            }
+        };
+        let summary = match self.summary.starts_with("protected") {
+            true => format!("NOT PROTECTED: {line}"),
+            false => format!("{}; {line}", self.summary),
+        };
+        Self { state: self.state.max(worst), summary, ..self }
+    }
 }
 
 /// What would happen, for the pairs that this node sees. `takeover` says how long a takeover takes at most.

@@ -1,6 +1,8 @@
 //! The words of the control socket: one JSON object on one line asks, one answers. docs/status.md documents
 //! both.
 
+use crate::failure::Failure;
+use crate::mirror::view::Policy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -61,6 +63,37 @@ pub enum Request {
         #[serde(default)]
         reason: Option<String>,
     },
+    /// The volumes of this node's pair, and how their mirror group is.
+    VolumeList,
+    /// Make a volume.
+    VolumeCreate {
+        /// Its name.
+        name: String,
+        /// Its size, in blocks of 4096 bytes.
+        blocks: u64,
+    },
+    /// Make a volume larger.
+    VolumeResize {
+        /// Its name.
+        name: String,
+        /// Its size, in blocks of 4096 bytes.
+        blocks: u64,
+    },
+    /// Delete a volume, and all that is in it.
+    VolumeDelete {
+        /// Its name.
+        name: String,
+    },
+    /// Have writes acknowledged so (S0-06).
+    VolumeMode {
+        /// How.
+        mode: Policy,
+    },
+    /// Have another holder lead the mirror group (S4-11).
+    VolumePromote {
+        /// Which node.
+        node: u16,
+    },
     /// The operator says that a node is off.
     FenceConfirm {
         /// Which.
@@ -97,6 +130,13 @@ impl Answer {
     pub fn refused(kind: &str, what: impl Into<String>, next: impl Into<String>) -> Self {
         Self(json!({ "ok": false, "error": { "kind": kind, "what": what.into(), "next": next.into() } }))
     }
+
+    /// It was not done, or not known to be.
+    pub fn failure(failure: &Failure) -> Self {
+        let Failure { exit, what, left, next } = failure;
+        let error = json!({ "kind": exit.name(), "what": what, "left": left, "next": next });
+        Self(json!({ "ok": false, "error": error }))
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +151,12 @@ mod tests {
             (r#"{"request":"controller-move","node":2}"#, Request::ControllerMove { node: 2 }),
             (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3 }),
             (r#"{"request":"fence-history"}"#, Request::FenceHistory),
+            (r#"{"request":"volume-list"}"#, Request::VolumeList),
+            (
+                r#"{"request":"volume-create","name":"vm1","blocks":256}"#,
+                Request::VolumeCreate { name: "vm1".into(), blocks: 256 },
+            ),
+            (r#"{"request":"volume-mode","mode":"back"}"#, Request::VolumeMode { mode: Policy::Back }),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

@@ -206,6 +206,7 @@ impl Agent {
             self.answer(question);
         }
         self.take_files();
+        self.take_wishes();
         if self.node.deadline().is_some_and(|at| at <= clock::now()) {
             self.step(Event::Timeout);
         }
@@ -336,6 +337,7 @@ impl Agent {
                     takeover: self.takeover,
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
+                    storage: None,
                     witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);
@@ -365,6 +367,15 @@ impl Agent {
             Request::FenceStatus => self.fence_status(),
             Request::FencePower { node, want, reason } => {
                 self.fence_power(NodeId(*node), *want, reason.clone())
+            }
+            Request::VolumeList
+            | Request::VolumeCreate { .. }
+            | Request::VolumeResize { .. }
+            | Request::VolumeDelete { .. }
+            | Request::VolumeMode { .. }
+            | Request::VolumePromote { .. } => {
+                let me = self.hands.config.name_of(self.hands.config.local.node);
+                Answer::failure(&crate::volume::orders::no_storage(&me))
             }
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),
         };
@@ -415,7 +426,7 @@ impl Agent {
         if !self.node.links().verdict(to).is_alive() {
             return Answer::refused("refused", format!("{name} is not heard"), "name a node that is up");
         }
-        self.step(Event::Command(Command::MoveController { to }));
+        self.step(Event::Command(Command::Move { office: Office::Controller, to }));
         Answer::done("movedTo", json!({ "node": to.0, "name": name }))
     }
 
@@ -469,3 +480,7 @@ impl Agent {
         Answer::done("infra", word.into())
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

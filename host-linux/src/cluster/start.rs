@@ -88,8 +88,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     tell_new_voter(opened.as_ref(), &mut log);
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
-    let takeover = timers.takeover(&demand(&config.timers));
-    let marks = Marks::of(&config.local);
+    let (takeover, marks) = (timers.takeover(&demand(&config.timers)), Marks::of(&config.local));
     if votes {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
@@ -105,7 +104,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let chooser = Chooser::new(now.after(timers.listen));
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
-    let history = history(&config, &mut lacks);
+    let (history, cuts) = (history(&config, &mut lacks), Vec::new());
     tell_lacks(lacks.iter().chain(&switchboard.lack()), &mut log);
     let hands = Hands {
         marks,
@@ -117,8 +116,9 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         fencer,
         switchboard,
         history,
-        cuts: Vec::new(),
+        cuts,
         witnesses: Witnesses::default(),
+        group: None,
         last_error: None,
     };
     Ok(Agent {

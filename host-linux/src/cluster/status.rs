@@ -1,6 +1,7 @@
 //! How things are, as `bulkhead status --json` says it. docs/status.md documents every field; fields are
 //! added, never renamed (BLACKBOX 3).
 
+use crate::mirror::view::View;
 use serde::{Deserialize, Serialize};
 
 /// The version of this structure: raised when a field changes its meaning.
@@ -43,6 +44,9 @@ pub struct Status {
     /// The infrastructure resources of this node.
     #[serde(default)]
     pub resources: Vec<Resource>,
+    /// The mirror group of its pair; `null` when it has no log.
+    #[serde(default)]
+    pub storage: Option<View>,
     /// Everybody, in the order of the configuration.
     pub nodes: Vec<Node>,
     /// What would happen if one part failed now.
@@ -58,7 +62,7 @@ pub struct Status {
 }
 
 /// The answer in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Any one part may fail.

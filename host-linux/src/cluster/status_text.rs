@@ -1,6 +1,7 @@
 //! The status in words: one screen, the answer first. Made here only, pinned by golden files.
 
 use super::status::{Node, PathState, Resource, Status};
+use crate::output::size;
 use std::fmt::Write as _;
 
 /// The whole status.
@@ -41,6 +42,7 @@ pub fn text(status: &Status) -> String {
     if let Some(profile) = &status.profile {
         let _ = writeln!(out, "boot profile {}: starts {}: {}", profile.row, profile.start, profile.reason);
     }
+    storage(status, &mut out);
     if !status.resources.is_empty() {
         out.push_str("\nresource\n");
     }
@@ -66,6 +68,23 @@ pub fn text(status: &Status) -> String {
         let _ = writeln!(out, "\nlast error: {error}");
     }
     out
+}
+
+/// The mirror group of this node's pair.
+fn storage(status: &Status, out: &mut String) {
+    let me = status.nodes.iter().find(|node| node.id == status.node.id);
+    let (Some(view), Some(pair)) = (&status.storage, me.and_then(|me| me.pair)) else { return };
+    let line = view.line(pair, |node| names(status, &[node]));
+    let _ = match view.volumes.len() {
+        1 => writeln!(out, "volumes: 1; {line}"),
+        count => writeln!(out, "volumes: {count}; {line}"),
+    };
+    if view.dirty_bytes != 0 {
+        let _ = writeln!(out, "  {} not yet in the backing store", size(view.dirty_bytes));
+    }
+    if let Some(error) = &view.last_error {
+        let _ = writeln!(out, "  last error: {error}");
+    }
 }
 
 /// A line for each resource; `!` marks those that are neither running nor stopped.

@@ -9,6 +9,7 @@ use super::status::{
 use super::transport::Counts;
 use super::witnesses::{Witnesses, shown};
 use super::words;
+use crate::mirror::view::{self as mirror, View};
 use crate::site_config::value::{site_text, time};
 use crate::site_config::{Duty, Member, SiteConfig, check::letter};
 use bulkhead_core::id::{NodeId, PairId, Path};
@@ -41,6 +42,8 @@ pub struct Surroundings<'a> {
     pub profile: Option<Profile>,
     /// The infrastructure resources.
     pub resources: Vec<Resource>,
+    /// The mirror group of its pair.
+    pub storage: Option<View>,
     /// How the witnesses are.
     pub witnesses: &'a Witnesses,
 }
@@ -61,12 +64,21 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         // Nodes tell a witness nothing of their roles: it cannot know what would happen.
         outcome.parts.clear();
     }
+    let mut is_mirrored = true;
+    if let (Some(view), Some(me)) = (&around.storage, config.me()) {
+        let line = view.line(me.duty.pair().0, |node| config.name_of(NodeId(node)));
+        outcome = outcome.beside(view.state, &line);
+        is_mirrored = view.state == mirror::State::Synced;
+    }
     let left = |post: &Post| post.seat().left(now).map(millis);
     Status {
         api_version: API_VERSION.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         protected: match infra {
-            Some(_) => outcome.state != State::Critical && outcome.parts.iter().all(|part| part.survives),
+            Some(_) => {
+                let survives = outcome.parts.iter().all(|part| part.survives);
+                is_mirrored && survives && outcome.state != State::Critical
+            }
             None => outcome.state == State::Ok,
         },
         summary: outcome.summary,
@@ -86,6 +98,7 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         voter: voter(node),
         profile: around.profile.clone(),
         resources: around.resources.clone(),
+        storage: around.storage.clone(),
         nodes,
         outlook: outcome.parts,
         lacks: around
@@ -110,7 +123,7 @@ fn name(config: &SiteConfig, node: NodeId) -> NodeName {
 fn why(config: &SiteConfig, post: &Post) -> String {
     match post.is_barred() {
         true => "the operator stopped it".into(),
-        false => words::reason(config, post.pair().reason()),
+        false => words::reason(config, post.office(), post.pair().reason()),
     }
 }
 

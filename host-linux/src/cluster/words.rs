@@ -14,16 +14,36 @@ use bulkhead_core::register::message::Fenced;
 use bulkhead_core::register::voters::Set;
 use serde_json::json;
 
+/// What whoever holds the register of an office is called.
+const fn first(office: Office) -> &'static str {
+    match office {
+        Office::Infra | Office::Controller => "master",
+        Office::Storage => "primary",
+    }
+}
+
+/// A role, as people call it in this office.
+const fn role_word(office: Office, role: Role) -> &'static str {
+    match (office, role) {
+        (Office::Storage, Role::Master) => "primary",
+        (Office::Storage, Role::Slave) => "secondary",
+        (
+            Office::Infra | Office::Controller | Office::Storage,
+            Role::Stopped | Role::Starting | Role::Slave | Role::Contending | Role::Master,
+        ) => role.name(),
+    }
+}
+
 /// Why a role was taken, as a clause.
-pub fn reason(config: &SiteConfig, reason: Reason) -> String {
-    let name = |node| config.name_of(node);
+pub fn reason(config: &SiteConfig, office: Office, reason: Reason) -> String {
+    let (name, first) = (|node| config.name_of(node), first(office));
     match reason {
-        Reason::Started => "it was started and listens for a master".into(),
+        Reason::Started => format!("it was started and listens for a {first}"),
         Reason::Stopped => "the operator stopped it".into(),
-        Reason::MasterHeard { master } => format!("{} is master", name(master)),
-        Reason::NoMasterHeard => "nobody said to be master".into(),
+        Reason::MasterHeard { master } => format!("{} is {first}", name(master)),
+        Reason::NoMasterHeard => format!("nobody said to be {first}"),
         Reason::MasterSilent { master } => format!("{} is silent on both networks", name(master)),
-        Reason::MasterResigned { master } => format!("{} is not master any more", name(master)),
+        Reason::MasterResigned { master } => format!("{} is not {first} any more", name(master)),
         Reason::RegisterWon { epoch } => format!("the voters gave it the register under epoch {}", epoch.0),
         Reason::LeaseExpired => "its lease ran out: too few voters answered in time".into(),
         Reason::Released => "it gave the register back".into(),
@@ -81,8 +101,9 @@ pub fn role(config: &SiteConfig, office: Office, role: Role, why: Reason) -> New
     let of = match office {
         Office::Infra => "of the pair",
         Office::Controller => "as designated controller",
+        Office::Storage => "of the mirror group",
     };
-    let text = format!("{me} is {} {of}: {}", role.name(), reason(config, why));
+    let text = format!("{me} is {} {of}: {}", role_word(office, role), reason(config, office, why));
     let epoch = match why {
         Reason::RegisterWon { epoch } => Some(epoch.0),
         Reason::Started

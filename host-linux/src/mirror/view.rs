@@ -39,6 +39,25 @@ pub struct View {
     pub last_error: Option<String>,
 }
 
+impl View {
+    /// How the group of this pair is, in one line for people.
+    #[must_use]
+    pub fn line(&self, pair: u16, name_of: impl Fn(u16) -> String) -> String {
+        let state = match self.state {
+            State::Synced => "synced: any one holder may be lost",
+            State::Degraded => "DEGRADED: what is written is in one place only",
+            State::Resyncing => "resyncing: a holder is being brought up to date",
+            State::Stale => "STALE: this node missed writes, and nobody feeds it",
+            State::Waiting => "WAITING: nobody leads, clients wait",
+            State::Failed => "FAILED: the disk of this node's log or store failed",
+        };
+        let leads = self.primary.map_or_else(String::new, |node| format!("; {} leads", name_of(node)));
+        let epoch = if self.epoch == 0 { String::new() } else { format!(", epoch {}", self.epoch) };
+        let waits = self.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+        format!("pair {pair} is {state}{leads}{epoch}{waits}")
+    }
+}
+
 /// What a holder does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -3,6 +3,7 @@
 
 use super::wire::number::transmission;
 use std::fmt;
+use std::sync::Arc;
 
 /// Storage that clients can use.
 pub trait Export: Send + Sync {
@@ -13,6 +14,12 @@ pub trait Export: Send + Sync {
     /// Begins `request`, which lies within the export, and finishes `reply` when it is done: now or later,
     /// in any order, on any thread. It must not wait for the disk: the caller has other requests to read.
     fn submit(&self, request: Request, reply: Reply);
+
+    /// What a client that arrives now uses until it leaves, if that is not this: storage that serves a client
+    /// only as long as something holds that holds now. Asked by the thread that all newcomers share.
+    fn session(&self) -> Option<Arc<dyn Export>> {
+        None
+    }
 }
 
 /// A range of bytes.
@@ -278,19 +285,48 @@ pub enum Content {
 /// How a request ended.
 pub type Answer = Result<Content, Failed>;
 
+/// Who asked.
+pub trait Asker: Send {
+    /// Hears the answer.
+    fn hear(self: Box<Self>, answer: Answer);
+
+    /// Whether it still listens. What was not begun for one that has left must not be begun any more: it may
+    /// have asked the same elsewhere meanwhile, and be further than that.
+    fn listens(&self) -> bool {
+        true
+    }
+}
+
+impl<F: FnOnce(Answer) + Send> Asker for F {
+    fn hear(self: Box<Self>, answer: Answer) {
+        self(answer);
+    }
+}
+
 /// The one answer to a request.
-pub struct Reply(Option<Box<dyn FnOnce(Answer) + Send>>);
+pub struct Reply(Option<Box<dyn Asker>>);
 
 impl Reply {
     /// A reply that goes to `done`.
     pub fn new(done: impl FnOnce(Answer) + Send + 'static) -> Self {
-        Self(Some(Box::new(done)))
+        Self::to(done)
+    }
+
+    /// A reply that goes to `asker`.
+    pub fn to(asker: impl Asker + 'static) -> Self {
+        Self(Some(Box::new(asker)))
+    }
+
+    /// Whether anybody waits for it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.0.as_ref().is_some_and(|asker| asker.listens())
     }
 
     /// Answers.
     pub fn finish(mut self, answer: Answer) {
-        if let Some(done) = self.0.take() {
-            done(answer);
+        if let Some(asker) = self.0.take() {
+            asker.hear(answer);
         }
     }
 
@@ -312,8 +348,11 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(Failed::new(Errno::Io, "the storage gave this request up; it may or may not be done")));
+        if let Some(asker) = self.0.take() {
+            asker.hear(Err(Failed::new(
+                Errno::Io,
+                "the storage gave this request up; it may or may not be done",
+            )));
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum Denied {
     Gone,
     /// There are too many clients already.
     Full,
+    /// What an earlier connection of the same session asked is still under way.
+    Busy,
 }
 
 /// How a client entered.
@@ -260,6 +262,10 @@ impl Handshake {
                     Denied::Gone => self.refuse(option::GO, answer::SHUTDOWN, "this export goes away"),
                     Denied::Full => {
                         self.refuse(option::GO, answer::POLICY, "too many clients are connected");
+                    }
+                    Denied::Busy => {
+                        let why = "what this session asked before is still under way";
+                        self.refuse(option::GO, answer::POLICY, why);
                     }
                 }
             }

@@ -9,9 +9,10 @@ use super::seats::Seat;
 use super::socket::Socket;
 use super::together::later;
 use super::transmission::Frame;
+use super::turns::Turn;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Calls that a thread which finished an answer makes at most before the connection's own goes on.
@@ -32,6 +33,8 @@ pub enum End {
     Unanswered,
     /// The export or the server went away.
     Withdrawn,
+    /// The next connection of its session wants to begin.
+    Replaced,
 }
 
 /// Whether a request may go on.
@@ -53,9 +56,13 @@ pub struct Line {
     pool: Arc<Pool>,
     /// Kept until the last answer is in: an export that never answers cannot make room for more clients.
     _seat: Seat,
+    /// The turn of its session, kept as long and for the same reason: see [`Turn`].
+    turn: OnceLock<Arc<Turn>>,
     state: Mutex<State>,
     /// `state.end` is something. For the pool, whose lock is taken under that of the state.
     over: AtomicBool,
+    /// The client closed its side without a word.
+    left: AtomicBool,
     /// A request may be admitted.
     room: Condvar,
     /// The connection's own thread has something to do.
@@ -122,8 +129,10 @@ impl Line {
             limits,
             pool,
             _seat: seat,
+            turn: OnceLock::new(),
             state: Mutex::new(state),
             over: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             room: Condvar::new(),
             work: Condvar::new(),
         }
@@ -133,6 +142,23 @@ impl Line {
     #[must_use]
     pub const fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Keeps its turn until the last answer is in.
+    pub fn keep_turn(&self, turn: Arc<Turn>) {
+        // There is one turn a connection, given before it begins.
+        let _ = self.turn.set(turn);
+    }
+
+    /// The client closed its side without saying that it leaves: it does not wait for answers.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Whether the client waits for answers, as far as is known.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        !self.over.load(Ordering::Acquire) && !self.left.load(Ordering::Acquire)
     }
 
     /// Waits until a request with so many bytes may begin.

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Reading order: [`export`] (what the storage is to us), [`wire`], [`handshake`], [`transmission`] (bytes
-//! and decisions, no I/O), [`limits`], [`pool`], [`line`], [`batch`], [`together`], [`reader`], [`door`],
-//! [`server`], [`file`](mod@file); [`client`] is the other side.
+//! and decisions, no I/O), [`limits`], [`pool`], [`turns`], [`line`], [`batch`], [`together`], [`reader`],
+//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side.
 
 pub mod batch;
 pub mod client;
@@ -27,5 +27,6 @@ pub mod server;
 pub mod socket;
 pub mod together;
 pub mod transmission;
+pub mod turns;
 pub mod uri;
 pub mod wire;

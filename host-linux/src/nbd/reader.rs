@@ -2,7 +2,7 @@
 //! client, or for room.
 
 use super::batch::Slot;
-use super::export::{Errno, Export, Failed, Reply};
+use super::export::{Answer, Asker, Errno, Export, Failed, Reply};
 use super::handshake::Session;
 use super::line::{Admission, End, Line};
 use super::transmission::{Form, Verdict, Work, judge};
@@ -116,6 +116,7 @@ fn read(inbox: &mut Inbox, session: &Session, export: &Arc<dyn Export>) -> End {
     loop {
         let mut header = [0; HEADER];
         if inbox.exactly(&mut header, false, None).is_err() {
+            inbox.line.leave();
             return End::Left;
         }
         let Ok(header) = Header::parse(&header) else { return End::Nonsense };
@@ -128,6 +129,7 @@ fn read(inbox: &mut Inbox, session: &Session, export: &Arc<dyn Export>) -> End {
             }
         };
         if gone.is_err() {
+            inbox.line.leave();
             return End::Left;
         }
     }
@@ -160,7 +162,24 @@ fn submit(inbox: &mut Inbox, work: Work, export: &Arc<dyn Export>) -> Result<(),
         inbox.line.answer(slot, work.form.frames(Err(gone)));
         return Ok(());
     }
-    let line = Arc::clone(&inbox.line);
-    export.submit(work.request(data), Reply::new(move |answer| line.answer(slot, work.frames(answer))));
+    let client = Client { line: Arc::clone(&inbox.line), slot, work };
+    export.submit(work.request(data), Reply::to(client));
     Ok(())
+}
+
+/// The client, as it waits for one answer.
+struct Client {
+    line: Arc<Line>,
+    slot: Slot,
+    work: Work,
+}
+
+impl Asker for Client {
+    fn hear(self: Box<Self>, answer: Answer) {
+        self.line.answer(self.slot, self.work.frames(answer));
+    }
+
+    fn listens(&self) -> bool {
+        self.line.listens()
+    }
 }

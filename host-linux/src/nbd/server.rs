@@ -10,6 +10,7 @@ use super::pool::Pool;
 use super::reader;
 use super::seats::{Seat, Seats};
 use super::socket::{Peer, Socket};
+use super::turns::{Turn, Turns, of_session};
 use super::uri::{Place, Uri};
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
@@ -48,6 +49,7 @@ pub struct Shared {
     pub new: Mutex<Vec<Listener>>,
     pool: Arc<Pool>,
     seats: Arc<Seats>,
+    turns: Turns,
     exports: Mutex<Exports>,
     places: Mutex<Vec<Place>>,
 }
@@ -64,14 +66,16 @@ struct Published {
     id: u64,
     description: String,
     export: Arc<dyn Export>,
+    /// It is taken in sessions ([`Server::publish_for_sessions`]).
+    sessions: bool,
 }
 
 /// The right to use an export.
 pub struct Ticket {
     id: u64,
-    name: String,
     export: Arc<dyn Export>,
     seat: Seat,
+    turn: Option<Arc<Turn>>,
 }
 
 /// A client that looks for an export.
@@ -103,6 +107,7 @@ impl Server {
             new: Mutex::default(),
             pool: Arc::new(Pool::new(limits.shared_bytes)),
             seats: Arc::new(Seats::new(limits.connections, limits.connections_per_peer)),
+            turns: Turns::default(),
             exports: Mutex::default(),
             places: Mutex::default(),
         });
@@ -171,6 +176,23 @@ impl Server {
     ///
     /// The name is taken, empty, too long, or has a control character in it.
     pub fn publish(&self, name: &str, description: &str, export: Arc<dyn Export>) -> Result<(), Failure> {
+        self.insert(name, Published { id: 0, description: description.into(), export, sessions: false })
+    }
+
+    /// Exports `export` for programs that know about it: it is not listed, and taken by the names that
+    /// [`session`](super::turns::session) makes. Of the connections of one session the newest counts: it ends
+    /// the one before, and is refused until all that was asked there is answered, so nothing that was asked
+    /// there happens after what is asked here.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::publish`].
+    pub fn publish_for_sessions(&self, name: &str, export: Arc<dyn Export>) -> Result<(), Failure> {
+        self.insert(name, Published { id: 0, description: String::new(), export, sessions: true })
+    }
+
+    fn insert(&self, name: &str, published: Published) -> Result<(), Failure> {
+        let description = &published.description;
         let long = TEXT_MAX < name.len() || TEXT_MAX < description.len();
         if name.is_empty() || long || name.contains(char::is_control) {
             let what = format!("an export cannot be called {name:?}");
@@ -183,7 +205,7 @@ impl Server {
         }
         let id = exports.next;
         exports.next = exports.next.wrapping_add(1);
-        exports.by_name.insert(name.into(), Published { id, description: description.into(), export });
+        exports.by_name.insert(name.into(), Published { id, ..published });
         Ok(())
     }
 
@@ -251,10 +273,13 @@ impl Shared {
         if socket.set_waiting(true).is_err() {
             return;
         }
-        let Ticket { id, name, export, seat } = ticket;
+        let Ticket { id, export, seat, turn } = ticket;
         let line = Arc::new(Line::new(socket, self.limits, Arc::clone(&self.pool), seat));
+        if let Some(turn) = turn {
+            turn.begin(&line);
+        }
         let mut exports = lock(&self.exports);
-        let current = exports.by_name.get(&name).is_some_and(|published| published.id == id);
+        let current = exports.by_name.values().any(|published| published.id == id);
         exports.lines.push((id, Arc::downgrade(&line)));
         drop(exports);
         if !current {
@@ -295,12 +320,21 @@ impl Shared {
 }
 
 impl Exports {
-    /// The export `name`; without a name, the only one.
-    fn find(&self, name: &str) -> Option<(&String, &Published)> {
-        match name {
-            "" if self.by_name.len() == 1 => self.by_name.first_key_value(),
-            name => self.by_name.get_key_value(name),
+    /// The export `name`, and what it is called; without a name, the only one that is listed.
+    fn find<'a>(&'a self, name: &'a str) -> Option<(&'a str, &'a Published)> {
+        let mut listed = self.listed();
+        if name.is_empty() {
+            return listed.next().filter(|_| listed.next().is_none());
         }
+        listed.find(|(listed, _)| *listed == name).or_else(|| {
+            let published = self.by_name.get(of_session(name)?).filter(|published| published.sessions)?;
+            Some((name, published))
+        })
+    }
+
+    fn listed(&self) -> impl Iterator<Item = (&str, &Published)> {
+        let listed = self.by_name.iter().filter(|(_, published)| !published.sessions);
+        listed.map(|(name, published)| (name.as_str(), published))
     }
 }
 
@@ -309,13 +343,13 @@ impl Catalogue for Guest<'_> {
 
     fn list(&self) -> Vec<(String, String)> {
         let exports = lock(&self.shared.exports);
-        exports.by_name.iter().map(|(name, one)| (name.clone(), one.description.clone())).collect()
+        exports.listed().map(|(name, one)| (name.to_owned(), one.description.clone())).collect()
     }
 
     fn look(&self, name: &str) -> Option<Entry> {
         let exports = lock(&self.shared.exports);
         let (canonical, published) = exports.find(name)?;
-        let (canonical, description) = (canonical.clone(), published.description.clone());
+        let (canonical, description) = (canonical.to_owned(), published.description.clone());
         let export = Arc::clone(&published.export);
         drop(exports);
         let geometry: Geometry = export.geometry();
@@ -325,9 +359,14 @@ impl Catalogue for Guest<'_> {
     fn admit(&self, canonical: &str) -> Result<Ticket, Denied> {
         let seat = self.shared.seats.take(self.peer).ok_or(Denied::Full)?;
         let exports = lock(&self.shared.exports);
-        let published = exports.by_name.get(canonical).ok_or(Denied::Gone)?;
-        let export = Arc::clone(&published.export);
-        Ok(Ticket { id: published.id, name: canonical.into(), export, seat })
+        let (_, published) = exports.find(canonical).ok_or(Denied::Gone)?;
+        let (id, sessions, export) = (published.id, published.sessions, Arc::clone(&published.export));
+        drop(exports);
+        let turn = match sessions {
+            true => Some(self.shared.turns.take(canonical).ok_or(Denied::Busy)?),
+            false => None,
+        };
+        Ok(Ticket { id, export: export.session().unwrap_or(export), seat, turn })
     }
 }
 

@@ -43,6 +43,17 @@ pub struct Texts {
     key: String,
 }
 
+/// What volumes hold must outlive a reset; what a node with a boot partition has in `state` does not.
+fn outlives(config: &SiteConfig) -> Result<(), Failure> {
+    let Some(storage) = &config.local.storage else { return Ok(()) };
+    let lost =
+        [&storage.log, &storage.volumes].into_iter().find(|path| path.starts_with(&config.local.state));
+    let Some(lost) = lost else { return Ok(()) };
+    let what = format!("{} would be in memory on a node that boots from its boot partition", lost.display());
+    let next = "name `log` and `volumes` of [local.storage] outside of `state`.";
+    Err(Failure::failed(what).left("Nothing was written.").next(next))
+}
+
 impl std::fmt::Debug for Texts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Texts").field("site", &self.site).finish_non_exhaustive()
@@ -59,6 +70,7 @@ impl Texts {
         let mut config = SiteConfig::read(path)?;
         let key = key::read(&config.local.key_file)?.text();
         config.local.key_file = KEY_FILE.into();
+        outlives(&config)?;
         config.local.state = STATE.into();
         config.local.socket = SOCKET.into();
         config.local.device = None;
@@ -140,4 +152,31 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
     }
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site_config::EXAMPLE;
+
+    /// S4-07: what volumes hold is not put where a reset loses it.
+    #[test]
+    fn volumes_are_not_kept_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("site.toml");
+        key::generate(&directory.path().join("site.key")).unwrap();
+        let read = |storage: &str| {
+            let text = EXAMPLE.replacen("#[local.storage]", storage, 1).replacen("#nbd = ", "nbd = ", 1);
+            std::fs::write(&path, text).unwrap();
+            Texts::read(&path).map(|(_, config)| config.local.storage).map_err(|failure| failure.what)
+        };
+        let table = |keys: &str| format!("[local.storage]\nlog = \"/dev/log\"\n{keys}\n#");
+        assert!(read(&table("")).unwrap_err().contains("/var/lib/bulkhead/volumes would be in memory"));
+        let kept = read(&table("volumes = \"/srv/volumes\"")).unwrap().unwrap();
+        assert_eq!(
+            (kept.log.as_path(), kept.volumes.as_path()),
+            (Path::new("/dev/log"), Path::new("/srv/volumes"))
+        );
+        assert_eq!(read("#").unwrap(), None);
+    }
 }

@@ -4,6 +4,7 @@
 use super::file::{BoardTable, FencingTable, File, MethodWord, NodeTable, PresetWord, SideWord, TimersTable};
 use super::problem::Problem;
 use super::resources::resources;
+use super::storage;
 use super::value::{Address, Hardware, Pair, Time, time};
 use super::{Board, Duty, Fencing, Goal, Local, Member, Method, Preset, SiteConfig, Timing, WatchdogDevice};
 use bulkhead_core::fence::words::Outlet;
@@ -37,6 +38,7 @@ pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
         pairs(&file.node, &members, &mut problems);
     }
     let listen = listen(&file, &members, &mut problems);
+    let storage = storage::storage(&file, &members, beside, &mut problems);
     let timers = timers(&file.timers, &mut problems);
     let fencing = all_fencing(&file.fencing, &members, &mut problems);
     let resources = resources(&file.resource, &mut problems);
@@ -61,6 +63,7 @@ pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
             state,
             device: file.local.device,
             socket,
+            storage,
         },
         listen,
         members,
@@ -117,6 +120,7 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         voter: table.voter,
         external: table.external.clone(),
         board,
+        nbd: storage::nbd(table, problems),
     })
 }
 
@@ -177,6 +181,7 @@ fn roster(file: &File, problems: &mut Problems) {
                 problems.push(Problem::new(this.name.span(), what, "give each node a name of its own"));
             }
             addresses(this, other, problems);
+            storage::different(this, other, problems);
         }
     }
     let me = *file.local.node.as_ref();

@@ -1,7 +1,7 @@
 //! The file as it is written: every table and key there is. docs/configuration.md explains each; a key that
 //! is not named here is refused, so that a misspelt one cannot pass for its default.
 
-use super::value::{Address, Hardware, Name, Pair, Site, Time};
+use super::value::{Address, Hardware, Name, NbdAddress, Pair, Site, Size, Time};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -41,6 +41,16 @@ pub(super) struct LocalTable {
     pub state: PathBuf,
     pub device: Option<PathBuf>,
     pub socket: Option<Spanned<PathBuf>>,
+    pub storage: Option<Spanned<StorageTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StorageTable {
+    pub log: PathBuf,
+    pub log_size: Option<Spanned<Size>>,
+    pub volumes: Option<PathBuf>,
+    pub memory: Option<Spanned<Size>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,6 +75,7 @@ pub(super) struct NodeTable {
     #[serde(default)]
     pub external: Vec<std::net::IpAddr>,
     pub board: Option<Spanned<BoardTable>>,
+    pub nbd: Option<Spanned<NbdAddress>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -15,6 +15,7 @@ pub mod key;
 pub mod problem;
 pub mod render;
 mod resources;
+mod storage;
 pub mod value;
 
 use crate::failure::Failure;
@@ -67,6 +68,21 @@ pub struct Local {
     pub device: Option<PathBuf>,
     /// The control socket.
     pub socket: PathBuf,
+    /// Its copy of the mirror group of its pair; `None`: it keeps none.
+    pub storage: Option<Storage>,
+}
+
+/// A node's copy of the mirror group of its pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The log: a file or a block device.
+    pub log: PathBuf,
+    /// Bytes of a log that is to be made; `None`: there is one, or it is a block device.
+    pub log_size: Option<u64>,
+    /// The directory of what the volumes hold.
+    pub volumes: PathBuf,
+    /// Bytes of memory for writes that are under way.
+    pub memory: u64,
 }
 
 /// A node or a witness.
@@ -86,6 +102,8 @@ pub struct Member {
     pub external: Vec<IpAddr>,
     /// A witness on a microcontroller: what its card must say besides.
     pub board: Option<Board>,
+    /// Where it serves volumes to clients and to its peers (TCP).
+    pub nbd: Option<SocketAddr>,
 }
 
 /// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.

@@ -1,9 +1,9 @@
 //! A configuration back as text: for programs that make one, such as the playground.
 
 use super::check::letter;
-use super::value::{EVERY, hardware_text, site_text, time};
+use super::value::{EVERY, hardware_text, site_text, size_text, time};
 use super::{
-    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Timing,
+    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Storage, Timing,
 };
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::PairId;
@@ -32,6 +32,9 @@ impl SiteConfig {
         if let Some(device) = &self.local.device {
             let _ = writeln!(out, "device = {}", path(device));
         }
+        if let Some(each) = &self.local.storage {
+            storage(each, &mut out);
+        }
         let _ = writeln!(out, "\n[network]\nlisten = [\"{one}\", \"{two}\"]");
         self.shared(&mut out);
         if let Some(watchdog) = &self.watchdog {
@@ -58,6 +61,7 @@ impl SiteConfig {
         for member in &mut same.members {
             member.addresses = [SocketAddr::from(([0, 0, 0, 0], 0)); 2];
             member.board = None;
+            member.nbd = None;
         }
         same.members.sort_by_key(|member| member.id);
         same.fencing.sort_by_key(|fencing| fencing.node);
@@ -97,6 +101,18 @@ fn member(member: &Member, out: &mut String) {
     if let Some(board) = &member.board {
         let _ = writeln!(out, "board = {{ {} }}", self::board(board));
     }
+    if let Some(nbd) = &member.nbd {
+        let _ = writeln!(out, "nbd = \"{nbd}\"");
+    }
+}
+
+fn storage(storage: &Storage, out: &mut String) {
+    let Storage { log, log_size, volumes, memory } = storage;
+    let _ = writeln!(out, "\n[local.storage]\nlog = {}\nvolumes = {}", path(log), path(volumes));
+    if let Some(bytes) = log_size {
+        let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
+    }
+    let _ = writeln!(out, "memory = \"{}\"", size_text(*memory));
 }
 
 fn board(board: &Board) -> String {
@@ -229,6 +245,14 @@ mod tests {
             Some(super::super::WatchdogDevice { device, timeout: std::time::Duration::from_secs(9) });
         let text = config.to_toml();
         assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
+        for log_size in [None, Some(1 << 30)] {
+            let volumes = "/srv/volumes".into();
+            config.local.storage =
+                Some(Storage { log: "/dev/x \"y\"".into(), log_size, volumes, memory: 9 << 20 });
+            config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
+            let text = config.to_toml();
+            assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
+        }
     }
 
     #[test]
@@ -241,6 +265,7 @@ mod tests {
         two.members.reverse();
         two.members[0].addresses.swap(0, 1);
         two.members[0].board = Some(Board::default());
+        two.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 9)));
         assert_eq!(one.digest(), two.digest());
         two.members[0].voter = false;
         assert_ne!(one.digest(), two.digest());

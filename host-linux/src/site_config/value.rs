@@ -1,6 +1,7 @@
 //! Values of a configuration file that are more than a string: each says what is wrong and, behind a
 //! semicolon, the remedy.
 
+use crate::output::parse_size;
 use bulkhead_core::id::{PairId, SiteId};
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
@@ -100,12 +101,55 @@ impl TryFrom<String> for Address {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)));
-        let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast() && !at.ip().is_unspecified();
-        with_port.ok().filter(usable).map(Self).ok_or_else(|| {
+        place(&text, PORT).map(Self).ok_or_else(|| {
             format!("`{text}` is not an address of a node; write one such as 10.0.1.1 or [fd00::1]:{PORT}")
         })
     }
+}
+
+/// The TCP port of NBD where none is written: the one that IANA gave it.
+pub const NBD_PORT: u16 = 10_809;
+
+/// Where a node serves volumes: `10.0.1.1:10809`, `10.0.1.1`, `[fd00::1]:10809`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct NbdAddress(pub SocketAddr);
+
+impl TryFrom<String> for NbdAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        place(&text, NBD_PORT).map(Self).ok_or_else(|| {
+            format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{NBD_PORT}")
+        })
+    }
+}
+
+/// An address of one machine, with this port unless another is written.
+fn place(text: &str, port: u16) -> Option<SocketAddr> {
+    let with_port = text.parse().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port)));
+    let usable = |at: &SocketAddr| at.port() != 0 && !at.ip().is_multicast() && !at.ip().is_unspecified();
+    with_port.ok().filter(usable)
+}
+
+/// A size as people write it: `64MiB`, `1GiB`, `512M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Size(pub u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_size(&text).map(Self)
+    }
+}
+
+/// A size as it reads back: in the largest unit that loses nothing.
+pub fn size_text(bytes: u64) -> String {
+    let units = [(40_u32, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let whole = units.iter().find(|(shift, _)| *shift <= bytes.trailing_zeros() && bytes != 0);
+    whole.map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }
 
 /// A name for people: of a node, a site, a resource.
@@ -131,7 +175,7 @@ impl TryFrom<String> for Name {
 pub(super) struct Pair(pub PairId);
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a pair is a number from 1 to 32767, or for a witness \"every\"")]
+#[serde(untagged, expecting = "a pair is a number from 1 to 32766, or for a witness \"every\"")]
 enum PairWord {
     Number(u16),
     Word(String),
@@ -234,6 +278,14 @@ mod tests {
     }
 
     #[test]
+    fn sizes_read_back() {
+        for (bytes, text) in [(64 << 20, "64MiB"), (3 << 29, "1536MiB"), (1 << 40, "1TiB"), (4097, "4097")] {
+            assert_eq!((size_text(bytes).as_str(), parse_size(text)), (text, Ok(bytes)));
+        }
+        assert!(Size::try_from("much".to_owned()).unwrap_err().contains("; write"));
+    }
+
+    #[test]
     fn addresses_get_the_usual_port() {
         let of = |text: &str| Address::try_from(text.to_owned()).map(|address| address.0.to_string());
         assert_eq!(of("10.0.1.1").unwrap(), "10.0.1.1:7901");
@@ -242,5 +294,9 @@ mod tests {
         for text in ["10.0.1.1:0", "0.0.0.0", "224.0.0.1", "host", "10.0.1.1:99999"] {
             assert!(of(text).is_err(), "{text}");
         }
+        let of = |text: &str| NbdAddress::try_from(text.to_owned()).map(|place| place.0.to_string());
+        assert_eq!(of("10.0.1.1").unwrap(), "10.0.1.1:10809");
+        assert_eq!(of("10.0.1.1:9").unwrap(), "10.0.1.1:9");
+        assert!(of("0.0.0.0:10809").unwrap_err().contains("10.0.1.1:10809"));
     }
 }

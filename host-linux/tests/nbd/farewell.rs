@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// Keeps what it is asked, and answers when it is told to: a storage that stands still.
 #[derive(Default)]
-struct Kept(Mutex<Vec<(Request, Reply)>>);
+pub struct Kept(pub Mutex<Vec<(Request, Reply)>>);
 
 impl Export for Kept {
     fn geometry(&self) -> Geometry {
@@ -23,7 +23,7 @@ impl Export for Kept {
 }
 
 impl Kept {
-    fn wait_for(&self, count: usize) {
+    pub fn wait_for(&self, count: usize) {
         let begin = Instant::now();
         while self.0.lock().unwrap().len() < count {
             assert!(begin.elapsed() < Duration::from_secs(10));

@@ -18,3 +18,4 @@ mod hostile;
 mod protocol;
 mod qemu;
 mod raw;
+mod sessions;

@@ -11,7 +11,7 @@ use crate::time::Instant;
 #[expect(clippy::large_enum_variant, reason = "no heap to box into; a node has few seats")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Asks now and then who holds it. Exit: it is wanted.
+    /// Not wanted: asks now and then who holds it. Exit: it is wanted.
     Following {
         /// When to ask next.
         read_at: Instant,
@@ -42,6 +42,8 @@ pub enum Wait {
     Turn,
     /// A majority of the voters to answer.
     Majority,
+    /// The machine above, which left the register or did not decide in time.
+    Verdict,
 }
 
 /// A register that is held.

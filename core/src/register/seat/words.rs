@@ -48,7 +48,7 @@ pub enum Wish {
 pub enum Verdict {
     /// Take it, with this payload.
     Take(Payload),
-    /// Leave it, and follow.
+    /// Leave it. While it is wanted, the seat asks again: soon at first, then more and more seldom.
     Leave,
 }
 
@@ -63,7 +63,8 @@ pub enum Action {
         request: Request,
     },
     /// A quorum would let this node take the register from this record (`None`: nobody ever had it). Answer
-    /// at once with [`Event::Decided`].
+    /// with [`Event::Decided`], within what a phase of a round may take; not with the answer to an earlier
+    /// question.
     Decide {
         /// The newest record.
         current: Option<Record>,

@@ -160,6 +160,7 @@ impl Stage {
             fences: false,
             digest: Digest::default(),
             relays: std::iter::empty().collect(),
+            stores: false,
         };
         let mut askers = Vec::new();
         for (member, sockets) in members.iter().zip(&self.sockets) {

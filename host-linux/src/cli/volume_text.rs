@@ -1,0 +1,164 @@
+//! Volumes in words and as JSON: made here only (BLACKBOX 3).
+
+use crate::mirror::view::{HolderView, Policy, View, VolumeView};
+use crate::nbd::uri::Uri;
+use crate::output::size;
+use crate::volume::orders::Listing;
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+
+/// How the group is, in one line.
+pub(super) fn group(listing: &Listing) -> String {
+    listing.storage.line(listing.pair, |node| listing.name_of(node))
+}
+
+/// All volumes.
+pub(super) fn list(listing: &Listing) -> String {
+    let mut out = format!("{}\n", group(listing));
+    let volumes = &listing.storage.volumes;
+    if volumes.is_empty() {
+        out.push_str("no volumes; `bulkhead volume create NAME --size SIZE` makes one\n");
+        return out;
+    }
+    let width = volumes.iter().map(|volume| volume.name.len()).max().unwrap_or(0).max(6);
+    let _ = writeln!(out, "\n{:width$}  {:>12}  where", "volume", "size");
+    for volume in volumes {
+        let uris = listing.uris(&volume.name);
+        let first = uris.first().map(|(_, uri)| uri.to_string()).unwrap_or_default();
+        let _ = writeln!(out, "{:width$}  {:>12}  {first}", volume.name, size(volume.bytes));
+    }
+    out
+}
+
+/// One volume.
+pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
+    let VolumeView { number, name, uuid, bytes } = volume;
+    let View { wanted, policy, holders, log, dirty_bytes, writes, last_error, .. } = &listing.storage;
+    let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
+    let _ = writeln!(out, "{}", group(listing));
+    let when = |policy: &Policy| match policy {
+        Policy::Through => "in the backing store, too (write-through)",
+        Policy::Back => "in the logs of all holders in sync (write-back)",
+    };
+    let _ = write!(out, "writes are acknowledged when they are {}", when(policy));
+    if wanted != policy {
+        let _ = write!(out, "; wanted: {}", when(wanted));
+    }
+    out.push_str("\n\n");
+    let width = holders.iter().map(|holder| listing.name_of(holder.node).len()).max().unwrap_or(0);
+    for holder in holders {
+        let name = listing.name_of(holder.node);
+        let _ = writeln!(out, "{name:width$}  {}", said(listing, holder));
+    }
+    let (free, all) = (size(log.free_bytes), size(log.bytes));
+    let _ =
+        writeln!(out, "\nnot yet in the backing store: {}; log: {free} of {all} free", size(*dirty_bytes));
+    if let (Some(p50), Some(p99)) = (writes.p50_us, writes.p99_us) {
+        let _ = writeln!(out, "writes take {p50} us (half of them), {p99} us (99 of 100)");
+    }
+    if let Some(error) = last_error {
+        let _ = writeln!(out, "last error: {error}");
+    }
+    out.push('\n');
+    uris(&listing.uris(name), &mut out);
+    out
+}
+
+/// What is known of a holder.
+fn said(listing: &Listing, holder: &HolderView) -> String {
+    let HolderView { node, in_sync, connected, has, lag } = holder;
+    let sync = if *in_sync { "in sync" } else { "NOT IN SYNC" };
+    let mut out = format!("{sync:11}");
+    if Some(*node) == listing.storage.primary {
+        out.push_str("  leads");
+    }
+    if let Some(has) = has {
+        let _ = write!(out, "  has write {has}");
+    }
+    if let Some(lag) = lag.filter(|lag| *lag != 0) {
+        let _ = write!(out, ", {lag} behind");
+    }
+    if *node == listing.me {
+        out.push_str("  (this node)");
+    } else if !connected {
+        out.push_str("  not reached");
+    }
+    out.trim_end().to_owned()
+}
+
+/// Where clients find a volume.
+pub(super) fn uris(all: &[(String, Uri)], out: &mut String) {
+    let width = all.iter().map(|(node, _)| node.len()).max().unwrap_or(0);
+    for (node, uri) in all {
+        let _ = writeln!(out, "  {node:width$}  {uri}");
+    }
+}
+
+/// The same for programs.
+pub(super) fn uris_json(all: &[(String, Uri)]) -> Value {
+    let one = |(node, uri): &(String, Uri)| json!({ "node": node, "uri": uri.to_string() });
+    all.iter().map(one).collect()
+}
+
+/// A volume for programs.
+pub(super) fn json(listing: &Listing, volume: &VolumeView) -> Value {
+    let mut value = serde_json::to_value(volume).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.insert("uris".into(), uris_json(&listing.uris(&volume.name)));
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::view::State;
+    use crate::volume::orders::tests::listing;
+
+    #[test]
+    fn a_volume_is_shown_on_one_screen() {
+        let mut all = listing(2);
+        all.storage.holders[1].has = Some(40);
+        all.storage.holders[0].in_sync = false;
+        all.storage.holders[0].connected = false;
+        all.storage.holders[0].lag = Some(2);
+        all.storage.state = State::Degraded;
+        all.storage.policy = Policy::Through;
+        all.storage.dirty_bytes = 12 << 20;
+        all.storage.log.bytes = 64 << 20;
+        all.storage.writes.p50_us = Some(210);
+        all.storage.writes.p99_us = Some(900);
+        let expected = "\
+vm1: 10 GiB, volume 3 of pair 1, 07070707-0707-4707-8707-070707070707
+pair 1 is DEGRADED: what is written is in one place only; a1 leads, epoch 7
+writes are acknowledged when they are in the backing store, too (write-through); \
+wanted: in the logs of all holders in sync (write-back)
+
+a1  NOT IN SYNC  leads, 2 behind  not reached
+b1  in sync      has write 40  (this node)
+
+not yet in the backing store: 12 MiB; log: 0 bytes of 64 MiB free
+writes take 210 us (half of them), 900 us (99 of 100)
+
+  a1  nbd://10.0.1.1/vm1
+  b1  nbd://10.0.1.2/vm1
+  b1  nbd+unix:///vm1?socket=/run/b/nbd.sock
+";
+        assert_eq!(show(&all, &all.storage.volumes[0]), expected);
+    }
+
+    #[test]
+    fn all_volumes_are_listed_with_the_state_first() {
+        let mut all = listing(1);
+        let expected = "\
+pair 1 is synced: any one holder may be lost; a1 leads, epoch 7
+
+volume          size  where
+vm1           10 GiB  nbd://10.0.1.1/vm1
+";
+        assert_eq!(list(&all), expected);
+        all.storage.volumes.clear();
+        assert!(list(&all).contains("bulkhead volume create"));
+        assert_eq!(json(&all, &listing(1).storage.volumes[0])["uris"][2]["node"], "a1");
+    }
+}

@@ -1,0 +1,78 @@
+//! The rules for a node's copy of the mirror group: where its log is, where its volumes end, how much memory
+//! it takes (S4-07, S4-15).
+
+use super::check::Problems;
+use super::file::{File, NodeTable, StorageTable};
+use super::problem::Problem;
+use super::value::{Size, size_text};
+use super::{Member, Storage};
+use std::net::SocketAddr;
+use std::path::Path;
+use toml::Spanned;
+
+/// The smallest log: a few of the largest writes fit, and its superblocks.
+const LOG_MIN: u64 = 8 << 20;
+/// The largest log: what takes longer to recover than anybody waits.
+const LOG_MAX: u64 = 16 << 40;
+/// Of write memory, unless said otherwise.
+const MEMORY: u64 = 64 << 20;
+/// The least, and the most that the agent locks.
+const MEMORY_RANGE: (u64, u64) = (8 << 20, 1 << 30);
+
+/// `[local.storage]`, and what must be right of this node for it. `state` is the node's own directory.
+pub(super) fn storage(
+    file: &File,
+    members: &[Member],
+    beside: &Path,
+    problems: &mut Problems,
+) -> Option<Storage> {
+    let table = file.local.storage.as_ref()?;
+    let StorageTable { log, log_size, volumes, memory } = table.as_ref();
+    let me = members.iter().find(|member| member.id.0 == *file.local.node.as_ref());
+    if let Some(me) = me.filter(|me| me.duty.is_witness()) {
+        let what = format!("{} is a witness and would hold volumes", me.name);
+        problems.push(Problem::new(table.span(), what, "take [local.storage] out: a witness only votes"));
+    } else if let Some(me) = me.filter(|me| me.nbd.is_none()) {
+        let what = format!("{} has a log, and nobody knows where it serves its volumes", me.name);
+        let remedy = "write such as `nbd = \"10.0.1.1:10809\"` in its [[node]], the same in all files";
+        problems.push(Problem::new(table.span(), what, remedy));
+    }
+    let log_size = log_size.as_ref().map(|size| within(size, (LOG_MIN, LOG_MAX), problems));
+    let memory = memory.as_ref().map_or(MEMORY, |size| within(size, MEMORY_RANGE, problems));
+    let state = beside.join(&file.local.state);
+    let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
+    Some(Storage { log: beside.join(log), log_size, volumes, memory })
+}
+
+/// A size between two others.
+fn within(size: &Spanned<Size>, range: (u64, u64), problems: &mut Problems) -> u64 {
+    let Size(found) = *size.as_ref();
+    let (least, most) = range;
+    if !(least..=most).contains(&found) {
+        let what = format!("{} is out of range", size_text(found));
+        let remedy = format!("write {} to {}", size_text(least), size_text(most));
+        problems.push(Problem::new(size.span(), what, remedy));
+    }
+    found
+}
+
+/// Where a node serves NBD; a witness does not.
+pub(super) fn nbd(table: &NodeTable, problems: &mut Problems) -> Option<SocketAddr> {
+    let nbd = table.nbd.as_ref()?;
+    if table.witness {
+        let what = format!("{} is a witness and would serve volumes", table.name.as_ref().0);
+        problems.push(Problem::new(nbd.span(), what, "take `nbd` out: a witness only votes"));
+    }
+    Some(nbd.as_ref().0)
+}
+
+/// Two nodes serve at two places.
+pub(super) fn different(this: &NodeTable, other: &NodeTable, problems: &mut Problems) {
+    if let (Some(mine), Some(theirs)) = (&this.nbd, &other.nbd)
+        && mine.as_ref() == theirs.as_ref()
+    {
+        let (name, known) = (&this.name.as_ref().0, &other.name.as_ref().0);
+        let what = format!("{name} serves volumes at {}, as {known} does", mine.as_ref().0);
+        problems.push(Problem::new(mine.span(), what, "give each node a place of its own"));
+    }
+}
