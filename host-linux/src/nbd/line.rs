@@ -155,10 +155,12 @@ impl Line {
         self.left.store(true, Ordering::Release);
     }
 
-    /// Whether the client waits for answers, as far as is known.
+    /// Whether the client waits for answers, as far as is known: also what it asked before it left, and what
+    /// nobody has read since, is not waited for.
     #[must_use]
     pub fn listens(&self) -> bool {
-        !self.over.load(Ordering::Acquire) && !self.left.load(Ordering::Acquire)
+        let here = !self.over.load(Ordering::Acquire) && !self.left.load(Ordering::Acquire);
+        here && !self.socket.is_closed_there()
     }
 
     /// Waits until a request with so many bytes may begin.

@@ -100,6 +100,15 @@ impl Socket {
         let _ = poll(&mut [PollFd::new(self, PollFlags::OUT)], time.as_ref());
     }
 
+    /// Whether the other side sends no more, though there may be something left to read.
+    #[must_use]
+    pub fn is_closed_there(&self) -> bool {
+        let closed = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut files = [PollFd::new(self, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut files, Some(&now)).is_ok() && files.iter().any(|file| file.revents().intersects(closed))
+    }
+
     /// Ends it in both directions; whoever reads it wakes.
     pub fn end(&self) {
         let _ = match self {

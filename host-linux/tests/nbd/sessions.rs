@@ -86,7 +86,7 @@ fn what_waits_knows_whether_its_client_does() {
     kept.wait_for(1);
     gone.request(0, 3, 2, 0, 0);
     kept.wait_for(2);
-    // A client that says that it leaves is owed what it asked before.
+    // A client that says that it leaves, and stays for the answers, gets them.
     polite.request(0, 2, 3, 0, 0);
     drop(gone);
     let begin = Instant::now();
@@ -95,6 +95,15 @@ fn what_waits_knows_whether_its_client_does() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(kept.0.lock().unwrap()[0].1.is_awaited());
+    // Also while its last requests are not read yet: 256 are under way, and the reader waits for room.
+    let mut full = Raw::enter(plant.tcp, "kept");
+    (0..300).for_each(|cookie| full.request(0, 3, cookie, 0, 0));
+    kept.wait_for(258);
+    drop(full);
+    while kept.0.lock().unwrap()[257].1.is_awaited() {
+        assert!(begin.elapsed() < Duration::from_secs(10));
+        std::thread::sleep(Duration::from_millis(5));
+    }
     kept.0.lock().unwrap().drain(..).for_each(|(_, reply)| reply.done());
     assert_eq!(polite.reply(), Simple { error: 0, cookie: 1 });
 }

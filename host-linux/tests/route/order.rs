@@ -2,11 +2,12 @@
 
 use super::pair::{Pair, QUICK, VOLUME, ask, done, eventually, read, write};
 use bulkhead::nbd::client::connection::Client;
-use bulkhead::nbd::export::{Content, Errno};
+use bulkhead::nbd::export::{Answer, Asker, Content, Errno, Export as _, Reply};
 use bulkhead::nbd::turns::session;
 use bulkhead::nbd::uri::Uri;
 use bulkhead::volume::route::{Settings, between_nodes};
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 fn taken(pair: &Pair, node: usize) -> usize {
@@ -68,4 +69,38 @@ fn what_waits_for_a_client_that_has_gone_is_not_done_later() {
     pair.lead(0);
     assert!(matches!(waits.recv_timeout(Duration::from_secs(20)).unwrap(), Ok(Content::Done)));
     assert_eq!((taken(&pair, 0), read(&stays, 5)), (1, Ok(0)));
+}
+
+#[test]
+fn what_is_read_after_its_client_has_gone_is_not_sent_on() {
+    let mut pair = Pair::new(QUICK);
+    pair.lead(1);
+    let client = pair.client(0);
+    done(&client, write(8, 1));
+    let route = std::sync::Arc::clone(&pair.nodes[0].alive.as_ref().unwrap().1);
+    let (asker, gone) = Gone::new();
+    route.submit(write(8, 9), Reply::to(asker));
+    let failed = gone.recv_timeout(Duration::from_secs(10)).unwrap().unwrap_err();
+    assert_eq!(failed.errno, Errno::Shutdown);
+    assert_eq!((taken(&pair, 1), read(&client, 8)), (1, Ok(1)));
+}
+
+/// A client that has closed its connection.
+struct Gone(Sender<Answer>);
+
+impl Gone {
+    fn new() -> (Self, Receiver<Answer>) {
+        let (sender, receiver) = channel();
+        (Self(sender), receiver)
+    }
+}
+
+impl Asker for Gone {
+    fn hear(self: Box<Self>, answer: Answer) {
+        self.0.send(answer).unwrap();
+    }
+
+    fn listens(&self) -> bool {
+        false
+    }
 }

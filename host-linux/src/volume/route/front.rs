@@ -134,6 +134,10 @@ impl Export for Route {
     fn submit(&self, request: Request, reply: Reply) {
         let target = self.0.target();
         let end = end(&request);
+        // A node that stood still reads what its clients asked long ago: whoever has left asks elsewhere.
+        if target != Target::Here && !reply.is_awaited() {
+            return reply.fail(Errno::Shutdown, "its connection is closed");
+        }
         let mut state = self.0.lock();
         if state.over {
             drop(state);

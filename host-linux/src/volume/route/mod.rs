@@ -21,7 +21,9 @@
 //!   the one before has been answered or thrown away, and each is good for one reign ([`Served`]), so that
 //!   nothing asked in one reign is carried out in the next.
 //! - A client that has closed its connection may have asked elsewhere: what waits for it is not begun any
-//!   more.
+//!   more, also if it was read only later. That needs a client that does not give a node up before it has
+//!   been silent for longer than [`Settings::answer`]: after that time nothing is sent on that was
+//!   under way here, however long this process stood still.
 //!
 //! **Flush.** Every write is acknowledged when it is durable on all holders that are in sync, so a flush has
 //! nothing to do at the node that leads, also if that is another one than the write's; `multi_conn` is true.

@@ -48,7 +48,10 @@ impl Export for Bound {
 
     fn submit(&self, request: Request, reply: Reply) {
         let now = self.here.reign();
-        if now.is_some() && now == self.reign {
+        if !reply.is_awaited() {
+            // The node that asked is dead, or asks again elsewhere.
+            reply.fail(Errno::Shutdown, "its connection is closed");
+        } else if now.is_some() && now == self.reign {
             self.here.submit(request, reply);
         } else {
             reply.fail(Errno::Shutdown, "it does not lead, or not since the connection began");
