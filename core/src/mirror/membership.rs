@@ -10,7 +10,8 @@ use thiserror::Error;
 use crate::bytes::{Reader, Writer};
 use crate::id::NodeId;
 use crate::log::Life;
-use crate::register::record::Payload;
+use crate::register::kept::room_for;
+use crate::register::record::{PAYLOAD_SURE, Payload};
 
 /// Holders of one group at most.
 pub const HOLDERS_MAX: usize = 3;
@@ -173,7 +174,9 @@ impl Membership {
     }
 }
 
-const _: () = assert!(LEN_MAX <= crate::register::record::PAYLOAD_SURE, "a set fits a record of any voter");
+const _: () = assert!(LEN_MAX <= crate::register::record::PAYLOAD_MAX, "a set fits a record");
+const _: () = assert!(LEN_MAX - HOLDER_LEN <= PAYLOAD_SURE, "two holders fit the smallest voter in any case");
+const _: () = assert!(LEN_MAX <= room_for(1, PAYLOAD_SURE) - room_for(0, 0), "three fit while three vote");
 
 fn read(fields: &mut Reader<'_>) -> Option<Membership> {
     let policy = match fields.u8()? {

@@ -41,8 +41,8 @@ pub type Witness<const PEERS: usize, const PLACES: usize> =
 const WITNESS_WORK: usize = 4;
 
 /// Bytes of a record on a witness: three voters, one more while another takes its place or it comes back in
-/// another life, and the in-sync set of a mirror group. It refuses a longer one: for that record it is as if
-/// it were away.
+/// another life, and the in-sync set of a mirror group of two; or three voters, and a set of three. It
+/// refuses a longer one: for that record it is as if it were away.
 const WITNESS_ROOM: usize = room_for(4, PAYLOAD_SURE);
 
 /// Where a node's actions go, in order.

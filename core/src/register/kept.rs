@@ -177,6 +177,7 @@ fn packed<const ROOM: usize>(attempt: Ballot, record: &Record) -> Option<Vec<u8,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::register::record::PAYLOAD_SURE;
 
     fn record(voters: u16, before: u16, payload: usize) -> Record {
         let set =
@@ -235,5 +236,17 @@ mod tests {
             assert!(!kept.accept(Ballot::new(2, NodeId(1)), &longer));
             assert_eq!(kept, before);
         }
+        // What a witness on a microcontroller has room for.
+        let fits = |voters, before, payload| {
+            let mut kept = Kept::<{ room_for(4, PAYLOAD_SURE) }>::new(RegisterId(1));
+            kept.accept(attempt, &record(voters, before, payload))
+        };
+        let sure = PAYLOAD_SURE;
+        assert!(
+            [(4, 4, sure), (1, 4, sure), (3, 3, sure + 6), (1, 3, sure + 6)]
+                .iter()
+                .all(|one| fits(one.0, one.1, one.2))
+        );
+        assert!(!fits(4, 4, sure + 1) && !fits(5, 0, sure));
     }
 }

@@ -10,8 +10,8 @@ use crate::register::voters::Voters;
 /// Bytes an owner may keep in a register; a record then fits a disk sector and a small datagram.
 pub const PAYLOAD_MAX: usize = 64;
 
-/// Bytes of them that also the smallest voter has room for.
-pub const PAYLOAD_SURE: usize = 22;
+/// Bytes of them that also the smallest voter has room for, whoever votes and voted before.
+pub const PAYLOAD_SURE: usize = 16;
 
 /// The owner's data: its format belongs to the machine that uses the register.
 pub type Payload = Vec<u8, PAYLOAD_MAX>;
