@@ -196,7 +196,11 @@ impl World {
             25..=36 if awake => self.complete(node),
             37..=44 if awake => self.keep(node),
             45..=49 if awake => self.apply(node),
-            50..=64 if awake && (!is_calm || self.chance.below(8) == 0) => self.guest_writes(node),
+            50..=64 if awake && (!is_calm || self.chance.below(8) == 0) => {
+                // Now and then more than a log takes at once.
+                let count = if self.chance.below(300) == 0 { 400 } else { 1 };
+                (0..count).for_each(|_| self.guest_writes(node));
+            }
             65..=69 if awake => self.register(node),
             70..=79 => self.rewrite(),
             80..=84 if awake => self.step(node, Event::Timeout),

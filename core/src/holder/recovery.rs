@@ -6,6 +6,7 @@
 
 use crate::log::batch::Header;
 use crate::log::marks::Marks;
+use crate::log::ring::Ring;
 use crate::log::scan::{self, Outcome, Scan};
 use crate::log::superblock::{Superblock, Tail};
 use crate::log::{End, Seq};
@@ -24,6 +25,11 @@ impl Recovered {
     /// How the log ends.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
+    }
+
+    /// Its ring.
+    pub const fn ring(&self) -> Ring {
+        self.superblock.ring
     }
 }
 

@@ -4,10 +4,11 @@
 
 use super::machine::Mode;
 use super::testing::{Seen, World, node_id};
-use super::words::{Backing, Event, Word};
+use super::words::{Action, Backing, Event, Word};
 use crate::id::Epoch;
 use crate::log::Seq;
 use crate::mirror::history::History;
+use crate::mirror::membership::Membership;
 
 /// I11, F51: an offer that no log can make changes nothing, whatever the holder would make of it.
 #[test]
@@ -30,6 +31,24 @@ fn an_offer_that_no_log_can_make_is_ignored() {
             "made anew: the store has the rest"
         );
     }
+}
+
+/// I3: a register that was won with a log that is not whole any more is given back.
+#[test]
+fn a_log_that_failed_since_it_was_decided_does_not_lead() {
+    let mut world = World::new(1, Backing::Local);
+    world.start(0);
+    world.keep(0);
+    let until = world.time().after(core::time::Duration::from_secs(1));
+    let holder = world.nodes[0].holder.as_ref().unwrap();
+    let payload = Membership::alone(holder.me()).encode();
+    assert_eq!(holder.may_lead(None), Ok(()));
+    let mut failed = holder.clone();
+    let mut given_back = false;
+    failed.step(world.time(), Event::CommitFailed, &mut |_| {});
+    let held = Event::Held { epoch: Epoch(1), payload: &payload, until };
+    failed.step(world.time(), held, &mut |action| given_back |= action == Action::Release);
+    assert!(given_back && failed.mode() == Mode::Failed);
 }
 
 fn run(backing: Backing, seeds: core::ops::Range<u64>) {
@@ -55,13 +74,14 @@ fn run(backing: Backing, seeds: core::ops::Range<u64>) {
         seen.remade += one.remade;
         seen.damaged += one.damaged;
         seen.busy += one.busy;
+        seen.full += one.full;
         seen.trims += one.trims;
         seen.joined += one.joined;
         seen.outranked += one.outranked;
     }
-    let Seen { takeovers, cuts, fills, remade, damaged, busy, trims, joined, outranked } = seen;
+    let Seen { takeovers, cuts, fills, remade, damaged, busy, full, trims, joined, outranked } = seen;
     let fills = if backing == Backing::Local { fills } else { remade };
-    let happened = [takeovers, cuts, fills, remade, damaged, busy, trims, joined, outranked];
+    let happened = [takeovers, cuts, fills, remade, damaged, busy, full, trims, joined, outranked];
     assert!(happened.iter().all(|count| 5 < *count) && 10_000 < total, "{seen:?}, {total} acknowledged");
 }
 

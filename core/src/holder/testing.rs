@@ -68,6 +68,8 @@ pub(super) struct Node {
     pub(super) to_apply: Seq,
     pub(super) sleeps: u64,
     pub(super) meets: Vec<bool>,
+    /// Of its log, so far.
+    lives: Vec<Life>,
 }
 
 /// The group's register: linearizable, with a lease.
@@ -106,6 +108,7 @@ pub(super) struct Seen {
     pub(super) remade: u64,
     pub(super) damaged: u64,
     pub(super) busy: u64,
+    pub(super) full: u64,
     pub(super) trims: u64,
     pub(super) joined: u64,
     pub(super) outranked: u64,
@@ -140,6 +143,7 @@ impl World {
             to_apply: Seq(0),
             sleeps: 0,
             meets: vec![false; 3],
+            lives: vec![],
         };
         let pairs = (0..3).flat_map(|a| (0..3).map(move |b| (a, b))).filter(|(a, b)| a != b);
         Self {
@@ -203,6 +207,7 @@ impl World {
             }
         }
         let recovered = recovered.unwrap();
+        self.nodes[node].lives.push(superblock.identity.life);
         let is_damaged = matches!(recovered.outcome(), scan::Outcome::Damaged(_));
         self.seen.damaged += u64::from(is_damaged);
         let settings = Settings {
@@ -285,7 +290,13 @@ impl World {
                 self.nodes[node].disk.cached.push((at, *block));
                 self.nodes[node].is_keeping = true;
             }
-            Done::Durable | Done::Remade => self.seen.remade += u64::from(done == Done::Remade),
+            Done::Durable => {}
+            Done::Remade => {
+                self.seen.remade += 1;
+                let life = self.nodes[node].holder.as_ref().unwrap().me().life;
+                assert!(!self.nodes[node].lives.contains(&life), "F14: whoever counts on the old log");
+                self.nodes[node].lives.push(life);
+            }
             Done::Cut(from) => {
                 self.seen.cuts += 1;
                 self.nodes[node].writes.retain(|seq, _| *seq < from);
@@ -302,6 +313,8 @@ impl World {
             }
             Done::Fill { to } => self.fills.push((node, place(to))),
             Done::Apply(seq) => {
+                let leads = self.nodes[node].holder.as_ref().unwrap().primary().is_some();
+                assert!(leads || self.backing == Backing::Local, "one writes to the store of all");
                 self.nodes[node].to_apply = self.nodes[node].to_apply.max(seq);
             }
             Done::Acknowledge(seq) => {
@@ -335,7 +348,9 @@ impl World {
     pub(super) fn guest_writes(&mut self, node: usize) {
         self.values += 1;
         let entry = self.offered();
+        let busy = self.seen.busy;
         self.step(node, Event::Write { write: entry.write(), sums: &entry.sums() });
+        self.seen.full += self.seen.busy - busy;
     }
 
     fn commit(&mut self, node: usize, at: Position, blocks: u64, header: &Block) {

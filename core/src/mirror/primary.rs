@@ -145,6 +145,14 @@ impl Primary {
         next.min().unwrap_or(self.newest.next())
     }
 
+    /// What the holders have that are fed, as they said.
+    pub fn fed(&self) -> impl Iterator<Item = (Holder, Seq)> + '_ {
+        self.others.iter().filter_map(|other| match other.state {
+            State::Fed { holder, durable, .. } => Some((holder, durable)),
+            State::Away | State::Offered { .. } | State::Filling => None,
+        })
+    }
+
     /// When [`Event::Timeout`] is due.
     pub fn deadline(&self) -> Option<Instant> {
         let own = match &self.mode {

@@ -92,7 +92,6 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
     bytes[7] = 2;
-    assert_eq!(Record::decode(Volume(0x0102), &bytes), Err(Fault::Damaged), "a flipped bit is no version");
     assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(Fault::NewerFormat { found: 2 }));
 }
 
