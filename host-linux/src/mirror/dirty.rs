@@ -85,11 +85,6 @@ impl Dirty {
         self.data
     }
 
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        self.extents.is_empty()
-    }
-
     /// A write may be read from now on. Data has its piece.
     pub fn insert(&mut self, seq: Seq, write: &Write, piece: Option<Piece>) {
         let (volume, first, blocks) = (write.volume(), write.first().0, u64::from(write.blocks()));
@@ -137,6 +132,14 @@ impl Dirty {
             for at in same.map(|(at, _)| at).collect::<Vec<_>>() {
                 self.take(*volume, at);
             }
+        }
+    }
+
+    /// A volume is there no more.
+    pub fn forget(&mut self, volume: Volume) {
+        let places = self.extents.range((volume, 0)..=(volume, u64::MAX)).map(|((_, at), _)| *at);
+        for at in places.collect::<Vec<_>>() {
+            self.take(volume, at);
         }
     }
 
@@ -274,7 +277,7 @@ mod tests {
             }
             let taken = dirty.upto(Seq(seq));
             dirty.settle(&taken);
-            prop_assert!(dirty.is_empty());
+            prop_assert_eq!(dirty.upto(Seq(u64::MAX)).len(), 0);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::dirty::Content;
 use crate::failure::Failure;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -19,6 +19,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Zeroes are written in pieces of this size where the file system makes no holes.
 const PIECE: usize = 256 << 10;
+
+/// Bytes of a block.
+const BLOCK: u64 = 4096;
+
+const _: () = assert!(BLOCK_LEN == 4096, "one size of block");
 
 /// The files of a group's volumes.
 #[derive(Debug)]
@@ -126,6 +131,30 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is data at a block, and for how many blocks, of so many, it goes on like that.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn run(&self, volume: Volume, first: u64, blocks: u64) -> Result<(bool, u64), Error> {
+        let Some(file) = self.file(volume)? else { return Ok((false, blocks)) };
+        let (at, end) = (byte(first), byte(first.saturating_add(blocks)));
+        let data = match seek(&file, SeekFrom::Data(at)) {
+            Ok(data) => data.min(end),
+            Err(Errno::NXIO) => end,
+            // A file system that does not know.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((true, blocks)),
+            Err(error) => return Err(error.into()),
+        };
+        // A block is data when any byte of it is.
+        let data = data / BLOCK;
+        if first < data {
+            return Ok((false, data.saturating_sub(first)));
+        }
+        let hole = seek(&file, SeekFrom::Hole(at))?.min(end).div_ceil(BLOCK);
+        Ok((true, hole.saturating_sub(first).max(1)))
+    }
+
     /// Deletes a volume's content, durably.
     ///
     /// # Errors
@@ -175,7 +204,7 @@ impl Store {
 
 /// Where a block is.
 fn byte(block: u64) -> u64 {
-    block.saturating_mul(u64::try_from(BLOCK_LEN).unwrap_or(u64::MAX))
+    block.saturating_mul(BLOCK)
 }
 
 /// Makes a range read as zeroes.
@@ -224,8 +253,11 @@ mod tests {
         again.read(volume, 5, &mut bytes).unwrap();
         let said: Vec<_> = bytes.chunks(BLOCK_LEN).map(|block| (block[0], block[BLOCK_LEN - 1])).collect();
         assert_eq!(said, [(0, 0), (9, 9), (0, 0)]);
+        assert_eq!(again.run(volume, 0, 20).unwrap(), (false, 6));
+        assert!(again.run(volume, 6, 20).unwrap().0);
         again.remove(volume).unwrap();
         again.remove(volume).unwrap();
+        assert_eq!(again.run(volume, 0, 20).unwrap(), (false, 20));
         again.read(volume, 6, &mut bytes).unwrap();
         assert!(bytes.iter().all(|byte| *byte == 0));
     }

@@ -41,9 +41,9 @@ pub enum Found {
 }
 
 impl Tape {
-    /// Whether an answer is awaited.
-    pub const fn is_reading(&self) -> bool {
-        self.asked.is_some()
+    /// Whether this is the answer that is awaited.
+    pub fn awaits(&self, id: ReadId) -> bool {
+        self.asked.as_ref().is_some_and(|(asked, _)| *asked == id)
     }
 
     /// Asks for this write and those behind it. Nothing else is asked meanwhile.

@@ -40,6 +40,8 @@ impl std::fmt::Debug for Entry {
 pub struct Window {
     /// Invariant: their numbers follow each other.
     entries: VecDeque<Entry>,
+    /// Nobody waits for this write or an earlier one.
+    told: Seq,
 }
 
 impl Window {
@@ -63,13 +65,18 @@ impl Window {
 
     /// Who waits for writes up to this one, in their order.
     pub fn done(&mut self, upto: Seq) -> Vec<Done> {
-        let waiting = self.entries.iter_mut().take_while(|entry| entry.seq <= upto);
-        waiting.filter_map(|entry| entry.done.take()).collect()
+        let from = self.place(self.told.next()).unwrap_or(0);
+        let waiting = self.entries.iter_mut().skip(from).take_while(|entry| entry.seq <= upto);
+        let done = waiting.filter_map(|entry| entry.done.take()).collect();
+        let last = self.entries.back().map(|entry| entry.seq).unwrap_or_default();
+        self.told = self.told.max(upto.min(last));
+        done
     }
 
     /// This write and all after it are void. Returns who waits for them.
     pub fn cut(&mut self, from: Seq) -> Vec<Done> {
         let keep = self.entries.partition_point(|entry| entry.seq < from);
+        self.told = self.told.min(from.before());
         self.entries.drain(keep..).filter_map(|entry| entry.done).collect()
     }
 

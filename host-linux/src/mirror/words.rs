@@ -1,5 +1,7 @@
 //! What the agent's loop and the operator say to a mirror group, and what it asks of the loop.
 
+use crate::replication::service::Replication;
+use crate::replication::words::{Frame, Stream};
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
@@ -68,4 +70,23 @@ pub enum Order {
     },
     /// When writes are acknowledged (S0-06).
     Want(Policy),
+}
+
+/// The streams to the other holders.
+pub trait Streams: Send + Sync {
+    /// Sends frames, in order, without waiting. What does not arrive ends the stream.
+    fn send(&self, to: Stream, frames: Vec<Frame>);
+
+    /// Bytes that were sent and are still here.
+    fn queued(&self, to: Stream) -> usize;
+}
+
+impl Streams for Replication {
+    fn send(&self, to: Stream, frames: Vec<Frame>) {
+        Self::send(self, to, frames);
+    }
+
+    fn queued(&self, to: Stream) -> usize {
+        Self::queued(self, to)
+    }
 }

@@ -25,7 +25,7 @@
 //! block (8). Data has as many blocks of payload and as many sums, zeroes and trims have none.
 
 use super::words::Frame;
-use crate::storage::buffers::Payload;
+use crate::storage::buffers::Piece;
 use crate::storage::space::crc32c;
 use bulkhead_core::bytes::{Reader, Writer};
 use bulkhead_core::holder::words::Word;
@@ -167,7 +167,7 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
     let mut blocks = 0;
     if let Frame::Write { write, sums, payload, .. } | Frame::Fill { write, sums, payload, .. } = frame {
         blocks = write.payload();
-        let has = payload.as_ref().map_or(0, Payload::blocks);
+        let has = payload.as_ref().map_or(0, Piece::blocks);
         (sums.len() == blocks && has == blocks).then_some(())?;
         meta.extend_from_slice(&put_write(write));
         sums.iter().for_each(|sum| meta.extend_from_slice(&sum.0.to_le_bytes()));
@@ -272,7 +272,7 @@ impl Frame {
     }
 
     /// With this payload.
-    pub(super) fn with(mut self, filled: Payload) -> Self {
+    pub(super) fn with(mut self, filled: Piece) -> Self {
         match &mut self {
             Self::Write { payload, .. } | Self::Fill { payload, .. } => *payload = Some(filled),
             Self::Word(_) | Self::Filled { .. } => {}
@@ -281,7 +281,7 @@ impl Frame {
     }
 
     /// Its payload.
-    pub(super) fn into_payload(self) -> Option<Payload> {
+    pub(super) fn into_payload(self) -> Option<Piece> {
         match self {
             Self::Write { payload, .. } | Self::Fill { payload, .. } => payload,
             Self::Word(_) | Self::Filled { .. } => None,

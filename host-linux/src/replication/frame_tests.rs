@@ -5,7 +5,7 @@ use super::part::{BARE_LEN, begun, is_begun, open, seal};
 use super::seal::{Direction, Sealer};
 use super::words::Frame;
 use crate::site_config::key::SiteKey;
-use crate::storage::buffers::{Payload, Pool};
+use crate::storage::buffers::{Piece, Pool};
 use crate::storage::space::crc32c;
 use bulkhead_core::holder::words::Word;
 use bulkhead_core::id::Epoch;
@@ -25,10 +25,10 @@ fn write(blocks: u32, kind: Content) -> Write {
     Write::new(Volume(0x0201), BlockIndex(0x0807_0605), blocks, kind).unwrap()
 }
 
-fn payload(blocks: usize) -> Payload {
+fn payload(blocks: usize) -> Piece {
     let mut buffer = Pool::new(blocks * BLOCK_LEN).unwrap().take(blocks).unwrap();
     buffer.bytes_mut().fill(0x5a);
-    buffer.keep()
+    buffer.keep().piece()
 }
 
 /// One of each, with the bytes of head and meta that are in the field.

@@ -2,7 +2,7 @@
 
 use super::frame::{HEAD_LEN, Head, Kind};
 use super::seal::{HEAD_TAG_LEN, Sealer, TAG_LEN};
-use crate::storage::buffers::Payload;
+use crate::storage::buffers::Piece;
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ const COST: usize = 256;
 pub struct Part {
     /// Head and meta; and the tag, where there is no payload.
     front: Vec<u8>,
-    rest: Option<(Payload, [u8; TAG_LEN])>,
+    rest: Option<(Piece, [u8; TAG_LEN])>,
 }
 
 impl Part {
@@ -54,12 +54,12 @@ impl Part {
 
 /// Seals a frame.
 #[must_use]
-pub fn seal(sealer: &mut Sealer, head: &Head, meta: &[u8], payload: Option<Payload>) -> Part {
+pub fn seal(sealer: &mut Sealer, head: &Head, meta: &[u8], payload: Option<Piece>) -> Part {
     let mut front = Vec::with_capacity(BARE_LEN.saturating_add(meta.len()));
     front.extend_from_slice(&head.encode());
     let tag = sealer.head(&front);
     front.extend_from_slice(&tag);
-    let tag = sealer.frame(&front, meta, payload.as_ref().map_or(&[], Payload::bytes));
+    let tag = sealer.frame(&front, meta, payload.as_ref().map_or(&[], Piece::bytes));
     front.extend_from_slice(meta);
     let rest = payload.map(|payload| (payload, tag));
     if rest.is_none() {

@@ -85,7 +85,7 @@ impl Reader<'_> {
                     return Err(End::Sums);
                 }
                 Ok(Some(match payload {
-                    Some(buffer) => frame.with(buffer.keep()),
+                    Some(buffer) => frame.with(buffer.keep().piece()),
                     None => frame,
                 }))
             }

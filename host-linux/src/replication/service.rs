@@ -111,6 +111,13 @@ impl Replication {
         }
     }
 
+    /// Bytes that were sent on a stream and wait here; none of one that is over.
+    #[must_use]
+    pub fn queued(&self, stream: Stream) -> usize {
+        let peer = self.shared.peers.iter().find(|peer| peer.node == stream.peer);
+        peer.and_then(|peer| peer.line(stream)).map_or(0, |line| line.queued())
+    }
+
     /// How the streams are.
     #[must_use]
     pub fn view(&self) -> View {

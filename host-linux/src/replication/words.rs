@@ -1,7 +1,7 @@
 //! What a mirror group and its streams say to each other, and what the streams must know.
 
 use crate::site_config::key::SiteKey;
-use crate::storage::buffers::Payload;
+use crate::storage::buffers::Piece;
 use bulkhead_core::holder::words::Word;
 use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
 use bulkhead_core::log::Seq;
@@ -27,7 +27,7 @@ pub enum Frame {
         /// One for each block of payload. What arrives fits its sums.
         sums: Vec<Sum>,
         /// As many blocks as the write has data; `None` for zeroes and trims.
-        payload: Option<Payload>,
+        payload: Option<Piece>,
     },
     /// A run of blocks for a store that is filled.
     Fill {
@@ -38,7 +38,7 @@ pub enum Frame {
         /// As of [`Frame::Write`].
         sums: Vec<Sum>,
         /// As of [`Frame::Write`].
-        payload: Option<Payload>,
+        payload: Option<Piece>,
     },
     /// All runs were sent.
     Filled {
@@ -128,4 +128,12 @@ pub struct Settings {
     pub queue_max: usize,
     /// How long things take at most.
     pub timing: Timing,
+}
+
+#[cfg(test)]
+impl Stream {
+    /// A stream of a test's own.
+    pub const fn of(peer: NodeId, number: u64) -> Self {
+        Self { peer, number }
+    }
 }

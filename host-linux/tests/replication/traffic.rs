@@ -2,7 +2,7 @@
 //! came as it was sent.
 
 use bulkhead::replication::words::Frame;
-use bulkhead::storage::buffers::{Payload, Pool};
+use bulkhead::storage::buffers::{Piece, Pool};
 use bulkhead::storage::space::crc32c;
 use bulkhead_core::holder::words::Word;
 use bulkhead_core::id::Epoch;
@@ -28,7 +28,7 @@ fn random(life: u64, number: u64) -> u64 {
 }
 
 /// The content of blocks: patient while the pool is empty.
-fn payload(pool: &Pool, blocks: usize, seed: u64) -> Payload {
+fn payload(pool: &Pool, blocks: usize, seed: u64) -> Piece {
     let mut buffer = loop {
         if let Some(buffer) = pool.take(blocks) {
             break buffer;
@@ -41,7 +41,7 @@ fn payload(pool: &Pool, blocks: usize, seed: u64) -> Payload {
             block[at..at + 8].copy_from_slice(&(seed ^ number << 32).to_le_bytes());
         }
     }
-    buffer.keep()
+    buffer.keep().piece()
 }
 
 /// Frame `number` of the life `life`: its first field is the life, so that it says where it comes from.

@@ -1,0 +1,86 @@
+//! Which writes may be read, and which are on their way to the backing store (I10, I12).
+
+use super::tape::Tape;
+use bulkhead_core::log::Seq;
+use bulkhead_core::time::Instant;
+use std::time::Duration;
+
+/// So long a write may lie before a round of the applier begins for it: many small ones become one.
+const LAG: Duration = Duration::from_millis(200);
+
+/// How far it is.
+#[derive(Debug)]
+pub struct Apply {
+    /// Every write up to this one may be read.
+    target: Seq,
+    /// Every write up to this one can be.
+    visible: Seq,
+    /// Reads those that are not in memory.
+    pub tape: Tape,
+    is_running: bool,
+    /// When a write came that is not asked for yet.
+    since: Option<Instant>,
+    /// A primary fills the store: nothing of the log goes there.
+    is_stopped: bool,
+}
+
+impl Apply {
+    /// The store has every write up to this one.
+    pub fn new(applied: Seq) -> Self {
+        let tape = Tape::default();
+        Self { target: applied, visible: applied, tape, is_running: false, since: None, is_stopped: false }
+    }
+
+    /// The store has every write up to this one, and what was said besides does not count.
+    pub fn restart(&mut self, applied: Seq, target: Seq) {
+        let is_running = self.is_running;
+        *self = Self { is_running, target: target.max(applied), ..Self::new(applied) };
+    }
+
+    /// Every write up to this one may be read.
+    pub fn target(&mut self, seq: Seq) {
+        self.target = self.target.max(seq);
+    }
+
+    /// Nothing of the log is to be written to the store until the next [`Self::restart`].
+    pub const fn stop(&mut self) {
+        self.is_stopped = true;
+    }
+
+    /// The next write to be made readable.
+    pub fn next(&self) -> Option<Seq> {
+        (self.visible < self.target && !self.is_stopped).then(|| self.visible.next())
+    }
+
+    /// It is.
+    pub fn shown(&mut self, now: Instant) {
+        self.visible = self.visible.next();
+        self.since = self.since.or(Some(now));
+    }
+
+    /// Whether all that may be read can be, and this write with it.
+    pub fn shows_all(&self, from: Seq) -> bool {
+        from <= self.visible && self.visible == self.target
+    }
+
+    /// What another round is to bring into the store, if one is worth it.
+    pub fn round(&mut self, now: Instant, applied: Seq, is_urgent: bool) -> Option<Seq> {
+        let is_due = is_urgent || self.since.is_some_and(|since| since.after(LAG) <= now);
+        if self.is_running || self.is_stopped || self.visible <= applied || !is_due {
+            return None;
+        }
+        self.is_running = true;
+        self.since = None;
+        Some(self.visible)
+    }
+
+    /// A round is over.
+    pub const fn ended(&mut self) {
+        self.is_running = false;
+    }
+
+    /// When another round is due.
+    pub fn due_at(&self) -> Option<Instant> {
+        self.since.filter(|_| !self.is_running && !self.is_stopped).map(|since| since.after(LAG))
+    }
+}

@@ -1,0 +1,157 @@
+//! How writes flow through a group's thread: what other holders say goes to the machine, what may be read is
+//! shown, what others lack is sent (S4-03, S4-07, X07).
+
+use super::fill::Filled;
+use super::group::{Group, Offered, end};
+use super::handle::lock;
+use super::tape::Found;
+use super::window::{Entry, Unknown};
+use crate::cluster::clock;
+use crate::replication::words::Frame;
+use crate::storage::buffers::Payload;
+use crate::storage::job::Fault;
+use crate::storage::space::ReadId;
+use crate::volume::catalogue::{Catalogue, Change};
+use bulkhead_core::holder::words::Event;
+use bulkhead_core::id::NodeId;
+use bulkhead_core::log::{BLOCK_LEN, Seq};
+use bulkhead_core::volume::CATALOGUE;
+
+impl Group {
+    /// Takes what the other holders said, each in its order, as far as the log has room for it.
+    pub(super) fn hear(&mut self) {
+        for node in self.peers.keys().copied().collect::<Vec<_>>() {
+            while let Some(frame) = self.peers.get_mut(&node).and_then(|peer| peer.heard.pop_front()) {
+                if let Some(frame) = self.heard(node, frame) {
+                    if let Some(peer) = self.peers.get_mut(&node) {
+                        peer.heard.push_front(frame);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes one frame; gives it back when there is no room for it now.
+    fn heard(&mut self, from: NodeId, frame: Frame) -> Option<Frame> {
+        match frame {
+            Frame::Word(word) => self.step(Event::Heard { from, word: &word }),
+            Frame::Write { epoch, made, seq, write, sums, payload } => {
+                let entry = Entry { seq, made, write, sums, piece: payload, done: None };
+                match self.offer(Some((from, epoch)), entry) {
+                    Offered::Taken | Offered::Refused(_) => {}
+                    Offered::Busy(Entry { sums, piece: payload, .. }) => {
+                        return Some(Frame::Write { epoch, made, seq, write, sums, payload });
+                    }
+                }
+            }
+            Frame::Fill { epoch, write, payload, .. } => {
+                self.fill_with(Filled::new(from, epoch), &write, payload);
+            }
+            Frame::Filled { epoch, upto } => self.fill_ended(Filled::new(from, epoch), upto),
+        }
+        None
+    }
+
+    /// Sends the other holders what they lack.
+    pub(super) fn send(&mut self) {
+        for (node, peer) in &mut self.peers {
+            let Some(missing) = peer.send(&self.window, &*self.streams) else { continue };
+            let Some(log) = self.holder.log() else { continue };
+            self.next_read = self.next_read.wrapping_add(1);
+            if let Ok(false) = peer.tape.ask(ReadId(self.next_read), missing, log, &mut self.space) {
+                // Its log was trimmed meanwhile: the primary offers to feed it anew.
+                let text = format!("node {} lacks write {}, which the log has no more", node.0, missing.0);
+                self.last_error = Some(text);
+            }
+        }
+    }
+
+    /// Makes readable what may be read.
+    pub(super) fn show(&mut self) {
+        while let Some(next) = self.apply.next() {
+            let Some(entry) = self.window.get(next) else { return self.read_log(next) };
+            let (write, piece) = (entry.write, entry.piece.clone());
+            self.show_one(&Entry { seq: next, made: entry.made, write, sums: Vec::new(), piece, done: None });
+        }
+    }
+
+    fn read_log(&mut self, next: Seq) {
+        let id = self.read_id();
+        let Some(log) = self.holder.log() else { return };
+        if let Ok(false) = self.apply.tape.ask(id, next, log, &mut self.space) {
+            self.failed = Some(format!("write {} is safe, and not in this holder's log", next.0));
+        }
+    }
+
+    fn show_one(&mut self, entry: &Entry) {
+        lock(&self.shared.dirty).insert(entry.seq, &entry.write, entry.piece.clone());
+        self.apply.shown(clock::now());
+        if entry.write.volume() == CATALOGUE {
+            self.catalogue_written(entry);
+        }
+    }
+
+    /// The catalogue says something else now.
+    fn catalogue_written(&mut self, entry: &Entry) {
+        let bytes = entry.piece.as_ref().map(|piece| piece.bytes()).unwrap_or_default();
+        for (number, block) in (entry.write.first().0..).zip(bytes.chunks(BLOCK_LEN)) {
+            let taken = lock(&self.shared.catalogue).take(number, block);
+            match taken {
+                Ok(Change::Same | Change::Resized { .. }) => {}
+                // What the number had before is void.
+                Ok(Change::Made(record) | Change::Deleted(record)) => {
+                    lock(&self.shared.dirty).forget(record.volume);
+                    self.applier.ask(super::applier::Job::Remove(record.volume));
+                }
+                Err(failure) => self.last_error = Some(failure.what),
+            }
+        }
+        (self.shared.changed)();
+    }
+
+    /// A piece of the log was read, for this store or for another holder.
+    pub(super) fn have_read(&mut self, id: ReadId, result: Result<Payload, Fault>) {
+        let kept = self.holder.kept();
+        let mut result = Some(result);
+        if let Some(read) = result.take_if(|_| self.apply.tape.awaits(id)) {
+            match self.apply.tape.have(id, read, kept, &mut self.space) {
+                Found::Other | Found::Nothing => {}
+                Found::Writes(entries) => {
+                    for entry in &entries {
+                        if self.apply.next() == Some(entry.seq) {
+                            self.show_one(entry);
+                        }
+                    }
+                }
+                Found::Lost => self.failed = Some("a safe write of the log cannot be read".into()),
+            }
+            return;
+        }
+        for (node, peer) in &mut self.peers {
+            let Some(read) = result.take_if(|_| peer.tape.awaits(id)) else { continue };
+            match peer.tape.have(id, read, kept, &mut self.space) {
+                Found::Other | Found::Nothing => {}
+                Found::Writes(entries) => peer.send_read(&entries, &*self.streams),
+                Found::Lost => {
+                    let text = format!("a write that node {} lacks cannot be read from the log", node.0);
+                    self.last_error = Some(text);
+                }
+            }
+        }
+    }
+
+    /// The log holds nothing any more.
+    pub(super) fn remade(&mut self) {
+        end(self.window.cut(Seq(0)), Err(Unknown));
+        lock(&self.shared.dirty).clear();
+        let applied = self.holder.applied();
+        self.apply.restart(applied, applied);
+        self.filled = None;
+        match Catalogue::load(&self.shared.store.path(CATALOGUE)) {
+            Ok(catalogue) => *lock(&self.shared.catalogue) = catalogue,
+            Err(failure) => self.last_error = Some(failure.what),
+        }
+        (self.shared.changed)();
+    }
+}

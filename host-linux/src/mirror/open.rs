@@ -1,0 +1,257 @@
+//! How a holder starts: its log is made or read, its store opened, and its thread begins (V12, F3, F7, F14,
+//! F15).
+//!
+//! All of that happens on the group's own thread: a log of many gibibytes takes a while to read, and the node
+//! has other things to do meanwhile. What is told to the group waits for it.
+
+use super::act::Act;
+use super::applier::Applier;
+use super::apply::Apply;
+use super::dirty::Dirty;
+use super::group::Group;
+use super::handle::{Handle, Latencies, Shared, Told, lock};
+use super::reader::Readers;
+use super::store::Store;
+use super::view::{self, View};
+use super::window::Window;
+use super::words::{RegisterWish, Streams};
+use crate::cluster::wake::Wake;
+use crate::failure::Failure;
+use crate::replication::words::News;
+use crate::storage::buffers::Pool;
+use crate::storage::device::{Device, Part};
+use crate::storage::engine::{Engine, Means};
+use crate::storage::job::{Durably, Fault};
+use crate::storage::recovery::{format, front, recover};
+use crate::storage::space::Space;
+use crate::volume::catalogue::Catalogue;
+use bulkhead_core::holder::machine::Holder;
+use bulkhead_core::holder::recovery::Recovered;
+use bulkhead_core::holder::words::{Backing, Settings as Machine};
+use bulkhead_core::id::{GroupId, NodeId, SiteId};
+use bulkhead_core::log::ring::{RING_AT, Ring};
+use bulkhead_core::log::superblock::{Fault as Unusable, Identity};
+use bulkhead_core::log::{Life, Seq};
+use bulkhead_core::mirror::membership::Policy;
+use bulkhead_core::volume::CATALOGUE;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Least memory for writes: a log is read by some of it.
+pub const MEMORY_MIN: usize = 16 << 20;
+
+/// What a holder must know.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The site.
+    pub site: SiteId,
+    /// Its group.
+    pub group: GroupId,
+    /// This node.
+    pub me: NodeId,
+    /// Whether it may make the group's first record: one holder may.
+    pub is_founder: bool,
+    /// Its log: a file or a block device.
+    pub log: PathBuf,
+    /// Bytes of the log, should the file not be there.
+    pub log_bytes: Option<u64>,
+    /// The directory of its store.
+    pub volumes: PathBuf,
+    /// Bytes of memory for writes.
+    pub memory: usize,
+    /// How long another holder may owe a write.
+    pub late: Duration,
+}
+
+/// A group that runs, until this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Takes what the streams say.
+pub type Inbox = Box<dyn Fn(News) + Send + Sync>;
+
+/// Makes the streams to the other holders.
+pub type Connect = Box<dyn FnOnce(Pool, Inbox) -> Result<Arc<dyn Streams>, Failure> + Send>;
+
+impl Running {
+    /// Begins. `loop_wake` is woken when there are wishes; `changed` is called when the volumes, or who
+    /// leads, may be others.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be used, or there is no memory or no thread.
+    pub fn start(
+        settings: Settings,
+        loop_wake: Wake,
+        changed: impl Fn() + Send + Sync + 'static,
+        connect: Connect,
+    ) -> Result<Self, Failure> {
+        let failed = |error: std::io::Error| Failure::failed(format!("a mirror group cannot start: {error}"));
+        let bytes = settings.memory.max(MEMORY_MIN);
+        let pool = Pool::new(bytes).ok_or_else(|| {
+            Failure::failed(format!("there are no {bytes} bytes of memory for writes"))
+                .left("Nothing was started.")
+                .next("give `memory` in [local.storage] a smaller value.")
+        })?;
+        let store = Arc::new(Store::open(&settings.volumes)?);
+        let catalogue = Catalogue::load(&store.path(CATALOGUE))?;
+        let shared = Arc::new(Shared {
+            told: Mutex::default(),
+            wake: OnceLock::new(),
+            dirty: Arc::new(Mutex::new(Dirty::default())),
+            store,
+            pool_blocks: pool.free(),
+            pool,
+            throne: Mutex::default(),
+            wishes: Mutex::default(),
+            loop_wake,
+            view: Mutex::new(View::default()),
+            catalogue: Mutex::new(catalogue),
+            latencies: Latencies::default(),
+            readers: Readers::start().map_err(failed)?,
+            changed: Box::new(changed),
+        });
+        let handle = Handle(Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("mirror".into());
+        let thread = thread.spawn(move || run(settings, shared, connect)).map_err(failed)?;
+        Ok(Self { handle, thread: Some(thread) })
+    }
+
+    /// To speak to it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.0.tell(Told::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(settings: Settings, shared: Arc<Shared>, connect: Connect) {
+    match begin(&settings, &shared, connect) {
+        Ok(group) => group.run(),
+        Err(failure) => {
+            let mut view = lock(&shared.view);
+            view.mode = view::Mode::Failed;
+            view.state = view::State::Failed;
+            view.last_error = Some(failure.what.clone());
+            drop(view);
+            lock(&shared.wishes).push(RegisterWish::Failed);
+            shared.loop_wake.wake();
+        }
+    }
+}
+
+fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<Group, Failure> {
+    let (engine, recovered) = open(settings, &shared.pool)?;
+    let trouble =
+        |fault: Fault| Failure::failed(format!("the log {} fails: {fault}", settings.log.display()));
+    let ring = recovered.ring();
+    let space = Space::new(engine, ring, Durably::default()).map_err(trouble)?;
+    // There is one thread, and it comes here once.
+    let _ = shared.wake.set(space.waker());
+    let tell = Arc::clone(shared);
+    let told = move |done| tell.tell(Told::Applier(done));
+    let applier = Applier::start(Arc::clone(&shared.store), Arc::clone(&shared.dirty), told);
+    let applier =
+        applier.map_err(|error| Failure::failed(format!("a mirror group cannot start: {error}")))?;
+    let inbox = Arc::clone(shared);
+    let streams = connect(shared.pool.clone(), Box::new(move |news| inbox.tell(Told::News(news))))?;
+    let machine = Machine {
+        backing: Backing::Local,
+        late: settings.late,
+        policy: Policy::Back,
+        is_founder: settings.is_founder,
+        seed: random()?,
+    };
+    let mut acts = Vec::new();
+    let holder = Holder::new(machine, recovered, &mut |action| acts.extend(Act::of(action)));
+    let applied = holder.applied();
+    let mut group = Group {
+        holder,
+        space,
+        shared: Arc::clone(shared),
+        streams,
+        window: Window::default(),
+        peers: BTreeMap::new(),
+        applier,
+        apply: Apply::new(applied),
+        waiting: VecDeque::new(),
+        reads: Vec::new(),
+        lease: None,
+        led_from: None,
+        filled: None,
+        fillers: BTreeMap::new(),
+        orders: Default::default(),
+        policy: Policy::Back,
+        next_read: 0,
+        waits: None,
+        shown_at: None,
+        last_error: None,
+        failed: None,
+        is_over: false,
+    };
+    group.carry_out(acts);
+    Ok(group)
+}
+
+/// The log as it is; made, when there is none.
+fn open(settings: &Settings, pool: &Pool) -> Result<(Engine, Recovered), Failure> {
+    let path = &settings.log;
+    let named = |what: String| Failure::failed(format!("the log {}: {what}", path.display()));
+    let device = match (path.exists(), settings.log_bytes) {
+        (true, _) => Device::open(path, Part::ALL)?,
+        (false, Some(bytes)) => Device::create(path, bytes / 4096)?,
+        (false, None) => {
+            let next = "give its size as `log_size` in [local.storage], and it is made.";
+            return Err(named("there is none".into()).left("Nothing was started.").next(next));
+        }
+    };
+    let blocks = device.blocks();
+    let mut engine = Engine::new(device, pool.clone(), Means::Best)
+        .map_err(|error| named(format!("it cannot be used: {error}")))?;
+    let Settings { site, group, me: node, .. } = *settings;
+    let superblock = match front(&mut engine).map_err(|fault| named(fault.to_string()))? {
+        Ok(superblock) => superblock,
+        Err(Unusable::Blank) => {
+            let ring = Ring::new(blocks.saturating_sub(RING_AT))
+                .ok_or_else(|| named("it is too small: a log has 5 MiB at least".into()))?;
+            let life = Life(u32::try_from(random()? >> 32).unwrap_or(1).max(1));
+            let identity = Identity { site, group, node, life };
+            format(&mut engine, identity, ring, Seq(1), &mut |_| {})
+                .map_err(|fault| named(fault.to_string()))?
+        }
+        Err(why @ (Unusable::Damaged | Unusable::NewerFormat { .. })) => {
+            let next = "if its content is not needed, fill its first 8 KiB with zeroes, and it is made anew.";
+            return Err(named(why.to_string()).left("It was not changed.").next(next));
+        }
+    };
+    let found = superblock.identity;
+    if (found.site, found.group, found.node) != (site, group, node) {
+        let what = format!("the log {} is that of node {} of another group", path.display(), found.node.0);
+        let next = "give this node its own log, or fill the first 8 KiB of this one with zeroes.";
+        return Err(Failure::refused(what).left("It was not changed.").next(next));
+    }
+    let recovered = recover(&mut engine, &superblock).map_err(|fault| named(fault.to_string()))?;
+    Ok((engine, recovered))
+}
+
+/// Not 0.
+fn random() -> Result<u64, Failure> {
+    let number = getrandom::u64();
+    number
+        .map(|number| number.max(1))
+        .map_err(|error| Failure::failed(format!("no randomness can be had: {error}")))
+}

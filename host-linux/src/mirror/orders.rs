@@ -1,0 +1,107 @@
+//! What an operator asks of a group: one thing after the other, each in the catalogue of all holders in sync
+//! before it is answered (S1-33, S3-07, S0-06).
+
+use super::group::Group;
+use super::handle::{Ordered, Payload, Pending, lock};
+use super::window::{Done, Unknown};
+use super::words::Order;
+use crate::failure::Failure;
+use crate::storage::space::sums;
+use crate::volume::catalogue::draw;
+use bulkhead_core::holder::words::Event;
+use bulkhead_core::log::batch::{BlockIndex, Kind, Volume, Write};
+use bulkhead_core::volume::CATALOGUE;
+use bulkhead_core::volume::record::Record;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Orders that wait at once at most.
+const WAITING_MAX: usize = 64;
+
+/// What was asked, and is not answered yet.
+#[derive(Default)]
+pub struct Orders {
+    waiting: VecDeque<(Order, Ordered)>,
+    /// One is on its way to the catalogue.
+    is_busy: Arc<AtomicBool>,
+}
+
+impl Group {
+    /// An operator asks for something.
+    pub(super) fn order(&mut self, order: Order, done: Ordered) {
+        if WAITING_MAX <= self.orders.waiting.len() {
+            return done(
+                Err(unchanged(Failure::refused("too many requests are waiting")).next("try again.")),
+            );
+        }
+        self.orders.waiting.push_back((order, done));
+    }
+
+    /// Begins with the next one.
+    pub(super) fn next_order(&mut self) {
+        while !self.orders.is_busy.load(Ordering::SeqCst) {
+            let Some((order, done)) = self.orders.waiting.pop_front() else { return };
+            if self.shared.reigns().is_none() {
+                done(Err(self.not_here()));
+                continue;
+            }
+            let catalogue = lock(&self.shared.catalogue).clone();
+            let record = match order {
+                Order::Want(policy) => {
+                    self.policy = policy;
+                    self.step(Event::Want(policy));
+                    done(Ok(CATALOGUE));
+                    continue;
+                }
+                Order::Create { name, blocks } => draw().and_then(|uuid| catalogue.make(&name, blocks, uuid)),
+                Order::Resize { volume, blocks } => catalogue.resize(volume, blocks),
+                Order::Delete { volume } => catalogue.delete(volume),
+            };
+            match record {
+                Ok(record) => self.write_record(&record, done),
+                Err(failure) => done(Err(failure)),
+            }
+        }
+    }
+
+    fn write_record(&mut self, record: &Record, done: Ordered) {
+        let volume = record.volume;
+        let write = Write::new(CATALOGUE, BlockIndex(volume.0.into()), 1, Kind::Data);
+        let (Some(write), Some(mut buffer)) = (write, self.shared.pool.take(1)) else {
+            let failure = Failure::failed("there is no memory for it now");
+            return done(Err(unchanged(failure).next("try again.")));
+        };
+        buffer.bytes_mut().copy_from_slice(&record.encode());
+        let sums = sums(buffer.bytes()).collect();
+        let payload = Some(Payload::Ready(buffer.keep().piece(), sums));
+        let is_busy = Arc::clone(&self.orders.is_busy);
+        is_busy.store(true, Ordering::SeqCst);
+        let done: Done = Box::new(move |end| {
+            is_busy.store(false, Ordering::SeqCst);
+            done(end.map(|()| volume).map_err(|Unknown| lost(volume)));
+        });
+        self.waiting.push_back(Pending { write, payload, done: Some(done) });
+        self.write();
+    }
+
+    fn not_here(&self) -> Failure {
+        let primary = lock(&self.shared.view).primary;
+        let what = "this node does not lead the group of its volumes";
+        let next = match primary {
+            Some(node) => format!("ask node {node}, which does."),
+            None => "`bulkhead status` says who does, or what is waited for.".to_owned(),
+        };
+        unchanged(Failure::refused(what)).next(next)
+    }
+}
+
+fn unchanged(failure: Failure) -> Failure {
+    failure.left("Nothing was changed.")
+}
+
+fn lost(volume: Volume) -> Failure {
+    Failure::failed(format!("this node lost the group of its volumes while volume {} was changed", volume.0))
+        .left("It may be changed, or not.")
+        .next("look at it with `bulkhead volume list`, and repeat what is not done.")
+}

@@ -1,0 +1,192 @@
+//! How a group is, put together for the commands and the status (S4-10, X14).
+
+use super::group::Group;
+use super::handle::lock;
+use super::view::Latency;
+use super::view::{HolderView, LogView, MemoryView, Mode, Policy, State, View, VolumeView};
+use crate::cluster::clock;
+use crate::volume::catalogue::bytes;
+use bulkhead_core::holder::machine;
+use bulkhead_core::id::NodeId;
+use bulkhead_core::log::Seq;
+use bulkhead_core::mirror::membership;
+use bulkhead_core::mirror::secondary;
+use std::time::Duration;
+
+/// The view is made anew so often at most, unless something has changed that decides who serves.
+const EVERY: Duration = Duration::from_millis(100);
+
+impl Group {
+    /// Has others see how it is.
+    pub(super) fn publish(&mut self) {
+        let now = clock::now();
+        let mode = mode(self.holder.mode());
+        let primary = self.primary_node();
+        let old = lock(&self.shared.view);
+        let is_other = (old.mode, old.primary) != (mode, primary.map(|node| node.0));
+        drop(old);
+        if !is_other && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
+            return;
+        }
+        self.shown_at = Some(now);
+        *lock(&self.shared.view) = self.show_all(mode, primary);
+        if is_other {
+            (self.shared.changed)();
+        }
+    }
+
+    fn show_all(&self, mode: Mode, primary: Option<NodeId>) -> View {
+        let dirty_bytes = bytes(lock(&self.shared.dirty).data_blocks());
+        let free = u64::try_from(self.shared.pool.free()).unwrap_or(0);
+        let all = u64::try_from(self.shared.pool_blocks).unwrap_or(0);
+        let percentile = |percent| self.shared.latencies.percentile(percent);
+        let leads = self.holder.primary();
+        let acts = leads.map(|primary| primary.chosen().policy()).unwrap_or(membership::Policy::Through);
+        View {
+            mode,
+            state: self.state(mode),
+            epoch: self.epoch(),
+            leads: false,
+            primary: primary.map(|node| node.0),
+            waits: self.waits.clone().filter(|_| primary.is_none()),
+            wanted: policy(self.policy),
+            policy: policy(acts),
+            holders: self.holders(),
+            log: self.log_view(),
+            dirty_bytes,
+            memory: MemoryView { bytes: bytes(all), free_bytes: bytes(free) },
+            writes: Latency { p50_us: percentile(50), p99_us: percentile(99) },
+            volumes: lock(&self.shared.catalogue).list().map(volume).collect(),
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    fn primary_node(&self) -> Option<NodeId> {
+        if self.holder.primary().is_some() {
+            return Some(self.holder.me().node);
+        }
+        self.followed().map(|following| following.primary)
+    }
+
+    fn followed(&self) -> Option<secondary::Following> {
+        match self.holder.secondary()?.mode() {
+            secondary::Mode::Following(one)
+            | secondary::Mode::Behind(one)
+            | secondary::Mode::Adopting(one) => Some(one),
+            secondary::Mode::Idle | secondary::Mode::Failed => None,
+        }
+    }
+
+    fn epoch(&self) -> u64 {
+        let leads = self.holder.primary().map(|primary| primary.epoch());
+        leads.or(self.followed().map(|one| one.epoch)).unwrap_or_default().0
+    }
+
+    fn state(&self, mode: Mode) -> State {
+        if mode == Mode::Failed {
+            return State::Failed;
+        }
+        if let Some(primary) = self.holder.primary() {
+            let others = self.peers.len();
+            return match primary.chosen().holders().len() {
+                in_sync if others < in_sync && 1 < in_sync => State::Synced,
+                _ if self.peers.values().any(|peer| peer.stream.is_some()) => State::Resyncing,
+                _ => State::Degraded,
+            };
+        }
+        match self.holder.secondary().map(|one| one.mode()) {
+            Some(secondary::Mode::Following(_)) => State::Synced,
+            Some(secondary::Mode::Behind(_) | secondary::Mode::Adopting(_)) => State::Resyncing,
+            Some(secondary::Mode::Idle | secondary::Mode::Failed) | None if self.waits.is_some() => {
+                State::Stale
+            }
+            Some(secondary::Mode::Idle | secondary::Mode::Failed) | None => State::Waiting,
+        }
+    }
+
+    fn holders(&self) -> Vec<HolderView> {
+        let me = self.holder.me();
+        let own = self.holder.log().map(|log| log.durable().0);
+        let Some(primary) = self.holder.primary() else {
+            return vec![HolderView {
+                node: me.node.0,
+                in_sync: false,
+                connected: true,
+                has: own,
+                lag: None,
+            }];
+        };
+        let newest = primary.newest();
+        let chosen = primary.chosen();
+        let in_sync = |node: NodeId| chosen.holders().iter().any(|one| one.node == node);
+        let lag = |has: Seq| newest.0.saturating_sub(has.0);
+        let mut holders = vec![HolderView {
+            node: me.node.0,
+            in_sync: true,
+            connected: true,
+            has: own,
+            lag: own.map(|has| lag(Seq(has))),
+        }];
+        for (node, peer) in &self.peers {
+            let has = primary.fed().find(|(holder, _)| holder.node == *node).map(|(_, has)| has);
+            holders.push(HolderView {
+                node: node.0,
+                in_sync: in_sync(*node),
+                connected: peer.stream.is_some(),
+                has: has.map(|has| has.0),
+                lag: has.map(lag),
+            });
+        }
+        holders.sort_by_key(|one| one.node);
+        holders
+    }
+
+    fn log_view(&self) -> LogView {
+        let ring = bytes(self.holder.kept().ring.blocks());
+        let applied = self.holder.applied().0;
+        let Some(log) = self.holder.log() else {
+            return LogView { bytes: ring, applied, ..LogView::default() };
+        };
+        let commit = match (self.holder.primary(), self.holder.secondary()) {
+            (Some(primary), _) => primary.commit(),
+            (None, Some(secondary)) => secondary.commit(),
+            (None, None) => Seq(0),
+        };
+        LogView {
+            bytes: ring,
+            free_bytes: bytes(log.free()),
+            newest: log.next().before().0,
+            durable: log.durable().0,
+            commit: commit.0,
+            applied,
+        }
+    }
+}
+
+fn mode(mode: machine::Mode) -> Mode {
+    match mode {
+        machine::Mode::Opening => Mode::Opening,
+        machine::Mode::Damaged => Mode::Damaged,
+        machine::Mode::Remaking => Mode::Remaking,
+        machine::Mode::Following => Mode::Following,
+        machine::Mode::Taking => Mode::Taking,
+        machine::Mode::Leading => Mode::Leading,
+        machine::Mode::Failed => Mode::Failed,
+    }
+}
+
+fn policy(policy: membership::Policy) -> Policy {
+    match policy {
+        membership::Policy::Through => Policy::Through,
+        membership::Policy::Back => Policy::Back,
+    }
+}
+
+fn volume(record: &bulkhead_core::volume::record::Record) -> VolumeView {
+    VolumeView {
+        number: record.volume.0,
+        name: record.name.as_str().to_owned(),
+        uuid: record.uuid.to_string(),
+        bytes: bytes(record.blocks),
+    }
+}

@@ -1,0 +1,195 @@
+//! I1, I3, I10 to I12, V1, V3, V4, V8 (F16 to F20, F31, F33): two holders with real logs and stores; whatever
+//! happens to them, every acknowledged write is read.
+
+use super::testing::{Site, ask, create, read};
+use crate::nbd::export::Request;
+use bulkhead_core::log::batch::Volume;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a client knows of a block: what was acknowledged last, and what came after it and may be there.
+#[derive(Default)]
+struct Known {
+    blocks: BTreeMap<u64, (u64, Vec<u64>)>,
+    stamp: u64,
+    chance: u64,
+}
+
+const MEBI: u64 = 1 << 20;
+
+impl Known {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.chance =
+            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.chance >> 33) % limit
+    }
+
+    /// So many writes of a few blocks each, eight at once. Returns how many were acknowledged.
+    fn write(&mut self, site: &Site, node: u16, volume: Volume, count: u64, span: u64, most: u64) -> u64 {
+        let handle = site.handle(node);
+        let (mut pending, mut acknowledged) = (Vec::new(), 0);
+        for _ in 0..count {
+            let (first, blocks) = (self.below(span), 1 + self.below(most));
+            self.stamp += 1;
+            let request = match self.below(12) {
+                0 => {
+                    let length = u32::try_from(blocks * 4096).unwrap();
+                    let span = crate::nbd::export::Span { offset: first * 4096, length };
+                    (0, Request::WriteZeroes { span, durable: false, allocated: false, fast: false })
+                }
+                _ => {
+                    let mut data = vec![0; usize::try_from(blocks * 4096).unwrap()];
+                    for chunk in data.chunks_mut(8) {
+                        chunk.copy_from_slice(&self.stamp.to_le_bytes());
+                    }
+                    (self.stamp, Request::Write { offset: first * 4096, data, durable: true })
+                }
+            };
+            // One write of a block at a time: their order would be anybody's guess.
+            let overlaps = |(start, length, _, _): &(u64, u64, u64, _)| {
+                *start < first + blocks && first < start + length
+            };
+            if pending.len() == 8 || pending.iter().any(overlaps) {
+                acknowledged += self.settle(std::mem::take(&mut pending));
+            }
+            pending.push((first, blocks, request.0, ask(&handle, volume, request.1)));
+        }
+        acknowledged + self.settle(pending)
+    }
+
+    #[expect(clippy::type_complexity, reason = "a test")]
+    fn settle(
+        &mut self,
+        pending: Vec<(
+            u64,
+            u64,
+            u64,
+            std::sync::mpsc::Receiver<Result<crate::nbd::export::Content, crate::nbd::export::Failed>>,
+        )>,
+    ) -> u64 {
+        let mut acknowledged = 0;
+        for (first, blocks, stamp, answer) in pending {
+            let is_safe =
+                answer.recv_timeout(Duration::from_secs(30)).expect("every request is answered").is_ok();
+            acknowledged += u64::from(is_safe);
+            for block in first..first + blocks {
+                let known = self.blocks.entry(block).or_default();
+                if is_safe { *known = (stamp, Vec::new()) } else { known.1.push(stamp) }
+            }
+        }
+        acknowledged
+    }
+
+    /// Every block says what was acknowledged last, or what came later and was not answered.
+    fn check(&mut self, site: &Site, node: u16, volume: Volume, span: u64) {
+        let handle = site.handle(node);
+        for first in (0..span).step_by(64) {
+            let bytes = read(&handle, volume, first, 64).unwrap();
+            for (block, content) in (first..).zip(bytes.chunks(4096)) {
+                let stamps: Vec<_> =
+                    content.chunks(8).map(|one| u64::from_le_bytes(one.try_into().unwrap())).collect();
+                assert!(stamps.iter().all(|stamp| *stamp == stamps[0]), "block {block} is torn");
+                let (safe, maybe) = self.blocks.entry(block).or_default();
+                assert!(
+                    stamps[0] == *safe || maybe.contains(&stamps[0]),
+                    "block {block} says {}, not {safe} or {maybe:?}",
+                    stamps[0]
+                );
+                // What was read is there from now on.
+                (*safe, *maybe) = (stamps[0], Vec::new());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_other_holder_goes_on_with_every_acknowledged_write() {
+    let mut site = Site::new(8 * MEBI);
+    let mut known = Known { chance: 7, ..Known::default() };
+    site.start(1);
+    site.start(2);
+    let mut leads = site.await_synced();
+    let volume = create(&site.handle(leads), "vm1", 4096);
+    let mut total = 0;
+    for round in 0..6 {
+        total += known.write(&site, leads, volume, 300, 256, 4);
+        let other = 3 - leads;
+        assert!(read(&site.handle(other), volume, 0, 1).is_err(), "only who leads answers");
+        site.kill(leads);
+        let now = site.await_leader(|_| true);
+        assert_eq!(now, other);
+        assert_eq!(site.handle(now).catalogue().by_name("vm1").unwrap().volume, volume);
+        known.check(&site, now, volume, 256);
+        total += known.write(&site, now, volume, 100, 256, 4);
+        site.start(leads);
+        leads = site.await_synced();
+        known.check(&site, leads, volume, 256);
+        assert_eq!(leads, now, "round {round}");
+    }
+    assert_eq!(total, 6 * 400);
+}
+
+/// X13: a holder that was away for longer than the log reaches back is filled, and then leads with all of it.
+#[test]
+fn a_holder_that_was_away_for_long_is_filled() {
+    let mut site = Site::new(5 * MEBI);
+    let mut known = Known { chance: 9, ..Known::default() };
+    site.start(1);
+    site.start(2);
+    let leads = site.await_synced();
+    let volume = create(&site.handle(leads), "vm1", 4096);
+    known.write(&site, leads, volume, 50, 1024, 8);
+    let other = 3 - leads;
+    site.kill(other);
+    assert_eq!(known.write(&site, leads, volume, 600, 1024, 32), 600);
+    site.start(other);
+    site.await_synced();
+    known.write(&site, leads, volume, 50, 1024, 8);
+    site.kill(leads);
+    assert_eq!(site.await_leader(|_| true), other);
+    known.check(&site, other, volume, 1024);
+}
+
+/// F16: both die at once. Whoever starts leads with everything, if it was in sync.
+#[test]
+fn both_die_and_nothing_acknowledged_is_lost() {
+    let mut site = Site::new(8 * MEBI);
+    let mut known = Known { chance: 11, ..Known::default() };
+    site.start(1);
+    site.start(2);
+    let leads = site.await_synced();
+    let volume = create(&site.handle(leads), "vm1", 4096);
+    for _ in 0..3 {
+        let leads = site.await_synced();
+        assert_eq!(known.write(&site, leads, volume, 200, 512, 4), 200);
+        site.kill(1);
+        site.kill(2);
+        site.start(2);
+        site.start(1);
+        let leads = site.await_leader(|_| true);
+        known.check(&site, leads, volume, 512);
+    }
+}
+
+/// F36: the stream breaks again and again; guests go on, and the other catches up by the log.
+#[test]
+fn a_stream_that_breaks_costs_time_and_no_write() {
+    let mut site = Site::new(8 * MEBI);
+    let mut known = Known { chance: 13, ..Known::default() };
+    site.start(1);
+    site.start(2);
+    let leads = site.await_synced();
+    let volume = create(&site.handle(leads), "vm1", 4096);
+    let (one, two) = (bulkhead_core::id::NodeId(1), bulkhead_core::id::NodeId(2));
+    for _ in 0..5 {
+        known.write(&site, leads, volume, 100, 512, 8);
+        site.wires.link(one, two, false);
+        known.write(&site, leads, volume, 20, 512, 8);
+        site.wires.link(one, two, true);
+        known.write(&site, leads, volume, 100, 512, 8);
+    }
+    assert_eq!(site.await_synced(), leads);
+    site.kill(leads);
+    let other = site.await_leader(|_| true);
+    known.check(&site, other, volume, 512);
+}
