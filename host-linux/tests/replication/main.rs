@@ -9,9 +9,11 @@
     reason = "a test that panics has failed"
 )]
 
+mod bench;
 mod broken;
 mod flow;
 mod hostile;
+mod impostor;
 mod meeting;
 mod proxy;
 mod site;
