@@ -9,6 +9,7 @@ use super::seal::{Direction, Sealer};
 use super::service::{Shared, nonce};
 use bulkhead_core::id::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -130,10 +131,22 @@ impl Door {
     fn accept(&mut self) {
         for at in 0..self.gates.len() {
             for _ in 0..ACCEPTS {
-                let Some(gate) = self.gates.get(at) else { break };
-                let Some(Ok((socket, from))) = gate.listener.as_ref().map(TcpListener::accept) else { break };
-                if socket.set_nonblocking(true).is_ok() {
-                    self.admit(Knock::new(socket), gate.path, from.ip());
+                let Some(gate) = self.gates.get_mut(at) else { break };
+                match gate.listener.as_ref().map(TcpListener::accept) {
+                    Some(Ok((socket, from))) => {
+                        let path = gate.path;
+                        if socket.set_nonblocking(true).is_ok() {
+                            self.admit(Knock::new(socket), path, from.ip());
+                        }
+                    }
+                    Some(Err(error)) if is_passing(error.kind()) => break,
+                    Some(Err(error)) => {
+                        // As without file descriptors: it would be asked again and again.
+                        gate.listener = None;
+                        self.shared.listens(gate.path, Some(&error));
+                        break;
+                    }
+                    None => break,
                 }
             }
         }
@@ -213,4 +226,9 @@ impl Door {
             (Kind::Hello | Kind::Welcome, _) => Fate::Refused(Refusal::Unfinished),
         }
     }
+}
+
+/// Nobody is there, or who was has left.
+const fn is_passing(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted)
 }

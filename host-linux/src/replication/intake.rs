@@ -3,6 +3,7 @@
 
 use super::line::Line;
 use super::tally::{Counts, End};
+use super::words::Timing;
 use std::io::{ErrorKind, IoSliceMut, Read as _};
 use std::time::{Duration, Instant};
 
@@ -15,26 +16,29 @@ pub const LOOK: Duration = Duration::from_millis(200);
 pub struct Intake<'a> {
     line: &'a Line,
     counts: &'a Counts,
-    silence: Duration,
+    timing: Timing,
     ahead: Box<[u8]>,
     /// What of `ahead` is not handed out yet.
     from: usize,
     to: usize,
     /// When something last came, or could have been taken.
     heard: Instant,
+    /// Since when a frame is awaited or under way.
+    begun: Instant,
 }
 
 impl<'a> Intake<'a> {
     /// Nothing was read yet.
     #[must_use]
-    pub fn new(line: &'a Line, counts: &'a Counts, silence: Duration) -> Self {
-        let ahead = vec![0; AHEAD].into_boxed_slice();
-        Self { line, counts, silence, ahead, from: 0, to: 0, heard: Instant::now() }
+    pub fn new(line: &'a Line, counts: &'a Counts, timing: Timing) -> Self {
+        let (ahead, now) = (vec![0; AHEAD].into_boxed_slice(), Instant::now());
+        Self { line, counts, timing, ahead, from: 0, to: 0, heard: now, begun: now }
     }
 
-    /// Nothing was read for a while, and not for the peer's sake.
-    pub fn waited(&mut self) {
+    /// The time until now was not the peer's: the group looked at a frame, or there was no memory for one.
+    pub fn resume(&mut self) {
         self.heard = Instant::now();
+        self.begun = self.heard;
     }
 
     /// Fills all of `place`.
@@ -69,11 +73,12 @@ impl<'a> Intake<'a> {
                 Ok(count) => {
                     self.counts.received(count);
                     self.heard = Instant::now();
-                    return Ok(count);
+                    let took = self.heard.saturating_duration_since(self.begun);
+                    return if self.timing.stall <= took { Err(End::Slow) } else { Ok(count) };
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.silence <= self.heard.elapsed() {
+                    if self.timing.silence <= self.heard.elapsed() {
                         return Err(End::Silent);
                     }
                 }

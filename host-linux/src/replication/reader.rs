@@ -37,7 +37,7 @@ impl Reader<'_> {
     /// that it began.
     pub fn run(mut self, answers: bool) {
         if self.peer.enter(self.line, answers, self.inbox) {
-            let mut intake = Intake::new(self.line, &self.peer.counts, self.timing.silence);
+            let mut intake = Intake::new(self.line, &self.peer.counts, self.timing);
             let mut meta = Vec::with_capacity(META_MAX);
             let why = loop {
                 match self.next(&mut intake, &mut meta) {
@@ -59,6 +59,7 @@ impl Reader<'_> {
     /// The next frame; `None`: the peer is there.
     fn next(&mut self, intake: &mut Intake<'_>, meta: &mut Vec<u8>) -> Result<Option<Frame>, End> {
         let mut front = [0; FRONT_LEN];
+        intake.resume();
         intake.fill(&mut front)?;
         let head: [u8; HEAD_LEN] = open(&self.opener, &front).ok_or(End::Changed)?;
         let head = Head::parse(&head).ok_or(End::Malformed)?;
@@ -98,7 +99,7 @@ impl Reader<'_> {
         for asked in 0_usize.. {
             if let Some(buffer) = self.pool.take(blocks) {
                 if asked != 0 {
-                    intake.waited();
+                    intake.resume();
                 }
                 return Ok(buffer);
             }

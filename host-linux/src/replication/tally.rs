@@ -18,6 +18,8 @@ pub enum End {
     Failed,
     /// Nothing came any more.
     Silent,
+    /// A frame was begun, and did not come to its end.
+    Slow,
     /// A tag does not fit.
     Changed,
     /// The tag fits, and nothing else does.
@@ -44,6 +46,7 @@ impl End {
             Self::Left => "the peer closed the stream",
             Self::Failed => "the network failed the stream",
             Self::Silent => "nothing was heard of the peer",
+            Self::Slow => "a frame did not come to its end in time",
             Self::Changed => "a frame was changed, moved or repeated on the way",
             Self::Malformed => "the peer sent a frame that makes no sense here",
             Self::Sums => "a block from the peer does not have its checksum",

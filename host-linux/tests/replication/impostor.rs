@@ -8,7 +8,7 @@ use bulkhead::replication::hello::{HELLO_LEN, Hello};
 use bulkhead::replication::part::{BARE_LEN, begun, is_begun};
 use bulkhead::replication::seal::{Direction, Sealer};
 use bulkhead::replication::tally::End;
-use bulkhead::replication::words::News;
+use bulkhead::replication::words::{News, Settings, Timing};
 use bulkhead::site_config::key::SiteKey;
 use bulkhead::storage::buffers::Pool;
 use bulkhead_core::id::{GroupId, NodeId, SiteId};
@@ -23,20 +23,30 @@ struct Impostor {
 }
 
 impl Impostor {
+    /// Threads of the streams before may still be ending: then it is sent away, and comes again.
     fn meet(at: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(at).unwrap();
-        socket.set_read_timeout(Some(millis(20_000))).unwrap();
+        let mut met = None;
+        until("the impostor is met", || {
+            met = Self::knock(at).ok();
+            met.is_some()
+        });
+        met.unwrap()
+    }
+
+    fn knock(at: SocketAddr) -> std::io::Result<Self> {
+        let mut socket = TcpStream::connect(at)?;
+        socket.set_read_timeout(Some(millis(20_000)))?;
         let hello = Hello::new(SiteId([1; 16]), GroupId([2; 16]), NodeId(1), NodeId(2), [7; 16]).encode();
-        socket.write_all(&hello).unwrap();
+        socket.write_all(&hello)?;
         let mut welcome = [0; HELLO_LEN];
-        socket.read_exact(&mut welcome).unwrap();
+        socket.read_exact(&mut welcome)?;
         let sealer = |way| Sealer::new(&SiteKey([3; 32]), &hello, &welcome, way);
         let (mut sealer, mut opener) = (sealer(Direction::Out), sealer(Direction::Back));
-        socket.write_all(begun(&mut sealer).front()).unwrap();
+        socket.write_all(begun(&mut sealer).front())?;
         let mut answer = [0; BARE_LEN];
-        socket.read_exact(&mut answer).unwrap();
+        socket.read_exact(&mut answer)?;
         assert!(is_begun(&mut opener, &answer));
-        Self { socket, sealer }
+        Ok(Self { socket, sealer })
     }
 
     /// Sends a frame whose tags fit, whatever it says.
@@ -108,6 +118,25 @@ fn what_makes_no_sense_ends_the_stream() {
         until("why is shown", || high.peer().ends.get(&why) == Some(&(before + 1)));
     }
     assert_eq!(high.pool.free(), all);
+}
+
+/// A frame that comes a byte at a time is no sign of life for ever.
+#[test]
+fn a_frame_that_never_ends_ends_the_stream() {
+    let place = Place::new();
+    let timing = Timing { stall: millis(1500), ..place.settings(2, 2).timing };
+    let high = Node::start(Settings { timing, ..place.settings(2, 2) });
+    let mut impostor = Impostor::meet(place.of(2)[0]);
+    high.met();
+    let (head, meta, payload) = write(sum());
+    let front = [&head[..], &impostor.sealer.head(&head), &meta].concat();
+    impostor.socket.write_all(&front).unwrap();
+    until("it is over", || {
+        let _ = impostor.socket.write_all(&payload[..1]);
+        high.peer().network.is_none()
+    });
+    assert_eq!(high.gone(), NodeId(1));
+    until("why is shown", || high.peer().ends.contains_key(&End::Slow));
 }
 
 /// Frames of random content under good tags: each is told or ends the stream; the next stream is met.
