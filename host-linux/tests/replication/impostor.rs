@@ -1,5 +1,5 @@
-//! A holder that has the key and is wrong: another release, a defect, a machine that went bad. Its stream ends,
-//! and says why; nothing of what was wrong is told, and no memory stays with it (F36, V5, I11).
+//! A holder that has the key and is wrong: another release, a defect, a machine that went bad. Its stream
+//! ends, and says why; nothing of what was wrong is told, and no memory stays with it (F36, V5, I11).
 
 use super::site::{Node, Place, millis, until};
 use super::traffic::next;
