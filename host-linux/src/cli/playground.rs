@@ -3,8 +3,9 @@
 
 use super::Common;
 use crate::failure::Failure;
+use crate::nbd::uri::Uri;
 use crate::output::Report;
-use crate::playground::layout::Elsewhere;
+use crate::playground::layout::{Elsewhere, Part, Wanted};
 use crate::playground::site::Site;
 use crate::site_config::Preset;
 use crate::site_config::value::parse_time;
@@ -44,6 +45,7 @@ pub(super) enum Verb {
 /// Examples:
 ///   bulkhead playground run
 ///   bulkhead playground run --nodes 2 --dir /tmp/pg
+///   bulkhead playground run --volumes
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -58,6 +60,9 @@ pub(super) struct Run {
     /// How fast it is
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Pace::Default)]
     timers: Pace,
+    /// Have the first node of each compartment keep volumes: block devices, served by NBD
+    #[arg(long)]
+    volumes: bool,
     #[command(flatten)]
     outside: Outside,
 }
@@ -172,7 +177,9 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
         Pace::Default => Preset::Default,
         Pace::Tight => Preset::Tight,
     };
-    let mut site = Site::start(&args.dir, args.nodes, preset, args.outside.elsewhere())?;
+    let (elsewhere, volumes) = (args.outside.elsewhere(), args.volumes);
+    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, volumes };
+    let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();
     while site.master().is_none() {
@@ -220,7 +227,8 @@ fn listen(dir: &Path) -> Result<UnixListener, Failure> {
 
 /// Says how to reach every part.
 fn introduce(site: &Site, dir: &Path, as_json: bool) {
-    let part = |(place, part): (usize, &crate::playground::layout::Part)| {
+    let part = |(place, part): (usize, &Part)| {
+        let nbd = part.nbd.map(|at| json!({ "address": at, "socket": part.nbd_socket() }));
         json!({
             "name": part.name,
             "node": part.node,
@@ -231,6 +239,7 @@ fn introduce(site: &Site, dir: &Path, as_json: bool) {
             "config": part.config,
             "state": part.state,
             "log": part.log,
+            "nbd": nbd,
         })
     };
     let parts: Vec<Value> = site.parts.iter().enumerate().map(part).collect();
@@ -251,6 +260,24 @@ fn introduce(site: &Site, dir: &Path, as_json: bool) {
          bulkhead playground fault heal --dir {dir}\n",
         site.parts.len()
     );
+    introduce_volumes(site, &mut out, &dir);
+}
+
+/// Says how to make a volume, and where clients find it.
+fn introduce_volumes(site: &Site, out: &mut impl std::io::Write, dir: &impl std::fmt::Display) {
+    let nodes: Vec<_> = site.parts.iter().filter_map(|part| Some((part, part.nbd?))).collect();
+    let Some((first, _)) = nodes.first() else { return };
+    let _ = writeln!(
+        out,
+        "  bulkhead volume create vm1 --size 1GiB --socket {dir}/{}.sock\n\nand a client of a volume, on any \
+         node, whichever leads:\n",
+        first.name
+    );
+    for (part, at) in &nodes {
+        let (tcp, unix) = (Uri::tcp(*at, "vm1"), Uri::unix(&part.nbd_socket(), "vm1"));
+        let _ = writeln!(out, "  nbdinfo {tcp}\n  nbdinfo '{unix}'");
+    }
+    let _ = writeln!(out);
 }
 
 /// Prints whose role is another than it was.
@@ -413,7 +440,8 @@ fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
             if elsewhere.is_some() { ", and a witness that is no process of it" } else { " and a witness" };
         println!("Two compartments as processes on this machine{witness}:\n");
     }
-    let site = Site::start(&args.dir, 1, Preset::Default, elsewhere)?;
+    let wanted = Wanted { per_side: 1, preset: Preset::Default, elsewhere, volumes: false };
+    let site = Site::start(&args.dir, &wanted)?;
     let mut story = Story { site, as_json, begun: Instant::now() };
     story.tell("operator", "switches on a1, b1 and the witness");
     let (master, _) = story.wait("a master", protected_by)?;

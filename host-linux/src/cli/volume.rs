@@ -272,8 +272,9 @@ fn promote(args: &Promote) -> Result<Report, Failure> {
     let found = listing.nodes.iter().find(|one| one.name == args.node || one.node.to_string() == args.node);
     let Some(place) = found else {
         let what = format!("pair {} has no node `{}`", listing.pair, args.node);
+        let names: Vec<_> = listing.nodes.iter().map(|one| one.name.as_str()).collect();
         let failure = Failure::usage(what).left("Nothing was changed.");
-        return Err(failure.next("`bulkhead volume list` lists its nodes."));
+        return Err(failure.next(format!("name one of {}.", names.join(", "))));
     };
     let answer = client.ask(&Request::VolumePromote { node: place.node })?;
     let text = match answer.pointer("/promoted/already").and_then(Value::as_bool) {

@@ -33,18 +33,29 @@ pub(super) fn list(listing: &Listing) -> String {
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     let VolumeView { number, name, uuid, bytes } = volume;
-    let View { wanted, policy, holders, log, dirty_bytes, writes, last_error, .. } = &listing.storage;
+    let View { leads, primary, wanted, policy, holders, .. } = &listing.storage;
+    let View { log, dirty_bytes, writes, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
     let _ = writeln!(out, "{}", group(listing));
     let when = |policy: &Policy| match policy {
         Policy::Through => "in the backing store, too (write-through)",
         Policy::Back => "in the logs of all holders in sync (write-back)",
     };
-    let _ = write!(out, "writes are acknowledged when they are {}", when(policy));
-    if wanted != policy {
-        let _ = write!(out, "; wanted: {}", when(wanted));
+    // Only who leads knows what the others have, and when writes are acknowledged.
+    match (*leads, primary.map(|node| listing.name_of(node))) {
+        (true, _) => {
+            let _ = write!(out, "writes are acknowledged when they are {}", when(policy));
+            if wanted != policy {
+                let _ = write!(out, "; wanted: {}", when(wanted));
+            }
+            out.push('\n');
+        }
+        (false, Some(leads)) => {
+            let _ = writeln!(out, "{leads} knows what every holder has, this node knows its own:");
+        }
+        (false, None) => {}
     }
-    out.push_str("\n\n");
+    out.push('\n');
     let width = holders.iter().map(|holder| listing.name_of(holder.node).len()).max().unwrap_or(0);
     for holder in holders {
         let name = listing.name_of(holder.node);
@@ -67,7 +78,11 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
 /// What is known of a holder.
 fn said(listing: &Listing, holder: &HolderView) -> String {
     let HolderView { node, in_sync, connected, has, lag } = holder;
-    let sync = if *in_sync { "in sync" } else { "NOT IN SYNC" };
+    let sync = match (listing.storage.leads, in_sync) {
+        (true, true) => "in sync",
+        (true, false) => "NOT IN SYNC",
+        (false, _) => "",
+    };
     let mut out = format!("{sync:11}");
     if Some(*node) == listing.storage.primary {
         out.push_str("  leads");
@@ -117,11 +132,11 @@ mod tests {
 
     #[test]
     fn a_volume_is_shown_on_one_screen() {
-        let mut all = listing(2);
-        all.storage.holders[1].has = Some(40);
-        all.storage.holders[0].in_sync = false;
-        all.storage.holders[0].connected = false;
-        all.storage.holders[0].lag = Some(2);
+        let mut all = listing(1);
+        all.storage.holders[0].has = Some(40);
+        all.storage.holders[1].in_sync = false;
+        all.storage.holders[1].connected = false;
+        all.storage.holders[1].lag = Some(2);
         all.storage.state = State::Degraded;
         all.storage.policy = Policy::Through;
         all.storage.dirty_bytes = 12 << 20;
@@ -134,17 +149,34 @@ pair 1 is DEGRADED: what is written is in one place only; a1 leads, epoch 7
 writes are acknowledged when they are in the backing store, too (write-through); \
 wanted: in the logs of all holders in sync (write-back)
 
-a1  NOT IN SYNC  leads, 2 behind  not reached
-b1  in sync      has write 40  (this node)
+a1  in sync      leads  has write 40  (this node)
+b1  NOT IN SYNC, 2 behind  not reached
 
 not yet in the backing store: 12 MiB; log: 0 bytes of 64 MiB free
 writes take 210 us (half of them), 900 us (99 of 100)
 
   a1  nbd://10.0.1.1/vm1
   b1  nbd://10.0.1.2/vm1
-  b1  nbd+unix:///vm1?socket=/run/b/nbd.sock
+  a1  nbd+unix:///vm1?socket=/run/b/nbd.sock
 ";
         assert_eq!(show(&all, &all.storage.volumes[0]), expected);
+    }
+
+    /// A node that follows knows what it has itself, and says who knows the rest.
+    #[test]
+    fn a_node_that_follows_says_what_it_knows() {
+        let mut all = listing(2);
+        all.storage.holders.remove(0);
+        all.storage.holders[0].has = Some(40);
+        let expected = "\
+vm1: 10 GiB, volume 3 of pair 1, 07070707-0707-4707-8707-070707070707
+pair 1 is synced: any one holder may be lost; a1 leads, epoch 7
+a1 knows what every holder has, this node knows its own:
+
+b1               has write 40  (this node)
+";
+        let shown = show(&all, &all.storage.volumes[0]);
+        assert!(shown.starts_with(expected), "{shown}");
     }
 
     #[test]

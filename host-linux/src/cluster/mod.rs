@@ -8,7 +8,8 @@
 //! 3. What waits, each in a thread of its own: [`writer`] on [`store`] on [`medium`], [`fencer`] with
 //!    [`fence_agent`], [`switchboard`], [`fence_history`], [`resources`] with [`resource_agent`], [`profile`]
 //!    with [`echo`], [`marks`], [`control`] with [`request`], [`events`].
-//!    [`apply`] takes a file that changed; [`storage`] stands between the node and its mirror group.
+//!    [`apply`] takes a file that changed; [`storage`] stands between the node and its mirror group, which
+//!    [`volumes`] starts.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines and of what [`witnesses`] say of themselves, [`outlook`]
 //!    says what would happen, [`status_text`] and [`words`] say it to people, [`client`] asks for it.
@@ -44,6 +45,8 @@ pub mod store;
 pub mod switchboard;
 pub mod transport;
 pub mod view;
+mod volume_requests;
+pub mod volumes;
 pub mod wake;
 pub mod witnesses;
 pub mod words;

@@ -20,6 +20,7 @@ use super::request::{Answer, Request};
 use super::resources::Resources;
 use super::transport::Network;
 use super::view::{Surroundings, status};
+use super::volumes::Volumes;
 use super::wake::Wake;
 use super::writer::Progress;
 use crate::agent::beats::Beats;
@@ -63,6 +64,8 @@ pub struct Agent {
     /// What it is told and does, when that is to be recorded.
     pub(super) record: Option<Recorder>,
     pub(super) hands: Hands,
+    /// Its copy of its pair's mirror group; `None`: it keeps none.
+    pub(super) volumes: Option<Volumes>,
     pub(super) control: Control,
     pub(super) wake: Wake,
     pub(super) signals: UnixStream,
@@ -327,6 +330,7 @@ impl Agent {
                 let mut lacks = self.lacks.clone();
                 let absent = self.cards.iter().flat_map(Cards::why);
                 lacks.extend(self.hands.switchboard.lack());
+                lacks.extend(self.volumes.as_ref().and_then(Volumes::lack));
                 lacks.extend(absent.map(|why| Lack { what: "network", why }));
                 let around = Surroundings {
                     config: &self.hands.config,
@@ -337,7 +341,7 @@ impl Agent {
                     takeover: self.takeover,
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
-                    storage: None,
+                    storage: self.volumes.as_ref().map(Volumes::view),
                     witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);
@@ -374,8 +378,7 @@ impl Agent {
             | Request::VolumeDelete { .. }
             | Request::VolumeMode { .. }
             | Request::VolumePromote { .. } => {
-                let me = self.hands.config.name_of(self.hands.config.local.node);
-                Answer::failure(&crate::volume::orders::no_storage(&me))
+                return self.volume_request(question);
             }
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),
         };

@@ -4,7 +4,7 @@
 use super::*;
 use crate::cluster::fence_agent::Power;
 use crate::cluster::fencer::Order;
-use crate::cluster::start::{Kind, Plan, start};
+use crate::cluster::start::{Kind, Plan, prepare};
 use crate::cluster::storage::Group;
 use crate::mirror::words::{RegisterNews, RegisterWish};
 use crate::site_config::{EXAMPLE, Fencing, SiteConfig, Storage};
@@ -111,7 +111,7 @@ fn site(directory: &Path) -> Site {
         config.local.state = state;
         let kind = if is_witness { Kind::Witness } else { Kind::Agent };
         let plan = Plan { kind, root: directory, perform: cannot, file: None, health: None, cards: None };
-        let mut agent = start(config, &plan).unwrap();
+        let mut agent = prepare(config, &plan, |_, _, _| Ok(None)).unwrap();
         agent.hands.group = match member.id.0 {
             1 => Some(Box::new(a1.clone())),
             2 => Some(Box::new(b1.clone())),

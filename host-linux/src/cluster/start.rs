@@ -17,9 +17,11 @@ use super::profile::Chooser;
 use super::record::{self, Recorder};
 use super::resources::Resources;
 use super::run::{Agent, Vital};
+use super::storage::Group;
 use super::store::{self, Opened};
 use super::switchboard::Switchboard;
 use super::transport::Network;
+use super::volumes::Volumes;
 use super::wake::Wake;
 use super::witnesses::Witnesses;
 use super::writer::Writer;
@@ -74,6 +76,14 @@ pub struct Plan<'a> {
 ///
 /// It cannot run here, or must not.
 pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
+    prepare(config, plan, Volumes::start)
+}
+
+/// What starts a node's copy of its mirror group.
+type StartVolumes = fn(&SiteConfig, &key::SiteKey, &Wake) -> Result<Option<Volumes>, Failure>;
+
+/// As [`start`], with another copy of the mirror group, or none.
+pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes) -> Result<Agent, Failure> {
     check_kind(&config, plan.kind)?;
     let (key, lock) = (key::read(&config.local.key_file)?, lock(&config)?);
     let mut lacks = protect_process(plan.root);
@@ -81,8 +91,7 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let votes = config.me().is_some_and(|me| me.voter);
     let opened = if votes { Some(open_store(&config)?) } else { None };
     let life = opened.as_ref().map_or(Life::UNSEEN, |opened| opened.owner.life);
-    let mut log = Log::new();
-    let networks = networks(&config)?;
+    let (mut log, networks) = (Log::new(), networks(&config)?);
     let control = Control::open(&config.local.socket, log.reader(), wake.clone())?;
     let journal = log.reader().journal().map_err(|error| failed("the journal cannot be written", &error))?;
     tell_new_voter(opened.as_ref(), &mut log);
@@ -96,12 +105,12 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let record = record(&config, now, &settings, &key, &stored)?;
     let node = Node::new(now, settings, stored).map_err(|error| no_node(&error))?;
     let (watchdog, reader) = (watchdog(&config, &mut lacks), Reader::new(plan.file, wake.clone())?);
-    let config = Arc::new(config);
+    let (volumes, config) = (volumes(&config, &key, &wake)?, Arc::new(config));
     let resources = Resources::new(Arc::clone(&config), wake.clone());
     lacks.extend(protect_thread(Thread::Loop).into_iter().chain(resources.lack()));
-    let tenure = management::tenure(&config, resources.grace());
     // A node that starts listens that long for a master, too.
-    let chooser = Chooser::new(now.after(timers.listen));
+    let (tenure, chooser) =
+        (management::tenure(&config, resources.grace()), Chooser::new(now.after(timers.listen)));
     let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
     let (history, cuts) = (history(&config, &mut lacks), Vec::new());
@@ -118,13 +127,14 @@ pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
         history,
         cuts,
         witnesses: Witnesses::default(),
-        group: None,
+        group: volumes.as_ref().map(|volumes| Box::new(volumes.group()) as Box<dyn Group>),
         last_error: None,
     };
     Ok(Agent {
         node,
         record,
         hands,
+        volumes,
         control,
         wake,
         signals: signals()?,

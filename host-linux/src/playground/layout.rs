@@ -1,12 +1,18 @@
 //! The configuration files of a playground: two compartments and a witness, everything below one directory.
 
-use super::relay::Relay;
+use super::relay::{Relay, both};
 use crate::failure::Failure;
-use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, key};
+use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, Storage, key};
+use crate::volume::serve::NBD_SOCKET;
 use bulkhead_core::id::{NodeId, PairId, Side};
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+
+/// Bytes of a holder's log, which is written in full when it is made.
+const LOG_BYTES: u64 = 64 << 20;
+/// Bytes of a holder's memory for writes on their way.
+const MEMORY_BYTES: u64 = 32 << 20;
 
 /// One process of a playground.
 #[derive(Clone, Debug)]
@@ -27,6 +33,21 @@ pub struct Part {
     pub state: PathBuf,
     /// What it prints.
     pub log: PathBuf,
+    /// Where clients find its volumes; `None`: it has none.
+    pub nbd: Option<SocketAddr>,
+}
+
+/// What a playground is to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Nodes in each compartment.
+    pub per_side: u16,
+    /// How fast it is.
+    pub preset: Preset,
+    /// A witness that is no process of it.
+    pub elsewhere: Option<Elsewhere>,
+    /// Whether the first node of each compartment keeps volumes.
+    pub volumes: bool,
 }
 
 /// A witness that is no process of the playground: a board, say.
@@ -38,57 +59,52 @@ pub struct Elsewhere {
     pub here: Option<[IpAddr; 2]>,
 }
 
-/// Writes the configuration of a site with `per_side` nodes in each compartment below `directory`.
+/// Writes the configuration of a site below `directory`.
 ///
 /// # Errors
 ///
 /// A file cannot be written, or no sockets are left.
-pub fn write(
-    directory: &Path,
-    per_side: u16,
-    preset: Preset,
-    elsewhere: Option<Elsewhere>,
-) -> Result<(Vec<Part>, Relay), Failure> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
-    std::fs::create_dir_all(directory)
-        .map_err(|error| failed(&format!("cannot make {}", directory.display()), &error))?;
-    let key_file = directory.join("site.key");
-    if !key_file.exists() {
-        key::generate(&key_file)?;
-    }
-    let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE)?;
-    config.members = members(&config, per_side);
-    config.fencing.clear();
-    config.resources.clear();
-    config.watchdog = None;
-    config.timers.goal = Goal::Preset(preset);
-    config.local.key_file = key_file;
-
-    // All are bound at once, so that no port is given twice.
-    let bind = |_| UdpSocket::bind("127.0.0.1:0").and_then(|socket| Ok((socket.local_addr()?, socket)));
-    let count = config.members.len().saturating_mul(2);
+pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Failure> {
+    let mut config = site(directory, wanted)?;
+    // All are bound at once, so that no port is given twice, and for streams, too.
+    let bind = |_| both(Ipv4Addr::LOCALHOST).and_then(|pair| Ok((pair.0.local_addr()?, pair)));
+    let count = config.members.len().saturating_mul(3);
     let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
-    let sockets = sockets.map_err(|error| failed("no UDP socket on loopback", &error))?;
+    let sockets = sockets.map_err(|error| failed("no socket on loopback", &error))?;
     let mut ports = sockets.iter().map(|(address, _)| *address);
+    let keeps = |member: &&Member| wanted.volumes && member.voter && !member.duty.is_witness();
+    let nbd: BTreeMap<u16, SocketAddr> =
+        config.members.iter().filter(keeps).map(|member| member.id.0).zip(&mut ports).collect();
+    let holders: BTreeSet<u16> = nbd.keys().copied().collect();
+    for member in &mut config.members {
+        member.nbd = nbd.get(&member.id.0).copied();
+    }
     let mut exits = BTreeMap::new();
     for member in &config.members {
         exits.extend((0..2).zip(&mut ports).map(|(network, port)| ((member.id.0, network), port)));
     }
-    let outside = elsewhere.and_then(|one| witness(&config).map(|witness| (witness, one)));
+    let outside = wanted.elsewhere.and_then(|one| witness(&config).map(|witness| (witness, one)));
     if let Some((witness, one)) = outside {
         exits.extend((0..2).zip(one.at).map(|(network, at)| ((witness, network), at)));
     }
     let far = outside.filter(|(_, one)| one.here.is_some()).map(|(witness, _)| witness);
-    let relay = Relay::start(&exits, far).map_err(|error| failed("cannot start the relay", &error))?;
+    let relay =
+        Relay::start(&exits, far, &holders).map_err(|error| failed("cannot start the relay", &error))?;
     drop(sockets);
 
     let mut parts = Vec::new();
     for member in config.members.clone() {
         let its = outside.filter(|(witness, _)| *witness == member.id.0).map(|(_, one)| one);
-        let part = part(directory, &member, its.is_none());
+        let part = Part { nbd: nbd.get(&member.id.0).copied(), ..part(directory, &member, its.is_none()) };
         config.local.node = member.id;
         config.local.state.clone_from(&part.state);
         config.local.socket.clone_from(&part.socket);
+        config.local.storage = part.nbd.map(|_| Storage {
+            log: part.state.join("mirror.log"),
+            log_size: Some(LOG_BYTES),
+            volumes: part.state.join("volumes"),
+            memory: MEMORY_BYTES,
+        });
         for peer in &mut config.members {
             let at = |network: usize| {
                 let lane = relay.entrances.get(&(member.id.0, peer.id.0, network));
@@ -110,6 +126,28 @@ pub fn write(
     Ok((parts, relay))
 }
 
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(format!("{what}: {error}"))
+}
+
+/// The site, its key made if there is none, without addresses.
+fn site(directory: &Path, wanted: &Wanted) -> Result<SiteConfig, Failure> {
+    std::fs::create_dir_all(directory)
+        .map_err(|error| failed(&format!("cannot make {}", directory.display()), &error))?;
+    let key_file = directory.join("site.key");
+    if !key_file.exists() {
+        key::generate(&key_file)?;
+    }
+    let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE)?;
+    config.members = members(&config, wanted.per_side);
+    config.fencing.clear();
+    config.resources.clear();
+    config.watchdog = None;
+    config.timers.goal = Goal::Preset(wanted.preset);
+    config.local.key_file = key_file;
+    Ok(config)
+}
+
 fn witness(config: &SiteConfig) -> Option<u16> {
     config.members.iter().find(|member| member.duty.is_witness()).map(|member| member.id.0)
 }
@@ -125,6 +163,14 @@ fn part(directory: &Path, member: &Member, is_here: bool) -> Part {
         socket: file("sock"),
         state: directory.join(&member.name),
         log: file("log"),
+        nbd: None,
+    }
+}
+
+impl Part {
+    /// Where clients on this machine find its volumes.
+    pub fn nbd_socket(&self) -> PathBuf {
+        self.state.join(NBD_SOCKET)
     }
 }
 

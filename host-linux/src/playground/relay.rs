@@ -1,10 +1,11 @@
 //! Two networks that can be cut, in each direction of each link, and be slow to and from a node (X07): a
 //! relay through which all datagrams of a playground go. Nodes know each other by the relay's addresses.
 
+use super::streams::Streams;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -19,11 +20,13 @@ const REST: Duration = Duration::from_micros(500);
 const DATAGRAM_MAX: usize = 2048;
 /// Datagrams held up at once. Full means: the relay loses them, as a router does.
 const HELD_MAX: usize = 16_384;
+/// Ports that are tried until one is free for datagrams and streams.
+const PORTS_TRIED: u32 = 32;
 
-/// What the networks do to datagrams.
+/// What the networks do to datagrams and streams.
 #[derive(Debug, Default)]
-struct Weather {
-    cut: BTreeSet<Lane>,
+pub(super) struct Weather {
+    pub(super) cut: BTreeSet<Lane>,
     slow: BTreeMap<u16, Slow>,
 }
 
@@ -49,18 +52,29 @@ pub struct Relay {
 
 impl Relay {
     /// A relay to the `exits`: each node's real address on each network. Only the datagrams of the node
-    /// `outside`, if there is one, may come from other machines.
+    /// `outside`, if there is one, may come from other machines. Between the nodes of `holders` TCP streams
+    /// pass, too.
     ///
     /// # Errors
     ///
     /// The system gives no more sockets or threads.
-    pub fn start(exits: &BTreeMap<(u16, usize), SocketAddr>, outside: Option<u16>) -> io::Result<Self> {
-        let (mut lanes, mut entrances) = (Vec::new(), BTreeMap::new());
+    pub fn start(
+        exits: &BTreeMap<(u16, usize), SocketAddr>,
+        outside: Option<u16>,
+        holders: &BTreeSet<u16>,
+    ) -> io::Result<Self> {
+        let (mut lanes, mut entrances, mut doors) = (Vec::new(), BTreeMap::new(), Vec::new());
         let nodes: BTreeSet<u16> = exits.keys().map(|(node, _)| *node).collect();
         for ((to, network), exit) in exits {
             for from in nodes.iter().filter(|from| *from != to) {
                 let host = if outside == Some(*from) { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-                let socket = UdpSocket::bind((host, 0))?;
+                let socket = if holders.contains(from) && holders.contains(to) {
+                    let (socket, door) = both(host)?;
+                    doors.push(((*from, *to, *network), door, *exit));
+                    socket
+                } else {
+                    UdpSocket::bind((host, 0))?
+                };
                 socket.set_nonblocking(true)?;
                 entrances.insert((*from, *to, *network), socket.local_addr()?);
                 lanes.push(((*from, *to, *network), socket, *exit));
@@ -69,6 +83,10 @@ impl Relay {
         let host = if outside.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         let out = UdpSocket::bind((host, 0))?;
         let (weather, stop) = (Arc::<Mutex<Weather>>::default(), Arc::<AtomicBool>::default());
+        let streams = Streams { weather: Arc::clone(&weather), stop: Arc::clone(&stop) };
+        for (lane, door, exit) in doors {
+            streams.open(lane, door, exit)?;
+        }
         let (theirs, stopping) = (Arc::clone(&weather), Arc::clone(&stop));
         let mut carrier = Carrier { lanes, out, held: BinaryHeap::new(), order: 0, chance: SEED };
         let work = move || {
@@ -107,6 +125,20 @@ impl Drop for Relay {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// A UDP and a TCP socket of one port. The system gives a port for one of them: it may be in use for the
+/// other one, rarely.
+pub(super) fn both(host: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = 0;
+    loop {
+        let socket = UdpSocket::bind((host, 0))?;
+        match TcpListener::bind(socket.local_addr()?) {
+            Ok(listener) => return Ok((socket, listener)),
+            Err(error) if PORTS_TRIED < tries => return Err(error),
+            Err(_) => tries = tries.saturating_add(1),
         }
     }
 }
@@ -155,6 +187,12 @@ impl Carrier {
         }
         carried
     }
+}
+
+/// When something on `lane` goes on: never (`None`), at once, or later.
+#[expect(clippy::option_option, reason = "lost, at once, later: three answers of one question")]
+pub(super) fn held_until(lane: &Lane, weather: &Mutex<Weather>) -> Option<Option<Instant>> {
+    due(lane, weather, &mut { SEED })
 }
 
 /// When a datagram on `lane` goes on: never (`None`), at once, or later.

@@ -1,11 +1,10 @@
 //! The processes of a playground: started, asked, hurt, ended with it.
 
-use super::layout::{Elsewhere, Part, write};
+use super::layout::{Part, Wanted, write};
 use super::relay::Relay;
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
-use crate::site_config::Preset;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::OpenOptions;
@@ -28,18 +27,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts all parts below `directory`, but for a witness that runs `elsewhere`.
+    /// Starts all parts below `directory`, but for a witness that runs elsewhere.
     ///
     /// # Errors
     ///
     /// The configuration cannot be written, or a process cannot be started.
-    pub fn start(
-        directory: &Path,
-        per_side: u16,
-        preset: Preset,
-        elsewhere: Option<Elsewhere>,
-    ) -> Result<Self, Failure> {
-        let (parts, relay) = write(directory, per_side, preset, elsewhere)?;
+    pub fn start(directory: &Path, wanted: &Wanted) -> Result<Self, Failure> {
+        let (parts, relay) = write(directory, wanted)?;
         let children = parts.iter().map(|_| None).collect();
         let mut site = Self { parts, relay, children };
         let here: Vec<_> = site.parts.iter().map(|part| part.is_here).collect();

@@ -8,6 +8,7 @@
 use super::catalogue::{Catalogue, bytes};
 use super::route::{self, Here, Route};
 use crate::failure::Failure;
+use crate::mirror::handle::Handle;
 use crate::nbd::export::{Geometry, Reply, Request};
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
@@ -23,6 +24,8 @@ use std::time::Duration;
 
 /// Without a ring it looks again after this time: what could not be exported is tried again.
 const LOOK: Duration = Duration::from_secs(1);
+/// The name of the Unix socket in an agent's state directory.
+pub const NBD_SOCKET: &str = "nbd.sock";
 /// The only block: what a log keeps.
 const BLOCK: u32 = 4096;
 
@@ -36,6 +39,24 @@ pub trait Group: Send + Sync {
     fn primary(&self) -> Option<u16>;
     /// Begins a client's request, as [`Here::submit`].
     fn submit(&self, volume: Volume, request: Request, reply: Reply);
+}
+
+impl Group for Handle {
+    fn catalogue(&self) -> Catalogue {
+        Self::catalogue(self)
+    }
+
+    fn reign(&self) -> Option<Epoch> {
+        Self::reign(self)
+    }
+
+    fn primary(&self) -> Option<u16> {
+        self.view().primary
+    }
+
+    fn submit(&self, volume: Volume, request: Request, reply: Reply) {
+        Self::submit(self, volume, request, reply);
+    }
 }
 
 /// Where clients find the volumes.

@@ -1,0 +1,75 @@
+//! What the control socket is asked about volumes: looked at here, carried out by the mirror group (S4-03,
+//! S4-10, S4-11, S0-06).
+
+use super::control::Question;
+use super::request::{Answer, Request};
+use super::run::Agent;
+use crate::failure::Failure;
+use crate::mirror::handle::Handle;
+use crate::site_config::Member;
+use crate::volume::orders::{Listing, Place, no_storage};
+use crate::volume::serve::NBD_SOCKET;
+use bulkhead_core::log::batch::Volume;
+use bulkhead_core::node::message::Office;
+use bulkhead_core::node::words::{Command, Event};
+use serde_json::json;
+
+impl Agent {
+    /// Answers a request about volumes; an order is answered by the group, when it is durable.
+    pub(super) fn volume_request(&mut self, question: Question) {
+        let Some((group, listing)) = self.listing() else {
+            let me = self.hands.config.name_of(self.hands.config.local.node);
+            return question.answer(Answer::failure(&no_storage(&me)));
+        };
+        if let Request::VolumePromote { node } = question.request {
+            let answer = self.promote(&listing, node);
+            return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
+        }
+        match listing.order(&question.request) {
+            Ok(Some(order)) => group.order(order, move |done| answer_order(question, done)),
+            Ok(None) => {
+                question.answer(Answer::done("volumes", serde_json::to_value(listing).unwrap_or_default()));
+            }
+            Err(failure) => question.answer(Answer::failure(&failure)),
+        }
+    }
+
+    /// The group of this node's pair, and how it is.
+    fn listing(&self) -> Option<(Handle, Listing)> {
+        let config = &self.hands.config;
+        let (me, volumes) = (config.me()?, self.volumes.as_ref()?);
+        let pair = me.duty.pair();
+        let of_pair = |member: &&Member| !member.duty.is_witness() && member.duty.pair() == pair;
+        let place = |member: &Member| {
+            let name = member.name.clone();
+            Place { node: member.id.0, name, nbd: member.nbd }
+        };
+        let listing = Listing {
+            me: me.id.0,
+            pair: pair.0,
+            nodes: config.members.iter().filter(of_pair).map(place).collect(),
+            socket: Some(config.local.state.join(NBD_SOCKET)),
+            storage: volumes.view(),
+        };
+        Some((volumes.group(), listing))
+    }
+
+    fn promote(&mut self, listing: &Listing, node: u16) -> Result<Answer, Failure> {
+        let next = listing.promotion(node)?;
+        if let Some(to) = next {
+            self.step(Event::Command(Command::Move { office: Office::Storage, to }));
+        }
+        Ok(Answer::done("promoted", json!({ "node": node, "already": next.is_none() })))
+    }
+}
+
+fn answer_order(question: Question, done: Result<Volume, Failure>) {
+    let answer = match (&question.request, done) {
+        (_, Err(failure)) => Answer::failure(&failure),
+        (Request::VolumeMode { mode }, Ok(_)) => {
+            Answer::done("mode", serde_json::to_value(mode).unwrap_or_default())
+        }
+        (_, Ok(volume)) => Answer::done("volume", volume.0.into()),
+    };
+    question.answer(answer);
+}

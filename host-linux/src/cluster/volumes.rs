@@ -1,0 +1,139 @@
+//! A node's copy of the mirror group of its pair, the streams to the other copies, and the NBD server of its
+//! volumes: put together from the configuration, started with the agent and ended with it (S4-03, S4-07).
+
+use super::pressure::Lack;
+use super::storage::Group;
+use super::wake::Wake;
+use crate::failure::Failure;
+use crate::mirror::handle::Handle;
+use crate::mirror::open::{self, Running};
+use crate::mirror::view::{View, VolumeView};
+use crate::mirror::words::{RegisterNews, RegisterWish, Streams};
+use crate::replication::service::Replication;
+use crate::replication::words as streams;
+use crate::site_config::key::SiteKey;
+use crate::site_config::{Member, SiteConfig};
+use crate::volume::catalogue::bytes;
+use crate::volume::route;
+use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
+use bulkhead_core::id::{GroupId, PairId};
+use bulkhead_core::mirror::membership::HOLDERS_MAX;
+use bulkhead_core::volume::record::Record;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long another holder may owe a write before a primary goes on without it (S4-12, X07). Longer than a
+/// disk of a plant hesitates, and than a scheduling delay; shorter than a guest's patience.
+const LATE: Duration = Duration::from_secs(2);
+
+/// What a node has to do with volumes. Its clients go first.
+#[derive(Debug)]
+pub struct Volumes {
+    service: Service,
+    running: Running,
+}
+
+impl Group for Handle {
+    fn told(&self, news: RegisterNews) {
+        Self::told(self, news);
+    }
+
+    fn wishes(&self) -> Vec<RegisterWish> {
+        Self::wishes(self)
+    }
+}
+
+impl Volumes {
+    /// Starts what `config` asks for; `None`: it asks for nothing. `wake` wakes the agent's loop.
+    ///
+    /// # Errors
+    ///
+    /// Its log or store cannot be used, a place cannot be listened at, or too many nodes keep volumes.
+    pub fn start(config: &SiteConfig, key: &SiteKey, wake: &Wake) -> Result<Option<Self>, Failure> {
+        let (Some(storage), Some(me)) = (&config.local.storage, config.me()) else { return Ok(None) };
+        let pair = me.duty.pair();
+        let keeps = |member: &&Member| {
+            !member.duty.is_witness() && member.duty.pair() == pair && member.nbd.is_some()
+        };
+        let holders: Vec<&Member> = config.members.iter().filter(keeps).collect();
+        if HOLDERS_MAX < holders.len() {
+            let what = format!("{} nodes of pair {} have `nbd`", holders.len(), pair.0);
+            let next = format!("leave it with {HOLDERS_MAX} at most: so many keep its volumes.");
+            return Err(Failure::usage(what).left("Nothing was started.").next(next));
+        }
+        let group = group_of(pair);
+        let streams = streams::Settings {
+            site: config.site,
+            group,
+            me: me.id,
+            listen: config.listen,
+            peers: holders.iter().map(|member| (member.id, member.addresses)).collect(),
+            key: key.clone(),
+            queue_max: streams::QUEUE_MAX,
+            timing: streams::Timing::default(),
+        };
+        let settings = open::Settings {
+            site: config.site,
+            group,
+            me: me.id,
+            // One node may, and every file names the same.
+            is_founder: holders.iter().map(|member| member.id).min() == Some(me.id),
+            log: storage.log.clone(),
+            log_bytes: storage.log_size,
+            volumes: storage.volumes.clone(),
+            memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
+            late: LATE,
+        };
+        let bell = Bell::default();
+        let ring = bell.clone();
+        let connect: open::Connect = Box::new(move |pool, inbox| {
+            Ok(Arc::new(Replication::start(streams, pool, inbox)?) as Arc<dyn Streams>)
+        });
+        let running = Running::start(settings, wake.clone(), move || ring.ring(), connect)?;
+        let others = holders.iter().filter(|member| member.id != me.id);
+        let settings = serve::Settings {
+            socket: config.local.state.join(NBD_SOCKET),
+            listen: me.nbd,
+            others: others.filter_map(|member| Some((member.id.0, member.nbd?))).collect(),
+            route: route::Settings::default(),
+        };
+        let service = Service::start(Arc::new(running.handle()), bell, settings)?;
+        Ok(Some(Self { service, running }))
+    }
+
+    /// To speak to the group.
+    pub fn group(&self) -> Handle {
+        self.running.handle()
+    }
+
+    /// How the group is, with the volumes of this instant: what was ordered is seen when it is answered.
+    pub fn view(&self) -> View {
+        let group = self.running.handle();
+        let volumes = group.catalogue().list().map(volume).collect();
+        View { volumes, ..group.view() }
+    }
+
+    /// A volume that is not served, and should be.
+    pub fn lack(&self) -> Option<Lack> {
+        let failure = self.service.lack()?;
+        Some(Lack { what: "volumes", why: format!("{}; it is tried again every second", failure.what) })
+    }
+}
+
+fn volume(record: &Record) -> VolumeView {
+    VolumeView {
+        number: record.volume.0,
+        name: record.name.as_str().to_owned(),
+        uuid: record.uuid.to_string(),
+        bytes: bytes(record.blocks),
+    }
+}
+
+/// The mirror group of a pair: its number, and zeroes. The site stands beside it wherever it stands.
+fn group_of(pair: PairId) -> GroupId {
+    let mut id = [0; 16];
+    if let Some(place) = id.first_chunk_mut() {
+        *place = pair.0.to_le_bytes();
+    }
+    GroupId(id)
+}

@@ -1,0 +1,212 @@
+//! Volumes as an operator and a guest meet them: one command makes one, every node that keeps it serves it,
+//! and the loss of the node that leads loses nothing that was acknowledged (S1-27 to S1-29, S3-07, S4-03,
+//! S4-11, S4-12, V6; BLACKBOX 2, 3, 7).
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
+
+mod common;
+
+use bulkhead::nbd::client::connection::Client;
+use bulkhead::nbd::export::{Content, Export as _, Failed, Piece, Reply, Request, Span};
+use common::{Answer, bulkhead};
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+const BLOCK: u64 = 4096;
+/// A command, and an answer of a client, on a machine that does ten other things.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A playground with volumes. It does not outlive its test.
+struct Playground {
+    child: Child,
+    directory: tempfile::TempDir,
+    parts: Vec<Value>,
+}
+
+impl Playground {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = bulkhead(&["playground", "run", "--volumes", "--json", "--dir"]);
+        let mut child = command.arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let parts = told["parts"].as_array().unwrap().clone();
+        Self { child, directory, parts }
+    }
+
+    fn part(&self, name: &str) -> &Value {
+        self.parts.iter().find(|part| part["name"] == name).unwrap()
+    }
+
+    /// Runs a command about volumes on a node.
+    fn volume(&self, node: &str, args: &[&str]) -> Answer {
+        let socket = self.part(node)["socket"].as_str().unwrap();
+        bulkhead(&[&["volume"], args, &["--json", "--socket", socket]].concat()).output().unwrap().into()
+    }
+
+    /// As [`Self::volume`], which must succeed.
+    fn ok(&self, node: &str, args: &[&str]) -> Value {
+        let answer = self.volume(node, args);
+        assert_eq!(answer.code, 0, "{node}: volume {args:?}: {}{}", answer.out, answer.err);
+        serde_json::from_str(&answer.out).unwrap()
+    }
+
+    fn fault(&self, what: &[&str]) {
+        let directory = self.directory.path().to_str().unwrap();
+        let mut command = bulkhead(&[&["playground", "fault"], what, &["--dir", directory]].concat());
+        let answer: Answer = command.output().unwrap().into();
+        assert_eq!(answer.code, 0, "{what:?}: {}", answer.err);
+    }
+
+    /// Who leads, and the other one.
+    fn roles(&self) -> (&'static str, &'static str) {
+        let found = self.ok("a1", &["wait", "--for", "in-sync", "--timeout", "60s"]);
+        let primary = found["group"]["storage"]["primary"].as_u64().unwrap();
+        if self.part("a1")["node"].as_u64() == Some(primary) { ("a1", "b1") } else { ("b1", "a1") }
+    }
+
+    /// A client of a volume on a node, once the node exports it in this size.
+    fn client(&self, node: &str, name: &str, bytes: u64) -> Client {
+        let address = self.part(node)["nbd"]["address"].as_str().unwrap();
+        let uri = format!("nbd://{address}/{name}").parse().unwrap();
+        within(&format!("{name} on {node}"), || {
+            let client = Client::connect(&uri, LONG).ok()?;
+            (client.geometry().size() == bytes).then_some(client)
+        })
+    }
+
+    /// What the parts printed, for a test that failed.
+    fn logs(&self) -> String {
+        let log = |part: &Value| {
+            let path = PathBuf::from(part["log"].as_str().unwrap());
+            format!("== {}\n{}", part["name"], std::fs::read_to_string(path).unwrap_or_default())
+        };
+        self.parts.iter().map(log).collect()
+    }
+}
+
+impl Drop for Playground {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.logs());
+        }
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let _ = self.child.wait();
+    }
+}
+
+fn within<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = seen() {
+            return found;
+        }
+        assert!(begun.elapsed() < LONG, "{what}: not within {LONG:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ask(client: &Client, request: Request) -> Result<Vec<u8>, Failed> {
+    let (done, answers) = channel();
+    client.submit(request, Reply::new(move |answer| drop(done.send(answer))));
+    let Content::Data(pieces) = answers.recv_timeout(LONG).unwrap()? else { return Ok(Vec::new()) };
+    let bytes = |piece: &Piece| match piece {
+        Piece::Bytes(bytes) => (**bytes).as_ref().to_vec(),
+        Piece::Zeroes(count) => vec![0; usize::try_from(*count).unwrap()],
+    };
+    Ok(pieces.iter().flat_map(bytes).collect())
+}
+
+/// A block that no other place or round has.
+fn content(block: u64, round: u64) -> Vec<u8> {
+    let word = (block << 16 | round).to_le_bytes();
+    word.repeat(usize::try_from(BLOCK).unwrap() / word.len())
+}
+
+fn write(client: &Client, block: u64, round: u64) {
+    let request = Request::Write { offset: block * BLOCK, data: content(block, round), durable: true };
+    ask(client, request).unwrap_or_else(|failed| panic!("block {block}, round {round}: {failed:?}"));
+}
+
+fn check(client: &Client, block: u64, round: u64) {
+    let length = u32::try_from(BLOCK).unwrap();
+    let found = ask(client, Request::Read { span: Span { offset: block * BLOCK, length } }).unwrap();
+    assert!(found == content(block, round), "block {block} is not that of round {round}");
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
+    let plant = Playground::start();
+    let (primary, secondary) = plant.roles();
+
+    // Another node names the one that can, and says so by its exit code.
+    let refused = plant.volume(secondary, &["create", "vm1", "--size", "64MiB"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains(&format!("run it on {primary}")), "{}", refused.err);
+    let made = plant.ok(primary, &["create", "vm1", "--size", "64MiB"]);
+    assert_eq!(made["uris"].as_array().unwrap().len(), 3, "{made}");
+
+    // Both nodes serve it; the client stays on the one that follows.
+    let near = plant.client(primary, "vm1", 64 << 20);
+    let far = plant.client(secondary, "vm1", 64 << 20);
+    for block in 0..64 {
+        write(if block % 2 == 0 { &near } else { &far }, block, 1);
+    }
+    (0..64).for_each(|block| check(if block % 2 == 0 { &far } else { &near }, block, 1));
+
+    // The power of the node that leads fails: its clients go elsewhere, the others notice a delay.
+    plant.fault(&["kill", primary]);
+    for block in 32..96 {
+        write(&far, block, 2);
+    }
+    (0..32).for_each(|block| check(&far, block, 1));
+    (32..96).for_each(|block| check(&far, block, 2));
+    let shown = plant.ok(secondary, &["show", "vm1"]);
+    assert_eq!(shown["group"]["storage"]["state"], "degraded", "{shown}");
+    assert_eq!(shown["group"]["storage"]["policy"], "through", "{shown}");
+
+    // It comes back, gets what it missed, and can lead again.
+    plant.fault(&["start", primary]);
+    plant.ok(secondary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    plant.ok(secondary, &["promote", primary]);
+    within("the promotion", || {
+        plant.ok(primary, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(())
+    });
+    let near = plant.client(primary, "vm1", 64 << 20);
+    for client in [&near, &far] {
+        (0..32).for_each(|block| check(client, block, 1));
+        (32..96).for_each(|block| check(client, block, 2));
+    }
+
+    // It grows, and goes, everywhere.
+    plant.ok(primary, &["resize", "vm1", "--size", "128MiB"]);
+    check(&plant.client(secondary, "vm1", 128 << 20), 40, 2);
+    assert_eq!(plant.volume(primary, &["delete", "vm1"]).code, 3, "without --yes");
+    plant.ok(primary, &["delete", "vm1", "--yes"]);
+    within("the end of its client", || ask(&far, Request::Flush).err());
+    let empty = |node| plant.ok(node, &["list"])["volumes"].as_array().unwrap().is_empty();
+    within("both to know", || (empty(primary) && empty(secondary)).then_some(()));
+}
+
+#[test]
+fn what_cannot_be_asked_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let nobody = directory.path().join("a1.sock");
+    let mut command = bulkhead(&["volume", "list", "--json", "--socket"]);
+    let answer: Answer = command.arg(&nobody as &Path).output().unwrap().into();
+    assert_eq!(answer.code, 1, "{}", answer.out);
+    let mut command = bulkhead(&["volume", "create", "vm1", "--size", "4097"]);
+    let answer: Answer = command.output().unwrap().into();
+    assert_eq!(answer.code, 2, "{}", answer.out);
+    assert!(answer.err.contains("8192"), "{}", answer.err);
+}
