@@ -198,6 +198,71 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
     within("both to know", || (empty(primary) && empty(secondary)).then_some(()));
 }
 
+/// S4-10, X04, X14, V7: who missed what was acknowledged does not lead, says what it waits for, and has all
+/// once it was fed.
+#[test]
+fn who_missed_acknowledged_writes_does_not_lead() {
+    let plant = Playground::start();
+    let (primary, secondary) = plant.roles();
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    let near = plant.client(primary, "vm1", 16 << 20);
+    (0..16).for_each(|block| write(&near, block, 1));
+    plant.fault(&["kill", secondary]);
+    (8..24).for_each(|block| write(&near, block, 2));
+    plant.fault(&["kill", primary]);
+    drop(near);
+
+    // The witness and this one are a majority; what it has is not all that was acknowledged.
+    plant.fault(&["start", secondary]);
+    let agreed = format!("{primary} was agreed on");
+    let stale = within("the other one to say why it does not lead", || {
+        let answer = plant.volume(secondary, &["list"]);
+        let listed: Value = serde_json::from_str(&answer.out).ok()?;
+        let group = &listed["group"]["storage"];
+        // The voters let nobody but the one that went on alone lead, or this one knows that it is stale.
+        let why = group["waits"].as_str()?;
+        (why.contains(&agreed) || why.contains("missed writes")).then(|| group.clone())
+    });
+    let why = stale["waits"].as_str().unwrap();
+    assert!(stale["leads"] == false && stale["primary"].is_null(), "{stale}");
+    let refused = plant.volume(secondary, &["create", "vm2", "--size", "4KiB"]);
+    assert_eq!(refused.code, 3, "{}", refused.err);
+    assert!(refused.err.contains(why), "{}", refused.err);
+    let waited = plant.volume(secondary, &["wait", "--for", "primary", "--timeout", "1s"]);
+    assert_eq!(waited.code, 1, "{}", waited.err);
+
+    // The other one leads again, and feeds it.
+    plant.fault(&["start", primary]);
+    plant.ok(secondary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    let far = plant.client(secondary, "vm1", 16 << 20);
+    (0..8).for_each(|block| check(&far, block, 1));
+    (8..24).for_each(|block| check(&far, block, 2));
+}
+
+/// F33, F36, I5: a cut between the two leaves one that leads, and nothing acknowledged is lost when it heals.
+#[test]
+fn a_cut_link_leaves_one_that_leads() {
+    let plant = Playground::start();
+    let (primary, secondary) = plant.roles();
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    // Clients reach both over a network of their own.
+    let clients = [plant.client(primary, "vm1", 16 << 20), plant.client(secondary, "vm1", 16 << 20)];
+    (0..16).for_each(|block| write(&clients[0], block, 1));
+    plant.fault(&["cut", "a1", "b1"]);
+    for block in 8..40 {
+        write(&clients[usize::from(block % 2 == 0)], block, 2);
+        let leads = |node| plant.ok(node, &["list"])["group"]["storage"]["leads"] == true;
+        assert!(!(block % 8 == 0 && leads(primary) && leads(secondary)), "both lead");
+    }
+    plant.fault(&["heal"]);
+    plant.ok(primary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    plant.ok(secondary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    for client in &clients {
+        (0..8).for_each(|block| check(client, block, 1));
+        (8..40).for_each(|block| check(client, block, 2));
+    }
+}
+
 #[test]
 fn what_cannot_be_asked_is_said() {
     let directory = tempfile::tempdir().unwrap();

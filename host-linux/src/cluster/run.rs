@@ -341,7 +341,7 @@ impl Agent {
                     takeover: self.takeover,
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
-                    storage: self.volumes.as_ref().map(Volumes::view),
+                    storage: self.storage_view(),
                     witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);

@@ -155,7 +155,7 @@ fn uncounted(node: &Node, set: &Set) -> Vec<u16> {
 
 /// Who decides on a record. While voters are changed, both sets must agree: until that is over, the old one
 /// alone can keep a successor out.
-const fn in_force(voters: &Voters) -> &Set {
+pub(super) const fn in_force(voters: &Voters) -> &Set {
     match &voters.previous {
         Some(previous) => previous,
         None => &voters.current,

@@ -4,11 +4,14 @@
 use super::control::Question;
 use super::request::{Answer, Request};
 use super::run::Agent;
+use super::view::in_force;
 use crate::failure::Failure;
 use crate::mirror::handle::Handle;
+use crate::mirror::view::View;
 use crate::site_config::Member;
 use crate::volume::orders::{Listing, Place, no_storage};
 use crate::volume::serve::NBD_SOCKET;
+use bulkhead_core::id::NodeId;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::words::{Command, Event};
@@ -49,9 +52,39 @@ impl Agent {
             pair: pair.0,
             nodes: config.members.iter().filter(of_pair).map(place).collect(),
             socket: Some(config.local.state.join(NBD_SOCKET)),
-            storage: volumes.view(),
+            storage: self.storage_view()?,
         };
         Some((volumes.group(), listing))
+    }
+
+    /// How the group is; where nobody leads, also what the voters say about that.
+    pub(super) fn storage_view(&self) -> Option<View> {
+        let view = self.volumes.as_ref()?.view();
+        let waits = match (view.primary, &view.waits) {
+            (None, None) => self.why_nobody_may_lead(),
+            (_, waits) => waits.clone(),
+        };
+        Some(View { waits, ..view })
+    }
+
+    /// Why nobody who is here can have the register, if it is so (X04).
+    fn why_nobody_may_lead(&self) -> Option<String> {
+        let config = &self.hands.config;
+        let record = self.node.post(Office::Storage)?.seat().known()?;
+        let voters = in_force(&record.voters);
+        let is_here = |node: NodeId| node == config.local.node || self.node.links().verdict(node).is_alive();
+        let away: Vec<_> = voters.iter().map(|voter| voter.node).filter(|node| !is_here(*node)).collect();
+        let names = away.iter().map(|node| config.name_of(*node)).collect::<Vec<_>>().join(", ");
+        match (voters.iter().count(), away.len()) {
+            (1, 1) => Some(format!(
+                "{names} was agreed on as the one who goes on alone, and is away; nobody else may lead until \
+                 it is back"
+            )),
+            (all, gone) if all <= gone.saturating_mul(2) => {
+                Some(format!("too few voters are heard to decide who leads; away: {names}"))
+            }
+            (_, _) => None,
+        }
     }
 
     fn promote(&mut self, listing: &Listing, node: u16) -> Result<Answer, Failure> {
