@@ -43,6 +43,10 @@ impl Peer {
     /// A new stream takes the place of an old one. `answers`: the other end waits to hear that it began.
     /// Whether it is the newest.
     pub fn enter(&self, line: &Arc<Line>, answers: bool, inbox: &Inbox) -> bool {
+        // It may have much to tell still: it is not waited for.
+        if let Some(old) = self.current().filter(|old| old.stream.number < line.stream.number) {
+            old.end(End::Replaced);
+        }
         let mut newest = lock(&self.gate);
         if line.stream.number <= *newest {
             line.end(End::Replaced);
@@ -112,5 +116,56 @@ impl Peer {
             queued: line.queued(),
             ..view
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::seal::{Direction, Sealer};
+    use super::super::words::Timing;
+    use super::*;
+    use crate::site_config::key::SiteKey;
+    use bulkhead_core::holder::words::Word;
+    use bulkhead_core::id::{Epoch, Path};
+    use bulkhead_core::log::Seq;
+    use std::net::{TcpListener, TcpStream};
+
+    fn line(number: u64) -> Arc<Line> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let sealer = Sealer::new(&SiteKey([1; 32]), b"hello", b"welcome", Direction::Out);
+        let (stream, bounds) = (Stream { peer: NodeId(2), number }, (Timing::default(), 1 << 20));
+        Arc::new(Line::new(stream, Path::One, socket, sealer, Arc::default(), bounds))
+    }
+
+    fn frame() -> Frame {
+        Frame::Word(Box::new(Word::Have { epoch: Epoch(1), durable: Seq(1) }))
+    }
+
+    /// Whatever an old stream still has to tell, and whenever its threads come to it, is told to nobody.
+    #[test]
+    fn nothing_of_an_old_stream_is_told_after_a_new_one_is_met() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let inbox: &Inbox = &move |news: News| {
+            lock(&heard).push(match news {
+                News::Met(..) => "met",
+                News::Gone(_) => "gone",
+                News::Frame(..) => "frame",
+            });
+        };
+        let peer = Peer::new(NodeId(2), [([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into()]);
+        let (late, old, new) = (line(1), line(2), line(3));
+        assert!(peer.enter(&old, false, inbox) && peer.deliver(old.stream, frame(), inbox));
+        assert!(peer.enter(&new, false, inbox));
+        assert!(!peer.deliver(old.stream, frame(), inbox));
+        peer.leave(old.stream, inbox);
+        assert!(!peer.enter(&late, false, inbox), "its handshake was the first, its thread the last");
+        assert!(old.ended() == Some(End::Replaced) && late.ended() == Some(End::Replaced));
+        assert!(peer.line(old.stream).is_none() && peer.line(new.stream).is_some());
+        assert!(peer.deliver(new.stream, frame(), inbox));
+        peer.leave(new.stream, inbox);
+        peer.leave(new.stream, inbox);
+        assert_eq!(*lock(&told), ["met", "frame", "gone", "met", "frame", "gone"]);
     }
 }

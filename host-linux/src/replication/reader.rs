@@ -40,6 +40,9 @@ impl Reader<'_> {
             let mut intake = Intake::new(self.line, &self.peer.counts, self.timing);
             let mut meta = Vec::with_capacity(META_MAX);
             let why = loop {
+                if self.line.is_over() {
+                    break End::Left;
+                }
                 match self.next(&mut intake, &mut meta) {
                     Ok(None) => {}
                     Ok(Some(frame)) => {

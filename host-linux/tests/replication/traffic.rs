@@ -1,6 +1,7 @@
 //! Frames of all kinds and sizes, each known by its life and number: whoever has one can say whether it
 //! came as it was sent.
 
+use super::site::SOON;
 use bulkhead::replication::words::Frame;
 use bulkhead::storage::buffers::{Piece, Pool};
 use bulkhead::storage::space::crc32c;
@@ -9,7 +10,7 @@ use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::{BlockIndex, Kind, PAYLOAD_MAX, Sum, Volume, Write};
 use bulkhead_core::log::{BLOCK_LEN, Life, Seq};
 use bulkhead_core::mirror::history::History;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The next value of a xorshift sequence.
 pub fn next(state: &mut u64) -> u64 {
@@ -29,7 +30,9 @@ fn random(life: u64, number: u64) -> u64 {
 
 /// The content of blocks: patient while the pool is empty.
 fn payload(pool: &Pool, blocks: usize, seed: u64) -> Piece {
+    let begun = Instant::now();
     let mut buffer = loop {
+        assert!(begun.elapsed() < SOON, "memory in time");
         if let Some(buffer) = pool.take(blocks) {
             break buffer;
         }
