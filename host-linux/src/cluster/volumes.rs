@@ -22,9 +22,10 @@ use bulkhead_core::volume::record::Record;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long another holder may owe a write before a primary goes on without it (S4-12, X07). Longer than a
-/// disk of a plant hesitates, and than a scheduling delay; shorter than a guest's patience.
-const LATE: Duration = Duration::from_secs(2);
+/// How long another holder may owe a write before a primary goes on without it (S4-12, X07): what a guest's
+/// write waits for when a holder is lost, and an eighth of what that holder waits for when it was only slow.
+/// About as long as a takeover, which a guest must stand anyhow; longer than a disk hesitates as a rule.
+const LATE: Duration = Duration::from_secs(1);
 
 /// What a node has to do with volumes. Its clients go first.
 #[derive(Debug)]
