@@ -254,7 +254,9 @@ impl Secondary {
             Mode::Adopting(_) => return,
             Mode::Idle | Mode::Following(_) | Mode::Behind(_) | Mode::Failed => {}
         }
-        match self.history.agreed(self.commit, theirs) {
+        // It may have been told of more than it was fed: of what it does not have it has nothing to agree on.
+        let commit = self.commit.min(self.history.next().before());
+        match self.history.agreed(commit, theirs) {
             Some(agreed) if oldest <= agreed.next() => {
                 self.promised = offer.epoch;
                 self.history.cut(agreed.next());

@@ -118,6 +118,23 @@ fn a_log_that_does_not_reach_back_is_said_to_be_behind() {
     assert_eq!(step(&mut secondary, trimmed), [Action::Behind { to: P, epoch: Epoch(4) }]);
 }
 
+/// I1, X13: what others have is not here because it was heard of. A log goes on where it ends.
+#[test]
+fn a_holder_that_heard_of_more_than_it_was_fed_is_behind_when_that_is_trimmed() {
+    let mut secondary = following();
+    let committed = Event::Committed { from: P, epoch: Epoch(4), seq: Seq(9) };
+    assert_eq!(step(&mut secondary, committed.clone()), [Action::Apply(Seq(5))]);
+    let theirs = history(&[(2, 5), (4, 7)]);
+    let offered = |oldest| Event::Offered { from: P, epoch: Epoch(4), history: theirs.clone(), oldest };
+    assert_eq!(step(&mut secondary, offered(Seq(8))), [Action::Behind { to: P, epoch: Epoch(4) }]);
+    assert_eq!(secondary.history(), &history(&[(2, 5)]));
+    // And another primary continues it where it ends.
+    let mut secondary = following();
+    step(&mut secondary, committed);
+    let adopt = [Action::Adopt { epoch: Epoch(7), from: Seq(6) }];
+    assert_eq!(step(&mut secondary, offer(Q, 7, &[(2, 5), (4, 4), (7, 2)])), adopt);
+}
+
 #[test]
 fn a_log_that_failed_is_silent() {
     let mut secondary = following();

@@ -55,15 +55,19 @@ impl Group {
 
     /// Sends the other holders what they lack.
     pub(super) fn send(&mut self) {
+        let mut anew = Vec::new();
         for (node, peer) in &mut self.peers {
             let Some(missing) = peer.send(&self.window, &*self.streams) else { continue };
             let Some(log) = self.holder.log() else { continue };
             self.next_read = self.next_read.wrapping_add(1);
             if let Ok(false) = peer.tape.ask(ReadId(self.next_read), missing, log, &mut self.space) {
-                // Its log was trimmed meanwhile: the primary offers to feed it anew.
-                let text = format!("node {} lacks write {}, which the log has no more", node.0, missing.0);
-                self.last_error = Some(text);
+                // The log was trimmed while the write waited to be sent.
+                anew.push(*node);
             }
+        }
+        // Offered to be fed again, it says what it lacks, and is filled if the log has that no more.
+        for node in anew {
+            self.step(Event::Met(node));
         }
     }
 
