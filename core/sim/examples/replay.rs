@@ -1,5 +1,5 @@
 //! Replays one seed with its whole trace:
-//! `cargo run -p bulkhead-sim --example replay -- SEED PROFILE [PER_SIDE]`.
+//! `cargo run -p bulkhead-sim --example replay -- SEED PROFILE [PER_SIDE] [stores]`.
 #![allow(clippy::indexing_slicing, reason = "a tool")]
 
 use bulkhead_sim::plan::PROFILES;
@@ -12,7 +12,8 @@ fn main() {
     let named = arguments.get(1).map_or("everything", String::as_str);
     let profile = PROFILES.into_iter().find(|profile| profile.name() == named).unwrap_or(PROFILES[0]);
     let per_side = number(2).and_then(|count| u16::try_from(count).ok()).unwrap_or(1);
-    let outcome = run(&Options { seed, profile, per_side, whole_trace: true });
+    let stores = arguments.iter().any(|text| text == "stores");
+    let outcome = run(&Options { seed, profile, per_side, stores, whole_trace: true });
     outcome.trace.iter().for_each(|line| println!("{line}"));
     println!("seed {seed}, hash {:016x}: {:?}", outcome.hash, outcome.violation);
 }

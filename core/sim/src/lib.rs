@@ -5,7 +5,7 @@
 //! The same seed gives the same run on every machine: no clock, no thread, no random source, no hash order.
 //!
 //! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), [`oracle`]
-//! (what must never happen), [`network`], [`disk`], [`clock`], [`trace`].
+//! (what must never happen), `group`, [`network`], [`disk`], [`clock`], [`trace`].
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -15,6 +15,7 @@
 pub mod chance;
 pub mod clock;
 pub mod disk;
+mod group;
 pub mod network;
 pub mod oracle;
 pub mod plan;

@@ -4,7 +4,7 @@ use bulkhead_core::id::{NodeId, PairId};
 use bulkhead_core::link::key::{Nonce, SiteKey};
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::Office;
-use bulkhead_core::node::settings::{CONTROLLER, Digest, Relay, Settings, infra_register};
+use bulkhead_core::node::settings::{CONTROLLER, Digest, Relay, Settings, infra_register, storage_register};
 use bulkhead_core::node::words::{Command, Event};
 use bulkhead_core::register::acceptor::Mode;
 use bulkhead_core::register::store::{Owner, Stored};
@@ -12,6 +12,7 @@ use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
 use crate::disk::Disk;
+use crate::group::Group;
 use crate::world::{DRIFT_PPM, Due, Machine, SITE, World};
 
 impl World {
@@ -19,6 +20,7 @@ impl World {
     pub fn power_on(&mut self, node: NodeId) {
         let (now, timers, fences, true_time) =
             (self.machines[&node].clock.at(self.now), self.timers, self.fences, self.now);
+        let stores = self.stores;
         let witness = self.witness();
         let relays: Vec<_> =
             self.nodes().into_iter().filter(|_| self.relays).map(|node| Relay { node, witness }).collect();
@@ -27,6 +29,8 @@ impl World {
             return;
         };
         machine.starts += 1;
+        machine.group = Group::default();
+        let side = machine.member.side;
         machine.writes.clear();
         machine.untold = None;
         machine.flush_fails = false;
@@ -51,7 +55,7 @@ impl World {
             fences,
             digest: Digest::default(),
             relays: relays.into_iter().collect(),
-            stores: false,
+            stores: stores && side.is_some(),
         };
         let started = stored
             .map_err(|fault| fault.to_string())
@@ -112,6 +116,9 @@ impl World {
         if let Some(id) = untold {
             self.step(node, Event::Persisted(id));
         }
+        while let Some(event) = self.machines.get_mut(&node).and_then(|one| one.group.untold.pop_front()) {
+            self.step(node, Event::Storage(event));
+        }
         while let Some((path, bytes)) = self.machines.get_mut(&node).and_then(|one| one.buffer.pop_front()) {
             self.step(node, Event::Received { path, bytes: &bytes });
         }
@@ -122,7 +129,8 @@ impl World {
     /// that was never heard, or has forgotten all, is a new site), and not the one that decides alone (then
     /// the register is lost, and only an operator can say what holds).
     pub fn may_wipe(&self, node: NodeId) -> bool {
-        let registers = [CONTROLLER, infra_register(PairId(0))];
+        let storage = self.stores.then_some(storage_register(PairId(0)));
+        let registers = || [CONTROLLER, infra_register(PairId(0))].into_iter().chain(storage);
         let knows = |machine: &Machine| {
             let stored = machine.node.as_ref().map(|_| durable(machine)).unwrap_or_default();
             let record = |register| {
@@ -135,7 +143,7 @@ impl World {
                     voters.previous.is_none() && 1 < voters.current.iter().count()
                 })
             };
-            registers.into_iter().all(many)
+            registers().all(many)
         };
         let voters = || self.machines.iter().filter(|(_, machine)| machine.member.votes);
         let first = voters().all(|(other, machine)| *other == node || machine.lives == 1);
@@ -155,6 +163,7 @@ impl World {
     /// Everything is repaired: power on, nobody sleeps, links and disks are good.
     pub fn heal(&mut self) {
         self.note(&|| String::from("all is repaired"));
+        self.is_healed = true;
         self.network.heal();
         for node in self.all() {
             self.wake(node);

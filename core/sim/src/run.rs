@@ -19,6 +19,8 @@ pub struct Options {
     pub profile: Profile,
     /// Nodes in each compartment.
     pub per_side: u16,
+    /// The nodes hold a mirror group.
+    pub stores: bool,
     /// Keep every line of the trace.
     pub whole_trace: bool,
 }
@@ -69,6 +71,7 @@ pub fn run(options: &Options) -> Outcome {
     let fences = faults.contains(&Fault::Fence);
     let mut world = World::new(chance, options.per_side, timers, fences);
     world.relays = fences && world.chance.happens(500);
+    world.stores = options.stores;
     world.trace.is_whole = options.whole_trace;
     world.note(&|| format!("seed {}, leases of {} ms: {faults:?}", options.seed, lease / 1_000));
     for node in world.all() {
@@ -129,6 +132,11 @@ fn settle(world: &mut World, lease: u64) {
     all_is_well(world, "in the calm");
     if before != world.oracle.role_changes {
         world.oracle.violated(world.now, String::from("a role changed in the calm"));
+    }
+    let primaries = world.primaries();
+    if world.stores && primaries.len() != 1 {
+        let text = format!("after the calm: {primaries:?} lead the mirror group");
+        world.oracle.violated(world.now, text);
     }
 }
 

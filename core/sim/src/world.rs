@@ -13,6 +13,7 @@ use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::{Office, Said, decode};
 use bulkhead_core::node::settings::Member;
+use bulkhead_core::node::storage;
 use bulkhead_core::node::words::{Action, Event};
 use bulkhead_core::register::acceptor::PersistId;
 use bulkhead_core::register::message::{Answer, Ask, Fenced, Reply, Request};
@@ -23,6 +24,7 @@ use bulkhead_core::time::Instant;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::group::Group;
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::trace::Trace;
@@ -44,6 +46,7 @@ pub(crate) enum Due {
     Flushed { node: NodeId, start: u64 },
     Fenced { by: NodeId, start: u64, fenced: Fenced, works: bool },
     Switched { witness: NodeId, start: u64, order: OrderId, node: NodeId, act: Act, works: bool },
+    Group { node: NodeId, start: u64, event: storage::Event },
     PowerOn { node: NodeId },
     Wake { node: NodeId },
 }
@@ -82,6 +85,7 @@ pub struct Machine {
     pub(crate) generation: u64,
     pub(crate) timer_at: Option<u64>,
     pub(crate) lives: u32,
+    pub(crate) group: Group,
 }
 
 /// The site.
@@ -106,6 +110,10 @@ pub struct World {
     pub fences: bool,
     /// Whether the witness is that device.
     pub relays: bool,
+    /// Whether the nodes hold a mirror group.
+    pub stores: bool,
+    /// Nothing goes wrong any more.
+    pub(crate) is_healed: bool,
     /// When the witness was last reached by each node: true time.
     pub(crate) heard: BTreeMap<NodeId, u64>,
     queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
@@ -146,6 +154,7 @@ impl World {
                 generation: 0,
                 timer_at: None,
                 lives: 1,
+                group: Group::default(),
             };
             machines.insert(member.node, machine);
         }
@@ -160,6 +169,8 @@ impl World {
             timers,
             fences,
             relays: false,
+            stores: false,
+            is_healed: false,
             heard: BTreeMap::new(),
             queue: BinaryHeap::new(),
             dues: Vec::new(),
@@ -262,6 +273,7 @@ impl World {
                     self.step(witness, Event::PowerDone { order, done });
                 }
             }
+            Due::Group { node, start, event } => self.group_says(node, start, event),
             Due::PowerOn { node } => self.power_on(node),
             Due::Wake { node } => self.wake(node),
         }
@@ -386,8 +398,7 @@ impl World {
                 self.note(&|| format!("n{} {} is {}: {reason:?}", node.0, office.name(), role.name()));
                 self.oracle.role(node, office, role, reason);
             }
-            // No node of this site stores.
-            Action::Storage(_) => {}
+            Action::Storage(action) => self.tell_group(node, action),
             Action::Note(note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
         }
     }

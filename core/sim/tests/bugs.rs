@@ -26,7 +26,7 @@ fn caught() -> Option<(u64, &'static str, String)> {
                         return;
                     }
                     let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];
-                    let options = Options { seed, profile, per_side: 1, whole_trace: false };
+                    let options = Options { seed, profile, per_side: 1, stores: false, whole_trace: false };
                     if let Some(violation) = run(&options).violation {
                         let mut found = found.lock().unwrap();
                         if found.as_ref().is_none_or(|(other, ..)| seed < *other) {

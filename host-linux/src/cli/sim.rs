@@ -42,6 +42,9 @@ pub(super) struct Sim {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=8))]
     nodes: u16,
+    /// The nodes hold a mirror group, and one is to lead it
+    #[arg(long)]
+    stores: bool,
     /// Plant a bug of the catalogue, or `list` them; needs a build with the feature `bugs`
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
@@ -101,7 +104,8 @@ pub(super) fn sim(args: &Sim, _common: &Common) -> Result<Report, Failure> {
 }
 
 fn options(args: &Sim, seed: u64) -> Options {
-    Options { seed, profile: args.profile, per_side: args.nodes, whole_trace: args.trace }
+    let (per_side, stores) = (args.nodes, args.stores);
+    Options { seed, profile: args.profile, per_side, stores, whole_trace: args.trace }
 }
 
 fn violated(args: &Sim, seed: u64, outcome: &Outcome, mut text: String) -> Report {
@@ -109,7 +113,9 @@ fn violated(args: &Sim, seed: u64, outcome: &Outcome, mut text: String) -> Repor
     let at = outcome.violation.as_ref().map_or(0, |violation| violation.at);
     let bug = args.bug.as_ref().map(|bug| format!(" --bug {bug}")).unwrap_or_default();
     let (profile, nodes) = (args.profile.name(), args.nodes);
-    let replay = format!("bulkhead sim --seed {seed} --profile {profile} --nodes {nodes}{bug} --trace");
+    let stores = if args.stores { " --stores" } else { "" };
+    let replay =
+        format!("bulkhead sim --seed {seed} --profile {profile} --nodes {nodes}{stores}{bug} --trace");
     let (seconds, micros) = (at / 1_000_000, at % 1_000_000);
     let _ = writeln!(text, "seed {seed}, profile {profile}: at {seconds}.{micros:06} s: {what}");
     let _ = writeln!(text, "hash {:016x}", outcome.hash);
@@ -166,7 +172,7 @@ mod tests {
     use super::*;
 
     fn args(seeds: u64) -> Sim {
-        Sim { seed: 3, seeds, profile: Profile::Crashes, nodes: 1, bug: None, trace: false }
+        Sim { seed: 3, seeds, profile: Profile::Crashes, nodes: 1, stores: false, bug: None, trace: false }
     }
 
     fn common() -> Common {

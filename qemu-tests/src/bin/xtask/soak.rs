@@ -77,9 +77,10 @@ pub fn soak(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let Some((options, outcome)) = sum.failed else { return Ok(()) };
     outcome.trace.iter().for_each(|line| println!("{line}"));
     let (profile, nodes) = (options.profile.name(), options.per_side);
+    let stores = if options.stores { " --stores" } else { "" };
     let what = outcome.violation.map(|violation| violation.text).unwrap_or_default();
     bail!(
-        "seed {}: {what}\nreplay: bulkhead sim --seed {} --profile {profile} --nodes {nodes} --trace",
+        "seed {}: {what}\nreplay: bulkhead sim --seed {} --profile {profile} --nodes {nodes}{stores} --trace",
         options.seed,
         options.seed
     );
@@ -108,7 +109,9 @@ fn one(arguments: &Arguments, sum: &Mutex<Sum>, next: &AtomicU64, begun: Instant
     let seed = next.fetch_add(1, Ordering::Relaxed);
     let place = usize::try_from(seed % PROFILES.len() as u64).unwrap_or(0);
     let profile = PROFILES.into_iter().cycle().nth(place).unwrap_or(PROFILES[0]);
-    let options = Options { seed, profile, per_side: arguments.nodes, whole_trace: false };
+    // A quarter of them, of every profile, with a mirror group.
+    let (per_side, stores) = (arguments.nodes, seed / 8 % 4 == 3);
+    let options = Options { seed, profile, per_side, stores, whole_trace: false };
     let outcome = run(&options);
     let Ok(mut sum) = sum.lock() else { return false };
     sum.seeds += 1;
