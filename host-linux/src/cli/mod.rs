@@ -18,6 +18,7 @@ mod image_flash;
 mod logs;
 mod node;
 mod playground;
+mod playground_demo;
 mod resource;
 mod sim;
 mod status;

@@ -1,7 +1,7 @@
 //! `bulkhead playground`: two compartments and a witness on one machine, to try, to hurt, and to test
 //! against.
 
-use super::Common;
+use super::{Common, playground_demo};
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::Report;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// How often the parts are asked what they do.
 const ASKED_EVERY: Duration = Duration::from_millis(100);
 /// How long a cluster may take to agree, on a machine that does ten other things.
-const AGREE_MAX: Duration = Duration::from_secs(30);
+pub(super) const AGREE_MAX: Duration = Duration::from_secs(30);
 /// Longest delay of a slow part.
 const SLOW_MAX: Duration = Duration::from_secs(10);
 /// Longest request on the fault socket.
@@ -33,7 +33,7 @@ const REQUEST_MAX: u64 = 256;
 pub(super) enum Verb {
     Run(Run),
     Fault(FaultArgs),
-    Demo(Demo),
+    Demo(playground_demo::Demo),
 }
 
 /// Run two compartments and a witness on this machine
@@ -69,7 +69,7 @@ pub(super) struct Run {
 
 /// A witness that runs elsewhere.
 #[derive(Clone, Debug, Args)]
-struct Outside {
+pub(super) struct Outside {
     /// Use a witness that runs elsewhere, as on a board: where its two paths are reached
     #[arg(long, value_name = "ADDR,ADDR", value_parser = two::<SocketAddr>)]
     witness: Option<[SocketAddr; 2]>,
@@ -79,7 +79,7 @@ struct Outside {
 }
 
 impl Outside {
-    fn elsewhere(&self) -> Option<Elsewhere> {
+    pub(super) fn elsewhere(&self) -> Option<Elsewhere> {
         Some(Elsewhere { at: self.witness?, here: self.here })
     }
 }
@@ -142,28 +142,11 @@ enum Fault {
     Heal,
 }
 
-/// Show two compartments lose their master and go on
-///
-/// Starts a playground, waits for a master, kills it, shows the other take over and the first come
-/// back as slave; then cuts the link between the two and shows that only one acts.
-///
-/// Example:
-///   bulkhead playground demo
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Demo {
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
-    dir: PathBuf,
-    #[command(flatten)]
-    outside: Outside,
-}
-
 pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     match verb {
         Verb::Run(args) => run_until_stopped(&args, common),
         Verb::Fault(args) => ask_for_fault(&args),
-        Verb::Demo(args) => demo(&args, common.json),
+        Verb::Demo(args) => playground_demo::demo(&args, common.json),
     }
 }
 
@@ -293,7 +276,7 @@ fn show_changes(site: &Site, roles: &mut [String]) {
 }
 
 /// What a part does, and why, in plain words.
-fn describe(site: &Site, place: usize) -> String {
+pub(super) fn describe(site: &Site, place: usize) -> String {
     let Some(status) = site.status(place) else { return "does not answer".to_owned() };
     let word = |key: &str| status.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     match (word("role"), word("reason")) {
@@ -395,101 +378,4 @@ fn ask_for_fault(args: &FaultArgs) -> Result<Report, Failure> {
             Err(Failure::usage(what))
         }
     }
-}
-
-/// A story, told while it happens.
-struct Story {
-    site: Site,
-    as_json: bool,
-    begun: Instant,
-}
-
-impl Story {
-    fn tell(&self, who: &str, what: &str) {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        match self.as_json {
-            true => println!("{}", json!({ "seconds": seconds, "who": who, "what": what })),
-            false => println!("{seconds:>7.1} s  {who:<9} {what}"),
-        }
-    }
-
-    /// Waits until `seen` gives something; how long it took.
-    fn wait<T>(&self, for_what: &str, seen: impl Fn(&Site) -> Option<T>) -> Result<(T, Duration), Failure> {
-        let begun = Instant::now();
-        loop {
-            if let Some(found) = seen(&self.site) {
-                return Ok((found, begun.elapsed()));
-            }
-            if AGREE_MAX < begun.elapsed() {
-                let what = format!("{for_what}: not within {} s", AGREE_MAX.as_secs());
-                return Err(Failure::failed(what).left("All parts were stopped."));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn name(&self, place: usize) -> &str {
-        self.site.parts.get(place).map_or("", |part| &part.name)
-    }
-}
-
-fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
-    let elsewhere = args.outside.elsewhere();
-    if !as_json {
-        let witness =
-            if elsewhere.is_some() { ", and a witness that is no process of it" } else { " and a witness" };
-        println!("Two compartments as processes on this machine{witness}:\n");
-    }
-    let wanted = Wanted { per_side: 1, preset: Preset::Default, elsewhere, volumes: false };
-    let site = Site::start(&args.dir, &wanted)?;
-    let mut story = Story { site, as_json, begun: Instant::now() };
-    story.tell("operator", "switches on a1, b1 and the witness");
-    let (master, _) = story.wait("a master", protected_by)?;
-    let slave = usize::from(master == 0);
-    story.tell(story.name(master), &describe(&story.site, master));
-    story.tell(story.name(slave), &describe(&story.site, slave));
-
-    story.tell("room", &format!("the power of {} fails", story.name(master)));
-    story.site.kill(master);
-    let seen = |site: &Site| site.master().filter(|other| *other != master);
-    let ((), took) = story.wait("a takeover", |site| seen(site).map(|_| ()))?;
-    story.tell(story.name(slave), &describe(&story.site, slave));
-    story.tell(story.name(slave), &format!("acts {} ms after the power failed", took.as_millis()));
-
-    story.tell("room", &format!("the power of {} is back", story.name(master)));
-    story.site.launch(master)?;
-    let is_slave = |site: &Site| role(site, master).filter(|role| role == "slave");
-    let _ = story.wait("the old master to follow", is_slave)?;
-    story.tell(story.name(master), &describe(&story.site, master));
-    let _ = story.wait("protection", protected_by)?;
-    story.tell("operator", "sees: any one part may fail again");
-
-    story.tell("room", "the links between the two compartments are cut; both still reach the witness");
-    story.site.cut(master, slave);
-    std::thread::sleep(Duration::from_secs(3));
-    let masters =
-        [master, slave].into_iter().filter(|place| role(&story.site, *place).as_deref() == Some("master"));
-    let masters: Vec<_> = masters.collect();
-    if masters != [slave] {
-        return Err(Failure::failed("not exactly the one master was left").left("All parts were stopped."));
-    }
-    story.tell(story.name(slave), "goes on as the only master: the other cannot win the voters");
-    story.site.heal();
-    let _ = story.wait("protection", protected_by)?;
-    story.tell("operator", "heals the links: any one part may fail again. Nobody was called");
-    let json = json!({ "ok": true, "takeoverMs": took.as_millis() });
-    Ok(Report::new(String::new(), json))
-}
-
-fn role(site: &Site, place: usize) -> Option<String> {
-    site.status(place)?.get("role").and_then(Value::as_str).map(str::to_owned)
-}
-
-/// The master, once every part sees the site protected.
-fn protected_by(site: &Site) -> Option<usize> {
-    let protected =
-        |place| site.status(place).is_some_and(|status| status.get("protected") == Some(&Value::Bool(true)));
-    let nodes = site.parts.iter().enumerate().filter(|(_, part)| !part.is_witness);
-    let all = nodes.map(|(place, _)| place).all(protected);
-    site.master().filter(|_| all)
 }

@@ -4,6 +4,7 @@
 //! [`relay`] carries every datagram and stream between the processes, so that links can be cut without root;
 //! [`layout`] writes their configuration; [`site`] starts, stops and hurts them.
 
+pub mod guest;
 pub mod layout;
 pub mod relay;
 pub mod site;
