@@ -4,6 +4,7 @@ mod boot;
 mod failover;
 mod fleet;
 mod log;
+mod mirror;
 mod size;
 mod witness;
 
@@ -22,6 +23,7 @@ enum What {
     Boot(boot::Boot),
     Failover(failover::Failover),
     Log(log::Log),
+    Mirror(mirror::Mirror),
     Size(size::Size),
     Witness(witness::Witness),
 }
@@ -31,6 +33,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         What::Boot(boot) => boot::boot_figures(workspace, boot),
         What::Failover(failover) => failover::figures(workspace, failover),
         What::Log(log) => log::figures(workspace, log),
+        What::Mirror(mirror) => mirror::figures(workspace, mirror),
         What::Size(size) => size::figures(workspace, size),
         What::Witness(witness) => witness::figures(workspace, witness),
     }
