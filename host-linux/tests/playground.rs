@@ -106,6 +106,14 @@ fn a_playground_is_started_hurt_and_stopped() {
     assert_eq!(fault(dir, &["start", name]).code, 0);
     wait("the old master as slave", || role(master) == "slave");
 
+    // One that was ended from elsewhere is started again like any other.
+    let pid = i32::try_from(slave["pid"].as_u64().unwrap()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    wait("the second takeover", || role(master) == "master");
+    assert_eq!(fault(dir, &["start", slave["name"].as_str().unwrap()]).code, 0);
+    wait("the other as slave", || role(slave) == "slave");
+
     let wrong = fault(dir, &["kill", "a9"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("there is no part `a9`; there are a1, b1, witness"), "{}", wrong.err);
@@ -115,7 +123,8 @@ fn a_playground_is_started_hurt_and_stopped() {
     interrupt(&playground.0);
     assert!(playground.0.wait().unwrap().success());
     for part in parts {
-        assert!(!is_alive(part["pid"].as_u64().unwrap()) || part["name"] == name, "{part} still runs");
+        let is_other = [name, slave["name"].as_str().unwrap()].contains(&part["name"].as_str().unwrap());
+        assert!(!is_alive(part["pid"].as_u64().unwrap()) || is_other, "{part} still runs");
     }
     let gone = fault(dir, &["heal"]);
     assert_eq!(gone.code, 1);

@@ -85,7 +85,8 @@ impl Site {
         let (Some(part), Some(slot)) = (self.parts.get(place), self.children.get_mut(place)) else {
             return Ok(());
         };
-        if slot.is_some() {
+        // One that was ended by somebody else does not run, either.
+        if slot.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(Some(_)))) {
             return Ok(());
         }
         let what = |error: std::io::Error| Failure::failed(format!("cannot start {}: {error}", part.name));
