@@ -119,7 +119,7 @@ impl Group {
         let kept = self.holder.kept();
         let mut result = Some(result);
         if let Some(read) = result.take_if(|_| self.apply.tape.awaits(id)) {
-            match self.apply.tape.have(id, read, kept, &mut self.space) {
+            match self.apply.tape.have(id, read, kept) {
                 Found::Other | Found::Nothing => {}
                 Found::Writes(entries) => {
                     for entry in &entries {
@@ -134,7 +134,7 @@ impl Group {
         }
         for (node, peer) in &mut self.peers {
             let Some(read) = result.take_if(|_| peer.tape.awaits(id)) else { continue };
-            match peer.tape.have(id, read, kept, &mut self.space) {
+            match peer.tape.have(id, read, kept) {
                 Found::Other | Found::Nothing => {}
                 Found::Writes(entries) => peer.send_read(&entries, &*self.streams),
                 Found::Lost => {

@@ -1,10 +1,11 @@
 //! Reads writes of the log that are not in memory any more, in order (S4-07, V12; F3, F4, F7).
 //!
-//! One reader, one question to the disk at a time: the header of a batch, then its payload. What it finds is
-//! compared with its checksums; what does not fit ends the reading, and is never handed out.
+//! One reader, one question to the disk at a time, for many batches at once. What it finds is compared with
+//! its checksums; what does not fit ends the reading, and is never handed out. Nothing is taken that was not
+//! durable when it was asked for: behind that, the disk may still show what an earlier start left there.
 
 use super::window::Entry;
-use crate::storage::buffers::Payload;
+use crate::storage::buffers::{Payload, Piece};
 use crate::storage::job::Fault;
 use crate::storage::space::{Busy, ReadId, Space, sums};
 use bulkhead_core::log::batch::{Header, Kind};
@@ -13,18 +14,28 @@ use bulkhead_core::log::superblock::Superblock;
 use bulkhead_core::log::writer::Log;
 use bulkhead_core::log::{Block, Seq};
 
+/// Blocks that are asked for at once: 512 KiB.
+const CHUNK: usize = 128;
+/// When there is no memory for that.
+const FEW: usize = 8;
+
 /// A reader.
 #[derive(Debug, Default)]
 pub struct Tape {
     /// Where the batch begins that has the next write, or an earlier one.
     at: Option<(Position, Seq)>,
-    asked: Option<(ReadId, Asked)>,
+    /// Blocks of the batch there, when it was longer than what was read of it.
+    long: Option<usize>,
+    asked: Option<Asked>,
 }
 
-#[derive(Debug)]
-enum Asked {
-    Header { want: Seq },
-    Payload { want: Seq, header: Box<Header> },
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    id: ReadId,
+    at: Position,
+    want: Seq,
+    /// The last write that was durable then.
+    durable: Seq,
 }
 
 /// What came of an answer.
@@ -43,7 +54,7 @@ pub enum Found {
 impl Tape {
     /// Whether this is the answer that is awaited.
     pub fn awaits(&self, id: ReadId) -> bool {
-        self.asked.as_ref().is_some_and(|(asked, _)| *asked == id)
+        self.asked.is_some_and(|asked| asked.id == id)
     }
 
     /// Asks for this write and those behind it. Nothing else is asked meanwhile.
@@ -59,70 +70,54 @@ impl Tape {
         let far = log.marks().before(want).map(|tail| tail.at);
         // Whichever is nearer; a place before the tail is gone.
         let Some(at) = near.into_iter().chain(far).max().filter(|_| far.is_some()) else { return Ok(false) };
-        space.read(id, at, 1)?;
+        match self.long {
+            Some(blocks) => space.read(id, at, blocks)?,
+            None => space.read(id, at, CHUNK).or_else(|Busy| space.read(id, at, FEW))?,
+        }
         self.at = Some((at, Seq(0)));
-        self.asked = Some((id, Asked::Header { want }));
+        self.asked = Some(Asked { id, at, want, durable: log.durable() });
         Ok(true)
     }
 
     /// An answer came.
-    pub fn have(
-        &mut self,
-        id: ReadId,
-        result: Result<Payload, Fault>,
-        kept: &Superblock,
-        space: &mut Space,
-    ) -> Found {
-        match self.asked.take() {
-            Some((asked, Asked::Header { want })) if asked == id => {
-                let Some((at, _)) = self.at else { return Found::Lost };
-                let header = result.ok().and_then(|payload| header(&payload, at, kept));
-                match header {
-                    Some(header) => self.have_header(id, want, header, kept, space),
-                    None => self.lost(),
-                }
+    pub fn have(&mut self, id: ReadId, result: Result<Payload, Fault>, kept: &Superblock) -> Found {
+        let Some(asked) = self.asked.take_if(|asked| asked.id == id) else { return Found::Other };
+        let Ok(payload) = result else { return self.lost() };
+        self.long = None;
+        let (mut rest, mut at, mut writes) = (payload.piece(), asked.at, Vec::new());
+        loop {
+            let (front, behind) = rest.split(1);
+            let Some(header) = header(&front, at, kept) else { break };
+            if asked.durable < header.first {
+                break;
             }
-            Some((asked, Asked::Payload { want, header })) if asked == id => match result {
-                Ok(payload) if sums(payload.bytes()).eq(header.content.sums().iter().copied()) => {
-                    self.at = Some((header.end(), valid_last(&header, kept).next()));
-                    Found::Writes(entries(&header, Some(&payload), want, kept))
+            if writes.is_empty() && asked.want < header.first {
+                return self.lost();
+            }
+            let blocks = header.content.sums().len();
+            if behind.blocks() < blocks {
+                self.long = Some(blocks.saturating_add(1)).filter(|_| at == asked.at);
+                break;
+            }
+            let (content, next) = behind.split(blocks);
+            let last = valid_last(&header, kept);
+            if asked.want <= last {
+                if !sums(content.bytes()).eq(header.content.sums().iter().copied()) {
+                    break;
                 }
-                Ok(_) | Err(_) => self.lost(),
-            },
-            other => {
-                self.asked = other;
-                Found::Other
+                writes.extend(entries(&header, &content, asked.want, kept));
+            }
+            (rest, at) = (next, header.end());
+            self.at = Some((at, last.next()));
+            if rest.blocks() == 0 {
+                break;
             }
         }
-    }
-
-    fn have_header(
-        &mut self,
-        id: ReadId,
-        want: Seq,
-        header: Header,
-        kept: &Superblock,
-        space: &mut Space,
-    ) -> Found {
-        if want < header.first {
-            return self.lost();
+        match (writes.is_empty(), at == asked.at && self.long.is_none()) {
+            (false, _) => Found::Writes(writes),
+            (true, false) => Found::Nothing,
+            (true, true) => self.lost(),
         }
-        let (last, end) = (valid_last(&header, kept), header.end());
-        if last < want {
-            self.at = Some((end, header.first));
-            return Found::Nothing;
-        }
-        let blocks = header.content.sums().len();
-        if blocks == 0 {
-            self.at = Some((end, last.next()));
-            return Found::Writes(entries(&header, None, want, kept));
-        }
-        if space.read(id, header.at.after(1), blocks).is_err() {
-            self.at = Some((header.at, header.first));
-            return Found::Nothing;
-        }
-        self.asked = Some((id, Asked::Payload { want, header: Box::new(header) }));
-        Found::Nothing
     }
 
     fn lost(&mut self) -> Found {
@@ -132,8 +127,8 @@ impl Tape {
 }
 
 /// The header that is to be at a position of this log.
-fn header(payload: &Payload, at: Position, kept: &Superblock) -> Option<Header> {
-    let block: &Block = payload.bytes().try_into().ok()?;
+fn header(front: &Piece, at: Position, kept: &Superblock) -> Option<Header> {
+    let block: &Block = front.bytes().try_into().ok()?;
     let (header, _) = Header::parse(block)?;
     (header.is_of(&kept.identity) && header.at == at).then_some(header)
 }
@@ -147,9 +142,9 @@ fn valid_last(header: &Header, kept: &Superblock) -> Seq {
 }
 
 /// The writes of a batch from `want` on that count.
-fn entries(header: &Header, payload: Option<&Payload>, want: Seq, kept: &Superblock) -> Vec<Entry> {
+fn entries(header: &Header, content: &Piece, want: Seq, kept: &Superblock) -> Vec<Entry> {
     let (last, mut entries) = (valid_last(header, kept), Vec::new());
-    let mut rest = payload.map(Payload::piece);
+    let mut rest = Some(content.clone());
     let mut sums = header.content.sums();
     for (seq, write) in (header.first.0..).map(Seq).zip(header.content.writes()) {
         let (mine, behind) = sums.split_at_checked(write.payload()).unwrap_or((sums, &[]));
