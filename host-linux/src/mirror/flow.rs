@@ -89,9 +89,13 @@ impl Group {
     }
 
     fn show_one(&mut self, entry: &Entry) {
-        lock(&self.shared.dirty).insert(entry.seq, &entry.write, entry.piece.clone());
+        let volume = entry.write.volume();
+        // What was written into a volume while it was deleted goes nowhere.
+        if volume == CATALOGUE || lock(&self.shared.catalogue).get(volume).is_some() {
+            lock(&self.shared.dirty).insert(entry.seq, &entry.write, entry.piece.clone());
+        }
         self.apply.shown(clock::now());
-        if entry.write.volume() == CATALOGUE {
+        if volume == CATALOGUE {
             self.catalogue_written(entry);
         }
     }

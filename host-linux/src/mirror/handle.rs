@@ -247,9 +247,6 @@ impl Handle {
     /// stopped before it could say what became of it.
     pub fn submit(&self, volume: Volume, request: Request, reply: Reply) {
         let Some(reign) = self.0.reigns() else { return not_here(reply) };
-        let Some(geometry) = self.geometry(volume) else {
-            return reply.fail(Errno::Invalid, "the volume was deleted");
-        };
         let end = match &request {
             Request::Read { span } | Request::Cache { span } | Request::Status { span, .. } => span.end(),
             Request::Trim { span, .. } | Request::WriteZeroes { span, .. } => span.end(),
@@ -258,8 +255,12 @@ impl Handle {
             }
             Request::Flush => 0,
         };
-        if geometry.size() < end {
-            return reply.fail(Errno::Invalid, "it reaches behind the end of the volume");
+        match self.geometry(volume) {
+            Some(geometry) if end <= geometry.size() => {}
+            // What was made of it last may not be read from the log yet.
+            Some(_) | None if !reign.is_readable => return not_here(reply),
+            Some(_) => return reply.fail(Errno::Invalid, "it reaches behind the end of the volume"),
+            None => return reply.fail(Errno::Invalid, "the volume was deleted"),
         }
         match request {
             Request::Read { span } => self.read(volume, span, reign, reply),

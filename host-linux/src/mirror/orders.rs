@@ -41,8 +41,13 @@ impl Group {
     /// Begins with the next one.
     pub(super) fn next_order(&mut self) {
         while !self.orders.is_busy.load(Ordering::SeqCst) {
+            let reign = self.shared.reigns();
+            if reign.is_some_and(|reign| !reign.is_readable) {
+                // The catalogue lacks what is not read from the log yet: a name could be given twice.
+                return;
+            }
             let Some((order, done)) = self.orders.waiting.pop_front() else { return };
-            if self.shared.reigns().is_none() {
+            if reign.is_none() {
                 done(Err(self.not_here()));
                 continue;
             }

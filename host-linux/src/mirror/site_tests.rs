@@ -1,7 +1,7 @@
 //! I1, I3, I10 to I12, V1, V3, V4, V8 (F16 to F20, F31, F33): two holders with real logs and stores; whatever
 //! happens to them, every acknowledged write is read.
 
-use super::testing::{Site, ask, create, read};
+use super::testing::{Site, ask, create, delete, read};
 use crate::nbd::export::Request;
 use bulkhead_core::log::batch::Volume;
 use std::collections::BTreeMap;
@@ -159,15 +159,53 @@ fn both_die_and_nothing_acknowledged_is_lost() {
     site.start(2);
     let leads = site.await_synced();
     let volume = create(&site.handle(leads), "vm1", 4096);
-    for _ in 0..3 {
+    for round in 0..3 {
         let leads = site.await_synced();
         assert_eq!(known.write(&site, leads, volume, 200, 512, 4), 200);
+        let last = create(&site.handle(leads), &format!("last-{round}"), 16);
         site.kill(1);
         site.kill(2);
         site.start(2);
         site.start(1);
         let leads = site.await_leader(|_| true);
+        // Its log is not read yet, and still no number is given twice.
+        let next = create(&site.handle(leads), &format!("next-{round}"), 16);
+        let catalogue = site.handle(leads).catalogue();
+        assert_eq!(catalogue.by_name(&format!("last-{round}")).unwrap().volume, last);
+        assert_ne!(next, last);
         known.check(&site, leads, volume, 512);
+    }
+}
+
+/// S1-33: what guests write into a volume while it is deleted goes nowhere, and nothing of it is left.
+#[test]
+fn a_volume_that_is_deleted_under_load_leaves_nothing() {
+    let mut site = Site::new(8 * MEBI);
+    site.start(1);
+    site.start(2);
+    let leads = site.await_synced();
+    let handle = site.handle(leads);
+    let volume = create(&handle, "vm1", 4096);
+    let write = |first: u64| {
+        let request = Request::Write { offset: first * 4096, data: vec![7; 4096], durable: true };
+        ask(&handle, volume, request)
+    };
+    let before: Vec<_> = (0..64).map(write).collect();
+    before.iter().for_each(|answer| drop(answer.recv_timeout(Duration::from_secs(30)).unwrap().unwrap()));
+    let during: Vec<_> = (64..512).map(write).collect();
+    delete(&handle, volume);
+    let after: Vec<_> = (512..576).map(write).collect();
+    during.iter().for_each(|answer| drop(answer.recv_timeout(Duration::from_secs(30)).unwrap()));
+    for answer in &after {
+        assert!(answer.recv_timeout(Duration::from_secs(30)).unwrap().is_err(), "it is not there any more");
+    }
+    // Whatever is applied is applied before this is answered by both.
+    let other = create(&handle, "vm2", 4096);
+    assert_ne!(other, volume);
+    std::thread::sleep(Duration::from_secs(1));
+    for node in ["1", "2"] {
+        let path = site.directory.path().join(node).join("volumes").join(format!("volume-{}", volume.0));
+        assert!(!path.exists(), "{} is left", path.display());
     }
 }
 

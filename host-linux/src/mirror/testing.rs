@@ -313,6 +313,13 @@ pub fn create(handle: &Handle, name: &str, blocks: u64) -> Volume {
     told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap()
 }
 
+/// Asks a node to delete a volume.
+pub fn delete(handle: &Handle, volume: Volume) {
+    let (tell, told) = channel();
+    handle.order(Order::Delete { volume }, move |done| tell.send(done).unwrap());
+    told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+}
+
 /// Begins a request.
 pub fn ask(handle: &Handle, volume: Volume, request: Request) -> Receiver<Result<Content, Failed>> {
     let (tell, told) = channel();
