@@ -88,10 +88,13 @@ impl Tape {
         loop {
             let (front, behind) = rest.split(1);
             let Some(header) = header(&front, at, kept) else { break };
-            if asked.durable < header.first {
+            let last = valid_last(&header, kept);
+            // The numbers of what was cut off are those of what came in its place, further on.
+            let counts = header.first <= last;
+            if counts && asked.durable < header.first {
                 break;
             }
-            if writes.is_empty() && asked.want < header.first {
+            if counts && writes.is_empty() && asked.want < header.first {
                 return self.lost();
             }
             let blocks = header.content.sums().len();
@@ -100,8 +103,7 @@ impl Tape {
                 break;
             }
             let (content, next) = behind.split(blocks);
-            let last = valid_last(&header, kept);
-            if asked.want <= last {
+            if counts && asked.want <= last {
                 if !sums(content.bytes()).eq(header.content.sums().iter().copied()) {
                     break;
                 }
