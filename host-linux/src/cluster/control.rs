@@ -175,34 +175,12 @@ fn ask(shared: &Shared, request: Request) -> Answer {
 
 /// What is said where no answer came in time.
 fn silent(request: &Request) -> Answer {
-    match request {
-        Request::VolumeCreate { .. }
-        | Request::VolumeResize { .. }
-        | Request::VolumeDelete { .. }
-        | Request::VolumeMode { .. } => {
-            let what = format!("it was not carried out within {} s", PATIENCE.as_secs());
-            let failure = Failure::failed(what).left("It may still be carried out.");
-            Answer::failure(&failure.next("`bulkhead volume list` shows what became of it."))
-        }
-        Request::Status
-        | Request::Events { .. }
-        | Request::ControllerShow
-        | Request::ControllerMove { .. }
-        | Request::NodeJoin { .. }
-        | Request::NodeLeave { .. }
-        | Request::InfraStart
-        | Request::InfraStop
-        | Request::ConfigApply
-        | Request::FenceHistory
-        | Request::ResourceCleanup { .. }
-        | Request::FenceStatus
-        | Request::FencePower { .. }
-        | Request::FenceConfirm { .. }
-        | Request::VolumeList
-        | Request::VolumePromote { .. } => {
-            Answer::refused("failed", "the agent does not answer", "look at its log")
-        }
+    if request.changes_volumes() {
+        let what = format!("it was not carried out within {} s", PATIENCE.as_secs());
+        let failure = Failure::failed(what).left("It may still be carried out.");
+        return Answer::failure(&failure.next("`bulkhead volume list` shows what became of it."));
     }
+    Answer::refused("failed", "the agent does not answer", "look at its log")
 }
 
 fn send(connection: &mut UnixStream, value: &Value) -> std::io::Result<()> {

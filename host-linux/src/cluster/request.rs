@@ -104,6 +104,19 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether a mirror group carries it out, and may still do so when nobody waits for the answer any more.
+    pub const fn changes_volumes(&self) -> bool {
+        matches!(
+            self,
+            Self::VolumeCreate { .. }
+                | Self::VolumeResize { .. }
+                | Self::VolumeDelete { .. }
+                | Self::VolumeMode { .. }
+        )
+    }
+}
+
 /// What is wanted of the power of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

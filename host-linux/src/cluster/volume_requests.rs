@@ -59,7 +59,7 @@ impl Agent {
 
     /// How the group is; where nobody leads, also what the voters say about that.
     pub(super) fn storage_view(&self) -> Option<View> {
-        let view = self.volumes.as_ref()?.view();
+        let view = self.volumes.as_ref()?.group().view();
         let waits = match (view.primary, &view.waits) {
             (None, None) => self.why_nobody_may_lead(),
             (_, waits) => waits.clone(),

@@ -7,18 +7,15 @@ use super::wake::Wake;
 use crate::failure::Failure;
 use crate::mirror::handle::Handle;
 use crate::mirror::open::{self, Running};
-use crate::mirror::view::{View, VolumeView};
 use crate::mirror::words::{RegisterNews, RegisterWish, Streams};
 use crate::replication::service::Replication;
 use crate::replication::words as streams;
 use crate::site_config::key::SiteKey;
 use crate::site_config::{Member, SiteConfig};
-use crate::volume::catalogue::bytes;
 use crate::volume::route;
 use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
 use bulkhead_core::id::{GroupId, PairId};
 use bulkhead_core::mirror::membership::HOLDERS_MAX;
-use bulkhead_core::volume::record::Record;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,26 +104,10 @@ impl Volumes {
         self.running.handle()
     }
 
-    /// How the group is, with the volumes of this instant: what was ordered is seen when it is answered.
-    pub fn view(&self) -> View {
-        let group = self.running.handle();
-        let volumes = group.catalogue().list().map(volume).collect();
-        View { volumes, ..group.view() }
-    }
-
     /// A volume that is not served, and should be.
     pub fn lack(&self) -> Option<Lack> {
         let failure = self.service.lack()?;
         Some(Lack { what: "volumes", why: format!("{}; it is tried again every second", failure.what) })
-    }
-}
-
-fn volume(record: &Record) -> VolumeView {
-    VolumeView {
-        number: record.volume.0,
-        name: record.name.as_str().to_owned(),
-        uuid: record.uuid.to_string(),
-        bytes: bytes(record.blocks),
     }
 }
 

@@ -13,12 +13,12 @@ use super::handle::{Shared, Told, lock};
 use super::store::Store;
 use super::words::Streams;
 use crate::replication::words::{Frame, Stream};
-use crate::storage::buffers::{Piece, Pool};
+use crate::storage::buffers::Piece;
 use crate::storage::space::sums;
 use bulkhead_core::holder::words::Event;
 use bulkhead_core::id::{Epoch, NodeId};
+use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{BlockIndex, Kind, Volume, Write};
-use bulkhead_core::log::{BLOCK_LEN, Seq};
 use bulkhead_core::mirror::secondary::{Following, Mode};
 use bulkhead_core::volume::{CATALOGUE, CATALOGUE_BLOCKS};
 use std::sync::Arc;
@@ -193,7 +193,7 @@ impl Work {
             // Half of the memory stays with guests.
             let is_free = self.shared.pool_blocks / 2 <= self.shared.pool.free();
             let buffer = if is_free && self.streams.queued(self.stream) < QUEUED_MAX {
-                take(&self.shared.pool, blocks)
+                self.shared.pool.take(blocks)
             } else {
                 None
             };
@@ -206,8 +206,4 @@ impl Work {
             return Some(Some(buffer.keep().piece()));
         }
     }
-}
-
-fn take(pool: &Pool, blocks: usize) -> Option<crate::storage::buffers::Buffer> {
-    pool.take(blocks).filter(|buffer| buffer.bytes().len() == blocks.saturating_mul(BLOCK_LEN))
 }

@@ -6,17 +6,17 @@
 use super::dirty::{Content, Dirty};
 use super::reader::{Read, Readers};
 use super::store::Store;
-use super::view::View;
+use super::view::{View, VolumeView};
 use super::window::{Done, Unknown};
 use super::words::{Order, RegisterNews, RegisterWish};
 use crate::cluster::clock;
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
-use crate::nbd::export::{Content as Answer, Errno, Extent, Geometry, Reply, Request, Span};
+use crate::nbd::export::{Content as Answer, Errno, Extent, Reply, Request, Span};
 use crate::replication::words::{News, Stream};
 use crate::storage::buffers::{Piece, Pool};
 use crate::storage::space::sums;
-use crate::volume::catalogue::Catalogue;
+use crate::volume::catalogue::{Catalogue, bytes};
 use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::{BlockIndex, Kind, Sum, Volume, Write};
@@ -218,10 +218,11 @@ impl Handle {
         self.0.tell(Told::Order(order, Box::new(done)));
     }
 
-    /// How it is.
+    /// How it is, with the volumes of this instant: what was ordered is seen when it is answered.
     pub fn view(&self) -> View {
         let mut view = lock(&self.0.view).clone();
         view.leads = self.0.reigns().is_some();
+        view.volumes = lock(&self.0.catalogue).list().map(VolumeView::of).collect();
         view
     }
 
@@ -233,14 +234,6 @@ impl Handle {
     /// The volumes.
     pub fn catalogue(&self) -> Catalogue {
         lock(&self.0.catalogue).clone()
-    }
-
-    /// How a volume looks to guests; `None` when there is none.
-    pub fn geometry(&self, volume: Volume) -> Option<Geometry> {
-        let blocks = lock(&self.0.catalogue).get(volume)?.blocks;
-        let block = u32::try_from(BLOCK_LEN).ok()?;
-        let geometry = Geometry::new(blocks.saturating_mul(u64::from(block)), block, block).ok()?;
-        Some(geometry.multi_conn(true))
     }
 
     /// Begins a guest's request, which lies on whole blocks. [`Errno::Shutdown`]: this node does not lead, or
@@ -255,8 +248,9 @@ impl Handle {
             }
             Request::Flush => 0,
         };
-        match self.geometry(volume) {
-            Some(geometry) if end <= geometry.size() => {}
+        let size = lock(&self.0.catalogue).get(volume).map(|record| bytes(record.blocks));
+        match size {
+            Some(size) if end <= size => {}
             // What was made of it last may not be read from the log yet.
             Some(_) | None if !reign.is_readable => return not_here(reply),
             Some(_) => return reply.fail(Errno::Invalid, "it reaches behind the end of the volume"),

@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::handle::lock;
 use super::view::Latency;
-use super::view::{HolderView, LogView, MemoryView, Mode, Policy, State, View, VolumeView};
+use super::view::{HolderView, LogView, MemoryView, Mode, Policy, State, View};
 use crate::cluster::clock;
 use crate::volume::catalogue::bytes;
 use bulkhead_core::holder::machine;
@@ -56,7 +56,8 @@ impl Group {
             dirty_bytes,
             memory: MemoryView { bytes: bytes(all), free_bytes: bytes(free) },
             writes: Latency { p50_us: percentile(50), p99_us: percentile(99) },
-            volumes: lock(&self.shared.catalogue).list().map(volume).collect(),
+            // The handle adds those of the instant at which it is asked.
+            volumes: Vec::new(),
             last_error: self.last_error.clone(),
         }
     }
@@ -179,14 +180,5 @@ fn policy(policy: membership::Policy) -> Policy {
     match policy {
         membership::Policy::Through => Policy::Through,
         membership::Policy::Back => Policy::Back,
-    }
-}
-
-fn volume(record: &bulkhead_core::volume::record::Record) -> VolumeView {
-    VolumeView {
-        number: record.volume.0,
-        name: record.name.as_str().to_owned(),
-        uuid: record.uuid.to_string(),
-        bytes: bytes(record.blocks),
     }
 }

@@ -28,11 +28,11 @@ const LEASE: Duration = Duration::from_millis(400);
 /// The streams of the site. What arrives is copied, as from a network, into memory of whom it is for.
 #[derive(Default)]
 pub struct Wires {
-    state: Mutex<State2>,
+    state: Mutex<Links>,
 }
 
 #[derive(Default)]
-struct State2 {
+struct Links {
     inboxes: BTreeMap<NodeId, Sender<News>>,
     /// The stream between two nodes, the smaller first.
     streams: BTreeMap<(NodeId, NodeId), u64>,
@@ -109,7 +109,7 @@ impl Wires {
     }
 }
 
-impl State2 {
+impl Links {
     fn meet(&mut self, one: NodeId, other: NodeId) {
         self.part(one, other);
         self.next += 1;

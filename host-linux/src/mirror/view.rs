@@ -1,6 +1,8 @@
 //! How a mirror group is, seen by one of its holders: what the group tells the commands, the status and a
 //! monitoring system (S4-10, X14). docs/volumes.md documents every field; fields are added, never renamed.
 
+use crate::volume::catalogue::bytes;
+use bulkhead_core::volume::record::Record;
 use serde::{Deserialize, Serialize};
 
 /// How a mirror group is.
@@ -175,6 +177,18 @@ pub struct VolumeView {
     pub uuid: String,
     /// Its size.
     pub bytes: u64,
+}
+
+impl VolumeView {
+    /// A volume as the catalogue has it.
+    pub fn of(record: &Record) -> Self {
+        Self {
+            number: record.volume.0,
+            name: record.name.as_str().to_owned(),
+            uuid: record.uuid.to_string(),
+            bytes: bytes(record.blocks),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ fn have(seq: u64) -> Frame {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement of a minute, for a quiet machine"]
 fn bench() {
     const ROUNDS: usize = 20_000;
     let place = Place::new();
