@@ -10,14 +10,15 @@
 )]
 
 mod common;
+#[path = "common/plant.rs"]
+mod plant;
 
 use bulkhead::nbd::client::connection::Client;
 use bulkhead::nbd::export::{Content, Export as _, Failed, Piece, Reply, Request, Span};
 use common::{Answer, bulkhead};
+use plant::Plant;
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -25,84 +26,21 @@ const BLOCK: u64 = 4096;
 /// A command, and an answer of a client, on a machine that does ten other things.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A playground with volumes. It does not outlive its test.
-struct Playground {
-    child: Child,
-    directory: tempfile::TempDir,
-    parts: Vec<Value>,
+/// Who leads, and the other one.
+fn roles(plant: &Plant) -> (&'static str, &'static str) {
+    let found = plant.ok("a1", &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    let primary = found["group"]["storage"]["primary"].as_u64().unwrap();
+    if plant.part("a1")["node"].as_u64() == Some(primary) { ("a1", "b1") } else { ("b1", "a1") }
 }
 
-impl Playground {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut command = bulkhead(&["playground", "run", "--volumes", "--json", "--dir"]);
-        let mut child = command.arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let told: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        let parts = told["parts"].as_array().unwrap().clone();
-        Self { child, directory, parts }
-    }
-
-    fn part(&self, name: &str) -> &Value {
-        self.parts.iter().find(|part| part["name"] == name).unwrap()
-    }
-
-    /// Runs a command about volumes on a node.
-    fn volume(&self, node: &str, args: &[&str]) -> Answer {
-        let socket = self.part(node)["socket"].as_str().unwrap();
-        bulkhead(&[&["volume"], args, &["--json", "--socket", socket]].concat()).output().unwrap().into()
-    }
-
-    /// As [`Self::volume`], which must succeed.
-    fn ok(&self, node: &str, args: &[&str]) -> Value {
-        let answer = self.volume(node, args);
-        assert_eq!(answer.code, 0, "{node}: volume {args:?}: {}{}", answer.out, answer.err);
-        serde_json::from_str(&answer.out).unwrap()
-    }
-
-    fn fault(&self, what: &[&str]) {
-        let directory = self.directory.path().to_str().unwrap();
-        let mut command = bulkhead(&[&["playground", "fault"], what, &["--dir", directory]].concat());
-        let answer: Answer = command.output().unwrap().into();
-        assert_eq!(answer.code, 0, "{what:?}: {}", answer.err);
-    }
-
-    /// Who leads, and the other one.
-    fn roles(&self) -> (&'static str, &'static str) {
-        let found = self.ok("a1", &["wait", "--for", "in-sync", "--timeout", "60s"]);
-        let primary = found["group"]["storage"]["primary"].as_u64().unwrap();
-        if self.part("a1")["node"].as_u64() == Some(primary) { ("a1", "b1") } else { ("b1", "a1") }
-    }
-
-    /// A client of a volume on a node, once the node exports it in this size.
-    fn client(&self, node: &str, name: &str, bytes: u64) -> Client {
-        let address = self.part(node)["nbd"]["address"].as_str().unwrap();
-        let uri = format!("nbd://{address}/{name}").parse().unwrap();
-        within(&format!("{name} on {node}"), || {
-            let client = Client::connect(&uri, LONG).ok()?;
-            (client.geometry().size() == bytes).then_some(client)
-        })
-    }
-
-    /// What the parts printed, for a test that failed.
-    fn logs(&self) -> String {
-        let log = |part: &Value| {
-            let path = PathBuf::from(part["log"].as_str().unwrap());
-            format!("== {}\n{}", part["name"], std::fs::read_to_string(path).unwrap_or_default())
-        };
-        self.parts.iter().map(log).collect()
-    }
-}
-
-impl Drop for Playground {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.logs());
-        }
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-        let _ = self.child.wait();
-    }
+/// A client of a volume on a node, once the node exports it in this size.
+fn client(plant: &Plant, node: &str, name: &str, bytes: u64) -> Client {
+    let address = plant.part(node)["nbd"]["address"].as_str().unwrap();
+    let uri = format!("nbd://{address}/{name}").parse().unwrap();
+    within(&format!("{name} on {node}"), || {
+        let client = Client::connect(&uri, LONG).ok()?;
+        (client.geometry().size() == bytes).then_some(client)
+    })
 }
 
 fn within<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
@@ -146,8 +84,8 @@ fn check(client: &Client, block: u64, round: u64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
-    let plant = Playground::start();
-    let (primary, secondary) = plant.roles();
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
 
     // Another node names the one that can, and says so by its exit code.
     let refused = plant.volume(secondary, &["create", "vm1", "--size", "64MiB"]);
@@ -157,8 +95,8 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
     assert_eq!(made["uris"].as_array().unwrap().len(), 3, "{made}");
 
     // Both nodes serve it; the client stays on the one that follows.
-    let near = plant.client(primary, "vm1", 64 << 20);
-    let far = plant.client(secondary, "vm1", 64 << 20);
+    let near = client(&plant, primary, "vm1", 64 << 20);
+    let far = client(&plant, secondary, "vm1", 64 << 20);
     for block in 0..64 {
         write(if block % 2 == 0 { &near } else { &far }, block, 1);
     }
@@ -182,7 +120,7 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
     within("the promotion", || {
         plant.ok(primary, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(())
     });
-    let near = plant.client(primary, "vm1", 64 << 20);
+    let near = client(&plant, primary, "vm1", 64 << 20);
     for client in [&near, &far] {
         (0..32).for_each(|block| check(client, block, 1));
         (32..96).for_each(|block| check(client, block, 2));
@@ -190,7 +128,7 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
 
     // It grows, and goes, everywhere.
     plant.ok(primary, &["resize", "vm1", "--size", "128MiB"]);
-    check(&plant.client(secondary, "vm1", 128 << 20), 40, 2);
+    check(&client(&plant, secondary, "vm1", 128 << 20), 40, 2);
     assert_eq!(plant.volume(primary, &["delete", "vm1"]).code, 3, "without --yes");
     plant.ok(primary, &["delete", "vm1", "--yes"]);
     within("the end of its client", || ask(&far, Request::Flush).err());
@@ -202,10 +140,10 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
 /// once it was fed.
 #[test]
 fn who_missed_acknowledged_writes_does_not_lead() {
-    let plant = Playground::start();
-    let (primary, secondary) = plant.roles();
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
-    let near = plant.client(primary, "vm1", 16 << 20);
+    let near = client(&plant, primary, "vm1", 16 << 20);
     (0..16).for_each(|block| write(&near, block, 1));
     plant.fault(&["kill", secondary]);
     (8..24).for_each(|block| write(&near, block, 2));
@@ -234,7 +172,7 @@ fn who_missed_acknowledged_writes_does_not_lead() {
     // The other one leads again, and feeds it.
     plant.fault(&["start", primary]);
     plant.ok(secondary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
-    let far = plant.client(secondary, "vm1", 16 << 20);
+    let far = client(&plant, secondary, "vm1", 16 << 20);
     (0..8).for_each(|block| check(&far, block, 1));
     (8..24).for_each(|block| check(&far, block, 2));
 }
@@ -242,11 +180,11 @@ fn who_missed_acknowledged_writes_does_not_lead() {
 /// F33, F36, I5: a cut between the two leaves one that leads, and nothing acknowledged is lost when it heals.
 #[test]
 fn a_cut_link_leaves_one_that_leads() {
-    let plant = Playground::start();
-    let (primary, secondary) = plant.roles();
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
     // Clients reach both over a network of their own.
-    let clients = [plant.client(primary, "vm1", 16 << 20), plant.client(secondary, "vm1", 16 << 20)];
+    let clients = [client(&plant, primary, "vm1", 16 << 20), client(&plant, secondary, "vm1", 16 << 20)];
     (0..16).for_each(|block| write(&clients[0], block, 1));
     plant.fault(&["cut", "a1", "b1"]);
     for block in 8..40 {

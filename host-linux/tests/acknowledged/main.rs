@@ -12,6 +12,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/plant.rs"]
+mod common_plant;
 mod guest;
 mod history;
 mod plant;

@@ -102,7 +102,7 @@ fn act(plant: &Plant, guests: &Guests, fault: Fault, chance: &mut Chance) {
 /// Every guest gets writes acknowledged.
 fn goes_on(plant: &Plant, guests: &Guests, when: &str) {
     let from: Vec<u64> = acknowledged(guests);
-    wait(plant, guests, &format!("writes go on {when}"), || {
+    wait(guests, &format!("writes go on {when}"), || {
         acknowledged(guests).iter().zip(&from).all(|(now, from)| from + WRITES <= *now)
     });
 }
@@ -114,16 +114,16 @@ fn acknowledged(guests: &Guests) -> Vec<u64> {
 /// Every guest reads all it has on all paths.
 fn all_is_there(plant: &Plant, guests: &Guests, round: u64) {
     guests.board.look.store(round, Ordering::SeqCst);
-    wait(plant, guests, "all blocks on all paths", || {
+    wait(guests, "all blocks on all paths", || {
         guests.board.guests.iter().all(|guest| round <= guest.looked.load(Ordering::SeqCst))
     });
 }
 
-fn wait(plant: &Plant, guests: &Guests, what: &str, seen: impl Fn() -> bool) {
+fn wait(guests: &Guests, what: &str, seen: impl Fn() -> bool) {
     let begin = Instant::now();
     while !seen() {
         if let Some(wrong) = guests.board.wrong.lock().unwrap().clone() {
-            panic!("{what}: {wrong}\n{}", plant.logs());
+            panic!("{what}: {wrong}");
         }
         assert!(begin.elapsed() < LONG * 2, "{what}: not within {:?}: {:?}", LONG * 2, acknowledged(guests));
         std::thread::sleep(Duration::from_millis(20));
