@@ -50,12 +50,12 @@ fn what_was_acknowledged_is_there_whatever_fails() {
         };
         let begin = Instant::now();
         let before = guests.total();
-        goes_on(&plant, &guests, "before");
+        goes_on(&guests, "before");
         std::thread::sleep(Duration::from_millis(chance.below(1500)));
         act(&plant, &guests, fault, &mut chance);
         plant.in_sync();
-        goes_on(&plant, &guests, "after the repair");
-        all_is_there(&plant, &guests, round);
+        goes_on(&guests, "after the repair");
+        all_is_there(&guests, round);
         let (writes, time) = (guests.total() - before, begin.elapsed().as_millis());
         println!("round {round}: {fault:?}: {writes} writes acknowledged, {time} ms");
     }
@@ -71,7 +71,7 @@ fn act(plant: &Plant, guests: &Guests, fault: Fault, chance: &mut Chance) {
         Fault::KillPrimary | Fault::KillSecondary => {
             let node = if matches!(fault, Fault::KillPrimary) { primary } else { secondary };
             plant.fault(&["kill", node]);
-            goes_on(plant, guests, "with one node");
+            goes_on(guests, "with one node");
             plant.fault(&["start", node]);
         }
         Fault::KillBoth => {
@@ -93,14 +93,14 @@ fn act(plant: &Plant, guests: &Guests, fault: Fault, chance: &mut Chance) {
             let other = if matches!(fault, Fault::Cut) { secondary } else { "witness" };
             plant.fault(&["cut", primary, other]);
             std::thread::sleep(a_while);
-            goes_on(plant, guests, "with a link cut");
+            goes_on(guests, "with a link cut");
             plant.fault(&["heal"]);
         }
     }
 }
 
 /// Every guest gets writes acknowledged.
-fn goes_on(plant: &Plant, guests: &Guests, when: &str) {
+fn goes_on(guests: &Guests, when: &str) {
     let from: Vec<u64> = acknowledged(guests);
     wait(guests, &format!("writes go on {when}"), || {
         acknowledged(guests).iter().zip(&from).all(|(now, from)| from + WRITES <= *now)
@@ -112,7 +112,7 @@ fn acknowledged(guests: &Guests) -> Vec<u64> {
 }
 
 /// Every guest reads all it has on all paths.
-fn all_is_there(plant: &Plant, guests: &Guests, round: u64) {
+fn all_is_there(guests: &Guests, round: u64) {
     guests.board.look.store(round, Ordering::SeqCst);
     wait(guests, "all blocks on all paths", || {
         guests.board.guests.iter().all(|guest| round <= guest.looked.load(Ordering::SeqCst))
