@@ -56,6 +56,44 @@ pub enum Bug {
     AskReused,
     /// A witness cuts the power of a node for whoever asks.
     RelayCutsForAnybody,
+    /// A primary acknowledges what is durable in its own log alone.
+    MirrorNotAwaited,
+    /// A primary without others acknowledges what is not in its store.
+    ThroughIgnored,
+    /// A primary does not look at its lease before it acknowledges.
+    AcknowledgedLate,
+    /// A primary goes on without a late holder before the register says so.
+    LeavesUnrecorded,
+    /// A primary takes what it sent for durable.
+    SentIsDurable,
+    /// A secondary says of what came that it is durable.
+    FedIsDurable,
+    /// A secondary has its store written before all have the write.
+    AppliedUncommitted,
+    /// A holder that is not in sync leads.
+    StaleLeads,
+    /// A batch counts although one before it is not durable.
+    LaterFlushCounts,
+    /// A batch counts before it is flushed.
+    WrittenIsDurable,
+    /// A torn batch counts after a start.
+    TornCounts,
+    /// A log that lost durable writes is taken for whole.
+    DamageIsTorn,
+    /// A log forgets what is not in the store.
+    TrimmedUnapplied,
+    /// What is cut off a log is not in its superblock.
+    CutUnrecorded,
+    /// The older copy of a superblock counts.
+    OlderSuperblock,
+    /// A holder calls applied what its store does not have.
+    AppliedEarly,
+    /// A holder leads before its promise is durable.
+    LeadsUnpromised,
+    /// A log that is made anew keeps its life.
+    LifeKept,
+    /// A filled store is said to have more than it was filled with.
+    FillClaimsMore,
 }
 
 /// Which tests must find a bug.
@@ -65,6 +103,8 @@ pub enum Layer {
     Register,
     /// The simulator of a whole site.
     Site,
+    /// The simulator of a site whose nodes hold a mirror group.
+    Group,
 }
 
 /// A bug of the catalogue.
@@ -80,6 +120,10 @@ pub struct Planted {
 
 const fn site(name: &'static str, bug: Bug) -> Planted {
     Planted { name, bug, layer: Layer::Site }
+}
+
+const fn group(name: &'static str, bug: Bug) -> Planted {
+    Planted { name, bug, layer: Layer::Group }
 }
 
 const fn register(name: &'static str, bug: Bug) -> Planted {
@@ -112,6 +156,25 @@ pub const BUGS: &[Planted] = &[
     site("loss-ignored", Bug::LossIgnored),
     register("ask-reused", Bug::AskReused),
     site("relay-cuts-for-anybody", Bug::RelayCutsForAnybody),
+    group("mirror-not-awaited", Bug::MirrorNotAwaited),
+    group("through-ignored", Bug::ThroughIgnored),
+    group("acknowledged-late", Bug::AcknowledgedLate),
+    group("leaves-unrecorded", Bug::LeavesUnrecorded),
+    group("sent-is-durable", Bug::SentIsDurable),
+    group("fed-is-durable", Bug::FedIsDurable),
+    group("applied-uncommitted", Bug::AppliedUncommitted),
+    group("stale-leads", Bug::StaleLeads),
+    group("later-flush-counts", Bug::LaterFlushCounts),
+    group("written-is-durable", Bug::WrittenIsDurable),
+    group("torn-counts", Bug::TornCounts),
+    group("damage-is-torn", Bug::DamageIsTorn),
+    group("trimmed-unapplied", Bug::TrimmedUnapplied),
+    group("cut-unrecorded", Bug::CutUnrecorded),
+    group("older-superblock", Bug::OlderSuperblock),
+    group("applied-early", Bug::AppliedEarly),
+    group("leads-unpromised", Bug::LeadsUnpromised),
+    group("life-kept", Bug::LifeKept),
+    group("fill-claims-more", Bug::FillClaimsMore),
 ];
 
 #[cfg(feature = "bugs")]

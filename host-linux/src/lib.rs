@@ -24,7 +24,8 @@
 //! 17. [`mirror`]: the mirror group of this node's pair.
 //! 18. [`volume`]: the volumes in it.
 //! 19. [`replication`]: the streams between the holders of a mirror group.
-//! 20. [`cli`]: the commands.
+//! 20. [`kernel_nbd`]: volumes as block devices of this machine.
+//! 21. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -34,6 +35,7 @@ pub mod disk;
 pub mod failure;
 pub mod firmware_image;
 pub mod image;
+pub mod kernel_nbd;
 pub mod machine;
 pub mod mirror;
 pub mod nbd;

@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:27:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:33:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -80,6 +80,16 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "[local.storage]\nlog = \"l\"\nmemory = \"2GiB\"",
         &["`local.storage.memory`", "1GiB"],
     ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nmode = \"off\"",
+        &["`local.storage.tls.mode`", "unknown variant `off`", "`allow` or `require`"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nkey = \"k\"",
+        &["`local.storage.tls`", "missing field `certificate`"],
+    ),
     ("#nbd = \"10.0.1.1:10809\"", "nbd = \"10.0.1.1:0\"", &["`node.nbd`", "is no place of a node"]),
     ("witness = true", "witness = true\nnbd = \"10.0.1.3\"", &["`node.nbd`", "would serve volumes"]),
     ("#rto", "rto", &["`timers.preset`", "both `rto` and `preset`", "keep one"]),
@@ -122,6 +132,17 @@ fn a_node_keeps_a_copy_of_its_mirror_group() {
         (Path::new("/var/lib/bulkhead/volumes"), 64 << 20)
     );
     assert_eq!(config.me().unwrap().nbd.unwrap().to_string(), "10.0.1.1:10809");
+
+    // Its clients encrypt, unless it is said that they need not.
+    let secure = text
+        .replacen("#[local.storage.tls]", "[local.storage.tls]", 1)
+        .replacen("#certificate =", "certificate =", 1)
+        .replacen("#key = \"tls", "key = \"tls", 1)
+        .replacen("#authorities =", "authorities =", 1);
+    let tls = read(&secure).unwrap().local.storage.unwrap().tls.unwrap();
+    assert_eq!((tls.is_required, tls.key.as_path()), (true, Path::new("/etc/tls/a1-key.pem")));
+    let allowed = secure.replacen("#mode = \"require\"", "mode = \"allow\"", 1);
+    assert!(!read(&allowed).unwrap().local.storage.unwrap().tls.unwrap().is_required);
 
     // Both nodes cannot serve at one place, and the witness keeps nothing.
     let twice = text.replacen("side = \"b\"", "side = \"b\"\nnbd = \"10.0.1.1\"", 1);

@@ -1,6 +1,6 @@
 //! Volumes as an operator and a guest meet them: one command makes one, every node that keeps it serves it,
-//! and the loss of the node that leads loses nothing that was acknowledged (S1-27 to S1-29, S3-07, S4-03,
-//! S4-11, S4-12, V6; BLACKBOX 2, 3, 7).
+//! and the loss of the node that leads loses nothing that was acknowledged (S0-06, S1-27 to S1-29, S3-07,
+//! S4-03, S4-11, S4-12, V6; BLACKBOX 2, 3, 7).
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -9,6 +9,8 @@
     reason = "a test that panics has failed"
 )]
 
+#[path = "common/certificates.rs"]
+mod certificates;
 mod common;
 #[path = "common/plant.rs"]
 mod plant;
@@ -136,6 +138,126 @@ fn nothing_acknowledged_is_lost_with_the_node_that_leads() {
     within("both to know", || (empty(primary) && empty(secondary)).then_some(()));
 }
 
+/// V42, S1-27: holes are told by every node, whichever leads, to the programs that ask for them; a copy of a
+/// sparse volume is sparse.
+#[test]
+fn a_copy_of_a_sparse_volume_is_sparse() {
+    let programs = ["nbdinfo", "nbdcopy", "qemu-img"];
+    let paths = std::env::var_os("PATH").unwrap();
+    if !programs.iter().all(|one| std::env::split_paths(&paths).any(|path| path.join(one).is_file())) {
+        println!("SKIPPED: {programs:?} are not all here; `cargo xtask doctor --fix` installs them");
+        return;
+    }
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "256MiB"]);
+    let near = client(&plant, primary, "vm1", 256 << 20);
+    drop(client(&plant, secondary, "vm1", 256 << 20));
+    // A MiB of which half is given back, and two blocks far behind it.
+    (256..512).chain(32_768..32_770).for_each(|block| write(&near, block, 1));
+    let gone = Span { offset: 3 << 19, length: 1 << 19 };
+    ask(&near, Request::Trim { span: gone, durable: false }).unwrap();
+    let expected = [(1 << 20, false), (1 << 19, true), (253 << 19, false), (8192, true), (0, false)];
+    for node in [primary, secondary] {
+        let uri = format!("nbd://{}/vm1", plant.part(node)["nbd"]["address"].as_str().unwrap());
+        // Dirty at first, in the store when the applier had its turn: the same answer.
+        let info: Value = serde_json::from_str(&tool(&["nbdinfo", "--json", &uri])).unwrap();
+        let export = &info["exports"][0];
+        assert_eq!(export["contexts"][0], "base:allocation", "{info}");
+        let sizes = ["minimum", "preferred", "maximum"].map(|one| &export[format!("block_size_{one}")]);
+        assert_eq!(sizes, [4096, 4096, 32 << 20], "{info}");
+        assert_eq!(export["can_cache"], true, "{info}");
+        let maps = [
+            map(&tool(&["nbdinfo", "--map", "--json", &uri]), "offset", |one| one["type"] == 0),
+            map(&tool(&["qemu-img", "map", "-f", "raw", "--output=json", &uri]), "start", |one| {
+                one["data"] == true && one["zero"] == false
+            }),
+        ];
+        let mut at = 0;
+        let mut told = expected.map(|(length, data)| {
+            let this = (at, length, data);
+            at += length;
+            this
+        });
+        told[4].1 = (256 << 20) - told[4].0;
+        assert_eq!(maps, [told, told], "{node}");
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        tool(&["nbdcopy", "--connections=4", &uri, copy.path().to_str().unwrap()]);
+        let kept = std::os::unix::fs::MetadataExt::blocks(&copy.as_file().metadata().unwrap()) * 512;
+        assert!(kept <= 1 << 20, "{kept} bytes are kept");
+        let copied = std::fs::read(copy.path()).unwrap();
+        let at = |block: usize| &copied[block * 4096..][..4096];
+        assert!(copied.len() == 256 << 20 && at(256) == content(256, 1) && at(32_769) == content(32_769, 1));
+        assert!(copied[3 << 19..128 << 20].iter().all(|byte| *byte == 0));
+    }
+}
+
+/// V43: a pair begins to encrypt, one node after the other, and loses nothing; then nothing is in the clear.
+#[test]
+fn a_pair_begins_to_encrypt_without_a_break() {
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    let near = client(&plant, primary, "vm1", 16 << 20);
+    (0..8).for_each(|block| write(&near, block, 1));
+    drop(near);
+    let directory = tempfile::tempdir().unwrap();
+    let authority = certificates::Authority::new("the plant");
+    let guest = authority.issue(&directory.path().join("guest"), &[]);
+    let plain = |node: &str| std::path::PathBuf::from(plant.part(node)["config"].as_str().unwrap());
+    let before = [primary, secondary].map(|node| std::fs::read_to_string(plain(node)).unwrap());
+    for (round, mode) in [(2, "allow"), (3, "require")] {
+        for (node, before) in [primary, secondary].into_iter().zip(&before) {
+            let own = authority.issue(&directory.path().join(node), &["127.0.0.1"]);
+            let own = own.display();
+            let table = format!(
+                "{before}\n[local.storage.tls]\nmode = \"{mode}\"\n\
+                 certificate = \"{own}/client-cert.pem\"\n\
+                 key = \"{own}/client-key.pem\"\nauthorities = \"{own}/ca-cert.pem\"\n"
+            );
+            plant.fault(&["kill", node]);
+            std::fs::write(plain(node), table).unwrap();
+            plant.fault(&["start", node]);
+            let other = if node == primary { secondary } else { primary };
+            plant.ok(other, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+            plant.ok(node, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+        }
+        let address = |node: &str| plant.part(node)["nbd"]["address"].as_str().unwrap().to_owned();
+        for node in [primary, secondary] {
+            let secure = format!("nbds://{}/vm1?tls-certificates={}", address(node), guest.display());
+            let near = within("an encrypted client", || Client::connect(&secure.parse().unwrap(), LONG).ok());
+            (0..8).for_each(|block| check(&near, block, if node == primary { round - 1 } else { round }));
+            (0..8).for_each(|block| write(&near, block, round));
+            let clear = format!("nbd://{}/vm1", address(node)).parse().unwrap();
+            assert_eq!(Client::connect(&clear, LONG).is_ok(), mode == "allow", "{node}");
+            let shown = plant.ok(node, &["show", "vm1"]);
+            let uri = shown["volume"]["uris"][0]["uri"].as_str().unwrap_or_else(|| panic!("{shown}"));
+            assert!(uri.starts_with(if mode == "allow" { "nbd://" } else { "nbds://" }), "{uri}");
+        }
+    }
+}
+
+/// Runs a client that must succeed.
+fn tool(args: &[&str]) -> String {
+    let output = std::process::Command::new("timeout").arg("60").args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a client's map of a volume says: where, how long, and whether it is data. What is alike is one.
+fn map(json: &str, at: &str, data: impl Fn(&Value) -> bool) -> Vec<(u64, u64, bool)> {
+    let told: Vec<Value> = serde_json::from_str(json).unwrap();
+    let mut map: Vec<(u64, u64, bool)> = Vec::new();
+    for one in &told {
+        let (at, length) = (one[at].as_u64().unwrap(), one["length"].as_u64().unwrap());
+        match map.last_mut() {
+            Some(last) if last.2 == data(one) => last.1 += length,
+            _ => map.push((at, length, data(one))),
+        }
+    }
+    map
+}
+
 /// S4-10, X04, X14, V7: who missed what was acknowledged does not lead, says what it waits for, and has all
 /// once it was fed.
 #[test]
@@ -199,6 +321,97 @@ fn a_cut_link_leaves_one_that_leads() {
         (0..8).for_each(|block| check(client, block, 1));
         (8..40).for_each(|block| check(client, block, 2));
     }
+}
+
+/// S0-06: the modes that were asked for outlive a change of primary, and the end of both agents.
+#[test]
+fn modes_outlive_whoever_was_asked_for_them() {
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    for name in ["vm1", "vm2"] {
+        plant.ok(primary, &["create", name, "--size", "16MiB"]);
+    }
+    plant.ok(primary, &["mode", "through"]);
+    plant.ok(primary, &["mode", "vm2", "back"]);
+    let modes = |node: &str| {
+        let listed = plant.ok(node, &["list"]);
+        let of = |volume: usize| listed["volumes"][volume]["wanted"].clone();
+        (listed["group"]["storage"]["wanted"].clone(), of(0), of(1))
+    };
+    let expected = (Value::from("through"), Value::Null, Value::from("back"));
+    within("the other one to know", || (modes(secondary) == expected).then_some(()));
+    plant.ok(primary, &["promote", secondary]);
+    within("the promotion", || {
+        plant.ok(secondary, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(())
+    });
+    assert_eq!(modes(secondary), expected);
+
+    for node in [primary, secondary] {
+        plant.fault(&["kill", node]);
+    }
+    for node in [primary, secondary] {
+        plant.fault(&["start", node]);
+    }
+    let (primary, _) = roles(&plant);
+    assert_eq!(modes(primary), expected);
+    let shown = plant.volume(primary, &["mode", "vm9", "pair"]);
+    assert_eq!(shown.code, 2, "{}", shown.err);
+    plant.ok(primary, &["mode", "vm2", "pair"]);
+    assert_eq!(modes(primary).2, Value::Null);
+}
+
+/// S4-02, S4-12, X11, X14: an operator takes the secondary out and in again, bounds what is at risk, and is
+/// refused what would lose something, each with what to do instead.
+#[test]
+fn an_operator_says_who_keeps_copies_and_what_may_be_at_risk() {
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    let near = client(&plant, primary, "vm1", 16 << 20);
+    (0..8).for_each(|block| write(&near, block, 1));
+    let storage = |node: &str| plant.ok(node, &["list"])["group"]["storage"].clone();
+    assert_eq!(storage(primary)["atRiskBytes"], 0);
+
+    let refusals: [(&str, &[&str], &str); 5] = [
+        (primary, &["secondary", "remove", secondary], "--yes"),
+        (primary, &["secondary", "remove", primary, "--yes"], "volume promote"),
+        (secondary, &["secondary", "add", secondary], primary),
+        (secondary, &["recover"], "--yes-lose-writes"),
+        (secondary, &["recover", "--yes-lose-writes"], "nothing is to be recovered"),
+    ];
+    for (node, arguments, next) in refusals {
+        let refused = plant.volume(node, arguments);
+        assert_eq!(refused.code, 3, "{arguments:?}: {}", refused.err);
+        assert!(
+            refused.err.contains(next) && refused.err.contains("Nothing was changed."),
+            "{}",
+            refused.err
+        );
+    }
+    for arguments in [&["secondary", "remove", "c9", "--yes"][..], &["limit", "100"], &["mode", "pair"]] {
+        assert_eq!(plant.volume(primary, arguments).code, 2, "{arguments:?}");
+    }
+
+    plant.ok(primary, &["limit", "1MiB"]);
+    plant.ok(primary, &["secondary", "remove", secondary, "--yes"]);
+    within("it to be out", || (storage(primary)["state"] == "degraded").then_some(()));
+    (8..16).for_each(|block| write(&near, block, 2));
+    let group = storage(primary);
+    assert_eq!(
+        (&group["atRiskBytes"], &group["atRiskMax"]),
+        (&(8 * BLOCK).into(), &(1 << 20).into()),
+        "{group}"
+    );
+    let listed = plant.volume(primary, &["list"]);
+    assert_eq!(listed.code, 0);
+    plant.ok(primary, &["secondary", "add", secondary]);
+    plant.ok(primary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+    let group = storage(primary);
+    assert_eq!(group["atRiskBytes"], 0, "{group}");
+    plant.fault(&["kill", primary]);
+    let far = client(&plant, secondary, "vm1", 16 << 20);
+    (0..8).for_each(|block| check(&far, block, 1));
+    (8..16).for_each(|block| check(&far, block, 2));
 }
 
 #[test]

@@ -117,13 +117,24 @@ pub struct NodeDisk<'a> {
     pub cards: Vec<(Address, String)>,
     /// The configuration of the site it runs its part of.
     pub site: Option<PathBuf>,
+    /// The seed of what a power cut takes away of writes that were not flushed.
+    pub volatile: Option<u64>,
 }
 
 impl<'a> NodeDisk<'a> {
     /// A disk with the good version 1 in slot A and nothing in slot B.
     pub fn new(lab: &'a Lab, name: &'a str) -> Result<Self> {
         let image = lab.image(Variant::Good, 1)?;
-        Ok(Self { lab, name, app: &lab.app, image, image_b: None, cards: Vec::new(), site: None })
+        Ok(Self {
+            lab,
+            name,
+            app: &lab.app,
+            image,
+            image_b: None,
+            cards: Vec::new(),
+            site: None,
+            volatile: None,
+        })
     }
 
     /// Makes it.
@@ -176,7 +187,11 @@ impl<'a> NodeDisk<'a> {
                 plain
             }))
         };
-        let node = Node::with(artefacts, self.name, &disk, machine, |drive| drive)?;
+        let drive = |drive: Drive| match self.volatile {
+            Some(seed) => drive.volatile(seed),
+            None => drive,
+        };
+        let node = Node::with(artefacts, self.name, &disk, machine, drive)?;
         second?;
         std::fs::remove_file(&disk)?;
         let shell = Shell::of(node.machine())?;

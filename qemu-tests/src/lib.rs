@@ -8,6 +8,7 @@
 
 pub mod artefacts;
 pub mod console;
+pub mod database;
 pub mod disk;
 pub mod lab;
 pub mod limit;

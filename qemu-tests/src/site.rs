@@ -3,6 +3,7 @@
 //! witness is a node, too, or the firmware on its board.
 
 mod ground;
+mod volumes;
 
 use std::path::Path;
 use std::sync::Arc;

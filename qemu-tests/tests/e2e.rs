@@ -5,6 +5,7 @@ mod boot_damage;
 mod boot_fallback;
 mod boot_power_cut;
 mod boot_update;
+mod database;
 mod firmware_failures;
 #[path = "firmware_fence/main.rs"]
 mod firmware_fence;

@@ -2,8 +2,9 @@
 //!
 //! `cargo xtask soak --models` goes further, for a few minutes.
 
+use bulkhead_core::holder::words::Backing;
 use bulkhead_model::run::{Report, run};
-use bulkhead_model::{lease, pair, register};
+use bulkhead_model::{lease, mirror, pair, register};
 
 fn is_wide() -> bool {
     std::env::var_os("BULKHEAD_MODEL").is_some_and(|value| value == "wide")
@@ -115,4 +116,39 @@ fn a_pair_has_one_master_and_heals() {
         ]);
     }
     check(3_000_000, all.into_iter().map(|bounds| run("pair", bounds.to_string(), pair::Pair::new(bounds))));
+}
+
+/// I1, I2, I3, I10, V2, V3, V4, V8, S4-10, L-1 to L-3, X14.
+#[test]
+fn a_mirror_group_loses_nothing_and_heals() {
+    let one = mirror::Bounds { backing: Backing::Shared, ..mirror::Bounds::LEAST };
+    let short = mirror::Bounds { blocks: 300, writes: 2, ..mirror::Bounds::LEAST };
+    let three = mirror::Bounds { holders: 3, ..mirror::Bounds::LEAST };
+    let mut all = vec![
+        mirror::Bounds { writes: 2, crashes: 1, ..mirror::Bounds::LEAST },
+        mirror::Bounds { crashes: 1, losses: 1, ..mirror::Bounds::LEAST },
+        mirror::Bounds { losses: 1, breaks: 1, timeouts: 1, ..mirror::Bounds::LEAST },
+        mirror::Bounds { losses: 2, ..mirror::Bounds::LEAST },
+        mirror::Bounds { crashes: 2, ..mirror::Bounds::LEAST },
+        mirror::Bounds { crashes: 1, timeouts: 1, gone: true, ..mirror::Bounds::LEAST },
+        mirror::Bounds { settled: false, crashes: 1, timeouts: 1, ..mirror::Bounds::LEAST },
+        mirror::Bounds { crashes: 1, losses: 1, ..one },
+        mirror::Bounds { crashes: 1, ..short },
+        mirror::Bounds { crashes: 1, ..three },
+    ];
+    if is_wide() {
+        all.extend([
+            mirror::Bounds { writes: 2, losses: 2, ..mirror::Bounds::LEAST },
+            mirror::Bounds { writes: 2, crashes: 1, breaks: 1, ..mirror::Bounds::LEAST },
+            mirror::Bounds { crashes: 1, losses: 1, breaks: 1, ..mirror::Bounds::LEAST },
+            mirror::Bounds { losses: 1, breaks: 1, timeouts: 2, ..mirror::Bounds::LEAST },
+            mirror::Bounds { crashes: 1, losses: 1, gone: true, ..mirror::Bounds::LEAST },
+            mirror::Bounds { breaks: 1, timeouts: 1, backing: Backing::Shared, ..short },
+            mirror::Bounds { crashes: 1, backing: Backing::Shared, ..three },
+        ]);
+    }
+    check(
+        800_000,
+        all.into_iter().map(|bounds| run("mirror", bounds.to_string(), mirror::Mirror::new(bounds))),
+    );
 }

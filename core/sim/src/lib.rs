@@ -1,6 +1,7 @@
-//! A whole site from one seed (X22, V47): the real [`bulkhead_core::node::machine::Node`] on simulated
-//! clocks, networks and disks. First everything goes wrong that may go wrong, and safety is checked at every
-//! step; then everything is healed, and the site must come together within its time.
+//! A whole site from one seed (X22, V47): the real [`bulkhead_core::node::machine::Node`], and beside it the
+//! real [`bulkhead_core::holder::machine::Holder`], on simulated clocks, networks and disks. First everything
+//! goes wrong that may go wrong, and safety is checked at every step; then everything is healed, and the site
+//! must come together within its time.
 //!
 //! The same seed gives the same run on every machine: no clock, no thread, no random source, no hash order.
 //!

@@ -33,8 +33,6 @@ pub struct Oracle {
     newest: BTreeMap<Office, Epoch>,
     /// The epoch in each question to accept: proposer, voter, register, question.
     questions: BTreeMap<(NodeId, NodeId, RegisterId, AskId), Epoch>,
-    /// The count in the newest record of the mirror group that somebody led by.
-    count: Option<u64>,
     /// The newest epoch that each voter, in each of its lives, has answered from.
     answered: BTreeMap<(NodeId, Life, RegisterId), Epoch>,
 }
@@ -59,19 +57,6 @@ impl Oracle {
             self.violated(at, text);
         } else {
             *newest = epoch;
-        }
-    }
-
-    /// `node` leads the mirror group by a record with this count, which each who takes it raises (I4).
-    pub fn counts(&mut self, at: u64, node: NodeId, count: u64, is_taken: bool) {
-        let before = self.count.replace(count);
-        if before.is_some_and(|before| count < before || (is_taken && count == before)) {
-            let before = before.unwrap_or_default();
-            self.violated(at, format!("n{} leads by count {count} after {before}", node.0));
-        }
-        self.reached.insert("mirror group led");
-        if 4 < count {
-            self.reached.insert("mirror group led by many");
         }
     }
 

@@ -141,6 +141,7 @@ pub fn strike(world: &mut World, fault: Fault) {
                 }
             }
         }
+        Fault::Power if world.stores && world.chance.happens(200) => world.all_lose_power(),
         Fault::Power => {
             if world.machines[&one].node.is_some() {
                 world.power_off(one);
@@ -166,18 +167,26 @@ pub fn strike(world: &mut World, fault: Fault) {
                 machine.flush_max = slowest;
             }
         }
+        Fault::BadFlush if world.stores && world.chance.happens(500) => world.bad_flush_of_group(one),
         Fault::BadFlush => {
             if let Some(machine) = world.machines.get_mut(&one) {
                 machine.flush_fails = true;
             }
         }
-        Fault::Wipe if world.may_wipe(one) => {
-            world.power_off(one);
-            world.wipe(one);
-            world.power_on(one);
-        }
+        Fault::Wipe if world.may_wipe(one) => replace_disks(world, one),
         Fault::Fence | Fault::Wipe => {}
     }
+}
+
+/// A voter comes back with an empty disk, and an empty log if that is not the only one that has everything.
+fn replace_disks(world: &mut World, node: NodeId) {
+    let is_spare = world.stores_on(node) && world.leads_elsewhere(node);
+    world.power_off(node);
+    world.wipe(node);
+    if is_spare {
+        world.empty_disks(node);
+    }
+    world.power_on(node);
 }
 
 /// Gives the links from `one` to `other` this quality, on one network or both.

@@ -12,7 +12,6 @@ use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
 use crate::disk::Disk;
-use crate::group::Group;
 use crate::world::{DRIFT_PPM, Due, Machine, SITE, World};
 
 impl World {
@@ -20,7 +19,7 @@ impl World {
     pub fn power_on(&mut self, node: NodeId) {
         let (now, timers, fences, true_time) =
             (self.machines[&node].clock.at(self.now), self.timers, self.fences, self.now);
-        let stores = self.stores;
+        let stores = self.stores_on(node);
         let witness = self.witness();
         let relays: Vec<_> =
             self.nodes().into_iter().filter(|_| self.relays).map(|node| Relay { node, witness }).collect();
@@ -29,8 +28,6 @@ impl World {
             return;
         };
         machine.starts += 1;
-        machine.group = Group::default();
-        let side = machine.member.side;
         machine.writes.clear();
         machine.untold = None;
         machine.flush_fails = false;
@@ -55,7 +52,7 @@ impl World {
             fences,
             digest: Digest::default(),
             relays: relays.into_iter().collect(),
-            stores: stores && side.is_some(),
+            stores,
         };
         let started = stored
             .map_err(|fault| fault.to_string())
@@ -68,6 +65,7 @@ impl World {
             }
         }
         self.note(&|| format!("n{} starts", node.0));
+        self.start_group(node);
         for office in Office::ALL {
             self.step(node, Event::Command(Command::Start(office)));
         }
@@ -90,6 +88,7 @@ impl World {
         machine.writes.clear();
         machine.disk.cut(&mut self.chance);
         self.note(&|| format!("n{} loses power", node.0));
+        self.stop_group(node);
     }
 
     /// Puts a machine to sleep for `micros`.
@@ -116,13 +115,15 @@ impl World {
         if let Some(id) = untold {
             self.step(node, Event::Persisted(id));
         }
-        while let Some(event) = self.machines.get_mut(&node).and_then(|one| one.group.untold.pop_front()) {
-            self.step(node, Event::Storage(event));
+        while let Some(wish) = self.machines.get_mut(&node).and_then(|one| one.group.untold.pop_front()) {
+            let start = self.machines[&node].starts;
+            self.group_says(node, start, wish);
         }
         while let Some((path, bytes)) = self.machines.get_mut(&node).and_then(|one| one.buffer.pop_front()) {
             self.step(node, Event::Received { path, bytes: &bytes });
         }
         self.step(node, Event::Timeout);
+        self.group_wakes(node);
     }
 
     /// One voter in a run loses its disk; not before all others have every record on their disks (a majority
@@ -172,12 +173,15 @@ impl World {
                 .as_ref()
                 .and_then(|running| running.voter())
                 .is_some_and(|voter| voter.mode() == Mode::Failed);
-            if failed {
+            if failed || self.machines[&node].group.is_failed() {
                 self.power_off(node);
             }
             if let Some(machine) = self.machines.get_mut(&node) {
                 machine.flush_max = 3_000;
                 machine.flush_fails = false;
+                machine.group.is_full = false;
+                machine.group.flush_fails = false;
+                machine.group.keep_fails = false;
             }
             self.power_on(node);
         }

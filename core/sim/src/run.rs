@@ -38,6 +38,8 @@ pub struct Outcome {
     pub simulated: u64,
     /// Events.
     pub steps: u64,
+    /// Writes of the mirror group that count: each was looked for at every takeover, and in every store.
+    pub writes: u64,
     /// The last lines of the trace, or all.
     pub trace: Vec<String>,
 }
@@ -49,6 +51,8 @@ const REPAIR: u64 = 10;
 /// The same where a cut may be under way when all is repaired: its node stays off for some seconds.
 const REPAIR_WITH_RELAYS: u64 = 30;
 const CALM: u64 = 3;
+/// From the calm until the mirror group is together, whatever it had to be filled with.
+const TOGETHER: u64 = 10;
 /// Activating, fencing and switching on are no faster with tighter timers: for them this lease counts.
 const LEASE: u64 = 600_000;
 
@@ -68,11 +72,19 @@ pub fn run(options: &Options) -> Outcome {
     if faults.is_empty() {
         faults.extend(allowed.first());
     }
+    // Whatever else happens: a mirror group is there for nodes that die.
+    if options.stores && !faults.is_empty() && !faults.contains(&Fault::Power) && chance.happens(500) {
+        faults.push(Fault::Power);
+    }
     let fences = faults.contains(&Fault::Fence);
     let mut world = World::new(chance, options.per_side, timers, fences);
     world.relays = fences && world.chance.happens(500);
     world.stores = options.stores;
     world.trace.is_whole = options.whole_trace;
+    if options.stores {
+        world.site.harms = faults.contains(&Fault::BadFlush);
+        world.begin_group();
+    }
     world.note(&|| format!("seed {}, leases of {} ms: {faults:?}", options.seed, lease / 1_000));
     for node in world.all() {
         // Not all at once, and not always all.
@@ -101,6 +113,7 @@ pub fn run(options: &Options) -> Outcome {
         reached: world.oracle.reached.clone(),
         simulated: world.now,
         steps: world.steps,
+        writes: world.site.ledger.upto().0,
         trace,
     }
 }
@@ -133,11 +146,25 @@ fn settle(world: &mut World, lease: u64) {
     if before != world.oracle.role_changes {
         world.oracle.violated(world.now, String::from("a role changed in the calm"));
     }
-    let primaries = world.primaries();
-    if world.stores && primaries.len() != 1 {
-        let text = format!("after the calm: {primaries:?} lead the mirror group");
-        world.oracle.violated(world.now, text);
+    if world.stores {
+        settle_group(world, lease);
     }
+}
+
+/// The guests rest, and the group comes together: all in sync, and all stores alike (L-1, X13, X14).
+fn settle_group(world: &mut World, lease: u64) {
+    world.site.pace = 0;
+    let end = world.now + TOGETHER * lease.max(LEASE);
+    let mut apart = world.is_together();
+    while apart.is_err() && world.now < end && world.oracle.violation.is_none() {
+        world.run_until(world.now + lease);
+        apart = world.is_together();
+    }
+    if let Err(why) = apart {
+        let modes = world.group_modes();
+        world.oracle.violated(world.now, format!("the group does not come together: {why}; {modes:?}"));
+    }
+    world.oracle.reached.insert("group together");
 }
 
 fn all_is_well(world: &mut World, when: &str) {

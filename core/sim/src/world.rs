@@ -13,7 +13,6 @@ use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::{Office, Said, decode};
 use bulkhead_core::node::settings::Member;
-use bulkhead_core::node::storage;
 use bulkhead_core::node::words::{Action, Event};
 use bulkhead_core::register::acceptor::PersistId;
 use bulkhead_core::register::message::{Answer, Ask, Fenced, Reply, Request};
@@ -24,7 +23,7 @@ use bulkhead_core::time::Instant;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::group::Group;
+use crate::group::{Group, Site, Told, Wish};
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::trace::Trace;
@@ -46,7 +45,12 @@ pub(crate) enum Due {
     Flushed { node: NodeId, start: u64 },
     Fenced { by: NodeId, start: u64, fenced: Fenced, works: bool },
     Switched { witness: NodeId, start: u64, order: OrderId, node: NodeId, act: Act, works: bool },
-    Group { node: NodeId, start: u64, event: storage::Event },
+    Group { node: NodeId, start: u64, wish: Wish },
+    Told { node: NodeId, start: u64, told: Box<Told> },
+    Pulse { node: NodeId, start: u64, generation: u64 },
+    Carried { from: NodeId, to: NodeId, stream: u64 },
+    Streams,
+    Guest { lane: usize },
     PowerOn { node: NodeId },
     Wake { node: NodeId },
 }
@@ -112,6 +116,8 @@ pub struct World {
     pub relays: bool,
     /// Whether the nodes hold a mirror group.
     pub stores: bool,
+    /// That group.
+    pub(crate) site: Site,
     /// Nothing goes wrong any more.
     pub(crate) is_healed: bool,
     /// When the witness was last reached by each node: true time.
@@ -170,6 +176,7 @@ impl World {
             fences,
             relays: false,
             stores: false,
+            site: Site::default(),
             is_healed: false,
             heard: BTreeMap::new(),
             queue: BinaryHeap::new(),
@@ -273,7 +280,12 @@ impl World {
                     self.step(witness, Event::PowerDone { order, done });
                 }
             }
-            Due::Group { node, start, event } => self.group_says(node, start, event),
+            Due::Group { node, start, wish } => self.group_says(node, start, wish),
+            Due::Told { node, start, told } => self.is_told(node, start, *told),
+            Due::Pulse { node, start, generation } => self.pulse(node, start, generation),
+            Due::Carried { from, to, stream } => self.carried(from, to, stream),
+            Due::Streams => self.look_at_streams(),
+            Due::Guest { lane } => self.guest(lane),
             Due::PowerOn { node } => self.power_on(node),
             Due::Wake { node } => self.wake(node),
         }

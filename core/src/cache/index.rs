@@ -7,7 +7,7 @@
 
 use crate::log::batch::{BlockIndex, Sum, VOLUME_BLOCKS_MAX, Volume};
 
-/// Room for one block. The caller provides a slice of [`Slot::EMPTY`].
+/// Room for one block. The caller provides them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// Volume (12 bits) and block (52 bits); all ones: empty.
@@ -59,12 +59,12 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// Where the newest content of each block is.
+/// Where the newest content of each block is, in slots of the caller's: a slice, or a vector.
 #[derive(Debug)]
-pub struct Index<'a> {
+pub struct Index<S> {
     /// Invariant: at least one is empty, so that every search ends. None is from the home of a key to its
     /// slot.
-    slots: &'a mut [Slot],
+    slots: S,
     used: usize,
 }
 
@@ -75,11 +75,17 @@ pub const fn slots_for(blocks: u32) -> usize {
     blocks.saturating_add(blocks / 9).saturating_add(2)
 }
 
-impl<'a> Index<'a> {
+impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Index<S> {
     /// An index in these slots, which are all emptied.
-    pub fn new(slots: &'a mut [Slot]) -> Self {
-        slots.fill(Slot::EMPTY);
+    pub fn new(mut slots: S) -> Self {
+        slots.as_mut().fill(Slot::EMPTY);
         Self { slots, used: 0 }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.slots.as_mut().fill(Slot::EMPTY);
+        self.used = 0;
     }
 
     /// How many blocks it knows.
@@ -94,7 +100,7 @@ impl<'a> Index<'a> {
 
     /// Where the newest content of a block is.
     pub fn get(&self, key: Key) -> Option<Place> {
-        let slot = self.slots.get(self.find(key).ok()?)?;
+        let slot = self.slots.as_ref().get(self.find(key).ok()?)?;
         Some(slot.place)
     }
 
@@ -106,32 +112,33 @@ impl<'a> Index<'a> {
     pub fn insert(&mut self, key: Key, place: Place) -> Result<Option<Place>, Full> {
         match self.find(key) {
             Ok(at) => {
-                let slot = self.slots.get_mut(at).ok_or(Full)?;
+                let slot = self.slots.as_mut().get_mut(at).ok_or(Full)?;
                 Ok(Some(core::mem::replace(&mut slot.place, place)))
             }
             Err(at) => {
                 // One stays empty.
-                if self.slots.len() <= self.used.saturating_add(1) {
+                if self.slots.as_ref().len() <= self.used.saturating_add(1) {
                     return Err(Full);
                 }
-                *self.slots.get_mut(at).ok_or(Full)? = Slot { key: key.0, place };
+                *self.slots.as_mut().get_mut(at).ok_or(Full)? = Slot { key: key.0, place };
                 self.used = self.used.saturating_add(1);
                 Ok(None)
             }
         }
     }
 
-    /// Forgets a block, unless it has newer content than that at `place`. Returns whether it was forgotten.
-    pub fn remove(&mut self, key: Key, place: Place) -> bool {
+    /// Forgets a block, if its content is still that at this block of the ring. Returns whether it was.
+    pub fn remove(&mut self, key: Key, block: u32) -> bool {
         let found = self.find(key).ok();
-        let at = found.filter(|at| self.slots.get(*at).is_some_and(|slot| slot.place == place));
+        let slots = self.slots.as_ref();
+        let at = found.filter(|at| slots.get(*at).is_some_and(|slot| slot.place.block == block));
         at.map(|at| self.remove_at(at)).is_some()
     }
 
-    /// Forgets `blocks` blocks from `first` on: zeroes or a trim came after them.
-    pub fn remove_range(&mut self, volume: Volume, first: BlockIndex, blocks: u32) {
+    /// Forgets `blocks` blocks of a volume from `first` on.
+    pub fn remove_range(&mut self, volume: Volume, first: BlockIndex, blocks: u64) {
         let Some(from) = Key::new(volume, first) else { return };
-        let is_few = usize::try_from(blocks).is_ok_and(|blocks| blocks < self.slots.len());
+        let is_few = usize::try_from(blocks).is_ok_and(|blocks| blocks < self.slots.as_ref().len());
         if is_few {
             let mut key = from;
             for _ in 0..blocks {
@@ -142,14 +149,10 @@ impl<'a> Index<'a> {
             }
             return;
         }
-        let end = from.0.saturating_add(u64::from(blocks));
-        for at in 0..self.slots.len() {
+        let end = from.0.saturating_add(blocks);
+        for at in 0..self.slots.as_ref().len() {
             // What moves into the place of the one removed is looked at, too.
-            while self
-                .slots
-                .get(at)
-                .is_some_and(|slot| slot.key != EMPTY && (from.0..end).contains(&slot.key))
-            {
+            while self.slots.as_ref().get(at).is_some_and(|slot| (from.0..end).contains(&slot.key)) {
                 self.remove_at(at);
             }
         }
@@ -159,7 +162,7 @@ impl<'a> Index<'a> {
     fn find(&self, key: Key) -> Result<usize, usize> {
         let mut at = self.home(key.0);
         loop {
-            match self.slots.get(at).map_or(EMPTY, |slot| slot.key) {
+            match self.slots.as_ref().get(at).map_or(EMPTY, |slot| slot.key) {
                 found if found == key.0 => return Ok(at),
                 EMPTY => return Err(at),
                 _other => at = self.behind(at),
@@ -171,7 +174,7 @@ impl<'a> Index<'a> {
     fn remove_at(&mut self, at: usize) {
         let (mut gap, mut next) = (at, self.behind(at));
         loop {
-            let slot = self.slots.get(next).copied().unwrap_or(Slot::EMPTY);
+            let slot = self.slots.as_ref().get(next).copied().unwrap_or(Slot::EMPTY);
             if slot.key == EMPTY {
                 break;
             }
@@ -188,7 +191,7 @@ impl<'a> Index<'a> {
     }
 
     fn put(&mut self, at: usize, slot: Slot) {
-        if let Some(place) = self.slots.get_mut(at) {
+        if let Some(place) = self.slots.as_mut().get_mut(at) {
             *place = slot;
         }
     }
@@ -197,20 +200,21 @@ impl<'a> Index<'a> {
     fn home(&self, key: u64) -> usize {
         let mixed = (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let scaled = u128::from(mixed).saturating_mul(u128::try_from(self.slots.len()).unwrap_or(0)) >> 64;
+        let scaled =
+            u128::from(mixed).saturating_mul(u128::try_from(self.slots.as_ref().len()).unwrap_or(0)) >> 64;
         usize::try_from(scaled).unwrap_or(0)
     }
 
-    const fn behind(&self, at: usize) -> usize {
+    fn behind(&self, at: usize) -> usize {
         let next = at.saturating_add(1);
-        if next < self.slots.len() { next } else { 0 }
+        if next < self.slots.as_ref().len() { next } else { 0 }
     }
 
     /// From `from` forward to `to`, around the end.
-    const fn distance(&self, from: usize, to: usize) -> usize {
+    fn distance(&self, from: usize, to: usize) -> usize {
         match to.checked_sub(from) {
             Some(distance) => distance,
-            None => to.saturating_add(self.slots.len()).saturating_sub(from),
+            None => to.saturating_add(self.slots.as_ref().len()).saturating_sub(from),
         }
     }
 }
@@ -259,8 +263,10 @@ mod tests {
         assert_eq!(index.insert(key(99), place(99)), Err(Full));
         assert_eq!(index.insert(key(3), place(33)), Ok(Some(place(3))), "what is there is replaced");
         assert_eq!((index.get(key(3)), index.get(key(99)), index.len()), (Some(place(33)), None, 11));
-        index.remove_range(Volume(1), BlockIndex(1), u32::MAX);
+        index.remove_range(Volume(1), BlockIndex(1), u64::from(u32::MAX));
         assert_eq!((index.get(key(0)), index.len()), (Some(place(0)), 1));
+        index.clear();
+        assert!(index.get(key(0)).is_none() && index.is_empty());
         let mut none = [];
         let index = Index::new(&mut none);
         assert!(index.get(key(0)).is_none() && index.is_empty());
@@ -270,7 +276,7 @@ mod tests {
     enum Op {
         Insert(u16, u64),
         Remove(u16, u64, bool),
-        Range(u16, u64, u32),
+        Range(u16, u64, u64),
     }
 
     fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -279,7 +285,7 @@ mod tests {
             prop_oneof![
                 6 => one.clone().prop_map(|(volume, block)| Op::Insert(volume, block)),
                 3 => (one.clone(), any::<bool>()).prop_map(|((v, b), newer)| Op::Remove(v, b, newer)),
-                1 => (one, 1..300_u32).prop_map(|((v, b), blocks)| Op::Range(v, b, blocks)),
+                1 => (one, 1..300_u64).prop_map(|((v, b), blocks)| Op::Range(v, b, blocks)),
             ],
             1..300,
         )
@@ -306,7 +312,7 @@ mod tests {
                         let key = Key::new(Volume(volume), BlockIndex(block)).unwrap();
                         let known = model.get(&key).copied();
                         let asked = known.filter(|_| !is_newer).unwrap_or(place(u32::MAX));
-                        prop_assert_eq!(index.remove(key, asked), known == Some(asked));
+                        prop_assert_eq!(index.remove(key, asked.block), known == Some(asked));
                         if known == Some(asked) {
                             model.remove(&key);
                         }
@@ -314,7 +320,7 @@ mod tests {
                     Op::Range(volume, block, blocks) => {
                         index.remove_range(Volume(volume), BlockIndex(block), blocks);
                         let of = |block| Key::new(Volume(volume), BlockIndex(block)).unwrap();
-                        let range = of(block)..of(block + u64::from(blocks));
+                        let range = of(block)..of(block + blocks);
                         model.retain(|key, _| !range.contains(key));
                     }
                 }

@@ -48,6 +48,14 @@ impl World {
         Some(self.nodes[node].holder.as_ref()?.log()?.next())
     }
 
+    fn guest_writes(&mut self, node: usize) {
+        self.values += 1;
+        let entry = self.offered();
+        let busy = self.seen.busy;
+        self.step(node, Event::Write { write: entry.write(), sums: &entry.sums() });
+        self.seen.full += self.seen.busy - busy;
+    }
+
     /// Something that is committed becomes durable in the store.
     fn apply(&mut self, node: usize) {
         let is_primary = self.register.primary == Some(node) && self.now < self.register.until;
@@ -143,7 +151,8 @@ impl World {
     }
 
     fn notice(&mut self, node: usize, other: usize, works: bool) {
-        self.nodes[node].meets[other] = works;
+        // Who is down notices it when it is up.
+        self.nodes[node].meets[other] = works && self.nodes[node].holder.is_some();
         let other = node_id(other);
         self.step(node, if works { Event::Met(other) } else { Event::Gone(other) });
     }
@@ -223,6 +232,11 @@ impl World {
                 self.nodes[node].sleeps = self.now + self.chance.below(2 * LEASE);
             }
             98 if self.chance.below(4) == 0 => self.fill(),
+            98 if !is_calm => {
+                // An operator takes it out, and in again when it is noticed the next time.
+                self.nodes[node].meets[other] = false;
+                self.step(node, Event::Dismiss(node_id(other)));
+            }
             99 if !is_calm && self.chance.below(16) == 0 => self.step(node, Event::CommitFailed),
             99 if self.nodes[node].holder.as_ref().is_some_and(|one| one.mode() == Mode::Failed) => {
                 self.stop(node, false);

@@ -1,6 +1,11 @@
 //! A holder of a mirror group: whatever happens to its log, its register, its guests and the other holders,
 //! one machine says what to do (I1 to I4, I10, I12).
+//!
+//! ```text
+#![doc = include_str!("machine.edges.txt")]
+//! ```
 
+mod mode;
 mod peers;
 mod turns;
 
@@ -11,6 +16,7 @@ use heapless::Vec;
 use super::recovery::{Recovered, is_unused};
 use super::role::{Next, Open, Role};
 use super::words::{Action, Backing, Event, Refused, Settings, Waits, Word};
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId};
 use crate::log::batch::{Sum, Write};
 use crate::log::keeper::{self, Change, Keeper};
@@ -27,6 +33,8 @@ use crate::register::seat::Verdict;
 use crate::time::{Instant, earliest};
 use turns::led;
 
+pub use mode::{EDGES, Mode};
+
 /// How far the superblock may lag behind what is applied: so much is applied again after a start at most.
 const SETTLE_WRITES: u64 = 4096;
 /// And for how long.
@@ -35,7 +43,7 @@ const SETTLE_AFTER: Duration = Duration::from_secs(1);
 type Out<'o> = dyn FnMut(Action<'_>) + 'o;
 
 /// One holder of a group.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holder {
     settings: Settings,
     keeper: Keeper,
@@ -47,10 +55,12 @@ pub struct Holder {
     applied: Seq,
     settle_at: Option<Instant>,
     contradicted: Option<(NodeId, Epoch)>,
+    /// An operator said that it is to lead, whoever has more. Over when it leads.
+    recovers: bool,
     chance: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::large_enum_variant, reason = "no heap to box into; a group has one")]
 enum Stage {
     Opening { run: u64, end: End, marks: Marks, history: History },
@@ -60,29 +70,10 @@ enum Stage {
     Failed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Taking {
     epoch: Epoch,
     until: Instant,
-}
-
-/// What a holder is, for traces and for the operator's view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// A run of this start is on its way to the superblock. Exit: it is durable.
-    Opening,
-    /// Its log lacks writes that were durable in it. Exit: a primary offers to feed it; its log is made anew.
-    Damaged,
-    /// Its log is being made anew. Exit: that is durable.
-    Remaking,
-    /// It follows, or waits for somebody to follow. Exit: it takes the register.
-    Following,
-    /// It has the register, and its log and its promise are not durable yet. Exit: they are.
-    Taking,
-    /// It leads. Exit: the register is lost.
-    Leading,
-    /// Its log failed. Final until the holder starts again.
-    Failed,
 }
 
 impl Holder {
@@ -103,6 +94,7 @@ impl Holder {
             met: Vec::new(),
             settle_at: None,
             contradicted: None,
+            recovers: false,
             chance: settings.seed.max(1),
         };
         if let Outcome::Whole(end) = outcome {
@@ -197,8 +189,16 @@ impl Holder {
             Stage::Damaged { .. } => false,
             Stage::Open(_) => true,
         };
-        let Some(payload) = current else { return self.may_found(is_whole) };
-        Ok(Membership::parse(payload)?.may_lead(self.me(), is_whole)?)
+        let by_rule = match current {
+            None => self.may_found(is_whole),
+            Some(payload) => Membership::parse(payload)?.may_lead(self.me(), is_whole).map_err(Waits::from),
+        };
+        by_rule.or_else(|why| if self.recovers && why.is_for_operator() { Ok(()) } else { Err(why) })
+    }
+
+    /// Whether an operator had it lead whoever has more, and it does not yet.
+    pub const fn recovers(&self) -> bool {
+        self.recovers
     }
 
     fn may_found(&self, is_whole: bool) -> Result<(), Waits> {
@@ -230,6 +230,11 @@ impl Holder {
                 self.forget(node);
                 self.lead(now, primary::Event::Gone(node), out);
             }
+            Event::Dismiss(node) => {
+                self.forget(node);
+                self.lead(now, primary::Event::Dismiss(node), out);
+            }
+            Event::Recover => self.recovers = !matches!(&self.stage, Stage::Open(open) if open.leads()),
             Event::Filled { from, epoch, upto } => {
                 self.filled(secondary::Following { primary: from, epoch }, upto);
             }
@@ -303,6 +308,9 @@ impl Holder {
         match self.may_lead(Some(payload)) {
             Ok(()) if self.taking.is_none() => {
                 self.taking = Some(Taking { epoch, until });
+                if let Stage::Open(Open { role: Role::Follows(secondary), .. }) = &mut self.stage {
+                    secondary.promise(epoch);
+                }
                 let _ = self.keep(Change::Promise(epoch), out);
             }
             Ok(()) => {}
@@ -388,6 +396,7 @@ impl Holder {
 
     fn is_applied(&mut self, now: Instant, seq: Seq, out: &mut Out<'_>) {
         if let Stage::Open(open) = &self.stage {
+            let seq = if is_planted(Bug::AppliedEarly) { open.commit() } else { seq };
             self.applied = self.applied.max(seq.min(open.commit()));
             self.lead(now, primary::Event::Applied(self.applied), out);
             self.unsettled(now);

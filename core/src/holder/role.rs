@@ -8,7 +8,7 @@ use crate::mirror::primary::{self, Primary};
 use crate::mirror::secondary::Secondary;
 
 /// A log that is open, and who uses it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Open {
     pub(super) log: Log,
     pub(super) role: Role,
@@ -16,7 +16,7 @@ pub(super) struct Open {
 }
 
 /// Who says what goes into the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[expect(clippy::large_enum_variant, reason = "no heap to box into; a group has one")]
 pub(super) enum Role {
     /// Another holder.
@@ -26,7 +26,7 @@ pub(super) enum Role {
 }
 
 /// What is to be done when nothing is on its way to the log any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Next {
     /// Cut the log, and promise an epoch.
     Adopt { epoch: Epoch, from: Seq },

@@ -2,7 +2,7 @@
 //! takeover and every acknowledgement what must hold.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::vec;
 use std::vec::Vec;
 
@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) shared: Vec<Entry>,
     pub(super) values: u64,
     pub(super) seen: Seen,
+    /// Changes of mode.
+    pub(super) edges: BTreeSet<(&'static str, &'static str)>,
 }
 
 /// What must have happened, or the run shows nothing.
@@ -159,6 +161,7 @@ impl World {
             shared: vec![],
             values: 0,
             seen: Seen::default(),
+            edges: BTreeSet::new(),
         }
     }
 
@@ -235,6 +238,9 @@ impl World {
         let after = holder.mode();
         let deadline = holder.deadline();
         assert!(!is_timeout || deadline.is_none_or(|at| now < at), "{deadline:?} at {now:?}: {holder:?}");
+        if before != after {
+            self.edges.insert((before.name(), after.name()));
+        }
         if before != Mode::Leading && after == Mode::Leading {
             self.leads(node);
         }
@@ -343,14 +349,6 @@ impl World {
         let blocks =
             if self.values.is_multiple_of(13) { 40 } else { 1 + u32::try_from(self.values % 3).unwrap() };
         Entry { made: Epoch(0), blocks, value: self.values }
-    }
-
-    pub(super) fn guest_writes(&mut self, node: usize) {
-        self.values += 1;
-        let entry = self.offered();
-        let busy = self.seen.busy;
-        self.step(node, Event::Write { write: entry.write(), sums: &entry.sums() });
-        self.seen.full += self.seen.busy - busy;
     }
 
     fn commit(&mut self, node: usize, at: Position, blocks: u64, header: &Block) {

@@ -42,7 +42,7 @@ pub struct Settings {
 }
 
 /// What holders say to each other, beside the writes that a primary feeds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "no heap to box into; words are handled one by one")]
 pub enum Word {
     /// A primary offers to feed.
@@ -129,6 +129,12 @@ pub enum Event<'a> {
     Met(NodeId),
     /// There is none any more.
     Gone(NodeId),
+    /// An operator takes another holder out: while this one leads, that one is neither in sync nor fed until
+    /// it is met again.
+    Dismiss(NodeId),
+    /// An operator has this holder lead with what its log has, whoever has more (X14). Until it leads, it
+    /// takes a register that it may not take, if the voters let it have one.
+    Recover,
     /// This holder's backing store was filled, durably, by the primary that it is behind.
     Filled {
         /// Who. Nobody else fills it meanwhile.
@@ -289,4 +295,17 @@ pub enum Waits {
     /// No voter knows of the group, but this log was in use: the voters lost their disks.
     #[error("no voter knows of this group, although its log was in use; recover it as an operator")]
     Forgotten,
+}
+
+impl Waits {
+    /// Whether an operator may say that this holder is to lead all the same. A log that lacks writes in its
+    /// middle cannot be led with, and a record that cannot be read may say anything.
+    pub(super) const fn is_for_operator(&self) -> bool {
+        match self {
+            Self::NotInSync(NotInSync::Stale | NotInSync::OtherLog) | Self::NotFounder | Self::Forgotten => {
+                true
+            }
+            Self::NotInSync(NotInSync::Damaged) | Self::Opening | Self::Failed | Self::Unknown(_) => false,
+        }
+    }
 }

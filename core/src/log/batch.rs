@@ -131,7 +131,7 @@ impl Write {
 pub struct Sum(pub u32);
 
 /// Writes on their way into one batch, with the checksums of their payload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Content {
     writes: Vec<Write, WRITES_MAX>,
     sums: Vec<Sum, PAYLOAD_MAX>,

@@ -83,7 +83,7 @@ pub enum Mode {
 }
 
 /// The superblock of one log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Keeper {
     mode: Mode,
     /// Known to be durable.

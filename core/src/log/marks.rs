@@ -13,7 +13,7 @@ const MARKS_MAX: usize = 34;
 const PART: u64 = 32;
 
 /// Beginnings of batches, about one for each thirty-second part of the ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Marks {
     /// Invariant: positions and writes strictly rise.
     places: Vec<Tail, MARKS_MAX>,

@@ -31,7 +31,8 @@
 //!    needs its peer (F7). No more than [`writer::FLIGHTS_MAX`] batches are ahead of what is durable, so that
 //!    the proof is within reach of a bounded search.
 //! 3. A start appends under a new run, which is in the superblock first. What lies behind the end of the log
-//!    is of an earlier run, and proves nothing.
+//!    is of an earlier run, and proves nothing. A newer run than the superblock's, at the end of the log,
+//!    proves that the newest superblock is lost (F8).
 //! 4. What is cut off the end (an old primary's unacknowledged writes) is void because the superblock says
 //!    so, for as long as a batch that holds some of it is in the log.
 
@@ -84,7 +85,7 @@ impl Seq {
 }
 
 /// Where a log goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct End {
     /// Where the next batch begins.
     pub at: ring::Position,

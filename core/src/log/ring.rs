@@ -29,7 +29,7 @@ pub struct Extent {
 }
 
 /// The blocks of a log, used round and round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ring {
     blocks: u64,
 }

@@ -12,6 +12,7 @@ use super::ring::Position;
 use super::superblock::Superblock;
 use super::writer::FLIGHTS_MAX;
 use super::{Block, End, Seq};
+use crate::bug::{Bug, is_planted};
 use crate::id::Epoch;
 
 /// What the shell tells the machine.
@@ -100,6 +101,8 @@ pub struct Scan {
     durable: Seq,
     /// Whether the disk could not read what ends the log.
     is_unreadable: bool,
+    /// Whether what ends the log is of a run that the superblock does not know.
+    is_outrun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,7 +124,16 @@ impl Scan {
             commit: superblock.applied,
         };
         let (durable, unproven) = (superblock.durable, Deque::new());
-        Self { superblock, mode: Mode::Following, end, run: 0, unproven, durable, is_unreadable: false }
+        Self {
+            superblock,
+            mode: Mode::Following,
+            end,
+            run: 0,
+            unproven,
+            durable,
+            is_unreadable: false,
+            is_outrun: false,
+        }
     }
 
     /// The current mode.
@@ -134,7 +146,9 @@ impl Scan {
     pub fn step(&mut self, event: Event<'_>, out: &mut dyn FnMut(Action<'_>)) {
         match (self.mode, event) {
             (Mode::Following, Event::Block(block)) => {
-                let next = block.and_then(Header::parse).filter(|(header, _)| self.follows(header));
+                let found = block.and_then(Header::parse);
+                self.is_outrun = found.as_ref().is_some_and(|(header, _)| self.outruns(header));
+                let next = found.filter(|(header, _)| self.follows(header));
                 self.is_unreadable = block.is_none();
                 match next {
                     Some((header, chain)) => self.follow(header, chain, out),
@@ -142,6 +156,9 @@ impl Scan {
                 }
             }
             (Mode::Checking, Event::Payload(Payload::Whole)) => self.hand_out(out),
+            (Mode::Checking, Event::Payload(Payload::Broken)) if is_planted(Bug::TornCounts) => {
+                self.hand_out(out);
+            }
             (Mode::Checking, Event::Payload(payload)) => {
                 // The log ends before this batch, and what follows it is nothing without it.
                 if let Some(one) = self.unproven.pop_front() {
@@ -174,7 +191,7 @@ impl Scan {
             }
             (Mode::Following, _) => out(Action::Read(self.end.at)),
             (Mode::Checking, Some(one)) => out(Action::Check(&one.header)),
-            (Mode::Checking, None) if self.is_lost() => self.finish(true, out),
+            (Mode::Checking, None) if self.is_lost() || self.is_outrun => self.finish(true, out),
             (Mode::Checking, None) => {
                 self.mode = Mode::Searching { at: self.end.at.after(1) };
                 self.ask(out);
@@ -248,6 +265,14 @@ impl Scan {
         self.is_unreadable || self.end.next <= self.durable || self.end.at < self.superblock.run.at
     }
 
+    /// Whether `header` is of a newer run than the superblock's. That run was durable there before anything
+    /// was appended under it, so this is not the newest superblock: its copy is lost, and with it who knows
+    /// what (F8).
+    fn outruns(&self, header: &Header) -> bool {
+        let is_here = header.at == self.end.at && header.is_of(&self.superblock.identity);
+        is_here && self.superblock.run.number < header.run
+    }
+
     /// Whether a header found at `at` proves that the write at the end was durable.
     fn proves(&self, header: &Header, at: Position) -> bool {
         header.at == at
@@ -267,6 +292,7 @@ impl Scan {
 
     fn finish(&mut self, is_lost: bool, out: &mut dyn FnMut(Action<'_>)) {
         self.mode = Mode::Ended;
+        let is_lost = is_lost && !is_planted(Bug::DamageIsTorn);
         if is_lost {
             // What was cut off further on is void here, too.
             self.cut(|cut_at, end_at| end_at < cut_at);

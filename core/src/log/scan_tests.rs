@@ -61,17 +61,34 @@ fn a_header_is_followed_when_everything_in_it_fits() {
         scan.mode() == Mode::Following
     };
     assert!(follows(header()));
-    let others: [(&str, Header); 7] = [
+    let others: [(&str, Header); 6] = [
         ("group", Header { group: GroupId([9; 16]), ..header() }),
         ("life", Header { life: Life(5), ..header() }),
         ("chain", Header { chain: 6, ..header() }),
         ("place", Header { at: Position(40 + BLOCKS_MIN), ..header() }),
-        ("run", Header { run: 2, ..header() }),
         ("older run", Header { run: 0, ..header() }),
         ("first write", Header { first: Seq(22), ..header() }),
     ];
     for (what, header) in others {
         assert!(!follows(header), "another {what}");
+    }
+}
+
+/// F8, V9: the newest copy of the superblock rotted, and the older one does not know of the run under which
+/// the log went on. What was appended under it may have been acknowledged: it is damaged, and not shorter.
+#[test]
+fn a_batch_of_a_run_that_is_not_in_the_superblock_proves_that_a_superblock_is_lost() {
+    let mut scan = Scan::new(superblock());
+    step(&mut scan, Event::Begin);
+    let newer = Header { run: 2, ..header() };
+    let done = step(&mut scan, Event::Block(Some(&newer.encode())));
+    let [Done::Ended(Outcome::Damaged(end))] = done[..] else { panic!("{done:?}") };
+    assert_eq!((end.at, end.next), (Position(40), Seq(21)));
+    for other in [Header { life: Life(5), ..newer.clone() }, Header { at: Position(41), ..newer }] {
+        let mut scan = Scan::new(superblock());
+        step(&mut scan, Event::Begin);
+        let done = step(&mut scan, Event::Block(Some(&other.encode())));
+        assert_eq!(done, [Done::Read(41)], "of another log, or from elsewhere: no proof");
     }
 }
 

@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use super::ring::{Position, Ring};
 use super::{BLOCK_LEN, Block, End, Life, Seq};
+use crate::bug::{Bug, is_planted};
 use crate::bytes::{Reader, Writer};
 use crate::crc::crc32c;
 use crate::id::{Epoch, GroupId, NodeId, SiteId};
@@ -87,7 +88,7 @@ pub struct Cut {
 }
 
 /// A superblock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Superblock {
     /// Whose log.
     pub identity: Identity,
@@ -168,7 +169,8 @@ impl Superblock {
     /// Forgets the batches before `tail`, and the cuts that concern only them. What is not in the backing
     /// store stays.
     pub fn trim(&mut self, tail: Tail) {
-        if self.tail.at < tail.at && tail.first.before() <= self.applied {
+        let is_applied = tail.first.before() <= self.applied || is_planted(Bug::TrimmedUnapplied);
+        if self.tail.at < tail.at && is_applied {
             self.tail = tail;
             self.cuts.retain(|cut| tail.at < cut.at);
         }
@@ -186,7 +188,8 @@ impl Superblock {
         }
         // What lay behind the new end is gone, and with it what was cut off there.
         let old = self.cuts.iter().map(|cut| Cut { at: cut.at.min(end.at), from: cut.from });
-        let new = (from < end.next).then_some(Cut { at: end.at, from });
+        let is_cut = from < end.next && !is_planted(Bug::CutUnrecorded);
+        let new = is_cut.then_some(Cut { at: end.at, from });
         let mut cuts = Vec::<Cut, CUTS_MAX>::new();
         for cut in old.chain(new) {
             match cuts.last_mut().filter(|last| last.at == cut.at) {
@@ -312,6 +315,9 @@ pub fn newest(copies: [Result<Superblock, Fault>; 2]) -> Result<Superblock, Faul
         }
         // A log beside the rest of another one: nobody can tell which of them is meant.
         [Ok(one), Ok(two)] if !one.replaces(&two) => Err(Fault::Damaged),
+        [Ok(one), Ok(two)] if is_planted(Bug::OlderSuperblock) => {
+            Ok(if one.seq < two.seq { one } else { two })
+        }
         [Ok(one), Ok(two)] => Ok(if one.seq < two.seq { two } else { one }),
         [Ok(one), Err(Fault::Blank | Fault::Damaged)] | [Err(Fault::Blank | Fault::Damaged), Ok(one)] => {
             Ok(one)

@@ -4,13 +4,14 @@
 //! A full log, and a disk that is slower than the writes that come, are no states of this machine: a write
 //! that finds no room is refused, and offered again by whoever keeps it.
 
-use heapless::Deque;
+use heapless::Vec;
 
 use super::batch::{Content, Header, Sum, Write};
 use super::marks::Marks;
 use super::ring::{Position, Ring};
 use super::superblock::{Identity, Superblock, Tail};
 use super::{Block, End, Seq};
+use crate::bug::{Bug, is_planted};
 use crate::id::Epoch;
 
 /// What the shell tells the machine.
@@ -95,7 +96,7 @@ pub enum Mode {
 pub const FLIGHTS_MAX: usize = 2;
 
 /// The end of a log, to which writes are appended.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Log {
     mode: Mode,
     identity: Identity,
@@ -108,10 +109,10 @@ pub struct Log {
     /// The next batch, as far as it is known. Its writes come before `end.next`.
     open: Content,
     /// Batches on their way, oldest first.
-    flights: Deque<Flight, FLIGHTS_MAX>,
+    flights: Vec<Flight, FLIGHTS_MAX>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Flight {
     at: Position,
     last: Seq,
@@ -140,7 +141,7 @@ impl Log {
             end,
             durable: end.next.before(),
             open: Content::default(),
-            flights: Deque::new(),
+            flights: Vec::new(),
         }
     }
 
@@ -263,8 +264,12 @@ impl Log {
         self.end.at = header.end();
         self.marks.note(Tail { at, first, chain });
         // Room was asked for above.
-        let _ = self.flights.push_back(Flight { at, last: header.last(), is_durable: false });
+        let _ = self.flights.push(Flight { at, last: header.last(), is_durable: false });
         out(Action::Commit { at, blocks, writes: (first, count), header: &bytes });
+        if is_planted(Bug::WrittenIsDurable) {
+            self.durable = self.end.next.before();
+            out(Action::Durable(self.durable));
+        }
     }
 
     fn committed(&mut self, at: Position, out: &mut dyn FnMut(Action<'_>)) {
@@ -272,13 +277,13 @@ impl Log {
             flight.is_durable = true;
         }
         let before = self.durable;
-        while let Some(flight) = self.flights.front() {
+        while let Some(flight) = self.flights.first() {
             // A later batch is of no use without those before it.
-            if !flight.is_durable {
+            if !flight.is_durable && !is_planted(Bug::LaterFlushCounts) {
                 break;
             }
             self.durable = flight.last;
-            let _ = self.flights.pop_front();
+            self.flights.remove(0);
         }
         if before < self.durable {
             out(Action::Durable(self.durable));

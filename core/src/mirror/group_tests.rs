@@ -57,5 +57,8 @@ fn pictures_are_current() {
             std::fs::write(&path, &drawn).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), drawn, "run with UPDATE=1");
+        let architecture = concat!(env!("CARGO_MANIFEST_DIR"), "/../ARCHITECTURE.md");
+        let page = std::fs::read_to_string(architecture).unwrap();
+        assert!(page.contains(&drawn), "ARCHITECTURE.md shows another {name}");
     }
 }

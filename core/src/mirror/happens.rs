@@ -96,6 +96,14 @@ impl World {
         self.primary(node, event);
     }
 
+    /// An operator takes a holder out, and in again when it is noticed the next time.
+    fn dismiss(&mut self, node: usize, other: usize) {
+        if matches!(self.nodes[node].role, Role::Primary(_)) {
+            self.nodes[node].meets[other] = false;
+            self.primary(node, primary::Event::Dismiss(holder(other).node));
+        }
+    }
+
     /// All three are in sync, and everything is acknowledged.
     pub(super) fn is_mirrored(&self) -> bool {
         self.nodes.iter().any(|node| match &node.role {
@@ -125,7 +133,7 @@ impl World {
             70..=79 => self.proposal(),
             80..=84 if awake => self.primary(node, primary::Event::Timeout),
             85..=89 if awake => self.take(node),
-            90..=94 => match (&self.nodes[node].role, &self.wires[&(node, other)]) {
+            90..=93 => match (&self.nodes[node].role, &self.wires[&(node, other)]) {
                 (Role::Down, _) => self.start(node),
                 (_, None) => self.path(node, other, true),
                 (Role::Primary(_), Some(_)) if !self.nodes[node].meets[other] => {
@@ -133,6 +141,7 @@ impl World {
                 }
                 (Role::Primary(_) | Role::Secondary(..), Some(_)) => {}
             },
+            94 if !is_calm && self.chance.one_in(4) => self.dismiss(node, other),
             95 if !is_calm && self.chance.one_in(3) => self.path(node, other, false),
             96 if !is_calm && self.chance.one_in(4) => self.stop(node),
             97 if !is_calm && self.chance.one_in(4) => {

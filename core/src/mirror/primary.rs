@@ -12,6 +12,7 @@ use heapless::Vec;
 
 use super::membership::{HOLDERS_MAX, Holder, Membership, Policy};
 use crate::actions::Actions;
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId};
 use crate::log::Seq;
 use crate::time::{Instant, earliest};
@@ -76,6 +77,8 @@ enum State {
     Offered { again: Instant },
     /// It is filled with blocks.
     Filling,
+    /// An operator took it out. Left by [`Event::Met`].
+    Dismissed,
     /// It is fed.
     Fed {
         holder: Holder,
@@ -140,7 +143,7 @@ impl Primary {
     pub fn unsent(&self) -> Seq {
         let next = self.others.iter().filter_map(|other| match other.state {
             State::Fed { next, .. } => Some(next),
-            State::Away | State::Offered { .. } | State::Filling => None,
+            State::Away | State::Offered { .. } | State::Filling | State::Dismissed => None,
         });
         next.min().unwrap_or(self.newest.next())
     }
@@ -149,7 +152,7 @@ impl Primary {
     pub fn fed(&self) -> impl Iterator<Item = (Holder, Seq)> + '_ {
         self.others.iter().filter_map(|other| match other.state {
             State::Fed { holder, durable, .. } => Some((holder, durable)),
-            State::Away | State::Offered { .. } | State::Filling => None,
+            State::Away | State::Offered { .. } | State::Filling | State::Dismissed => None,
         })
     }
 
@@ -163,7 +166,7 @@ impl Primary {
         };
         let others = self.others.iter().map(|other| match other.state {
             State::Offered { again } => Some(again),
-            State::Away | State::Fed { .. } | State::Filling => other.barred,
+            State::Away | State::Fed { .. } | State::Filling | State::Dismissed => other.barred,
         });
         earliest(others.chain([own]))
     }
@@ -184,7 +187,10 @@ impl Primary {
                 Mode::Stopped,
                 Event::Trimmed(_) | Event::Lost | Event::Chosen(_) | Event::Met(_) | Event::Gone(_),
             )
-            | (Mode::Stopped, Event::Ready { .. } | Event::Behind { .. } | Event::Have { .. })
+            | (
+                Mode::Stopped,
+                Event::Dismiss(_) | Event::Ready { .. } | Event::Behind { .. } | Event::Have { .. },
+            )
             | (Mode::Stopped, Event::Want(_) | Event::LogFailed | Event::Timeout) => return todo,
             (_, Event::Lost | Event::LogFailed) => {
                 self.enter(Mode::Stopped);
@@ -207,8 +213,13 @@ impl Primary {
             (_, Event::Chosen(_)) => {}
             (_, Event::Met(node)) => self.meet(now, node),
             (_, Event::Gone(node)) => {
-                if let Some(other) = self.other(node) {
+                if let Some(other) = self.other(node).filter(|other| other.state != State::Dismissed) {
                     other.state = State::Away;
+                }
+            }
+            (_, Event::Dismiss(node)) => {
+                if let Some(other) = self.other(node) {
+                    other.state = State::Dismissed;
                 }
             }
             (_, Event::Ready { from, epoch, next }) if epoch == self.settings.epoch => {
@@ -265,6 +276,8 @@ impl Primary {
         let (oldest, newest) = (self.oldest, self.newest);
         let Some(other) = self.other(holder.node) else { return };
         let known = match other.state {
+            // It answers an offer of before.
+            State::Dismissed => return,
             State::Fed { durable, .. } => durable,
             State::Away | State::Offered { .. } | State::Filling => Seq(0),
         };
@@ -280,7 +293,7 @@ impl Primary {
 
     fn behind(&mut self, from: NodeId, since: Seq, todo: &mut Todo) {
         let Some(other) = self.other(from) else { return };
-        if other.state != State::Filling {
+        if !matches!(other.state, State::Filling | State::Dismissed) {
             other.state = State::Filling;
             todo.push(Action::Fill { to: from, since });
         }
@@ -320,15 +333,19 @@ impl Primary {
         }
         self.others.iter().find_map(|other| match other.state {
             State::Fed { holder: fed, durable, .. } if fed == holder => Some(durable),
-            State::Away | State::Fed { .. } | State::Offered { .. } | State::Filling => None,
+            State::Away | State::Fed { .. } | State::Offered { .. } => None,
+            State::Filling | State::Dismissed => None,
         })
     }
 
-    /// Whether a holder owes something for too long.
+    /// Whether a holder owes something for too long, or is not to be in sync.
     fn is_late(&self, now: Instant, holder: Holder) -> bool {
+        let other = self.others.iter().find(|other| other.node == holder.node);
+        if other.is_some_and(|other| other.state == State::Dismissed) {
+            return true;
+        }
         let owes = self.commit < self.newest && self.has(holder).is_none_or(|durable| durable < self.newest);
-        let moved = self.others.iter().find(|other| other.node == holder.node).map(|other| other.moved);
-        let is_due = moved.is_none_or(|moved| moved.after(self.settings.late) <= now);
+        let is_due = other.is_none_or(|other| other.moved.after(self.settings.late) <= now);
         holder != self.settings.me && owes && is_due
     }
 
@@ -375,6 +392,10 @@ impl Primary {
     }
 
     fn propose(&mut self, proposed: Membership, todo: &mut Todo) {
+        if is_planted(Bug::LeavesUnrecorded) && proposed.holders().len() < self.chosen.holders().len() {
+            self.chosen = proposed;
+            return;
+        }
         todo.push(Action::Propose(proposed.clone()));
         self.enter(Mode::Changing { proposed });
     }
@@ -389,7 +410,7 @@ impl Primary {
                 let is_new = self.chosen.holders().iter().all(|one| one.node != holder.node);
                 Some(holder).filter(|_| lacks_little && is_new)
             }
-            State::Away | State::Offered { .. } | State::Filling => None,
+            State::Away | State::Offered { .. } | State::Filling | State::Dismissed => None,
         };
         self.others.iter().filter(|other| has_room && other.barred.is_none()).find_map(is_near)
     }
@@ -407,7 +428,8 @@ impl Primary {
     /// Moves the commit point, and acknowledges what is safe.
     fn count(&mut self, now: Instant, todo: &mut Todo) {
         let all = self.required().map(|holder| self.has(holder).unwrap_or_default()).min();
-        let commit = all.unwrap_or_default();
+        let alone = is_planted(Bug::MirrorNotAwaited).then_some(self.durable);
+        let commit = alone.or(all).unwrap_or_default();
         if self.commit < commit {
             self.commit = commit;
             todo.push(Action::Apply(commit));
@@ -417,11 +439,12 @@ impl Primary {
             Mode::Steady | Mode::Gating { .. } | Mode::Stopped => false,
         };
         let safe = match is_through || self.chosen.policy() == Policy::Through {
+            true if is_planted(Bug::ThroughIgnored) => self.commit,
             true => self.commit.min(self.applied),
             false => self.commit,
         };
         // The last thing before the effect: whoever slept finds the lease over (F19).
-        if self.acknowledged < safe && now < self.lease {
+        if self.acknowledged < safe && (now < self.lease || is_planted(Bug::AcknowledgedLate)) {
             self.acknowledged = safe;
             todo.push(Action::Acknowledge(safe));
         }
@@ -443,12 +466,15 @@ impl Primary {
                     other.told = *commit;
                     if *next <= last {
                         let first = core::mem::replace(next, last.next());
+                        if is_planted(Bug::SentIsDurable) {
+                            *durable = last;
+                        }
                         todo.push(Action::Feed { to, first, last });
                     } else if !is_told {
                         todo.push(Action::Commit { to, seq: *commit });
                     }
                 }
-                State::Away | State::Offered { .. } | State::Filling => {}
+                State::Away | State::Offered { .. } | State::Filling | State::Dismissed => {}
             }
         }
     }

@@ -105,6 +105,28 @@ fn a_holder_that_is_late_is_left_out_by_the_register_first() {
     assert_eq!(primary.chosen().policy(), Policy::Through);
 }
 
+/// S4-02, S4-12: who is taken out leaves at once, though nothing is owed, and is offered nothing until it is
+/// met again, whatever it still answers.
+#[test]
+fn who_is_dismissed_leaves_at_once_and_comes_back_when_it_is_met() {
+    let mut primary = mirrored();
+    let alone = Membership::alone(holder(1));
+    assert_eq!(step(&mut primary, 100, Event::Dismiss(NodeId(2))), [Action::Propose(alone.clone())]);
+    assert_eq!(step(&mut primary, 101, Event::Chosen(alone.clone())), []);
+    let late = Event::Ready { from: holder(2), epoch: EPOCH, next: Seq(11) };
+    assert_eq!(step(&mut primary, 102, late), []);
+    let behind = Event::Behind { from: NodeId(2), epoch: EPOCH, applied: Seq(3) };
+    assert_eq!(step(&mut primary, 103, behind), []);
+    assert_eq!(step(&mut primary, 104, Event::Gone(NodeId(2))), []);
+    step(&mut primary, 105, Event::Write);
+    assert_eq!(step(&mut primary, 106, Event::Durable(Seq(11))), [Action::Apply(Seq(11))]);
+    assert_eq!(step(&mut primary, 107, Event::Applied(Seq(11))), [Action::Acknowledge(Seq(11))]);
+    assert_eq!(step(&mut primary, 5_000, Event::Timeout), []);
+    assert_eq!(step(&mut primary, 5_001, Event::Met(NodeId(2))), [Action::Offer { to: NodeId(2) }]);
+    step(&mut primary, 5_002, Event::Ready { from: holder(2), epoch: EPOCH, next: Seq(11) });
+    assert!(matches!(primary.mode(), Mode::Gating { .. } | Mode::Changing { .. }), "{:?}", primary.mode());
+}
+
 /// X07: a path that is lost for a moment, while nothing is owed, costs nothing.
 #[test]
 fn a_member_without_a_path_stays_until_something_is_owed() {

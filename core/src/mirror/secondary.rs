@@ -6,6 +6,7 @@
 
 use super::history::History;
 use crate::actions::Actions;
+use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId};
 use crate::log::Seq;
 
@@ -175,6 +176,12 @@ impl Secondary {
         self.promised
     }
 
+    /// This holder takes the register under `epoch`: nothing older is followed from now on, whatever becomes
+    /// of that.
+    pub fn promise(&mut self, epoch: Epoch) {
+        self.promised = self.promised.max(epoch);
+    }
+
     /// What its log holds.
     pub const fn history(&self) -> &History {
         &self.history
@@ -226,6 +233,9 @@ impl Secondary {
             (Mode::Following(following), Event::Committed { from, epoch, seq }) => {
                 if following == (Following { primary: from, epoch }) {
                     self.commit = self.commit.max(seq);
+                    if is_planted(Bug::AppliedUncommitted) {
+                        self.commit = self.history.next().before();
+                    }
                     self.apply(&mut todo);
                 }
             }
@@ -286,6 +296,10 @@ impl Secondary {
                 self.is_asking = false;
                 self.history.append(made, 1);
                 todo.push(Action::Append { seq, made });
+                if is_planted(Bug::FedIsDurable) {
+                    let Following { primary: to, epoch } = following;
+                    todo.push(Action::Have { to, epoch, durable: seq });
+                }
             }
             // Fed twice.
             core::cmp::Ordering::Less => {}

@@ -1,11 +1,12 @@
 //! The volumes of a mirror group, as its catalogue has them (S3-07, S4-03; F4, V41).
 //!
-//! The catalogue is volume 0 of the group: block `n` of it describes volume `n`. It is written like any
-//! guest's write, so that a volume is made, resized and deleted in order, and durably on every holder in
-//! sync, before anybody is told that it was.
+//! The catalogue is volume 0 of the group: block `n` of it describes volume `n`, and block 0 what is wanted
+//! of the whole group. It is written like any guest's write, so that a volume is made, resized and deleted in
+//! order, and durably on every holder in sync, before anybody is told that it was.
 //!
-//! Reading order: [`name`], [`record`].
+//! Reading order: [`name`], [`record`], [`group`].
 
+pub mod group;
 pub mod name;
 pub mod record;
 
@@ -17,7 +18,7 @@ pub const CATALOGUE: Volume = Volume(0);
 /// The largest number of a volume. Bounds what a holder must remember, and the catalogue.
 pub const NUMBER_MAX: u16 = 4094;
 
-/// Blocks of the catalogue: one a number. Block 0 stays zero.
+/// Blocks of the catalogue: the group's, and one a number.
 pub const CATALOGUE_BLOCKS: u64 = 4095;
 
 /// Blocks of a volume at most: 2^40, 4 PiB.

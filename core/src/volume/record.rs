@@ -1,14 +1,15 @@
-//! One volume's block of the catalogue (S3-07; F2, F4, V41).
+//! One volume's block of the catalogue (S0-06, S3-07; F2, F4, V41).
 //!
 //! A record, 4096 bytes, little-endian; a block of zeroes is a number that was never used:
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version 1                                                   |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 2 with a policy, else 1                            |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
-//! |   12 |   4 | reserved | zero                                                                     |
+//! |   12 |   1 | policy   | 0 that of the group, 1 write-through, 2 write-back; version 1 has none   |
+//! |   13 |   3 | reserved | zero                                                                     |
 //! |   16 |  16 | uuid     | tells the volume from every other there ever was, not all zero           |
 //! |   32 |   8 | blocks   | of 4096 bytes, 1..=2^40                                                  |
 //! |   40 |   8 | change   | of the catalogue, by which the record became so: +1 a change, never 0    |
@@ -26,9 +27,13 @@ use crate::bytes::{Reader, Writer};
 use crate::crc::crc32c;
 use crate::log::batch::Volume;
 use crate::log::{BLOCK_LEN, Block};
+use crate::mirror::membership::Policy;
 
 const MAGIC: [u8; 7] = *b"BHVOLU\0";
-const VERSION: u8 = 1;
+/// Without a policy of its own.
+const PLAIN: u8 = 1;
+/// With one.
+const VERSION: u8 = 2;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,6 +74,8 @@ pub struct Record {
     pub blocks: u64,
     /// Orders the changes of the catalogue. Invariant: not 0.
     pub change: u64,
+    /// When its writes are acknowledged (S0-06); `None`: as the group says.
+    pub policy: Option<Policy>,
 }
 
 /// Why a block is no record.
@@ -84,10 +91,12 @@ pub enum Fault {
         found: Volume,
     },
     /// Written by a newer Bulkhead (V41).
-    #[error("format version {found}, this Bulkhead reads {VERSION}")]
+    #[error("format version {found}, this Bulkhead reads {reads}")]
     NewerFormat {
         /// The version found.
         found: u8,
+        /// The newest one that is known here.
+        reads: u8,
     },
 }
 
@@ -97,7 +106,7 @@ impl Record {
         let mut out = Writer::<BLOCK_LEN>::default();
         let name = self.name.as_str();
         out.put(&MAGIC);
-        out.u8(VERSION);
+        out.u8(if self.policy.is_some() { VERSION } else { PLAIN });
         out.u16(self.volume.0);
         out.u8(match self.state {
             State::Present => 1,
@@ -105,16 +114,17 @@ impl Record {
         });
         // At most NAME_MAX.
         out.u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
-        out.reserved(4);
+        out.u8(match self.policy {
+            None => 0,
+            Some(Policy::Through) => 1,
+            Some(Policy::Back) => 2,
+        });
+        out.reserved(3);
         out.put(&self.uuid.0);
         out.u64(self.blocks);
         out.u64(self.change);
         out.put(name.as_bytes());
-        let mut bytes = out.finish();
-        if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
-            *crc = crc32c(body).to_le_bytes();
-        }
-        bytes
+        sealed(out)
     }
 
     /// Reads block `number` of the catalogue; `None`: the number was never used.
@@ -123,24 +133,40 @@ impl Record {
     ///
     /// [`Fault`]. What does not encode to the same bytes again is damaged: one record, one form.
     pub fn decode(number: Volume, bytes: &Block) -> Result<Option<Self>, Fault> {
-        if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return Err(Fault::Damaged) };
-        if crc32c(body).to_le_bytes() != *crc {
-            return Err(Fault::Damaged);
-        }
-        let mut fields = Reader::new(body);
-        match (fields.array::<7>(), fields.u8()) {
-            (Some(MAGIC), Some(VERSION)) => {}
-            (Some(MAGIC), Some(found)) if VERSION < found => return Err(Fault::NewerFormat { found }),
-            (Some(_) | None, Some(_) | None) => return Err(Fault::Damaged),
-        }
+        let Some(mut fields) = of_version(bytes, MAGIC, VERSION)? else { return Ok(None) };
         let record = read(&mut fields).filter(|record| record.encode() == *bytes).ok_or(Fault::Damaged)?;
         if record.volume != number {
             return Err(Fault::Misdirected { found: record.volume });
         }
         Ok(Some(record))
+    }
+}
+
+/// A block of the catalogue with its checksum.
+pub(super) fn sealed(out: Writer<BLOCK_LEN>) -> Block {
+    let mut bytes = out.finish();
+    if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
+        *crc = crc32c(body).to_le_bytes();
+    }
+    bytes
+}
+
+/// The fields of a sound block of the catalogue; `None`: all of it is zero.
+pub(super) fn of_version(bytes: &Block, magic: [u8; 7], newest: u8) -> Result<Option<Reader<'_>>, Fault> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
+    let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return Err(Fault::Damaged) };
+    if crc32c(body).to_le_bytes() != *crc {
+        return Err(Fault::Damaged);
+    }
+    let mut fields = Reader::new(body);
+    match (fields.array::<7>(), fields.u8()) {
+        (Some(found), Some(version)) if found == magic && (1..=newest).contains(&version) => Ok(Some(fields)),
+        (Some(found), Some(version)) if found == magic && newest < version => {
+            Err(Fault::NewerFormat { found: version, reads: newest })
+        }
+        (Some(_) | None, Some(_) | None) => Err(Fault::Damaged),
     }
 }
 
@@ -152,14 +178,20 @@ fn read(fields: &mut Reader<'_>) -> Option<Record> {
         0 | 3.. => return None,
     };
     let length = usize::from(fields.u8()?);
-    fields.reserved::<4>()?.then_some(())?;
+    let policy = match fields.u8()? {
+        0 => None,
+        1 => Some(Policy::Through),
+        2 => Some(Policy::Back),
+        3.. => return None,
+    };
+    fields.reserved::<3>()?.then_some(())?;
     let uuid = Uuid(fields.array()?);
     let (blocks, change) = (fields.u64()?, fields.u64()?);
     let name: [u8; NAME_MAX] = fields.array()?;
     let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
     let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
     let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
-    is_sound.then_some(Record { volume, state, name, uuid, blocks, change })
+    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ fn record() -> Record {
         uuid: Uuid([7; 16]),
         blocks: 0x28_0000,
         change: 9,
+        policy: None,
     }
 }
 
@@ -37,6 +38,22 @@ fn format_1_never_changes() {
     assert!(record().encode() == expected, "the layout has changed");
     assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(record())));
     assert_eq!(std::format!("{}", Uuid([7; 16])), "07070707-0707-0707-0707-070707070707");
+}
+
+/// A volume with a policy of its own has format 2, so that no Bulkhead of before takes it for less.
+#[test]
+fn format_2_never_changes() {
+    let through = Record { policy: Some(Policy::Through), ..record() };
+    let mut expected = record().encode();
+    (expected[7], expected[12]) = (2, 1);
+    let expected = sealed(expected);
+    assert!(through.encode() == expected, "the layout has changed");
+    assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(through.clone())));
+    for (at, byte) in [(7, 1), (12, 0), (12, 3), (13, 1)] {
+        let mut bad = through.encode();
+        bad[at] = byte;
+        assert_eq!(Record::decode(Volume(0x0102), &sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+    }
 }
 
 #[test]
@@ -91,22 +108,25 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
-    bytes[7] = 2;
-    assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(Fault::NewerFormat { found: 2 }));
+    bytes[7] = 3;
+    let fault = Fault::NewerFormat { found: 3, reads: 2 };
+    assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(fault));
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
     let name = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}".prop_map(|name| Name::new(&name).unwrap());
     let uuid = any::<[u8; 16]>().prop_filter("nobody", |uuid| *uuid != [0; 16]).prop_map(Uuid);
     let state = prop_oneof![Just(State::Present), Just(State::Deleted)];
-    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64..).prop_map(
-        |(number, state, name, uuid, blocks, change)| Record {
+    let policy = prop_oneof![Just(None), Just(Some(Policy::Through)), Just(Some(Policy::Back))];
+    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy).prop_map(
+        |(number, state, name, uuid, blocks, change, policy)| Record {
             volume: Volume(number),
             state,
             name,
             uuid,
             blocks,
             change,
+            policy,
         },
     )
 }

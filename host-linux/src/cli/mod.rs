@@ -26,6 +26,8 @@ mod target;
 mod timers;
 mod trust;
 mod volume;
+mod volume_attach;
+mod volume_group;
 mod volume_text;
 mod witness;
 mod witness_flash;

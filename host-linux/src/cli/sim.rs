@@ -14,9 +14,10 @@ use std::fmt::Write as _;
 ///
 /// Runs two compartments and a witness, with the code of the real agent, on simulated clocks,
 /// networks and disks. The seed determines everything, also whether the site has the default timers
-/// or the tight ones: the same seed gives the same hash on every
-/// machine. Faults come first, and two masters at one instant, a lost promise or an epoch held
-/// twice end the run; then all is repaired, and one master and its slaves must be there in time.
+/// or the tight ones: the same seed gives the same hash on every machine. Faults come first, and
+/// two masters at one instant, a lost promise or an epoch held twice end the run; with a mirror
+/// group also a lost write, and a read that shows anything else than was acknowledged; then all is
+/// repaired, and one master and its slaves must be there in time.
 /// Exit code 0: nothing was violated; 1: something was, and the trace says how it came.
 ///
 /// Profiles: calm, lossy, partitions, crashes, pauses, witness, disks, everything.
@@ -42,7 +43,7 @@ pub(super) struct Sim {
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=8))]
     nodes: u16,
-    /// The nodes hold a mirror group, and one is to lead it
+    /// The nodes hold a mirror group, and guests write into it
     #[arg(long)]
     stores: bool,
     /// Plant a bug of the catalogue, or `list` them; needs a build with the feature `bugs`
@@ -136,6 +137,7 @@ fn bugs() -> Report {
     use bulkhead_core::bug::{BUGS, Layer};
     let line = |name: &str, layer| match layer {
         Layer::Site => format!("{name}\n"),
+        Layer::Group => format!("{name}  (with --stores)\n"),
         Layer::Register => format!("{name}  (rare in a site; the walk of the register finds it)\n"),
     };
     let text = BUGS.iter().map(|planted| line(planted.name, planted.layer)).collect();

@@ -1,14 +1,14 @@
 //! `bulkhead volume`: block devices that a pair of compartments keeps (S0-06, S1-27, S3-07, S4-03, S4-11).
 
 use super::cluster::AgentArg;
-use super::volume_text;
+use super::{volume_attach, volume_group, volume_text};
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::mirror::view::{Policy, State};
 use crate::output::{Report, parse_size, size};
 use crate::site_config::value::parse_time;
-use crate::volume::orders::Listing;
+use crate::volume::orders::{Listing, Place};
 use bulkhead_core::volume::BLOCKS_MAX;
 use bulkhead_core::volume::name::Name;
 use clap::{Args, Subcommand, ValueEnum};
@@ -28,8 +28,16 @@ pub(super) enum Verb {
     Resize(Resize),
     Delete(Delete),
     Mode(Mode),
+    Limit(volume_group::Limit),
+    Secondary {
+        #[command(subcommand)]
+        verb: volume_group::Secondary,
+    },
+    Recover(volume_group::Recover),
     Promote(Promote),
     Wait(Wait),
+    Attach(volume_attach::Attach),
+    Detach(volume_attach::Detach),
 }
 
 /// Make a volume
@@ -128,13 +136,20 @@ pub(super) struct Delete {
 /// Say when writes are acknowledged
 ///
 /// back: when they are durable in the logs of all holders in sync. through: when they are in the
-/// backing store, too. Without a second holder in sync it is always through.
+/// backing store, too. Without a second holder in sync it is always through. What is said of a
+/// volume goes for it alone; without one it goes for all that have no mode of their own. It is
+/// kept: whoever leads next does the same.
 ///
-/// Example:
+/// Examples:
 ///   bulkhead volume mode through
+///   bulkhead volume mode vm1 back
+///   bulkhead volume mode vm1 pair
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, allow_missing_positional = true)]
 pub(super) struct Mode {
+    /// Of this volume alone
+    #[arg(value_name = "VOLUME")]
+    volume: Option<String>,
     /// When
     #[arg(value_enum)]
     mode: Word,
@@ -148,6 +163,8 @@ enum Word {
     Through,
     /// In the logs of all holders in sync
     Back,
+    /// As the volumes of the pair without a mode of their own
+    Pair,
 }
 
 /// Have another node lead the volumes of the pair
@@ -220,8 +237,13 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         }
         Verb::Delete(args) => delete(args),
         Verb::Mode(args) => mode(args),
+        Verb::Limit(args) => volume_group::limit(args),
+        Verb::Secondary { verb } => volume_group::secondary(verb),
+        Verb::Recover(args) => volume_group::recover(args),
         Verb::Promote(args) => promote(args),
         Verb::Wait(args) => wait(args),
+        Verb::Attach(args) => volume_attach::attach(args),
+        Verb::Detach(args) => volume_attach::detach(args),
     }
 }
 
@@ -254,28 +276,20 @@ fn delete(args: &Delete) -> Result<Report, Failure> {
 }
 
 fn mode(args: &Mode) -> Result<Report, Failure> {
-    let (mode, text) = match args.mode {
-        Word::Through => {
-            (Policy::Through, "writes are acknowledged when they are in the backing store, too\n")
-        }
-        Word::Back => {
-            (Policy::Back, "writes are acknowledged when they are in the logs of all holders in sync\n")
-        }
+    let (mode, when) = match args.mode {
+        Word::Through => (Some(Policy::Through), "when they are in the backing store, too"),
+        Word::Back => (Some(Policy::Back), "when they are in the logs of all holders in sync"),
+        Word::Pair => (None, "as those of the other volumes of the pair"),
     };
-    let answer = args.agent.connect()?.ask(&Request::VolumeMode { mode })?;
-    Ok(Report::new(text.into(), answer))
+    let whose = args.volume.as_ref().map_or_else(String::new, |volume| format!(" of {volume}"));
+    let answer = args.agent.connect()?.ask(&Request::VolumeMode { volume: args.volume.clone(), mode })?;
+    Ok(Report::new(format!("writes{whose} are acknowledged {when}\n"), answer))
 }
 
 fn promote(args: &Promote) -> Result<Report, Failure> {
     let mut client = args.agent.connect()?;
     let listing = look(&mut client)?;
-    let found = listing.nodes.iter().find(|one| one.name == args.node || one.node.to_string() == args.node);
-    let Some(place) = found else {
-        let what = format!("pair {} has no node `{}`", listing.pair, args.node);
-        let names: Vec<_> = listing.nodes.iter().map(|one| one.name.as_str()).collect();
-        let failure = Failure::usage(what).left("Nothing was changed.");
-        return Err(failure.next(format!("name one of {}.", names.join(", "))));
-    };
+    let place = find(&listing, &args.node)?;
     let answer = client.ask(&Request::VolumePromote { node: place.node })?;
     let text = match answer.pointer("/promoted/already").and_then(Value::as_bool) {
         Some(true) => format!("{} leads already\n", place.name),
@@ -306,8 +320,19 @@ fn wait(args: &Wait) -> Result<Report, Failure> {
     }
 }
 
+/// The node of this name or `id`.
+pub(super) fn find<'l>(listing: &'l Listing, node: &str) -> Result<&'l Place, Failure> {
+    let found = listing.nodes.iter().find(|one| one.name == node || one.node.to_string() == node);
+    found.ok_or_else(|| {
+        let names: Vec<_> = listing.nodes.iter().map(|one| one.name.as_str()).collect();
+        let what = format!("pair {} has no node `{node}`", listing.pair);
+        let failure = Failure::usage(what).left("Nothing was changed.");
+        failure.next(format!("name one of {}.", names.join(", ")))
+    })
+}
+
 /// The volumes, as the agent knows them.
-fn look(client: &mut Client) -> Result<Listing, Failure> {
+pub(super) fn look(client: &mut Client) -> Result<Listing, Failure> {
     let answer = client.ask(&Request::VolumeList)?;
     let listing = answer.get("volumes").cloned().unwrap_or_default();
     serde_json::from_value(listing).map_err(|error| {

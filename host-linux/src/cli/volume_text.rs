@@ -1,6 +1,6 @@
 //! Volumes in words and as JSON: made here only (BLACKBOX 3).
 
-use crate::mirror::view::{HolderView, Policy, View, VolumeView};
+use crate::mirror::view::{FillView, HolderView, Policy, View, VolumeView};
 use crate::nbd::uri::Uri;
 use crate::output::size;
 use crate::volume::orders::Listing;
@@ -32,8 +32,8 @@ pub(super) fn list(listing: &Listing) -> String {
 
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
-    let VolumeView { number, name, uuid, bytes } = volume;
-    let View { leads, primary, wanted, policy, holders, .. } = &listing.storage;
+    let VolumeView { number, name, uuid, bytes, wanted: own, policy, at_risk_bytes } = volume;
+    let View { leads, primary, wanted, holders, .. } = &listing.storage;
     let View { log, dirty_bytes, writes, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
     let _ = writeln!(out, "{}", group(listing));
@@ -45,8 +45,12 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     match (*leads, primary.map(|node| listing.name_of(node))) {
         (true, _) => {
             let _ = write!(out, "writes are acknowledged when they are {}", when(policy));
+            let wanted = own.as_ref().unwrap_or(wanted);
             if wanted != policy {
                 let _ = write!(out, "; wanted: {}", when(wanted));
+            }
+            if own.is_some() {
+                out.push_str("; by a mode of its own");
             }
             out.push('\n');
         }
@@ -64,6 +68,13 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     let (free, all) = (size(log.free_bytes), size(log.bytes));
     let _ =
         writeln!(out, "\nnot yet in the backing store: {}; log: {free} of {all} free", size(*dirty_bytes));
+    if let Some(at_risk) = at_risk_bytes {
+        let bound = match listing.storage.at_risk_max {
+            Some(max) => format!("no more than {} of all volumes are let", size(max)),
+            None => "no bound is set".to_owned(),
+        };
+        let _ = writeln!(out, "in one place only: {}; {bound}", size(*at_risk));
+    }
     if let (Some(p50), Some(p99)) = (writes.p50_us, writes.p99_us) {
         let _ = writeln!(out, "writes take {p50} us (half of them), {p99} us (99 of 100)");
     }
@@ -77,8 +88,9 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
 
 /// What is known of a holder.
 fn said(listing: &Listing, holder: &HolderView) -> String {
-    let HolderView { node, in_sync, connected, has, lag } = holder;
+    let HolderView { node, in_sync, connected, has, lag, removed, fill } = holder;
     let sync = match (listing.storage.leads, in_sync) {
+        (_, _) if *removed => "TAKEN OUT",
         (true, true) => "in sync",
         (true, false) => "NOT IN SYNC",
         (false, _) => "",
@@ -92,6 +104,15 @@ fn said(listing: &Listing, holder: &HolderView) -> String {
     }
     if let Some(lag) = lag.filter(|lag| *lag != 0) {
         let _ = write!(out, ", {lag} behind");
+    }
+    if let Some(fill) = fill {
+        let FillView { bytes, compared_bytes, moved_bytes, left_bytes, left_millis } = fill;
+        let (compared, all) = (size(*compared_bytes), size(*bytes));
+        let (moved, left) = (size(*moved_bytes), size(*left_bytes));
+        let _ = write!(out, "  is filled: {compared} of {all} compared, {moved} sent, at most {left} left");
+        if let Some(millis) = left_millis {
+            let _ = write!(out, ", about {} s", millis.div_ceil(1000));
+        }
     }
     if *node == listing.me {
         out.push_str("  (this node)");
@@ -139,20 +160,27 @@ mod tests {
         all.storage.holders[1].lag = Some(2);
         all.storage.state = State::Degraded;
         all.storage.policy = Policy::Through;
+        all.storage.volumes[0].policy = Policy::Through;
         all.storage.dirty_bytes = 12 << 20;
         all.storage.log.bytes = 64 << 20;
+        all.storage.volumes[0].at_risk_bytes = Some(8192);
+        all.storage.at_risk_bytes = Some(8192);
+        all.storage.at_risk_max = Some(64 << 20);
+        all.storage.holders[1].removed = true;
         all.storage.writes.p50_us = Some(210);
         all.storage.writes.p99_us = Some(900);
         let expected = "\
 vm1: 10 GiB, volume 3 of pair 1, 07070707-0707-4707-8707-070707070707
-pair 1 is DEGRADED: what is written is in one place only; a1 leads, epoch 7
+pair 1 is DEGRADED: what is written is in one place only; a1 leads, epoch 7; 8 KiB at risk; \
+b1 was taken out: `bulkhead volume secondary add b1` takes it in again
 writes are acknowledged when they are in the backing store, too (write-through); \
 wanted: in the logs of all holders in sync (write-back)
 
 a1  in sync      leads  has write 40  (this node)
-b1  NOT IN SYNC, 2 behind  not reached
+b1  TAKEN OUT  , 2 behind  not reached
 
 not yet in the backing store: 12 MiB; log: 0 bytes of 64 MiB free
+in one place only: 8 KiB; no more than 64 MiB of all volumes are let
 writes take 210 us (half of them), 900 us (99 of 100)
 
   a1  nbd://10.0.1.1/vm1

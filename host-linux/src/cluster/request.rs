@@ -86,9 +86,32 @@ pub enum Request {
     },
     /// Have writes acknowledged so (S0-06).
     VolumeMode {
-        /// How.
-        mode: Policy,
+        /// Of which volume; `None`: of all that have no mode of their own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
+        /// How; `None`: the volume is to have no mode of its own any more.
+        mode: Option<Policy>,
     },
+    /// Acknowledge no more than so many bytes in one place only (X11); `None`: no bound.
+    VolumeLimit {
+        /// So many.
+        bytes: Option<u64>,
+    },
+    /// Have a node be no secondary any more (S4-02, S4-12).
+    VolumeSecondaryRemove {
+        /// Which.
+        node: u16,
+        /// Also if nothing is mirrored then.
+        #[serde(default)]
+        yes: bool,
+    },
+    /// Have a node be a secondary again.
+    VolumeSecondaryAdd {
+        /// Which.
+        node: u16,
+    },
+    /// Have this node lead with what its log has, whoever has more (X14).
+    VolumeRecover,
     /// Have another holder lead the mirror group (S4-11).
     VolumePromote {
         /// Which node.
@@ -113,6 +136,9 @@ impl Request {
                 | Self::VolumeResize { .. }
                 | Self::VolumeDelete { .. }
                 | Self::VolumeMode { .. }
+                | Self::VolumeLimit { .. }
+                | Self::VolumeSecondaryRemove { .. }
+                | Self::VolumeSecondaryAdd { .. }
         )
     }
 }
@@ -169,7 +195,20 @@ mod tests {
                 r#"{"request":"volume-create","name":"vm1","blocks":256}"#,
                 Request::VolumeCreate { name: "vm1".into(), blocks: 256 },
             ),
-            (r#"{"request":"volume-mode","mode":"back"}"#, Request::VolumeMode { mode: Policy::Back }),
+            (
+                r#"{"request":"volume-mode","mode":"back"}"#,
+                Request::VolumeMode { volume: None, mode: Some(Policy::Back) },
+            ),
+            (
+                r#"{"request":"volume-mode","volume":"vm1","mode":null}"#,
+                Request::VolumeMode { volume: Some("vm1".into()), mode: None },
+            ),
+            (r#"{"request":"volume-limit","bytes":4096}"#, Request::VolumeLimit { bytes: Some(4096) }),
+            (
+                r#"{"request":"volume-secondary-remove","node":2,"yes":true}"#,
+                Request::VolumeSecondaryRemove { node: 2, yes: true },
+            ),
+            (r#"{"request":"volume-recover"}"#, Request::VolumeRecover),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

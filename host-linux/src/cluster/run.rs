@@ -377,6 +377,10 @@ impl Agent {
             | Request::VolumeResize { .. }
             | Request::VolumeDelete { .. }
             | Request::VolumeMode { .. }
+            | Request::VolumeLimit { .. }
+            | Request::VolumeSecondaryRemove { .. }
+            | Request::VolumeSecondaryAdd { .. }
+            | Request::VolumeRecover
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }

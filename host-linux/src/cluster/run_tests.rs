@@ -105,8 +105,13 @@ fn site(directory: &Path) -> Site {
         config.local.socket = state.join("control.sock");
         config.listen = member.addresses;
         let is_witness = member.duty.is_witness();
-        let storage =
-            Storage { log: state.join("log"), log_size: None, volumes: state.clone(), memory: 64 << 20 };
+        let storage = Storage {
+            log: state.join("log"),
+            log_size: None,
+            volumes: state.clone(),
+            memory: 64 << 20,
+            tls: None,
+        };
         config.local.storage = (!is_witness).then_some(storage);
         config.local.state = state;
         let kind = if is_witness { Kind::Witness } else { Kind::Agent };

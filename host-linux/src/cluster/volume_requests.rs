@@ -13,6 +13,7 @@ use crate::volume::orders::{Listing, Place, no_storage};
 use crate::volume::serve::NBD_SOCKET;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::log::batch::Volume;
+use bulkhead_core::mirror::membership::Membership;
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::words::{Command, Event};
 use serde_json::json;
@@ -26,6 +27,10 @@ impl Agent {
         };
         if let Request::VolumePromote { node } = question.request {
             let answer = self.promote(&listing, node);
+            return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
+        }
+        if question.request == Request::VolumeRecover {
+            let answer = self.recover(&group, &listing);
             return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
         }
         match listing.order(&question.request) {
@@ -52,6 +57,7 @@ impl Agent {
             pair: pair.0,
             nodes: config.members.iter().filter(of_pair).map(place).collect(),
             socket: Some(config.local.state.join(NBD_SOCKET)),
+            tls: volumes.tls_is_required(),
             storage: self.storage_view()?,
         };
         Some((volumes.group(), listing))
@@ -87,6 +93,20 @@ impl Agent {
         }
     }
 
+    /// Has this holder lead with what it has, unless somebody who has all can.
+    fn recover(&self, group: &Handle, listing: &Listing) -> Result<Answer, Failure> {
+        let set = self.node.post(Office::Storage).and_then(|post| post.seat().known());
+        let set = set.and_then(|record| Membership::parse(&record.payload).ok());
+        let in_sync = set.as_ref().map_or(&[][..], Membership::holders).iter().map(|holder| holder.node);
+        let me = self.hands.config.local.node;
+        let is_heard = |node: &NodeId| *node != me && self.node.links().verdict(*node).is_alive();
+        let heard: Vec<_> = in_sync.clone().filter(is_heard).map(|node| node.0).collect();
+        let away: Vec<_> = in_sync.filter(|node| *node != me).map(|node| node.0).collect();
+        listing.recovery(&heard, self.why_nobody_may_lead())?;
+        group.recover();
+        Ok(Answer::done("recovering", json!({ "node": me.0, "without": away })))
+    }
+
     fn promote(&mut self, listing: &Listing, node: u16) -> Result<Answer, Failure> {
         let next = listing.promotion(node)?;
         if let Some(to) = next {
@@ -99,8 +119,12 @@ impl Agent {
 fn answer_order(question: Question, done: Result<Volume, Failure>) {
     let answer = match (&question.request, done) {
         (_, Err(failure)) => Answer::failure(&failure),
-        (Request::VolumeMode { mode }, Ok(_)) => {
+        (Request::VolumeMode { mode, .. }, Ok(_)) => {
             Answer::done("mode", serde_json::to_value(mode).unwrap_or_default())
+        }
+        (Request::VolumeLimit { bytes }, Ok(_)) => Answer::done("atRiskMax", json!(bytes)),
+        (Request::VolumeSecondaryRemove { node, .. } | Request::VolumeSecondaryAdd { node }, Ok(_)) => {
+            Answer::done("node", (*node).into())
         }
         (_, Ok(volume)) => Answer::done("volume", volume.0.into()),
     };

@@ -8,10 +8,13 @@ use crate::failure::Failure;
 use crate::mirror::handle::Handle;
 use crate::mirror::open::{self, Running};
 use crate::mirror::words::{RegisterNews, RegisterWish, Streams};
+use crate::nbd::tls::Tls;
+use crate::nbd::tls::files::Files;
+use crate::nbd::tls::keeper::Keeper;
 use crate::replication::service::Replication;
 use crate::replication::words as streams;
 use crate::site_config::key::SiteKey;
-use crate::site_config::{Member, SiteConfig};
+use crate::site_config::{self, Member, SiteConfig};
 use crate::volume::route;
 use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
 use bulkhead_core::id::{GroupId, PairId};
@@ -29,6 +32,7 @@ const LATE: Duration = Duration::from_secs(1);
 pub struct Volumes {
     service: Service,
     running: Running,
+    tls_is_required: bool,
 }
 
 impl Group for Handle {
@@ -82,6 +86,7 @@ impl Volumes {
             memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
             late: LATE,
         };
+        let tls = storage.tls.as_ref().map(encryption).transpose()?;
         let bell = Bell::default();
         let ring = bell.clone();
         let connect: open::Connect = Box::new(move |pool, inbox| {
@@ -93,10 +98,16 @@ impl Volumes {
             socket: config.local.state.join(NBD_SOCKET),
             listen: me.nbd,
             others: others.filter_map(|member| Some((member.id.0, member.nbd?))).collect(),
+            tls: tls.clone(),
             route: route::Settings::default(),
         };
         let service = Service::start(Arc::new(running.handle()), bell, settings)?;
-        Ok(Some(Self { service, running }))
+        Ok(Some(Self { service, running, tls_is_required: tls.is_some_and(|tls| tls.is_required) }))
+    }
+
+    /// Whether clients in the network must encrypt.
+    pub const fn tls_is_required(&self) -> bool {
+        self.tls_is_required
     }
 
     /// To speak to the group.
@@ -109,6 +120,14 @@ impl Volumes {
         let failure = self.service.lack()?;
         Some(Lack { what: "volumes", why: format!("{}; it is tried again every second", failure.what) })
     }
+}
+
+/// How NBD is encrypted.
+fn encryption(config: &site_config::Tls) -> Result<Tls, Failure> {
+    let site_config::Tls { is_required, certificate, key, authorities } = config.clone();
+    let keeper = Keeper::open(Files { certificate, key, authorities });
+    let keeper = keeper.map_err(|failure| failure.left("Nothing was started."))?;
+    Ok(Tls { keeper: Arc::new(keeper), is_required })
 }
 
 /// The mirror group of a pair: its number, and zeroes. The site stands beside it wherever it stands.

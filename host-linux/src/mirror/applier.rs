@@ -1,11 +1,18 @@
 //! The thread that writes what is safe into the backing store (I10; S4-03, S4-05; X13).
 //!
-//! In rounds: what is dirty at its start is written in the order of its places, each volume is flushed, and
-//! only then it is called applied. A block that was written ten times since the last round is written once.
-//! A store that failed is not written again: nobody knows what it has (F5).
+//! In rounds: what is dirty in memory at its start, or the next piece of the log when some of it is only
+//! there, is written in the order of its places, each volume is flushed, and only then it is called applied.
+//! A block that was written ten times since the last round is written once. A store that failed is not
+//! written again: nobody knows what it has (F5).
 
-use super::dirty::{Content, Dirty, Placed};
+use super::compare::differing;
+use super::dirty::{Dirty, Era};
+use super::extents::{Content, Placed};
+use super::fill::Compared;
+use super::handle::lock;
+use super::logged::{Logged, Reader, placed};
 use super::store::Store;
+use crate::replication::words::{Blocks, Digest};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::Volume;
 use std::collections::{BTreeSet, VecDeque};
@@ -15,12 +22,33 @@ use std::thread::JoinHandle;
 /// What it is asked.
 #[derive(Debug)]
 pub enum Job {
-    /// Every dirty extent of writes up to this one is to be in the store; answered by [`Done::Applied`].
-    Apply(Seq),
+    /// Every dirty extent of writes up to `upto` is to be in the store; answered by [`Done::Applied`].
+    Apply {
+        /// The store has every write up to this one.
+        applied: Seq,
+        /// The last one.
+        upto: Seq,
+        /// When it is asked.
+        era: Era,
+    },
+    /// As many writes of the log as are read at once are to be in the store; answered by [`Done::Applied`].
+    ApplyLogged(Box<Logged>),
     /// Blocks that a primary fills this store with.
     Fill(Placed),
     /// What was filled is to be durable; answered by [`Done::Filled`].
-    Sync,
+    Sync {
+        /// Which fill.
+        number: u64,
+    },
+    /// The store is to be compared with another one; answered by [`Done::Compared`].
+    Compare {
+        /// Which fill.
+        number: u64,
+        /// What.
+        blocks: Blocks,
+        /// What the other one has there.
+        digests: Vec<Digest>,
+    },
     /// A volume was deleted.
     Remove(Volume),
 }
@@ -30,9 +58,11 @@ pub enum Job {
 pub enum Done {
     /// Every write up to this one is durable in the store.
     Applied(Seq),
-    /// What was filled is.
-    Filled,
-    /// The store failed, and why. Said once.
+    /// What this fill filled is.
+    Filled(u64),
+    /// The store was compared.
+    Compared(Compared),
+    /// The store failed, or the log, and why. Said once.
     Failed(String),
 }
 
@@ -64,12 +94,13 @@ impl Applier {
     pub fn start(
         store: Arc<Store>,
         dirty: Arc<Mutex<Dirty>>,
+        reader: Option<Reader>,
         tell: impl Fn(Done) + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("applier".into());
         let jobs = Arc::clone(&shared);
-        let thread = thread.spawn(move || run(&jobs, &store, &dirty, &tell))?;
+        let thread = thread.spawn(move || run(&jobs, (&store, &dirty), reader, &tell))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -92,7 +123,12 @@ impl Drop for Applier {
     }
 }
 
-fn run(shared: &Shared, store: &Store, dirty: &Mutex<Dirty>, tell: &dyn Fn(Done)) {
+fn run(
+    shared: &Shared,
+    (store, dirty): (&Store, &Mutex<Dirty>),
+    mut reader: Option<Reader>,
+    tell: &dyn Fn(Done),
+) {
     let mut filled = BTreeSet::new();
     loop {
         let mut jobs = shared.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,10 +142,10 @@ fn run(shared: &Shared, store: &Store, dirty: &Mutex<Dirty>, tell: &dyn Fn(Done)
             }
         };
         drop(jobs);
-        match carry_out(job, store, dirty, &mut filled) {
+        match carry_out(job, (store, dirty), reader.as_mut(), &mut filled) {
             Ok(done) => done.into_iter().for_each(tell),
-            Err(error) => {
-                tell(Done::Failed(format!("{} failed: {error}", store.directory().display())));
+            Err(why) => {
+                tell(Done::Failed(why));
                 return;
             }
         }
@@ -118,29 +154,61 @@ fn run(shared: &Shared, store: &Store, dirty: &Mutex<Dirty>, tell: &dyn Fn(Done)
 
 fn carry_out(
     job: Job,
-    store: &Store,
-    dirty: &Mutex<Dirty>,
+    (store, dirty): (&Store, &Mutex<Dirty>),
+    reader: Option<&mut Reader>,
     filled: &mut BTreeSet<Volume>,
-) -> Result<Option<Done>, std::io::Error> {
+) -> Result<Option<Done>, String> {
+    let failed = |error: std::io::Error| format!("{} failed: {error}", store.directory().display());
     match job {
-        Job::Apply(upto) => {
-            let placed = dirty.lock().unwrap_or_else(PoisonError::into_inner).upto(upto);
-            let volumes: BTreeSet<_> = placed.iter().map(|one| one.volume).collect();
-            placed.iter().try_for_each(|one| put(store, one))?;
-            volumes.into_iter().try_for_each(|volume| store.sync(volume))?;
-            dirty.lock().unwrap_or_else(PoisonError::into_inner).settle(&placed);
+        Job::Apply { applied, upto, era } => {
+            let now = lock(dirty);
+            // Something went from memory since this was asked for: what is in memory is not all.
+            if applied < now.sunk() || now.era() != era {
+                return Ok(Some(Done::Applied(applied)));
+            }
+            let placed = now.upto(upto);
+            drop(now);
+            put_all(store, &placed).map_err(failed)?;
+            lock(dirty).settle(&placed);
             Ok(Some(Done::Applied(upto)))
+        }
+        Job::ApplyLogged(logged) => {
+            let reader = reader.ok_or("there is no log to read")?;
+            let nothing = Ok(Some(Done::Applied(logged.applied)));
+            let entries = match reader.next(&logged) {
+                Ok(entries) => entries,
+                // The log is another one by now.
+                Err(_) if lock(dirty).era() != logged.era => return nothing,
+                Err(why) => return Err(why),
+            };
+            let Some(placed) = placed(&entries, dirty, logged.era) else { return nothing };
+            put_all(store, &placed).map_err(failed)?;
+            let mut dirty = lock(dirty);
+            entries.iter().for_each(|entry| dirty.settle_logged(entry));
+            Ok(entries.last().map(|last| Done::Applied(last.seq)))
         }
         Job::Fill(placed) => {
             filled.insert(placed.volume);
-            put(store, &placed).map(|()| None)
+            put(store, &placed).map(|()| None).map_err(failed)
         }
-        Job::Sync => {
-            std::mem::take(filled).into_iter().try_for_each(|volume| store.sync(volume))?;
-            Ok(Some(Done::Filled))
+        Job::Sync { number } => {
+            let volumes = std::mem::take(filled);
+            volumes.into_iter().try_for_each(|volume| store.sync(volume)).map_err(failed)?;
+            Ok(Some(Done::Filled(number)))
         }
-        Job::Remove(volume) => store.remove(volume).map(|()| None),
+        Job::Compare { number, blocks, digests } => {
+            let differing = differing(store, blocks, &digests);
+            Ok(Some(Done::Compared(Compared { number, blocks, differing })))
+        }
+        Job::Remove(volume) => store.remove(volume).map(|()| None).map_err(failed),
     }
+}
+
+/// Writes, and makes durable.
+fn put_all(store: &Store, placed: &[Placed]) -> Result<(), std::io::Error> {
+    let volumes: BTreeSet<_> = placed.iter().map(|one| one.volume).collect();
+    placed.iter().try_for_each(|one| put(store, one))?;
+    volumes.into_iter().try_for_each(|volume| store.sync(volume))
 }
 
 fn put(store: &Store, Placed { volume, first, extent }: &Placed) -> Result<(), std::io::Error> {
@@ -150,10 +218,51 @@ fn put(store: &Store, Placed { volume, first, extent }: &Placed) -> Result<(), s
 
 #[cfg(test)]
 mod tests {
+    use super::super::window::{Entry, testing::entry};
     use super::*;
     use crate::storage::buffers::Pool;
     use bulkhead_core::log::batch::{BlockIndex, Kind, Write};
+    use bulkhead_core::log::ring::{BLOCKS_MIN, Position, Ring};
     use std::sync::mpsc::channel;
+
+    fn apply(upto: u64) -> Job {
+        Job::Apply { applied: Seq(0), upto: Seq(upto), era: Era::default() }
+    }
+
+    /// I10, V1: memory is short between a round's begin and the moment at which the applier comes to it. What
+    /// went to the log meanwhile is not called applied; the next round reads it there.
+    #[test]
+    fn what_leaves_memory_before_its_round_is_not_called_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let ring = Ring::new(BLOCKS_MIN).unwrap();
+        let dirty = Mutex::new(Dirty::over(ring).unwrap());
+        let pool = Pool::new(1 << 20).unwrap();
+        for seq in 1..=2 {
+            let write = Write::new(Volume(1), BlockIndex(seq), 1, Kind::Data).unwrap();
+            let piece = Some(pool.take(1).unwrap().keep().piece());
+            dirty.lock().unwrap().insert(&Entry { at: Some(Position(seq)), ..entry(seq, write, piece) });
+        }
+        dirty.lock().unwrap().sink(Seq(2), 1);
+        let done = carry_out(apply(2), (&store, &dirty), None, &mut BTreeSet::new());
+        assert_eq!(done, Ok(Some(Done::Applied(Seq(0)))));
+        assert_eq!(dirty.lock().unwrap().data_blocks(), 2, "one in memory, one in the log");
+    }
+
+    /// I10: a primary began to fill this store, or the log was made anew: what is not there any more was not
+    /// written.
+    #[test]
+    fn what_became_void_before_its_round_is_not_called_applied() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let dirty = Mutex::new(Dirty::default());
+        let write = Write::new(Volume(1), BlockIndex(0), 1, Kind::Zeroes).unwrap();
+        dirty.lock().unwrap().insert(&entry(1, write, None));
+        dirty.lock().unwrap().clear();
+        let done = carry_out(apply(1), (&store, &dirty), None, &mut BTreeSet::new());
+        assert_eq!(done, Ok(Some(Done::Applied(Seq(0)))));
+        assert!(placed(&[entry(1, write, None)], &dirty, Era::default()).is_none());
+    }
 
     #[test]
     fn a_round_is_in_the_store_and_durable_before_it_is_told() {
@@ -161,29 +270,30 @@ mod tests {
         let store = Arc::new(Store::open(directory.path()).unwrap());
         let dirty = Arc::new(Mutex::new(Dirty::default()));
         let (tell, told) = channel();
-        let applier =
-            Applier::start(Arc::clone(&store), Arc::clone(&dirty), move |done| tell.send(done).unwrap())
-                .unwrap();
+        let applier = Applier::start(Arc::clone(&store), Arc::clone(&dirty), None, move |done| {
+            tell.send(done).unwrap()
+        })
+        .unwrap();
         let pool = Pool::new(1 << 20).unwrap();
         let write = |seq: u64, first, byte| {
             let mut buffer = pool.take(1).unwrap();
             buffer.bytes_mut().fill(byte);
             let write = Write::new(Volume(1), BlockIndex(first), 1, Kind::Data).unwrap();
-            dirty.lock().unwrap().insert(Seq(seq), &write, Some(buffer.keep().piece()));
+            dirty.lock().unwrap().insert(&entry(seq, write, Some(buffer.keep().piece())));
         };
         write(1, 4, 1);
         write(2, 4, 2);
         write(3, 5, 3);
-        applier.ask(Job::Apply(Seq(2)));
+        applier.ask(apply(2));
         assert_eq!(told.recv().unwrap(), Done::Applied(Seq(2)));
         let mut bytes = vec![0; 2 * 4096];
         store.read(Volume(1), 4, &mut bytes).unwrap();
         assert_eq!((bytes[0], bytes[4096]), (2, 0), "write 3 is not safe yet");
         assert_eq!(dirty.lock().unwrap().data_blocks(), 1);
-        applier.ask(Job::Apply(Seq(3)));
-        applier.ask(Job::Sync);
+        applier.ask(apply(3));
+        applier.ask(Job::Sync { number: 7 });
         assert_eq!(told.recv().unwrap(), Done::Applied(Seq(3)));
-        assert_eq!(told.recv().unwrap(), Done::Filled);
+        assert_eq!(told.recv().unwrap(), Done::Filled(7));
         applier.ask(Job::Remove(Volume(1)));
         drop(applier);
     }
@@ -197,12 +307,12 @@ mod tests {
         let dirty = Arc::new(Mutex::new(Dirty::default()));
         let (tell, told) = channel();
         let applier =
-            Applier::start(store, Arc::clone(&dirty), move |done| tell.send(done).unwrap()).unwrap();
+            Applier::start(store, Arc::clone(&dirty), None, move |done| tell.send(done).unwrap()).unwrap();
         let write = Write::new(Volume(1), BlockIndex(0), 1, Kind::Data).unwrap();
         let piece = Pool::new(1 << 20).unwrap().take(1).unwrap().keep().piece();
-        dirty.lock().unwrap().insert(Seq(1), &write, Some(piece));
-        applier.ask(Job::Apply(Seq(1)));
-        applier.ask(Job::Apply(Seq(1)));
+        dirty.lock().unwrap().insert(&entry(1, write, Some(piece)));
+        applier.ask(apply(1));
+        applier.ask(apply(1));
         assert!(matches!(told.recv().unwrap(), Done::Failed(why) if why.contains("gone")));
         assert!(told.recv().is_err());
         assert_eq!(dirty.lock().unwrap().data_blocks(), 1);

@@ -47,6 +47,11 @@ impl Apply {
         self.is_stopped = true;
     }
 
+    /// Every write up to this one was made readable.
+    pub const fn visible(&self) -> Seq {
+        self.visible
+    }
+
     /// The next write to be made readable.
     pub fn next(&self) -> Option<Seq> {
         (self.visible < self.target && !self.is_stopped).then(|| self.visible.next())
@@ -74,9 +79,12 @@ impl Apply {
         Some(self.visible)
     }
 
-    /// A round is over.
-    pub const fn ended(&mut self) {
+    /// A round is over: the store has every write up to this one.
+    pub fn ended(&mut self, now: Instant, applied: Seq) {
         self.is_running = false;
+        if applied < self.visible {
+            self.since = self.since.or(Some(now));
+        }
     }
 
     /// When another round is due.

@@ -1,43 +1,31 @@
-//! What every in-sync holder has, and the backing store has not yet, by where it belongs (I12; S4-01, X11).
+//! What every in-sync holder has, and the backing store has not yet (I12; S4-01, X11): in memory as long as
+//! there is room, else by its place in the log.
 //!
-//! Extents of volumes that do not overlap: what comes later is carved out of what was there. Its owner puts
-//! a write in when it may be read, the applier takes a copy, writes that, and says so; what came meanwhile
-//! stays.
+//! The newest of a block is in an extent in memory; if there is none, where the index says that the log has
+//! it; else in the store. What is in memory hides what the index says of the same blocks. Whoever puts
+//! something over it leaves the older places in the index: each of them goes when its own write is in the
+//! store, and older writes are there no later than newer ones.
 
-use crate::storage::buffers::Piece;
+use super::extents::{Content, Extents, Placed};
+use super::window::Entry;
+use crate::storage::space::sums;
+use bulkhead_core::cache::index::{Index, Key, Place, Slot, slots_for};
 use bulkhead_core::log::Seq;
-use bulkhead_core::log::batch::{Kind, Volume, Write};
-use std::collections::BTreeMap;
+use bulkhead_core::log::batch::{BlockIndex, Kind, Sum, VOLUME_BLOCKS_MAX, Volume};
+use bulkhead_core::log::ring::{Position, RING_AT, Ring};
 
-/// What is to be in some blocks.
-#[derive(Clone, Debug)]
-pub enum Content {
-    /// These bytes.
-    Data(Piece),
-    /// Zeroes; after a trim, too.
-    Zeroes,
-}
+/// Blocks that are read from the log in one piece at most.
+pub const RUN: usize = 64;
 
-/// Blocks of one volume that one write left there.
+/// Where some blocks are.
 #[derive(Clone, Debug)]
-pub struct Extent {
-    /// How many. Never 0.
-    pub blocks: u64,
-    /// Of the write.
-    pub seq: Seq,
-    /// What it put there.
-    pub content: Content,
-}
-
-/// An extent and its place.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// The volume.
-    pub volume: Volume,
-    /// Its first block.
-    pub first: u64,
-    /// What is there.
-    pub extent: Extent,
+pub enum Found {
+    /// In memory.
+    Memory(Content),
+    /// In the log: one place for each block, which follow each other there. [`RUN`] at most.
+    Log(Vec<Place>),
+    /// In the backing store.
+    Store,
 }
 
 /// A part of what was looked for.
@@ -45,239 +33,264 @@ pub struct Placed {
 pub struct Part {
     /// How many blocks. Never 0.
     pub blocks: u64,
-    /// What is there; `None`: what the backing store says.
-    pub content: Option<Content>,
+    /// Where they are.
+    pub found: Found,
 }
+
+/// Blocks of a write, counted from its first one, that nothing newer hides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first of them.
+    pub from: u64,
+    /// How many. Never 0.
+    pub blocks: u64,
+}
+
+/// There is no memory for the index of such a log, or none is large enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
 
 /// All of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dirty {
-    extents: BTreeMap<(Volume, u64), Extent>,
-    data: u64,
+    extents: Extents,
+    logged: Index<Vec<Slot>>,
+    /// Of the log; `None`: there is no log, and nothing sinks.
+    ring: Option<Ring>,
+    /// No write behind this one is in the index.
+    sunk: Seq,
+    /// Where the last sinking ended.
+    cursor: (Volume, u64),
+    era: Era,
 }
 
-impl Extent {
-    fn weight(&self) -> u64 {
-        match self.content {
-            Content::Data(_) => self.blocks,
-            Content::Zeroes => 0,
-        }
-    }
+/// Between two times at which all of it became void.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Era(u64);
 
-    /// The blocks from the `from`th on, at most `blocks` of them.
-    fn part(&self, from: u64, blocks: u64) -> Self {
-        let blocks = blocks.min(self.blocks.saturating_sub(from));
-        let content = match &self.content {
-            Content::Data(piece) => {
-                let count = |blocks: u64| usize::try_from(blocks).unwrap_or(usize::MAX);
-                let (_, behind) = piece.split(count(from));
-                Content::Data(behind.split(count(blocks)).0)
-            }
-            Content::Zeroes => Content::Zeroes,
-        };
-        Self { blocks, seq: self.seq, content }
+impl Default for Dirty {
+    fn default() -> Self {
+        let (extents, logged) = (Extents::default(), Index::new(Vec::new()));
+        Self { extents, logged, ring: None, sunk: Seq(0), cursor: (Volume(0), 0), era: Era(0) }
     }
 }
 
 impl Dirty {
-    /// Blocks of data: the memory that it holds.
-    pub const fn data_blocks(&self) -> u64 {
-        self.data
+    /// Nothing yet, over a log: 17.8 bytes of memory for each of its blocks, taken now.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`]: more than 16 TiB, or than there is memory for.
+    pub fn over(ring: Ring) -> Result<Self, TooLarge> {
+        let mut slots = Vec::new();
+        let count = slots_for(u32::try_from(ring.blocks()).map_err(|_| TooLarge)?);
+        slots.try_reserve_exact(count).map_err(|_| TooLarge)?;
+        slots.resize(count, Slot::EMPTY);
+        Ok(Self { logged: Index::new(slots), ring: Some(ring), ..Self::default() })
     }
 
-    /// A write may be read from now on. Data has its piece.
-    pub fn insert(&mut self, seq: Seq, write: &Write, piece: Option<Piece>) {
-        let (volume, first, blocks) = (write.volume(), write.first().0, u64::from(write.blocks()));
-        let content = match (write.kind(), piece) {
-            (Kind::Data, Some(piece)) => Content::Data(piece),
-            (Kind::Zeroes | Kind::Trimmed, _) => Content::Zeroes,
-            // Whoever feeds this checked it.
-            (Kind::Data, None) => return,
+    /// Blocks of data in memory or in the log only. What was written again may count twice.
+    pub fn data_blocks(&self) -> u64 {
+        self.extents.data_blocks().saturating_add(u64::try_from(self.logged.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Extents in memory.
+    pub fn extents(&self) -> usize {
+        self.extents.len()
+    }
+
+    /// Every write in the index is this one or before it.
+    pub const fn sunk(&self) -> Seq {
+        self.sunk
+    }
+
+    /// A write may be read from now on. Data has its piece, and its place in the log.
+    pub fn insert(&mut self, entry: &Entry) {
+        self.extents.insert(entry.seq, &entry.write, entry.piece.clone(), entry.at);
+    }
+
+    /// A write may be read from now on, from the log: its payload begins there. Whether there is room for it.
+    pub fn insert_logged(&mut self, entry: &Entry) -> bool {
+        let Entry { seq, write, sums, .. } = entry;
+        let (Kind::Data, Some(at)) = (write.kind(), entry.at) else {
+            self.insert(entry);
+            return true;
         };
-        self.carve(volume, first, blocks);
-        self.put(volume, first, Extent { blocks, seq, content });
+        self.extents.carve(write.volume(), write.first().0, write.blocks().into());
+        self.log_has(*seq, (write.volume(), write.first().0), at, sums.iter().copied())
     }
 
-    /// What is in some blocks, from the first on, without a gap.
-    pub fn look(&self, volume: Volume, first: u64, blocks: u64) -> Vec<Part> {
-        let end = first.saturating_add(blocks);
-        let (mut parts, mut at) = (Vec::new(), first);
-        for (place, extent) in self.over(volume, first, end) {
-            let start = place.max(at);
-            if at < start {
-                parts.push(Part { blocks: start.saturating_sub(at), content: None });
+    /// Frees about so many blocks of memory: what writes up to this one left, which are durable in the log,
+    /// is read there from now on.
+    pub fn sink(&mut self, upto: Seq, blocks: u64) {
+        let mut sunk = Vec::new();
+        let from = self.cursor;
+        let last = self.extents.sink(from, upto, blocks, &mut |volume, first, extent| {
+            sunk.push((volume, first, extent.clone()));
+        });
+        self.cursor = last.unwrap_or((Volume(0), 0));
+        for (volume, first, extent) in sunk {
+            if let (Content::Data(piece), Some(at)) = (&extent.content, extent.at) {
+                self.log_has(extent.seq, (volume, first), at, sums(piece.bytes()));
             }
-            let part = extent.part(start.saturating_sub(place), end.saturating_sub(start));
-            at = start.saturating_add(part.blocks);
-            parts.push(Part { blocks: part.blocks, content: Some(part.content) });
         }
-        if at < end {
-            parts.push(Part { blocks: end.saturating_sub(at), content: None });
+    }
+
+    fn log_has(
+        &mut self,
+        seq: Seq,
+        (volume, first): (Volume, u64),
+        at: Position,
+        sums: impl Iterator<Item = Sum>,
+    ) -> bool {
+        self.sunk = self.sunk.max(seq);
+        (first..).zip(sums).enumerate().all(|(number, (block, sum))| {
+            let at = at.after(u64::try_from(number).unwrap_or(u64::MAX));
+            let place = self.ring_block(at).map(|block| Place { block, sum });
+            let key = Key::new(volume, BlockIndex(block));
+            place.zip(key).is_some_and(|(place, key)| self.logged.insert(key, place).is_ok())
+        })
+    }
+
+    /// Where some blocks are, from the first on, without a gap.
+    pub fn look(&self, volume: Volume, first: u64, blocks: u64) -> Vec<Part> {
+        let (mut parts, mut at) = (Vec::new(), first);
+        for part in self.extents.look(volume, first, blocks) {
+            match part.there {
+                Some((_, content)) => {
+                    parts.push(Part { blocks: part.blocks, found: Found::Memory(content) });
+                }
+                None if self.logged.is_empty() => {
+                    parts.push(Part { blocks: part.blocks, found: Found::Store });
+                }
+                None => self.look_below(volume, at, part.blocks, &mut parts),
+            }
+            at = at.saturating_add(part.blocks);
         }
         parts
     }
 
-    /// A copy of what writes up to this one left, in the order of its places.
+    /// As [`Self::look`], of blocks that are not in memory.
+    fn look_below(&self, volume: Volume, first: u64, blocks: u64, parts: &mut Vec<Part>) {
+        let mut is_begun = false;
+        for block in first..first.saturating_add(blocks) {
+            let place = self.place(volume, block);
+            let last = parts.last_mut().filter(|_| is_begun);
+            is_begun = true;
+            match (place, last.map(|part| (&mut part.blocks, &mut part.found))) {
+                (Some(place), Some((blocks, Found::Log(places)))) if follows(places, place) => {
+                    places.push(place);
+                    *blocks = blocks.saturating_add(1);
+                }
+                (None, Some((blocks, Found::Store))) => *blocks = blocks.saturating_add(1),
+                (Some(place), _) => parts.push(Part { blocks: 1, found: Found::Log(vec![place]) }),
+                (None, _) => parts.push(Part { blocks: 1, found: Found::Store }),
+            }
+        }
+    }
+
+    /// Whether some blocks are still where they were in the log: then what was read there was they.
+    pub fn is_still(&self, volume: Volume, first: u64, places: &[Place]) -> bool {
+        (first..).zip(places).all(|(block, place)| self.place(volume, block) == Some(*place))
+    }
+
+    /// Which blocks of a write nothing newer hides. Of one that came from the log, with its place there.
+    pub fn current(&self, entry: &Entry) -> Vec<Run> {
+        let (volume, first) = (entry.write.volume(), entry.write.first().0);
+        let (mut runs, mut from) = (Vec::new(), 0_u64);
+        for part in self.extents.look(volume, first, entry.write.blocks().into()) {
+            match part.there {
+                Some((seq, _)) if seq == entry.seq => add(&mut runs, from, part.blocks),
+                Some(_) => {}
+                None => {
+                    for number in from..from.saturating_add(part.blocks) {
+                        let own = entry.at.and_then(|at| self.ring_block(at.after(number)));
+                        let found = self.place(volume, first.saturating_add(number));
+                        if found.is_some_and(|found| Some(found.block) == own) {
+                            add(&mut runs, number, 1);
+                        }
+                    }
+                }
+            }
+            from = from.saturating_add(part.blocks);
+        }
+        runs
+    }
+
+    /// A copy of what writes up to this one left in memory, in the order of its places.
     pub fn upto(&self, seq: Seq) -> Vec<Placed> {
-        let old = self.extents.iter().filter(|(_, extent)| extent.seq <= seq);
-        old.map(|((volume, first), extent)| Placed { volume: *volume, first: *first, extent: extent.clone() })
-            .collect()
+        self.extents.upto(seq)
     }
 
     /// These are in the backing store. What was put over them meanwhile stays.
     pub fn settle(&mut self, placed: &[Placed]) {
         for Placed { volume, first, extent } in placed {
-            let end = first.saturating_add(extent.blocks);
-            let same = self.over(*volume, *first, end).filter(|(_, one)| one.seq == extent.seq);
-            for at in same.map(|(at, _)| at).collect::<Vec<_>>() {
-                self.take(*volume, at);
+            self.is_stored(extent.seq, *volume, (*first, extent.blocks), extent.at);
+        }
+    }
+
+    /// A write that came from the log is in the backing store.
+    pub fn settle_logged(&mut self, entry: &Entry) {
+        let blocks = (entry.write.first().0, u64::from(entry.write.blocks()));
+        self.is_stored(entry.seq, entry.write.volume(), blocks, entry.at);
+    }
+
+    fn is_stored(&mut self, seq: Seq, volume: Volume, (first, blocks): (u64, u64), at: Option<Position>) {
+        self.extents.settle(seq, volume, first, blocks);
+        let Some(at) = at.filter(|_| !self.logged.is_empty()) else { return };
+        for number in 0..blocks {
+            let key = Key::new(volume, BlockIndex(first.saturating_add(number)));
+            if let Some((key, block)) = key.zip(self.ring_block(at.after(number))) {
+                self.logged.remove(key, block);
             }
         }
     }
 
     /// A volume is there no more.
     pub fn forget(&mut self, volume: Volume) {
-        let places = self.extents.range((volume, 0)..=(volume, u64::MAX)).map(|((_, at), _)| *at);
-        for at in places.collect::<Vec<_>>() {
-            self.take(volume, at);
-        }
+        self.extents.forget(volume);
+        self.logged.remove_range(volume, BlockIndex(0), VOLUME_BLOCKS_MAX);
     }
 
     /// All of it is void.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        self.extents.clear();
+        self.logged.clear();
+        self.sunk = Seq(0);
+        self.era = Era(self.era.0.wrapping_add(1));
     }
 
-    /// The extents that reach into `first..end`, in order.
-    fn over(&self, volume: Volume, first: u64, end: u64) -> impl Iterator<Item = (u64, &Extent)> {
-        let before = self.extents.range((volume, 0)..(volume, first)).next_back();
-        let reaches = before.filter(move |((_, at), extent)| first < at.saturating_add(extent.blocks));
-        let inside = self.extents.range((volume, first)..(volume, end.max(first)));
-        reaches.into_iter().chain(inside).map(|((_, at), extent)| (*at, extent))
+    /// What was asked in another one finds nothing, which does not mean that the store has it.
+    pub const fn era(&self) -> Era {
+        self.era
     }
 
-    /// Leaves nothing in these blocks.
-    fn carve(&mut self, volume: Volume, first: u64, blocks: u64) {
-        let end = first.saturating_add(blocks);
-        for at in self.over(volume, first, end).map(|(at, _)| at).collect::<Vec<_>>() {
-            let Some(old) = self.take(volume, at) else { continue };
-            if at < first {
-                self.put(volume, at, old.part(0, first.saturating_sub(at)));
-            }
-            let behind = end.saturating_sub(at);
-            if behind < old.blocks {
-                self.put(volume, end, old.part(behind, u64::MAX));
-            }
+    fn place(&self, volume: Volume, block: u64) -> Option<Place> {
+        self.logged.get(Key::new(volume, BlockIndex(block))?)
+    }
+
+    /// The block of the ring at a position.
+    fn ring_block(&self, at: Position) -> Option<u32> {
+        let block = self.ring?.extents(at, 1).next()?.first;
+        u32::try_from(block.saturating_sub(RING_AT)).ok()
+    }
+}
+
+/// Whether a place is right behind others, with which it can be read.
+fn follows(places: &[Place], place: Place) -> bool {
+    let next = places.last().and_then(|last| last.block.checked_add(1));
+    places.len() < RUN && next == Some(place.block)
+}
+
+fn add(runs: &mut Vec<Run>, from: u64, blocks: u64) {
+    match runs.last_mut() {
+        Some(last) if last.from.saturating_add(last.blocks) == from => {
+            last.blocks = last.blocks.saturating_add(blocks);
         }
-    }
-
-    fn put(&mut self, volume: Volume, at: u64, extent: Extent) {
-        self.data = self.data.saturating_add(extent.weight());
-        self.extents.insert((volume, at), extent);
-    }
-
-    fn take(&mut self, volume: Volume, at: u64) -> Option<Extent> {
-        let extent = self.extents.remove(&(volume, at))?;
-        self.data = self.data.saturating_sub(extent.weight());
-        Some(extent)
+        Some(_) | None => runs.push(Run { from, blocks }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::buffers::Pool;
-    use bulkhead_core::log::batch::BlockIndex;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Write { first: u64, blocks: u32, kind: u8 },
-        Take,
-        Settle,
-    }
-
-    fn ops() -> impl Strategy<Value = Vec<Op>> {
-        let write = (0..40_u64, 1..12_u32, 0..3_u8).prop_map(|(first, blocks, kind)| Op::Write {
-            first,
-            blocks,
-            kind,
-        });
-        prop::collection::vec(prop_oneof![8 => write, 1 => Just(Op::Take), 1 => Just(Op::Settle)], 1..120)
-    }
-
-    /// What one block says: the number of its write, and which block of it.
-    fn stamp(seq: u64, block: u64) -> u64 {
-        seq * 1000 + block
-    }
-
-    fn read(content: &Content, block: usize) -> u64 {
-        match content {
-            Content::Data(piece) => {
-                let at = block * 4096;
-                u64::from_le_bytes(piece.bytes()[at..at + 8].try_into().unwrap())
-            }
-            Content::Zeroes => 0,
-        }
-    }
-
-    proptest! {
-        /// Against a model block by block: reads show the newest write, the store gets all of it, and what
-        /// came while it was written stays.
-        #[test]
-        fn the_newest_is_read_and_all_of_it_reaches_the_store(ops in ops()) {
-            let pool = Pool::new(8 << 20).unwrap();
-            let volume = Volume(3);
-            let (mut dirty, mut model, mut store) = (Dirty::default(), BTreeMap::new(), BTreeMap::new());
-            let (mut seq, mut taken) = (0_u64, None);
-            for op in ops {
-                match op {
-                    Op::Write { first, blocks, kind } => {
-                        seq += 1;
-                        let kind = [Kind::Data, Kind::Zeroes, Kind::Trimmed][usize::from(kind)];
-                        let write = Write::new(volume, BlockIndex(first), blocks, kind).unwrap();
-                        let piece = (kind == Kind::Data).then(|| {
-                            let mut buffer = pool.take(blocks.try_into().unwrap()).unwrap();
-                            for (block, bytes) in (0..).zip(buffer.bytes_mut().chunks_mut(4096)) {
-                                bytes[..8].copy_from_slice(&stamp(seq, block).to_le_bytes());
-                            }
-                            buffer.keep().piece()
-                        });
-                        dirty.insert(Seq(seq), &write, piece);
-                        for block in 0..u64::from(blocks) {
-                            let said = if kind == Kind::Data { stamp(seq, block) } else { 0 };
-                            model.insert(first + block, said);
-                        }
-                    }
-                    Op::Take => taken = Some(dirty.upto(Seq(seq))),
-                    Op::Settle => if let Some(taken) = taken.take() {
-                        for Placed { first, extent, .. } in &taken {
-                            for block in 0..extent.blocks {
-                                let said = read(&extent.content, usize::try_from(block).unwrap());
-                                store.insert(first + block, said);
-                            }
-                        }
-                        dirty.settle(&taken);
-                    },
-                }
-                let (mut at, mut data) = (0, 0);
-                for part in dirty.look(volume, 0, 60) {
-                    for block in 0..part.blocks {
-                        let stored = store.get(&(at + block)).copied().unwrap_or(0);
-                        let number = usize::try_from(block).unwrap();
-                        let read = part.content.as_ref().map_or(stored, |one| read(one, number));
-                        prop_assert_eq!(read, model.get(&(at + block)).copied().unwrap_or(0));
-                    }
-                    data += if matches!(part.content, Some(Content::Data(_))) { part.blocks } else { 0 };
-                    at += part.blocks;
-                }
-                prop_assert_eq!((at, data), (60, dirty.data_blocks()));
-                prop_assert!(dirty.look(Volume(2), 0, 60).iter().all(|part| part.content.is_none()));
-            }
-            let taken = dirty.upto(Seq(seq));
-            dirty.settle(&taken);
-            prop_assert_eq!(dirty.upto(Seq(u64::MAX)).len(), 0);
-        }
-    }
-}
+#[path = "dirty_tests.rs"]
+mod tests;

@@ -1,30 +1,42 @@
 //! How writes flow through a group's thread: what other holders say goes to the machine, what may be read is
 //! shown, what others lack is sent (S4-03, S4-07, X07).
 
-use super::fill::Filled;
 use super::group::{Group, Offered, end};
 use super::handle::lock;
 use super::tape::Found;
 use super::window::{Entry, Unknown};
 use crate::cluster::clock;
 use crate::replication::words::Frame;
-use crate::storage::buffers::Payload;
+use crate::storage::buffers::{Payload, Piece};
 use crate::storage::job::Fault;
 use crate::storage::space::ReadId;
 use crate::volume::catalogue::{Catalogue, Change};
 use bulkhead_core::holder::words::Event;
 use bulkhead_core::id::NodeId;
+use bulkhead_core::log::batch::{Volume, Write};
 use bulkhead_core::log::{BLOCK_LEN, Seq};
+use bulkhead_core::mirror::secondary::Following;
 use bulkhead_core::volume::CATALOGUE;
 
+/// Extents of what is dirty that memory has room for, some 100 bytes each: zeroes are nothing but that.
+pub(super) const EXTENTS_MAX: usize = 1 << 18;
+
 impl Group {
+    /// A frame came, and waits for its turn. What was told of commit points is told by the last one.
+    pub(super) fn arrived(&mut self, node: NodeId, frame: Frame) {
+        let peer = self.peers.entry(node).or_default();
+        if !peer.hears(frame) {
+            self.babbles(node);
+        }
+    }
+
     /// Takes what the other holders said, each in its order, as far as the log has room for it.
     pub(super) fn hear(&mut self) {
         for node in self.peers.keys().copied().collect::<Vec<_>>() {
-            while let Some(frame) = self.peers.get_mut(&node).and_then(|peer| peer.heard.pop_front()) {
+            while let Some(frame) = self.peers.get_mut(&node).and_then(super::peer::Peer::next_heard) {
                 if let Some(frame) = self.heard(node, frame) {
                     if let Some(peer) = self.peers.get_mut(&node) {
-                        peer.heard.push_front(frame);
+                        peer.unhear(frame);
                     }
                     break;
                 }
@@ -37,7 +49,7 @@ impl Group {
         match frame {
             Frame::Word(word) => self.step(Event::Heard { from, word: &word }),
             Frame::Write { epoch, made, seq, write, sums, payload } => {
-                let entry = Entry { seq, made, write, sums, piece: payload, done: None };
+                let entry = Entry { seq, made, write, sums, piece: payload, at: None, done: None };
                 match self.offer(Some((from, epoch)), entry) {
                     Offered::Taken | Offered::Refused(_) => {}
                     Offered::Busy(Entry { sums, piece: payload, .. }) => {
@@ -46,9 +58,14 @@ impl Group {
                 }
             }
             Frame::Fill { epoch, write, payload, .. } => {
-                self.fill_with(Filled::new(from, epoch), &write, payload);
+                self.fill_with(Following { primary: from, epoch }, &write, payload);
             }
-            Frame::Filled { epoch, upto } => self.fill_ended(Filled::new(from, epoch), upto),
+            Frame::Filled { epoch, .. } if self.holder.primary().is_some() => self.is_filled(from, epoch),
+            Frame::Filled { epoch, upto } => self.fill_ended(Following { primary: from, epoch }, upto),
+            Frame::Compare { epoch, blocks, digests } => {
+                self.compare_with(Following { primary: from, epoch }, blocks, digests);
+            }
+            Frame::Differs { epoch, .. } | Frame::Compared { epoch, .. } => self.answered(from, epoch, frame),
         }
         None
     }
@@ -67,17 +84,45 @@ impl Group {
         }
         // Offered to be fed again, it says what it lacks, and is filled if the log has that no more.
         for node in anew {
-            self.step(Event::Met(node));
+            self.meet(node);
         }
     }
 
-    /// Makes readable what may be read.
+    /// Makes readable what may be read, as far as memory has room for what it takes.
     pub(super) fn show(&mut self) {
         while let Some(next) = self.apply.next() {
+            if EXTENTS_MAX <= lock(&self.shared.dirty).extents() {
+                return;
+            }
             let Some(entry) = self.window.get(next) else { return self.read_log(next) };
+            let is_shown = self.is_shown(entry.write.volume());
+            if is_shown {
+                lock(&self.shared.dirty).insert(entry);
+            }
             let (write, piece) = (entry.write, entry.piece.clone());
-            self.show_one(&Entry { seq: next, made: entry.made, write, sums: Vec::new(), piece, done: None });
+            self.shown(&write, piece.as_ref());
         }
+    }
+
+    /// What was written into a volume while it was deleted goes nowhere.
+    fn is_shown(&self, volume: Volume) -> bool {
+        volume == CATALOGUE || lock(&self.shared.catalogue).get(volume).is_some()
+    }
+
+    /// As [`Self::show`], of a write that was read from the log, and is read there again.
+    fn show_logged(&mut self, entry: &Entry) {
+        if self.is_shown(entry.write.volume()) && !lock(&self.shared.dirty).insert_logged(entry) {
+            self.failed = Some("the index of the log has no room for all of it".into());
+        }
+        self.shown(&entry.write, entry.piece.as_ref());
+    }
+
+    fn shown(&mut self, write: &Write, piece: Option<&Piece>) {
+        self.apply.shown(clock::now());
+        if write.volume() == CATALOGUE {
+            self.catalogue_written(write, piece);
+        }
+        self.fillers_see(write);
     }
 
     fn read_log(&mut self, next: Seq) {
@@ -88,34 +133,24 @@ impl Group {
         }
     }
 
-    fn show_one(&mut self, entry: &Entry) {
-        let volume = entry.write.volume();
-        // What was written into a volume while it was deleted goes nowhere.
-        if volume == CATALOGUE || lock(&self.shared.catalogue).get(volume).is_some() {
-            lock(&self.shared.dirty).insert(entry.seq, &entry.write, entry.piece.clone());
-        }
-        self.apply.shown(clock::now());
-        if volume == CATALOGUE {
-            self.catalogue_written(entry);
-        }
-    }
-
     /// The catalogue says something else now.
-    fn catalogue_written(&mut self, entry: &Entry) {
-        let bytes = entry.piece.as_ref().map(|piece| piece.bytes()).unwrap_or_default();
-        for (number, block) in (entry.write.first().0..).zip(bytes.chunks(BLOCK_LEN)) {
+    fn catalogue_written(&mut self, write: &Write, piece: Option<&Piece>) {
+        let bytes = piece.map(|piece| piece.bytes()).unwrap_or_default();
+        for (number, block) in (write.first().0..).zip(bytes.chunks(BLOCK_LEN)) {
             let taken = lock(&self.shared.catalogue).take(number, block);
             match taken {
                 Ok(Change::Same | Change::Resized { .. }) => {}
                 // What the number had before is void.
                 Ok(Change::Made(record) | Change::Deleted(record)) => {
                     lock(&self.shared.dirty).forget(record.volume);
+                    self.fillers.values().for_each(|filler| filler.renewed(record.volume));
+                    lock(&self.shared.risk).remove(record.volume);
                     self.applier.ask(super::applier::Job::Remove(record.volume));
                 }
                 Err(failure) => self.last_error = Some(failure.what),
             }
         }
-        (self.shared.changed)();
+        self.catalogue_changed();
     }
 
     /// A piece of the log was read, for this store or for another holder.
@@ -128,7 +163,7 @@ impl Group {
                 Found::Writes(entries) => {
                     for entry in &entries {
                         if self.apply.next() == Some(entry.seq) {
-                            self.show_one(entry);
+                            self.show_logged(entry);
                         }
                     }
                 }
@@ -151,15 +186,28 @@ impl Group {
 
     /// The log holds nothing any more.
     pub(super) fn remade(&mut self) {
+        end(self.acks.forsake(), Err(Unknown));
         end(self.window.cut(Seq(0)), Err(Unknown));
         lock(&self.shared.dirty).clear();
         let applied = self.holder.applied();
         self.apply.restart(applied, applied);
-        self.filled = None;
+        self.tell_filled();
         match Catalogue::load(&self.shared.store.path(CATALOGUE)) {
-            Ok(catalogue) => *lock(&self.shared.catalogue) = catalogue,
+            Ok(catalogue) => {
+                self.remove_others(&catalogue);
+                *lock(&self.shared.catalogue) = catalogue;
+            }
             Err(failure) => self.last_error = Some(failure.what),
         }
-        (self.shared.changed)();
+        self.catalogue_changed();
+    }
+
+    /// Of volumes that the store has, and the list of them not, nothing is left.
+    fn remove_others(&self, catalogue: &Catalogue) {
+        for volume in self.shared.store.volumes() {
+            if volume != CATALOGUE && catalogue.get(volume).is_none() {
+                self.applier.ask(super::applier::Job::Remove(volume));
+            }
+        }
     }
 }

@@ -4,14 +4,18 @@
 //! It waits for nothing but its log's ring, which anybody's [`Told`] wakes. What the machine asks for is done
 //! when its step is over, in order; what comes of that is told to it as an event of its own.
 
+use super::acks::Acks;
 use super::act::Act;
 use super::applier::{self, Applier, Job};
 use super::apply::Apply;
 use super::fill::{Filled, Filler};
+use super::flow::EXTENTS_MAX;
 use super::handle::{Pending, Reign, Shared, Told, lock};
+use super::logged::Logged;
 use super::orders::Orders;
 use super::peer::Peer;
 use super::reader::Read;
+use super::settings::Asked;
 use super::window::{Done, Entry, Unknown, Window};
 use super::words::{RegisterNews, RegisterWish, Streams};
 use crate::cluster::clock;
@@ -22,7 +26,7 @@ use bulkhead_core::holder::words::{Event, Refused};
 use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::writer::Log;
-use bulkhead_core::mirror::membership::Policy;
+use bulkhead_core::mirror::membership::{self, Membership, Policy};
 use bulkhead_core::time::{Instant, earliest};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -30,6 +34,9 @@ use std::time::Duration;
 
 /// The longest wait: bounds how old the view is.
 const TICK: Duration = Duration::from_millis(100);
+
+/// Blocks that go out of memory in one turn at most: some milliseconds.
+const SUNK_AT_ONCE: u64 = 1024;
 
 /// A group, on its thread.
 pub struct Group {
@@ -52,8 +59,18 @@ pub struct Group {
     /// The primary that fills this store.
     pub(super) filled: Option<Filled>,
     pub(super) fillers: BTreeMap<NodeId, Filler>,
+    /// How many fills there were, of others and of this one.
+    pub(super) fills: u64,
     pub(super) orders: Orders,
+    pub(super) acks: Acks,
+    /// The machine was told so.
     pub(super) policy: Policy,
+    /// What the catalogue wants.
+    pub(super) wanted: Asked,
+    /// Nodes that were taken out, or in again, and the machine does not know.
+    pub(super) moved: Vec<NodeId>,
+    /// What the register said when it was asked last whether to take it.
+    pub(super) decided_on: Option<Result<Membership, membership::Unknown>>,
     pub(super) next_read: u64,
     /// Why it may not lead, when it was asked last.
     pub(super) waits: Option<String>,
@@ -110,7 +127,9 @@ impl Group {
             Told::Write(pending) => self.waiting.push_back(pending),
             Told::Read(read) => self.reads.push(read),
             Told::Order(order, done) => self.order(order, done),
-            Told::Filled(node, stream) => self.filler_ended(node, stream),
+            Told::Filler(node, number, said) => self.filler_said(node, number, said),
+            Told::Recover => self.step(Event::Recover),
+            Told::Damaged(why) => self.fail(why),
             Told::Stop => self.is_over = true,
         }
     }
@@ -118,6 +137,7 @@ impl Group {
     fn register(&mut self, news: RegisterNews) {
         match news {
             RegisterNews::Decide(current) => {
+                self.decided_on = current.as_deref().map(Membership::parse);
                 self.waits = self.holder.may_lead(current.as_deref()).err().map(|why| why.to_string());
                 self.step(Event::Decide(current.as_deref()));
             }
@@ -141,7 +161,7 @@ impl Group {
         match news {
             News::Met(node, stream) => {
                 self.peers.entry(node).or_default().begin(Some(stream));
-                self.step(Event::Met(node));
+                self.meet(node);
             }
             News::Gone(node) => {
                 self.peers.entry(node).or_default().begin(None);
@@ -149,7 +169,7 @@ impl Group {
                 self.fill_broke(node);
                 self.step(Event::Gone(node));
             }
-            News::Frame(node, frame) => self.peers.entry(node).or_default().heard.push_back(frame),
+            News::Frame(node, frame) => self.arrived(node, frame),
         }
     }
 
@@ -175,10 +195,12 @@ impl Group {
     fn applied(&mut self, done: applier::Done) {
         match done {
             applier::Done::Applied(seq) => {
-                self.apply.ended();
+                self.apply.ended(clock::now(), seq);
                 self.step(Event::Applied(seq));
+                end(self.acks.applied(self.holder.applied()), Ok(()));
             }
-            applier::Done::Filled => self.fill_is_durable(),
+            applier::Done::Filled(number) => self.fill_is_durable(number),
+            applier::Done::Compared(compared) => self.have_compared(compared),
             // What it has is not known any more: whoever has a whole store is to lead (F13).
             applier::Done::Failed(why) => self.fail(why),
         }
@@ -238,7 +260,10 @@ impl Group {
         let mut acts = Vec::new();
         self.holder.step(clock::now(), event, &mut |action| acts.extend(Act::of(action)));
         match (led, self.holder.mode() == Mode::Leading) {
-            (false, true) => self.led_from = self.holder.primary().map(|primary| primary.newest()),
+            (false, true) => {
+                self.led_from = self.holder.primary().map(|primary| primary.newest());
+                self.weigh();
+            }
             (true, false) => {
                 self.led_from = None;
                 self.forsake();
@@ -259,8 +284,7 @@ impl Group {
             Act::Accepted(_) | Act::Refused(_) => {}
             Act::Commit { at, writes: (first, count), header } => {
                 let last = first.after(u64::try_from(count).unwrap_or(u64::MAX)).before();
-                let entries = (first.0..=last.0).map(|seq| self.window.get(Seq(seq)));
-                let pieces = entries.flatten().filter_map(|entry| entry.piece.clone()).collect();
+                let pieces = self.window.place(first, last, at.after(1));
                 if self.space.commit(at, &header, pieces).is_err() {
                     self.failed =
                         Some("the log takes no more at once than it may, and was given more".into());
@@ -282,7 +306,11 @@ impl Group {
                 self.apply.target(seq);
                 self.show();
             }
-            Act::Acknowledge(seq) => end(self.window.done(seq), Ok(())),
+            Act::Acknowledge(seq) => {
+                let safe = self.window.safe(seq);
+                end(self.acks.safe(safe), Ok(()));
+                self.tell_safe();
+            }
             Act::Decided(verdict) => self.wish(RegisterWish::Decided(verdict)),
             Act::Rewrite(payload) => self.wish(RegisterWish::Rewrite(payload)),
             Act::Release if self.holder.mode() == Mode::Failed => self.wish(RegisterWish::Failed),
@@ -298,7 +326,8 @@ impl Group {
     /// Nobody who waits here will be told that what was asked for is done.
     fn forsake(&mut self) {
         lock(&self.shared.throne).set(Reign::default());
-        end(self.window.done(Seq(u64::MAX)), Err(Unknown));
+        end(self.acks.forsake(), Err(Unknown));
+        end(self.window.safe(Seq(u64::MAX)).into_iter().filter_map(|safe| safe.done), Err(Unknown));
         end(self.waiting.drain(..).filter_map(|pending| pending.done), Err(Unknown));
         self.reads.drain(..).for_each(|read| super::handle::not_here(read.reply));
     }
@@ -317,11 +346,15 @@ impl Group {
     /// Does what can be done now.
     fn pump(&mut self) {
         self.hear();
+        self.look_after_fill();
         self.write();
         self.show();
         self.send();
         self.round();
+        self.move_fillers();
         self.reign();
+        self.follow_catalogue();
+        self.tell_safe();
         self.answer_reads();
         self.forget();
         self.next_order();
@@ -330,6 +363,10 @@ impl Group {
 
     /// Takes in guests' writes, in the order in which they came.
     pub(super) fn write(&mut self) {
+        if EXTENTS_MAX / 2 <= lock(&self.shared.dirty).extents() {
+            // Until the store has some of them.
+            return;
+        }
         while let Some(Pending { write, payload, done }) = self.waiting.pop_front() {
             let (piece, sums) = match payload.map(|payload| payload.ready(&self.shared.pool)) {
                 Some(super::handle::Payload::Ready(piece, sums)) => (Some(piece), sums),
@@ -339,7 +376,7 @@ impl Group {
                     return;
                 }
             };
-            let entry = Entry { seq: Seq(0), made: Epoch(0), write, sums, piece, done };
+            let entry = Entry { seq: Seq(0), made: Epoch(0), write, sums, piece, at: None, done };
             match self.offer(None, entry) {
                 Offered::Taken => {}
                 Offered::Busy(Entry { write, sums, piece, done, .. }) => {
@@ -368,11 +405,17 @@ impl Group {
     /// Forgets what is in the store and was sent to the others. When memory is short: all that is durable in
     /// the log, where it can be read again; what waits for a word of the primary must not keep that word out.
     fn forget(&mut self) {
-        let is_short = self.shared.pool.free() < self.shared.pool_blocks / 4 || !self.waiting.is_empty();
-        let applied = self.holder.applied().next();
-        let durable = self.holder.log().filter(|_| is_short).map(|log| log.durable().next());
-        let unsent = self.holder.primary().map_or(applied, |primary| primary.unsent().min(applied));
-        self.window.forget(durable.unwrap_or(unsent));
+        let is_short = self.shared.pool.free() < self.shared.pool_blocks / 4;
+        let applied = self.holder.applied();
+        let durable = self.holder.log().filter(|_| is_short || !self.waiting.is_empty());
+        let durable = durable.map(|log| log.durable());
+        let unsent =
+            self.holder.primary().map_or(applied.next(), |primary| primary.unsent().min(applied.next()));
+        self.window.forget(durable.map_or(unsent, Seq::next));
+        // What is read back from there costs the disk twice: not only because somebody waits.
+        if let Some(durable) = durable.filter(|_| is_short) {
+            lock(&self.shared.dirty).sink(durable, SUNK_AT_ONCE);
+        }
     }
 
     pub(super) fn read_id(&mut self) -> ReadId {
@@ -382,12 +425,27 @@ impl Group {
 
     /// The applier is asked for another round, when it is worth it.
     fn round(&mut self) {
-        let kept = self.holder.applied();
+        let applied = self.holder.applied();
         let primary = self.holder.primary();
         let is_through = primary.is_some_and(|primary| primary.chosen().policy() == Policy::Through);
-        let is_urgent = is_through || !self.waiting.is_empty() || self.is_full();
-        if let Some(upto) = self.apply.round(clock::now(), kept, is_urgent) {
-            self.applier.ask(Job::Apply(upto));
+        let is_through = is_through || self.acks.waits_for_store();
+        let dirty = lock(&self.shared.dirty);
+        let (sunk, era) = (dirty.sunk(), dirty.era());
+        drop(dirty);
+        let is_urgent = is_through || !self.waiting.is_empty() || self.is_full() || applied < sunk;
+        let Some(log) = self.holder.log() else { return };
+        let from = log.marks().before(applied.next());
+        if let Some(upto) = self.apply.round(clock::now(), applied, is_urgent) {
+            let logged = from.filter(|_| applied < sunk).map(|from| Logged {
+                applied,
+                upto: sunk.min(upto),
+                from: from.at,
+                kept: self.holder.kept().clone(),
+                era,
+            });
+            self.applier.ask(
+                logged.map_or(Job::Apply { applied, upto, era }, |logged| Job::ApplyLogged(Box::new(logged))),
+            );
         }
     }
 

@@ -3,8 +3,11 @@
 //!
 //! Whatever is asked is answered once: a request that never comes to its end is answered as not known.
 
-use super::dirty::{Content, Dirty};
-use super::reader::{Read, Readers};
+use super::dirty::Dirty;
+use super::extents::Content;
+use super::logged::LogFile;
+use super::reader::{Read, Readers, Wanted};
+use super::risk::Risk;
 use super::store::Store;
 use super::view::{View, VolumeView};
 use super::window::{Done, Unknown};
@@ -12,8 +15,8 @@ use super::words::{Order, RegisterNews, RegisterWish};
 use crate::cluster::clock;
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
-use crate::nbd::export::{Content as Answer, Errno, Extent, Reply, Request, Span};
-use crate::replication::words::{News, Stream};
+use crate::nbd::export::{Errno, Reply, Request, Span};
+use crate::replication::words::News;
 use crate::storage::buffers::{Piece, Pool};
 use crate::storage::space::sums;
 use crate::volume::catalogue::{Catalogue, bytes};
@@ -22,6 +25,7 @@ use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::{BlockIndex, Kind, Sum, Volume, Write};
 use bulkhead_core::time::Instant;
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Blocks of one write of the log at most; a longer one of a guest is several.
@@ -49,8 +53,12 @@ pub enum Told {
     Read(Read),
     /// By an operator.
     Order(Order, Ordered),
-    /// All of the store was sent to a holder, on this stream.
-    Filled(NodeId, Stream),
+    /// What is safe cannot be read from the log.
+    Damaged(String),
+    /// By the filler of this number, which fills a holder's store.
+    Filler(NodeId, u64, super::filler::Said),
+    /// An operator has it lead with what it has, whoever has more.
+    Recover,
     /// End.
     Stop,
 }
@@ -123,6 +131,9 @@ pub struct Shared {
     pub(super) wake: OnceLock<Wake>,
     pub(super) dirty: Arc<Mutex<Dirty>>,
     pub(super) store: Arc<Store>,
+    /// The log, for whoever reads what is dirty, while the thread has it open: another start may open it as
+    /// soon as that has ended, whoever still has this.
+    pub(super) log: Mutex<Option<Arc<LogFile>>>,
     pub(super) pool: Pool,
     /// What the pool has when all of it is free.
     pub(super) pool_blocks: usize,
@@ -131,6 +142,7 @@ pub struct Shared {
     pub(super) loop_wake: Wake,
     pub(super) view: Mutex<View>,
     pub(super) catalogue: Mutex<Catalogue>,
+    pub(super) risk: Mutex<Risk>,
     pub(super) latencies: Latencies,
     pub(super) readers: Readers,
     /// Told when the volumes or who leads may have changed.
@@ -218,11 +230,28 @@ impl Handle {
         self.0.tell(Told::Order(order, Box::new(done)));
     }
 
-    /// How it is, with the volumes of this instant: what was ordered is seen when it is answered.
+    /// Has it lead with what it has, whoever has more, when the voters let it. The operator was told what
+    /// that may lose (X14).
+    pub fn recover(&self) {
+        self.0.tell(Told::Recover);
+    }
+
+    /// How it is, with the catalogue of this instant: what was ordered is seen when it is answered.
     pub fn view(&self) -> View {
         let mut view = lock(&self.0.view).clone();
         view.leads = self.0.reigns().is_some();
-        view.volumes = lock(&self.0.catalogue).list().map(VolumeView::of).collect();
+        let catalogue = lock(&self.0.catalogue);
+        let (wanted, now) = (catalogue.group().policy.into(), view.policy);
+        view.volumes = catalogue.list().map(|record| VolumeView::of(record, wanted, now)).collect();
+        (view.wanted, view.policy) = (wanted, now.but(wanted));
+        view.at_risk_max = catalogue.group().at_risk_max.map(NonZeroU64::get);
+        if view.leads {
+            let risk = lock(&self.0.risk);
+            for volume in &mut view.volumes {
+                volume.at_risk_bytes = Some(risk.of(Volume(volume.number), volume.bytes));
+            }
+            view.at_risk_bytes = Some(view.volumes.iter().filter_map(|volume| volume.at_risk_bytes).sum());
+        }
         view
     }
 
@@ -257,23 +286,22 @@ impl Handle {
             None => return reply.fail(Errno::Invalid, "the volume was deleted"),
         }
         match request {
-            Request::Read { span } => self.read(volume, span, reign, reply),
+            Request::Read { span } => self.read(volume, span, Wanted::Content, reign, reply),
             Request::Write { offset, data, .. } => self.write(volume, offset, data, reply),
             // Every write that was answered is durable on all holders in sync.
             Request::Flush => reply.done(),
             Request::Trim { span, .. } => self.clear(volume, span, Kind::Trimmed, reply),
             Request::WriteZeroes { span, .. } => self.clear(volume, span, Kind::Zeroes, reply),
-            Request::Cache { .. } => reply.done(),
-            Request::Status { span, .. } => {
-                let all = Extent { length: span.length, hole: false, zero: false };
-                reply.finish(Ok(Answer::Extents(vec![all])));
+            Request::Cache { span } => self.read(volume, span, Wanted::Nearness, reign, reply),
+            Request::Status { span, extents_max } => {
+                self.read(volume, span, Wanted::Status(extents_max), reign, reply);
             }
         }
     }
 
-    fn read(&self, volume: Volume, span: Span, reign: Reign, reply: Reply) {
+    fn read(&self, volume: Volume, span: Span, wanted: Wanted, reign: Reign, reply: Reply) {
         let (first, blocks) = range(span.offset, span.length);
-        let read = Read { volume, first, blocks, reply };
+        let read = Read { volume, first, blocks, wanted, reply };
         match reign.epoch.filter(|_| reign.is_readable) {
             Some(epoch) => self.0.readers.begin(&self.0, epoch, read),
             None => self.0.tell(Told::Read(read)),
@@ -299,7 +327,9 @@ impl Handle {
         let count = pieces.len();
         let mut told = lock(&self.0.told);
         for (number, (write, payload)) in (1..).zip(pieces) {
-            let done = if number == count { done.take() } else { None };
+            // Each stays in memory until it is safe: what is at risk of it counts then.
+            let none: Done = Box::new(|_| ());
+            let done = if number == count { done.take() } else { Some(none) };
             told.push(Told::Write(Pending { write, payload: Some(payload), done }));
         }
         drop(told);

@@ -5,38 +5,57 @@
 //! handle ──▶ group ──▶ holder (core) ──▶ log          open: how it starts
 //!              │          ▲
 //!              ├─▶ peer ──┴─ streams                  flow: what comes, what is shown, what is sent
-//!              └─▶ applier ──▶ store                  fill: the whole of a store
+//!              └─▶ applier ──▶ store                  fill: what differs in a store
 //! ```
 //!
 //! # Reading order
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
 //! 2. [`view`]: what it tells about itself; `show` puts it together.
-//! 3. [`handle`]: how others speak to it; `reader` answers reads.
-//! 4. `window`: the writes of the log that are in memory; `tape`: those that are not.
-//! 5. `dirty`: what is to go to the backing store; `store`: that store; `applier`: who writes it.
-//! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`: its parts.
-//! 7. [`open`]: how it starts.
+//! 3. [`handle`]: how others speak to it; `reader` answers reads, `status` what is zero.
+//! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
+//!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
+//! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
+//!    `logged` reads it there; `store`: that store; `applier`: who writes it.
+//! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`, `settings`: its parts.
+//! 7. `compare`: where two stores differ; `touched`: where guests wrote meanwhile; `filler`: who fills.
+//! 8. [`open`]: how it starts.
 
+mod acks;
 mod act;
 mod applier;
 mod apply;
+mod batches;
+mod compare;
 mod dirty;
+mod extents;
 mod fill;
+mod filler;
 mod flow;
 mod group;
 pub mod handle;
+mod logged;
 pub mod open;
 mod orders;
 mod peer;
 mod reader;
+mod risk;
+mod settings;
 mod show;
+mod status;
 mod store;
 mod tape;
+mod touched;
 pub mod view;
 mod window;
 pub mod words;
 
+#[cfg(test)]
+mod fill_tests;
+#[cfg(test)]
+mod operator_tests;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]

@@ -4,13 +4,18 @@
 //! All of that happens on the group's own thread: a log of many gibibytes takes a while to read, and the node
 //! has other things to do meanwhile. What is told to the group waits for it.
 
+use super::acks::Acks;
 use super::act::Act;
 use super::applier::Applier;
 use super::apply::Apply;
-use super::dirty::Dirty;
+use super::dirty::{Dirty, RUN, TooLarge};
 use super::group::Group;
 use super::handle::{Handle, Latencies, Shared, Told, lock};
+use super::logged::{LogFile, Reader};
 use super::reader::Readers;
+use super::reader::THREADS;
+use super::risk::Risk;
+use super::settings::Asked;
 use super::store::Store;
 use super::view::{self, View};
 use super::window::Window;
@@ -32,7 +37,6 @@ use bulkhead_core::id::{GroupId, NodeId, SiteId};
 use bulkhead_core::log::ring::{RING_AT, Ring};
 use bulkhead_core::log::superblock::{Fault as Unusable, Identity};
 use bulkhead_core::log::{Life, Seq};
-use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::volume::CATALOGUE;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
@@ -106,6 +110,7 @@ impl Running {
             wake: OnceLock::new(),
             dirty: Arc::new(Mutex::new(Dirty::default())),
             store,
+            log: Mutex::default(),
             pool_blocks: pool.free(),
             pool,
             throne: Mutex::default(),
@@ -113,6 +118,7 @@ impl Running {
             loop_wake,
             view: Mutex::new(View::default()),
             catalogue: Mutex::new(catalogue),
+            risk: Mutex::new(Risk::new()),
             latencies: Latencies::default(),
             readers: Readers::start().map_err(failed)?,
             changed: Box::new(changed),
@@ -152,19 +158,22 @@ fn run(settings: Settings, shared: Arc<Shared>, connect: Connect) {
             shared.loop_wake.wake();
         }
     }
+    *lock(&shared.log) = None;
 }
 
 fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<Group, Failure> {
     let (engine, recovered) = open(settings, &shared.pool)?;
+    let (device, ring) = (engine.device().clone(), recovered.ring());
+    read_back(shared, &device, ring)?;
     let trouble =
         |fault: Fault| Failure::failed(format!("the log {} fails: {fault}", settings.log.display()));
-    let ring = recovered.ring();
     let space = Space::new(engine, ring, Durably::default()).map_err(trouble)?;
     // There is one thread, and it comes here once.
     let _ = shared.wake.set(space.waker());
     let tell = Arc::clone(shared);
     let told = move |done| tell.tell(Told::Applier(done));
-    let applier = Applier::start(Arc::clone(&shared.store), Arc::clone(&shared.dirty), told);
+    let applier =
+        Applier::start(Arc::clone(&shared.store), Arc::clone(&shared.dirty), Reader::new(device, ring), told);
     let applier =
         applier.map_err(|error| Failure::failed(format!("a mirror group cannot start: {error}")))?;
     let inbox = Arc::clone(shared);
@@ -172,13 +181,14 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     let machine = Machine {
         backing: Backing::Local,
         late: settings.late,
-        policy: Policy::Back,
+        policy: lock(&shared.catalogue).least_policy(),
         is_founder: settings.is_founder,
         seed: random()?,
     };
     let mut acts = Vec::new();
     let holder = Holder::new(machine, recovered, &mut |action| acts.extend(Act::of(action)));
     let applied = holder.applied();
+    let wanted = Asked::by(&lock(&shared.catalogue));
     let mut group = Group {
         holder,
         space,
@@ -194,8 +204,13 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         led_from: None,
         filled: None,
         fillers: BTreeMap::new(),
+        fills: 0,
         orders: Default::default(),
-        policy: Policy::Back,
+        acks: Acks::default(),
+        policy: machine.policy,
+        wanted,
+        moved: Vec::new(),
+        decided_on: None,
         next_read: 0,
         waits: None,
         shown_at: None,
@@ -205,6 +220,22 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     };
     group.carry_out(acts);
     Ok(group)
+}
+
+/// What is dirty may lie in the log from now on, for guests and for the store.
+fn read_back(shared: &Shared, device: &Device, ring: Ring) -> Result<(), Failure> {
+    let bytes = ring.blocks().saturating_mul(4096);
+    let dirty = Dirty::over(ring).map_err(|TooLarge| {
+        let what = format!("there is no memory for the index of a log of {bytes} bytes");
+        Failure::failed(what)
+            .left("Nothing was started.")
+            .next("take a smaller log: it needs one part in 230 of it as memory, and has 16 TiB at most.")
+    })?;
+    let log = LogFile::new(device.clone(), ring, THREADS, RUN);
+    let log = log.ok_or_else(|| Failure::failed("there is no memory to read the log"))?;
+    *lock(&shared.dirty) = dirty;
+    *lock(&shared.log) = Some(Arc::new(log));
+    Ok(())
 }
 
 /// The log as it is; made, when there is none.

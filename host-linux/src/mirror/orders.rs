@@ -8,7 +8,7 @@ use super::words::Order;
 use crate::failure::Failure;
 use crate::storage::space::sums;
 use crate::volume::catalogue::draw;
-use bulkhead_core::holder::words::Event;
+use bulkhead_core::log::Block;
 use bulkhead_core::log::batch::{BlockIndex, Kind, Volume, Write};
 use bulkhead_core::volume::CATALOGUE;
 use bulkhead_core::volume::record::Record;
@@ -52,32 +52,34 @@ impl Group {
                 continue;
             }
             let catalogue = lock(&self.shared.catalogue).clone();
-            let record = match order {
-                Order::Want(policy) => {
-                    self.policy = policy;
-                    self.step(Event::Want(policy));
-                    done(Ok(CATALOGUE));
-                    continue;
+            let of = |record: Record| (record.volume, record.encode());
+            let block = match order {
+                Order::Want(policy) => Ok((CATALOGUE, catalogue.want_of_all(policy).encode())),
+                Order::Bound(max) => Ok((CATALOGUE, catalogue.bound(max).encode())),
+                Order::Admit(node) => Ok((CATALOGUE, catalogue.admit(node).encode())),
+                Order::Dismiss(node) => catalogue.dismiss(node).map(|group| (CATALOGUE, group.encode())),
+                Order::WantOf { volume, policy } => catalogue.want(volume, policy).map(of),
+                Order::Create { name, blocks } => {
+                    draw().and_then(|uuid| catalogue.make(&name, blocks, uuid)).map(of)
                 }
-                Order::Create { name, blocks } => draw().and_then(|uuid| catalogue.make(&name, blocks, uuid)),
-                Order::Resize { volume, blocks } => catalogue.resize(volume, blocks),
-                Order::Delete { volume } => catalogue.delete(volume),
+                Order::Resize { volume, blocks } => catalogue.resize(volume, blocks).map(of),
+                Order::Delete { volume } => catalogue.delete(volume).map(of),
             };
-            match record {
-                Ok(record) => self.write_record(&record, done),
+            match block {
+                Ok((volume, block)) => self.write_catalogue(volume, &block, done),
                 Err(failure) => done(Err(failure)),
             }
         }
     }
 
-    fn write_record(&mut self, record: &Record, done: Ordered) {
-        let volume = record.volume;
+    /// Writes the block of a volume, or of the group, to the catalogue.
+    fn write_catalogue(&mut self, volume: Volume, block: &Block, done: Ordered) {
         let write = Write::new(CATALOGUE, BlockIndex(volume.0.into()), 1, Kind::Data);
         let (Some(write), Some(mut buffer)) = (write, self.shared.pool.take(1)) else {
             let failure = Failure::failed("there is no memory for it now");
             return done(Err(unchanged(failure).next("try again.")));
         };
-        buffer.bytes_mut().copy_from_slice(&record.encode());
+        buffer.bytes_mut().copy_from_slice(block);
         let sums = sums(buffer.bytes()).collect();
         let payload = Some(Payload::Ready(buffer.keep().piece(), sums));
         let is_busy = Arc::clone(&self.orders.is_busy);
@@ -106,7 +108,11 @@ fn unchanged(failure: Failure) -> Failure {
 }
 
 fn lost(volume: Volume) -> Failure {
-    Failure::failed(format!("this node lost the group of its volumes while volume {} was changed", volume.0))
-        .left("It may be changed, or not.")
+    let what = match volume {
+        CATALOGUE => "its settings were".to_owned(),
+        Volume(number) => format!("volume {number} was"),
+    };
+    Failure::failed(format!("this node lost the group of its volumes while {what} changed"))
+        .left("The change may be made, or not.")
         .next("look at it with `bulkhead volume list`, and repeat what is not done.")
 }

@@ -17,13 +17,17 @@ const QUEUED_MAX: usize = 4 << 20;
 /// Blocks of writes that are handed to a stream at once, one for each write besides.
 const AT_ONCE: usize = 256;
 
+/// Frames that wait to be looked at, at most. A primary has 1024 writes on their way, with a commit point
+/// behind each; a filler far less.
+const HEARD_MAX: usize = 8192;
+
 /// Another holder.
 #[derive(Debug, Default)]
 pub struct Peer {
     /// Of the stream that is met.
     pub stream: Option<Stream>,
     /// What it said, and was not looked at yet.
-    pub heard: VecDeque<Frame>,
+    heard: VecDeque<Frame>,
     /// Reads the writes that are not in memory.
     pub tape: Tape,
     out: VecDeque<Out>,
@@ -41,13 +45,41 @@ impl Peer {
         *self = Self { stream, ..Self::default() };
     }
 
+    /// It said something, which waits until it is looked at; `false`: that is more than anybody has to say.
+    pub fn hears(&mut self, frame: Frame) -> bool {
+        if let (Frame::Word(word), Some(Frame::Word(last))) = (&frame, self.heard.back_mut())
+            && is_newer(word, last)
+        {
+            last.clone_from(word);
+            return true;
+        }
+        let is_bounded = self.heard.len() < HEARD_MAX;
+        if is_bounded {
+            self.heard.push_back(frame);
+        }
+        is_bounded
+    }
+
+    /// What it said first, of what was not looked at yet.
+    pub fn next_heard(&mut self) -> Option<Frame> {
+        self.heard.pop_front()
+    }
+
+    /// There is no room for that now: it is looked at first, later.
+    pub fn unhear(&mut self, frame: Frame) {
+        self.heard.push_front(frame);
+    }
+
     /// Says something, behind what is to be said already.
     pub fn say(&mut self, word: Box<Word>) {
         if matches!(*word, Word::Offer { .. }) {
             // Whoever is offered anew says from where on it is to be fed.
             self.out.clear();
         }
-        self.out.push_back(Out::Word(word));
+        match self.out.back_mut() {
+            Some(Out::Word(last)) if is_newer(&word, last) => *last = word,
+            Some(Out::Word(_) | Out::Feed { .. }) | None => self.out.push_back(Out::Word(word)),
+        }
     }
 
     /// Feeds these writes, behind what is to be said already.
@@ -113,6 +145,23 @@ impl Peer {
         if is_over {
             self.out.pop_front();
         }
+    }
+}
+
+/// Whether a word says all that one before it says, of a later time.
+fn is_newer(word: &Word, last: &Word) -> bool {
+    match (word, last) {
+        (Word::Commit { epoch, .. }, Word::Commit { epoch: before, .. })
+        | (Word::Have { epoch, .. }, Word::Have { epoch: before, .. }) => epoch == before,
+        (
+            Word::Offer { .. }
+            | Word::Ready { .. }
+            | Word::Behind { .. }
+            | Word::Have { .. }
+            | Word::Commit { .. }
+            | Word::Outranked { .. },
+            _,
+        ) => false,
     }
 }
 

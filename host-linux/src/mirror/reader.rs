@@ -1,12 +1,13 @@
-//! Guests' reads: from what is dirty, else from the backing store; answered only while the lease holds (I5,
-//! I12, V5; F19).
+//! Guests' reads and questions: from what is dirty, in memory or in the log, else from the backing store;
+//! answered only while the lease holds (I5, I12, V5; F7, F19).
 //!
 //! What the page cache has is answered at once, by the thread that asks. Threads of their own wait for disks.
 
-use super::dirty::Part;
-use super::handle::{Shared, length, lock, not_here, said};
-use super::store::Store;
+use super::dirty::{Found, Part};
+use super::handle::{Shared, Told, length, lock, not_here, said};
+use super::status::status;
 use crate::nbd::export::{Content, Errno, Failed, Piece, Reply};
+use bulkhead_core::cache::index::Place;
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
@@ -15,7 +16,9 @@ use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
 /// Threads that wait for disks: so many reads at the disk at once.
-const THREADS: usize = 8;
+pub(super) const THREADS: usize = 8;
+/// How often a read begins anew because the store has meanwhile what the log had.
+const AGAIN: usize = 1000;
 
 /// A read of a guest.
 #[derive(Debug)]
@@ -26,8 +29,21 @@ pub struct Read {
     pub first: u64,
     /// How many.
     pub blocks: u64,
+    /// What about them.
+    pub wanted: Wanted,
     /// Who waits for it.
     pub reply: Reply,
+}
+
+/// What is wanted of some blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Their content.
+    Content,
+    /// Which of them are zero, in so many extents at most.
+    Status(usize),
+    /// That a read of them will not wait for the disk.
+    Nearness,
 }
 
 /// The threads. They end with their owner.
@@ -64,7 +80,11 @@ impl Readers {
 
     /// Answers a read under this epoch, now or later.
     pub(super) fn begin(&self, shared: &Arc<Shared>, epoch: Epoch, read: Read) {
-        match look(shared, &read, Store::read_at_once) {
+        let found = match read.wanted {
+            Wanted::Content => look(shared, &read, How::AtOnce).map(Content::Data),
+            Wanted::Status(_) | Wanted::Nearness => Err(ErrorKind::WouldBlock.into()),
+        };
+        match found {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
                 state.waiting.push_back((Arc::downgrade(shared), epoch, read));
@@ -102,26 +122,62 @@ fn run(queue: &Queue) {
         };
         drop(state);
         if let Some(shared) = shared.upgrade() {
-            let found = look(&shared, &read, Store::read);
+            let found = find(&shared, &read);
             answer(&shared, epoch, read.reply, found);
         }
     }
 }
 
-type By = fn(&Store, Volume, u64, &mut [u8]) -> Result<(), Error>;
+/// Answers what may wait for a disk.
+fn find(shared: &Shared, read: &Read) -> Result<Content, Error> {
+    let Read { volume, first, blocks, wanted, .. } = *read;
+    match wanted {
+        Wanted::Content => look_again(shared, read).map(Content::Data),
+        Wanted::Status(max) => {
+            status((&shared.dirty, &shared.store), volume, (first, blocks), max).map(Content::Extents)
+        }
+        Wanted::Nearness => {
+            shared.store.fetch(volume, first, blocks)?;
+            Ok(Content::Done)
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Without waiting for a disk.
+    AtOnce,
+    Waiting,
+}
+
+/// As [`look`], waiting, as often as the log is trimmed under it.
+fn look_again(shared: &Shared, read: &Read) -> Result<Vec<Piece>, Error> {
+    for _ in 0..AGAIN {
+        match look(shared, read, How::Waiting) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            found => return found,
+        }
+    }
+    Err(Error::other("what is there changes faster than it can be read"))
+}
 
 /// What a volume has there. A block leaves what is dirty only after the store has it durably, so that looking
 /// there first misses nothing.
-fn look(shared: &Shared, read: &Read, by: By) -> Result<Vec<Piece>, Error> {
+fn look(shared: &Shared, read: &Read, how: How) -> Result<Vec<Piece>, Error> {
     let parts = lock(&shared.dirty).look(read.volume, read.first, read.blocks);
     let mut at = read.first;
     let mut pieces = Vec::with_capacity(parts.len());
-    for Part { blocks, content } in parts {
-        pieces.push(match content {
-            Some(content) => said(content, blocks),
-            None => {
+    for Part { blocks, found } in parts {
+        pieces.push(match found {
+            Found::Memory(content) => said(content, blocks),
+            Found::Log(_) if how == How::AtOnce => return Err(ErrorKind::WouldBlock.into()),
+            Found::Log(places) => Piece::Bytes(Box::new(from_log(shared, read.volume, at, &places)?)),
+            Found::Store => {
                 let mut bytes = vec![0; usize::try_from(length(blocks)).unwrap_or(BLOCK_LEN)];
-                by(&shared.store, read.volume, at, &mut bytes)?;
+                match how {
+                    How::AtOnce => shared.store.read_at_once(read.volume, at, &mut bytes)?,
+                    How::Waiting => shared.store.read(read.volume, at, &mut bytes)?,
+                }
                 Piece::Bytes(Box::new(bytes))
             }
         });
@@ -130,12 +186,33 @@ fn look(shared: &Shared, read: &Read, by: By) -> Result<Vec<Piece>, Error> {
     Ok(pieces)
 }
 
+/// Blocks that the log has; [`ErrorKind::WouldBlock`]: it has them no more.
+fn from_log(shared: &Shared, volume: Volume, first: u64, places: &[Place]) -> Result<Vec<u8>, Error> {
+    let log = lock(&shared.log).clone().ok_or(ErrorKind::NotFound)?;
+    let read = log.read_places(places)?;
+    // What is still there was there when it was read, and not yet overwritten by what came later.
+    let is_still = lock(&shared.dirty).is_still(volume, first, places);
+    match read {
+        _ if !is_still => Err(ErrorKind::WouldBlock.into()),
+        Some(payload) => Ok(payload.bytes().to_vec()),
+        None => {
+            // The other holder has it.
+            let why = format!("block {first} of volume {} is damaged in the log", volume.0);
+            shared.tell(Told::Damaged(why));
+            Err(ErrorKind::InvalidData.into())
+        }
+    }
+}
+
 /// Answers, if this node led from the beginning of it to the end: then no other one took a write meanwhile.
-fn answer(shared: &Shared, epoch: Epoch, reply: Reply, found: Result<Vec<Piece>, Error>) {
+fn answer(shared: &Shared, epoch: Epoch, reply: Reply, found: Result<Content, Error>) {
     if shared.reigns().is_none_or(|reign| reign.epoch != Some(epoch)) {
         return not_here(reply);
     }
-    reply.finish(found.map(Content::Data).map_err(|error| {
+    if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+        return not_here(reply);
+    }
+    reply.finish(found.map_err(|error| {
         Failed::new(Errno::Io, format!("cannot read {}: {error}", shared.store.directory().display()))
     }));
 }

@@ -48,18 +48,39 @@ impl Group {
             epoch: self.epoch(),
             leads: false,
             primary: primary.map(|node| node.0),
-            waits: self.waits.clone().filter(|_| primary.is_none()),
-            wanted: policy(self.policy),
-            policy: policy(acts),
+            waits: self.why_not().filter(|_| primary.is_none()),
+            // The handle adds what the catalogue wants.
+            wanted: Policy::default(),
+            policy: acts.into(),
             holders: self.holders(),
             log: self.log_view(),
             dirty_bytes,
+            // The handle adds what is at this instant.
+            at_risk_bytes: None,
+            at_risk_max: None,
+            held_writes: u64::try_from(self.acks.held()).unwrap_or(u64::MAX),
             memory: MemoryView { bytes: bytes(all), free_bytes: bytes(free) },
             writes: Latency { p50_us: percentile(50), p99_us: percentile(99) },
             // The handle adds those of the instant at which it is asked.
             volumes: Vec::new(),
             last_error: self.last_error.clone(),
         }
+    }
+
+    /// Why it does not lead.
+    fn why_not(&self) -> Option<String> {
+        if self.holder.recovers() {
+            let what = "an operator has it lead with what it has; it waits for the voters";
+            return Some(what.to_owned());
+        }
+        if let Some((node, epoch)) = self.holder.contradicted() {
+            return Some(format!(
+                "its log has writes that were acknowledged and that of node {}, which leads under epoch {}, \
+                 has not: one of the two must be given up (docs/volumes.md, \"When nobody may lead\")",
+                node.0, epoch.0
+            ));
+        }
+        self.waits.clone()
     }
 
     fn primary_node(&self) -> Option<NodeId> {
@@ -88,12 +109,15 @@ impl Group {
             return State::Failed;
         }
         if let Some(primary) = self.holder.primary() {
-            let others = self.peers.len();
+            let others = || self.peers.iter().filter(|(node, _)| !self.wanted.is_removed(**node));
             return match primary.chosen().holders().len() {
-                in_sync if others < in_sync && 1 < in_sync => State::Synced,
-                _ if self.peers.values().any(|peer| peer.stream.is_some()) => State::Resyncing,
+                in_sync if others().count() < in_sync && 1 < in_sync => State::Synced,
+                _ if others().any(|(_, peer)| peer.stream.is_some()) => State::Resyncing,
                 _ => State::Degraded,
             };
+        }
+        if self.wanted.is_removed(self.holder.me().node) || self.holder.contradicted().is_some() {
+            return State::Stale;
         }
         match self.holder.secondary().map(|one| one.mode()) {
             Some(secondary::Mode::Following(_)) => State::Synced,
@@ -115,6 +139,8 @@ impl Group {
                 connected: true,
                 has: own,
                 lag: None,
+                removed: self.wanted.is_removed(me.node),
+                fill: None,
             }];
         };
         let newest = primary.newest();
@@ -127,6 +153,8 @@ impl Group {
             connected: true,
             has: own,
             lag: own.map(|has| lag(Seq(has))),
+            removed: self.wanted.is_removed(me.node),
+            fill: None,
         }];
         for (node, peer) in &self.peers {
             let has = primary.fed().find(|(holder, _)| holder.node == *node).map(|(_, has)| has);
@@ -136,6 +164,8 @@ impl Group {
                 connected: peer.stream.is_some(),
                 has: has.map(|has| has.0),
                 lag: has.map(lag),
+                removed: self.wanted.is_removed(*node),
+                fill: self.fill_view(*node),
             });
         }
         holders.sort_by_key(|one| one.node);
@@ -173,12 +203,5 @@ fn mode(mode: machine::Mode) -> Mode {
         machine::Mode::Taking => Mode::Taking,
         machine::Mode::Leading => Mode::Leading,
         machine::Mode::Failed => Mode::Failed,
-    }
-}
-
-fn policy(policy: membership::Policy) -> Policy {
-    match policy {
-        membership::Policy::Through => Policy::Through,
-        membership::Policy::Back => Policy::Back,
     }
 }

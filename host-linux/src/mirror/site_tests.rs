@@ -1,15 +1,17 @@
 //! I1, I3, I10 to I12, V1, V3, V4, V8 (F16 to F20, F31, F33): two holders with real logs and stores; whatever
 //! happens to them, every acknowledged write is read.
 
+use super::handle::{Handle, lock};
 use super::testing::{Site, ask, create, delete, read};
 use crate::nbd::export::Request;
 use bulkhead_core::log::batch::Volume;
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 /// What a client knows of a block: what was acknowledged last, and what came after it and may be there.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     blocks: BTreeMap<u64, (u64, Vec<u64>)>,
     stamp: u64,
     chance: u64,
@@ -18,6 +20,10 @@ struct Known {
 const MEBI: u64 = 1 << 20;
 
 impl Known {
+    pub(super) fn by_chance(chance: u64) -> Self {
+        Self { chance, ..Self::default() }
+    }
+
     fn below(&mut self, limit: u64) -> u64 {
         self.chance =
             self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -25,7 +31,15 @@ impl Known {
     }
 
     /// So many writes of a few blocks each, eight at once. Returns how many were acknowledged.
-    fn write(&mut self, site: &Site, node: u16, volume: Volume, count: u64, span: u64, most: u64) -> u64 {
+    pub(super) fn write(
+        &mut self,
+        site: &Site,
+        node: u16,
+        volume: Volume,
+        count: u64,
+        span: u64,
+        most: u64,
+    ) -> u64 {
         let handle = site.handle(node);
         let (mut pending, mut acknowledged) = (Vec::new(), 0);
         for _ in 0..count {
@@ -81,7 +95,7 @@ impl Known {
     }
 
     /// Every block says what was acknowledged last, or what came later and was not answered.
-    fn check(&mut self, site: &Site, node: u16, volume: Volume, span: u64) {
+    pub(super) fn check(&mut self, site: &Site, node: u16, volume: Volume, span: u64) {
         let handle = site.handle(node);
         for first in (0..span).step_by(64) {
             let bytes = read(&handle, volume, first, 64).unwrap();
@@ -105,11 +119,8 @@ impl Known {
 #[test]
 fn the_other_holder_goes_on_with_every_acknowledged_write() {
     let mut site = Site::new(8 * MEBI);
-    let mut known = Known { chance: 7, ..Known::default() };
-    site.start(1);
-    site.start(2);
-    let mut leads = site.await_synced();
-    let volume = create(&site.handle(leads), "vm1", 4096);
+    let mut known = Known::by_chance(7);
+    let (mut leads, _, volume) = site.pair(4096);
     let mut total = 0;
     for round in 0..6 {
         total += known.write(&site, leads, volume, 300, 256, 4);
@@ -133,11 +144,8 @@ fn the_other_holder_goes_on_with_every_acknowledged_write() {
 #[test]
 fn a_holder_that_was_away_for_long_is_filled() {
     let mut site = Site::new(5 * MEBI);
-    let mut known = Known { chance: 9, ..Known::default() };
-    site.start(1);
-    site.start(2);
-    let leads = site.await_synced();
-    let volume = create(&site.handle(leads), "vm1", 4096);
+    let mut known = Known::by_chance(9);
+    let (leads, _, volume) = site.pair(4096);
     known.write(&site, leads, volume, 50, 1024, 8);
     let other = 3 - leads;
     site.kill(other);
@@ -154,11 +162,8 @@ fn a_holder_that_was_away_for_long_is_filled() {
 #[test]
 fn both_die_and_nothing_acknowledged_is_lost() {
     let mut site = Site::new(8 * MEBI);
-    let mut known = Known { chance: 11, ..Known::default() };
-    site.start(1);
-    site.start(2);
-    let leads = site.await_synced();
-    let volume = create(&site.handle(leads), "vm1", 4096);
+    let mut known = Known::by_chance(11);
+    let (_, _, volume) = site.pair(4096);
     for round in 0..3 {
         let leads = site.await_synced();
         assert_eq!(known.write(&site, leads, volume, 200, 512, 4), 200);
@@ -181,11 +186,8 @@ fn both_die_and_nothing_acknowledged_is_lost() {
 #[test]
 fn a_volume_that_is_deleted_under_load_leaves_nothing() {
     let mut site = Site::new(8 * MEBI);
-    site.start(1);
-    site.start(2);
-    let leads = site.await_synced();
+    let (leads, _, volume) = site.pair(4096);
     let handle = site.handle(leads);
-    let volume = create(&handle, "vm1", 4096);
     let write = |first: u64| {
         let request = Request::Write { offset: first * 4096, data: vec![7; 4096], durable: true };
         ask(&handle, volume, request)
@@ -213,11 +215,8 @@ fn a_volume_that_is_deleted_under_load_leaves_nothing() {
 #[test]
 fn a_stream_that_breaks_costs_time_and_no_write() {
     let mut site = Site::new(8 * MEBI);
-    let mut known = Known { chance: 13, ..Known::default() };
-    site.start(1);
-    site.start(2);
-    let leads = site.await_synced();
-    let volume = create(&site.handle(leads), "vm1", 4096);
+    let mut known = Known::by_chance(13);
+    let (leads, _, volume) = site.pair(4096);
     let (one, two) = (bulkhead_core::id::NodeId(1), bulkhead_core::id::NodeId(2));
     for _ in 0..5 {
         known.write(&site, leads, volume, 100, 512, 8);
@@ -230,4 +229,90 @@ fn a_stream_that_breaks_costs_time_and_no_write() {
     site.kill(leads);
     let other = site.await_leader(|_| true);
     known.check(&site, other, volume, 512);
+}
+
+/// S4-01, I12: the stores stand still and memory is full. Guests go on as long as the logs have room, and
+/// read what they wrote; then it reaches the stores, or another start finds it.
+#[test]
+fn what_memory_has_no_room_for_is_read_from_the_log() {
+    let mut site = Site::new(64 * MEBI);
+    let mut known = Known { chance: 17, ..Known::default() };
+    let (_, _, volume) = site.pair(16_384);
+    for is_restarted in [false, true] {
+        let leads = site.await_synced();
+        let handles = [site.handle(1), site.handle(2)];
+        let gates = handles.each_ref().map(|handle| handle.0.store.gate.lock().unwrap());
+        assert_eq!(known.write(&site, leads, volume, 2_000, 12_000, 8), 2_000);
+        let dirty = lock(&site.handle(leads).0.dirty).data_blocks() * 4096;
+        assert!(20 * MEBI < dirty, "memory has 16 MiB, and {dirty} bytes are not in the store");
+        known.check(&site, leads, volume, 12_000);
+        drop(gates);
+        drop(handles);
+        if is_restarted {
+            site.kill(1);
+            site.kill(2);
+            site.start(1);
+            site.start(2);
+        }
+        known.check(&site, site.await_leader(|_| true), volume, 12_000);
+        for node in [1, 2] {
+            await_applied(&site.handle(node));
+        }
+    }
+    let leads = site.await_synced();
+    known.check(&site, leads, volume, 12_000);
+    site.kill(leads);
+    known.check(&site, site.await_leader(|_| true), volume, 12_000);
+}
+
+fn await_applied(handle: &Handle) {
+    let begin = Instant::now();
+    while lock(&handle.0.dirty).data_blocks() != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:#?}", handle.view());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// V5, F7: what lies in the log only is damaged there. No guest reads it: the other holder leads.
+#[test]
+fn damage_of_what_is_dirty_is_never_read() {
+    let mut site = Site::new(64 * MEBI);
+    let mut known = Known { chance: 19, ..Known::default() };
+    let (leads, _, volume) = site.pair(16_384);
+    let handle = site.handle(leads);
+    let gate = handle.0.store.gate.lock().unwrap();
+    assert_eq!(known.write(&site, leads, volume, 1_500, 12_000, 8), 1_500);
+    let log = site.directory.path().join(leads.to_string()).join("log");
+    let log = std::fs::OpenOptions::new().write(true).open(log).unwrap();
+    for block in 8..2_000 {
+        log.write_all_at(&[0xee; 16], block * 4096 + 1024).unwrap();
+    }
+    log.sync_all().unwrap();
+    let other = 3 - leads;
+    let begin = Instant::now();
+    // Somebody reads all of it, until this node leads no more.
+    for first in (0..12_000).step_by(64).cycle() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "nobody saw the damage");
+        if read(&handle, volume, first, 64).is_err() {
+            break;
+        }
+    }
+    assert_eq!(site.await_leader(|view| view.primary == Some(other)), other);
+    known.check(&site, other, volume, 12_000);
+    assert!(handle.view().last_error.unwrap().contains("damaged in the log"));
+    drop(gate);
+}
+
+/// The next start has the log as soon as this one has ended, whoever can still ask this one how it was.
+#[test]
+fn who_has_the_handle_of_a_node_that_died_does_not_have_its_log() {
+    let mut site = Site::new(8 * MEBI);
+    site.start(1);
+    site.start(2);
+    site.await_synced();
+    let old = site.handle(1);
+    site.kill(1);
+    site.start(1);
+    site.await_synced();
+    drop(old);
 }

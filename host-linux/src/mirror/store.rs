@@ -4,21 +4,25 @@
 //! Written through the page cache, which is its read cache, and flushed before anything is called durable. A
 //! block that was never written, or lies behind the end of its file, reads as zeroes.
 
-use super::dirty::Content;
+use super::extents::Content;
 use crate::failure::Failure;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
-use rustix::fs::{FallocateFlags, SeekFrom, seek};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Zeroes are written in pieces of this size where the file system makes no holes.
 const PIECE: usize = 256 << 10;
+
+/// Read ahead at most: as much as the longest read. A guest must not fill the page cache with one word.
+const FETCH_MAX: u64 = 32 << 20;
 
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
@@ -30,6 +34,9 @@ const _: () = assert!(BLOCK_LEN == 4096, "one size of block");
 pub struct Store {
     directory: PathBuf,
     files: Mutex<BTreeMap<Volume, Arc<File>>>,
+    /// Held by a test, no write ends: a disk that stands still.
+    #[cfg(test)]
+    pub gate: Mutex<()>,
 }
 
 impl Store {
@@ -41,7 +48,12 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Self, Failure> {
         let made = std::fs::create_dir_all(directory).and_then(|()| File::open(directory)?.sync_all());
         made.map_err(|error| Failure::io("use", directory, &error))?;
-        Ok(Self { directory: directory.into(), files: Mutex::default() })
+        Ok(Self {
+            directory: directory.into(),
+            files: Mutex::default(),
+            #[cfg(test)]
+            gate: Mutex::default(),
+        })
     }
 
     /// Where it is.
@@ -60,6 +72,8 @@ impl Store {
     ///
     /// The disk is full, or fails.
     pub fn write(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), Error> {
+        #[cfg(test)]
+        drop(self.gate.lock());
         let at = byte(first);
         match content {
             Content::Data(piece) => self.made(volume)?.write_all_at(piece.bytes(), at),
@@ -131,6 +145,20 @@ impl Store {
         Ok(())
     }
 
+    /// Has the system read some blocks ahead: a hint, and no more of it than [`FETCH_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened.
+    pub fn fetch(&self, volume: Volume, first: u64, blocks: u64) -> Result<(), Error> {
+        let bytes = NonZeroU64::new(byte(blocks).min(FETCH_MAX));
+        if let (Some(file), Some(_)) = (self.file(volume)?, bytes) {
+            // Nothing depends on it.
+            let _ = fadvise(&file, byte(first), bytes, Advice::WillNeed);
+        }
+        Ok(())
+    }
+
     /// Whether there is data at a block, and for how many blocks, of so many, it goes on like that.
     ///
     /// # Errors
@@ -153,6 +181,13 @@ impl Store {
         }
         let hole = seek(&file, SeekFrom::Hole(at))?.min(end).div_ceil(BLOCK);
         Ok((true, hole.saturating_sub(first).max(1)))
+    }
+
+    /// The volumes that it has content of.
+    pub fn volumes(&self) -> Vec<Volume> {
+        let files = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let number = |name: std::ffi::OsString| name.to_str()?.strip_prefix("volume-")?.parse().ok();
+        files.filter_map(|file| number(file.file_name())).map(Volume).collect()
     }
 
     /// Deletes a volume's content, durably.

@@ -4,15 +4,15 @@
 //! its checksums; what does not fit ends the reading, and is never handed out. Nothing is taken that was not
 //! durable when it was asked for: behind that, the disk may still show what an earlier start left there.
 
+use super::batches::Batch;
 use super::window::Entry;
-use crate::storage::buffers::{Payload, Piece};
+use crate::storage::buffers::Payload;
 use crate::storage::job::Fault;
-use crate::storage::space::{Busy, ReadId, Space, sums};
-use bulkhead_core::log::batch::{Header, Kind};
+use crate::storage::space::{Busy, ReadId, Space};
+use bulkhead_core::log::Seq;
 use bulkhead_core::log::ring::Position;
 use bulkhead_core::log::superblock::Superblock;
 use bulkhead_core::log::writer::Log;
-use bulkhead_core::log::{Block, Seq};
 
 /// Blocks that are asked for at once: 512 KiB.
 const CHUNK: usize = 128;
@@ -85,35 +85,25 @@ impl Tape {
         let Ok(payload) = result else { return self.lost() };
         self.long = None;
         let (mut rest, mut at, mut writes) = (payload.piece(), asked.at, Vec::new());
-        loop {
-            let (front, behind) = rest.split(1);
-            let Some(header) = header(&front, at, kept) else { break };
-            let last = valid_last(&header, kept);
-            // The numbers of what was cut off are those of what came in its place, further on.
-            let counts = header.first <= last;
-            if counts && asked.durable < header.first {
+        while let Some(batch) = Batch::front(&rest, at, kept) {
+            if batch.counts() && asked.durable < batch.header.first {
                 break;
             }
-            if counts && writes.is_empty() && asked.want < header.first {
+            if batch.counts() && writes.is_empty() && asked.want < batch.header.first {
                 return self.lost();
             }
-            let blocks = header.content.sums().len();
-            if behind.blocks() < blocks {
-                self.long = Some(blocks.saturating_add(1)).filter(|_| at == asked.at);
+            let Some((content, next)) = batch.content() else {
+                self.long = Some(batch.payload().saturating_add(1)).filter(|_| at == asked.at);
                 break;
-            }
-            let (content, next) = behind.split(blocks);
-            if counts && asked.want <= last {
-                if !sums(content.bytes()).eq(header.content.sums().iter().copied()) {
+            };
+            if batch.counts() && asked.want <= batch.last {
+                if !batch.is_whole(&content) {
                     break;
                 }
-                writes.extend(entries(&header, &content, asked.want, kept));
+                writes.extend(batch.entries(&content, asked.want));
             }
-            (rest, at) = (next, header.end());
-            self.at = Some((at, last.next()));
-            if rest.blocks() == 0 {
-                break;
-            }
+            (rest, at) = (next, batch.header.end());
+            self.at = Some((at, batch.last.next()));
         }
         match (writes.is_empty(), at == asked.at && self.long.is_none()) {
             (false, _) => Found::Writes(writes),
@@ -128,41 +118,94 @@ impl Tape {
     }
 }
 
-/// The header that is to be at a position of this log.
-fn header(front: &Piece, at: Position, kept: &Superblock) -> Option<Header> {
-    let block: &Block = front.bytes().try_into().ok()?;
-    let (header, _) = Header::parse(block)?;
-    (header.is_of(&kept.identity) && header.at == at).then_some(header)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::buffers::Pool;
+    use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
+    use bulkhead_core::log::batch::{BlockIndex, Content, Header, Kind, Volume, Write};
+    use bulkhead_core::log::ring::{BLOCKS_MIN, Ring};
+    use bulkhead_core::log::superblock::Identity;
+    use bulkhead_core::log::{BLOCK_LEN, End, Life};
 
-/// The last write of a batch that counts; before its first when none does.
-fn valid_last(header: &Header, kept: &Superblock) -> Seq {
-    match kept.void_from(header.at) {
-        Some(from) => header.last().min(from.before()),
-        None => header.last(),
+    const ID: ReadId = ReadId(1);
+
+    fn kept() -> Superblock {
+        let (site, group) = (SiteId([1; 16]), GroupId([2; 16]));
+        let identity = Identity { site, group, node: NodeId(1), life: Life(3) };
+        Superblock::new(identity, Ring::new(BLOCKS_MIN).unwrap(), Seq(1))
     }
-}
 
-/// The writes of a batch from `want` on that count.
-fn entries(header: &Header, content: &Piece, want: Seq, kept: &Superblock) -> Vec<Entry> {
-    let (last, mut entries) = (valid_last(header, kept), Vec::new());
-    let mut rest = Some(content.clone());
-    let mut sums = header.content.sums();
-    for (seq, write) in (header.first.0..).map(Seq).zip(header.content.writes()) {
-        let (mine, behind) = sums.split_at_checked(write.payload()).unwrap_or((sums, &[]));
-        sums = behind;
-        let piece = match write.kind() {
-            Kind::Data => rest.take().map(|all| {
-                let (piece, behind) = all.split(write.payload());
-                rest = Some(behind);
-                piece
-            }),
-            Kind::Zeroes | Kind::Trimmed => None,
-        };
-        if want <= seq && seq <= last {
-            let (sums, made) = (mine.to_vec(), header.epoch);
-            entries.push(Entry { seq, made, write: *write, sums, piece, done: None });
+    /// Batches of writes without payload, one block each, from block 0 of the log on.
+    fn chunk(kept: &Superblock, batches: &[(u64, u64, u64)]) -> Payload {
+        let mut buffer = Pool::new(1 << 20).unwrap().take(CHUNK).unwrap();
+        buffer.bytes_mut().fill(0x55);
+        let blocks = buffer.bytes_mut().chunks_mut(BLOCK_LEN);
+        for (at, (block, (first, count, epoch))) in (0..).zip(blocks.zip(batches)) {
+            let mut content = Content::default();
+            for number in 0..*count {
+                let write = Write::new(Volume(1), BlockIndex(first + number), 1, Kind::Zeroes).unwrap();
+                assert!(content.push(write, [].into_iter()));
+            }
+            let Identity { group, life, .. } = kept.identity;
+            let (first, durable) = (Seq(*first), Seq(0));
+            let (at, epoch, commit) = (Position(at), Epoch(*epoch), Seq(0));
+            let header = Header { group, life, chain: 0, at, run: 1, epoch, first, durable, commit, content };
+            block.copy_from_slice(&header.encode());
         }
+        buffer.keep()
     }
-    entries
+
+    fn read(kept: &Superblock, chunk: &Payload, want: u64, durable: u64) -> Found {
+        let at = Position(0);
+        let asked = Some(Asked { id: ID, at, want: Seq(want), durable: Seq(durable) });
+        let mut tape = Tape { at: Some((at, Seq(0))), long: None, asked };
+        tape.have(ID, Ok(chunk.clone()), kept)
+    }
+
+    fn numbers(found: Found) -> Vec<(u64, u64)> {
+        let Found::Writes(entries) = found else { panic!("{found:?}") };
+        entries.iter().map(|entry| (entry.seq.0, entry.made.0)).collect()
+    }
+
+    /// I1, V12: two batches are cut off; what came in their place has their numbers, and less of them.
+    #[test]
+    fn what_was_cut_off_is_passed_over_however_much_it_is() {
+        let mut kept = kept();
+        let end = End { at: Position(3), next: Seq(8), chain: 0, epoch: Epoch(1), commit: Seq(3) };
+        kept.begin(&end, Seq(4)).unwrap();
+        let chunk = chunk(&kept, &[(1, 3, 1), (4, 2, 1), (6, 2, 1), (4, 1, 2), (5, 1, 2)]);
+        assert_eq!(numbers(read(&kept, &chunk, 4, 5)), [(4, 2), (5, 2)]);
+        assert_eq!(numbers(read(&kept, &chunk, 5, 5)), [(5, 2)]);
+        assert_eq!(numbers(read(&kept, &chunk, 2, 5)), [(2, 1), (3, 1), (4, 2), (5, 2)]);
+    }
+
+    /// F3, F4: behind what was durable the disk may show what an earlier start left there.
+    #[test]
+    fn nothing_is_taken_that_was_not_durable() {
+        let kept = kept();
+        let chunk = chunk(&kept, &[(1, 3, 1), (4, 2, 1)]);
+        assert_eq!(numbers(read(&kept, &chunk, 1, 3)), [(1, 1), (2, 1), (3, 1)]);
+        assert!(matches!(read(&kept, &chunk, 0, 9), Found::Lost), "a hole in front of the first");
+        assert!(matches!(read(&kept, &chunk, 6, 9), Found::Nothing), "it is further on");
+    }
+
+    #[test]
+    fn a_batch_that_was_not_read_whole_is_asked_for_whole() {
+        let kept = kept();
+        let mut buffer = Pool::new(1 << 20).unwrap().take(1).unwrap();
+        let mut content = Content::default();
+        let write = Write::new(Volume(1), BlockIndex(0), 20, Kind::Data).unwrap();
+        assert!(content.push(write, std::iter::repeat_n(bulkhead_core::log::batch::Sum(0), 20)));
+        let Identity { group, life, .. } = kept.identity;
+        let (at, epoch, first, none) = (Position(0), Epoch(1), Seq(1), Seq(0));
+        let (durable, commit) = (none, none);
+        let header = Header { group, life, chain: 0, at, run: 1, epoch, first, durable, commit, content };
+        buffer.bytes_mut().copy_from_slice(&header.encode());
+        let asked = Some(Asked { id: ID, at, want: first, durable: first });
+        let mut tape = Tape { at: Some((at, none)), long: None, asked };
+        assert!(matches!(tape.have(ReadId(7), Err(Fault::Busy), &kept), Found::Other));
+        assert!(matches!(tape.have(ID, Ok(buffer.keep()), &kept), Found::Nothing));
+        assert_eq!(tape.long, Some(21));
+    }
 }

@@ -7,7 +7,10 @@ use super::view::{State, View};
 use super::words::{Order, RegisterNews, RegisterWish, Streams};
 use crate::cluster::clock;
 use crate::cluster::wake::Wake;
+use crate::failure::Failure;
 use crate::nbd::export::{Content, Errno, Failed, Reply, Request, Span};
+use crate::replication::frame::meta;
+use crate::replication::tally::End as Ended;
 use crate::replication::words::{Frame, News, Stream};
 use crate::storage::buffers::{Piece, Pool};
 use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
@@ -17,11 +20,14 @@ use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Head and tags of a frame.
+const FRAME_LEN: usize = 32;
 
 const LEASE: Duration = Duration::from_millis(400);
 
@@ -29,14 +35,37 @@ const LEASE: Duration = Duration::from_millis(400);
 #[derive(Default)]
 pub struct Wires {
     state: Mutex<Links>,
+    /// Bytes that were sent.
+    pub bytes: AtomicU64,
 }
 
 #[derive(Default)]
 struct Links {
-    inboxes: BTreeMap<NodeId, Sender<News>>,
+    inboxes: BTreeMap<NodeId, Receiving>,
     /// The stream between two nodes, the smaller first.
     streams: BTreeMap<(NodeId, NodeId), u64>,
     next: u64,
+}
+
+/// A node's end of all its streams.
+struct Receiving {
+    tell: Sender<News>,
+    gone: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Receiving {
+    fn send(&self, news: News) {
+        let _ = self.tell.send(news);
+    }
+
+    /// What is on its way to a dead node takes nobody's memory, and nothing of the node is held.
+    fn end(self) {
+        let Self { tell, gone, thread } = self;
+        gone.store(true, Ordering::SeqCst);
+        drop(tell);
+        let _ = thread.join();
+    }
 }
 
 struct End {
@@ -50,33 +79,51 @@ impl Streams for End {
         let key = pair(self.me, to.peer());
         let is_met = state.streams.get(&key).is_some_and(|number| Stream::of(to.peer(), *number) == to);
         if let Some(inbox) = state.inboxes.get(&to.peer()).filter(|_| is_met) {
-            frames.into_iter().for_each(|frame| drop(inbox.send(News::Frame(self.me, frame))));
+            for frame in frames {
+                let (head, meta) = meta(&frame).expect("a frame that contradicts itself is not sent");
+                let bytes = FRAME_LEN + meta.len() + head.blocks * 4096;
+                self.wires.bytes.fetch_add(u64::try_from(bytes).unwrap(), Ordering::SeqCst);
+                inbox.send(News::Frame(self.me, frame));
+            }
         }
     }
 
     fn queued(&self, _to: Stream) -> usize {
         0
     }
+
+    fn end(&self, to: Stream, _why: Ended) {
+        let mut state = self.wires.state.lock().unwrap();
+        let key = pair(self.me, to.peer());
+        if state.streams.get(&key).is_some_and(|number| Stream::of(to.peer(), *number) == to) {
+            state.part(self.me, to.peer());
+            state.meet(self.me, to.peer());
+        }
+    }
 }
 
-fn arrived(news: News, pool: &Pool) -> News {
+/// As it arrives; `None`: the node is dead.
+fn arrived(news: News, pool: &Pool, gone: &AtomicBool) -> Option<News> {
     let copy = |piece: Piece| loop {
+        if gone.load(Ordering::SeqCst) {
+            break None;
+        }
         if let Some(mut buffer) = pool.take(piece.blocks()) {
             buffer.bytes_mut().copy_from_slice(piece.bytes());
-            break buffer.keep().piece();
+            break Some(buffer.keep().piece());
         }
         std::thread::sleep(Duration::from_millis(1));
     };
-    match news {
-        News::Frame(node, Frame::Write { epoch, made, seq, write, sums, payload }) => {
-            let payload = payload.map(copy);
+    Some(match news {
+        News::Frame(node, Frame::Write { epoch, made, seq, write, sums, payload: Some(piece) }) => {
+            let payload = Some(copy(piece)?);
             News::Frame(node, Frame::Write { epoch, made, seq, write, sums, payload })
         }
-        News::Frame(node, Frame::Fill { epoch, write, sums, payload }) => {
-            News::Frame(node, Frame::Fill { epoch, write, sums, payload: payload.map(copy) })
+        News::Frame(node, Frame::Fill { epoch, write, sums, payload: Some(piece) }) => {
+            News::Frame(node, Frame::Fill { epoch, write, sums, payload: Some(copy(piece)?) })
         }
         other @ (News::Met(..) | News::Gone(_) | News::Frame(..)) => other,
-    }
+    })
 }
 
 fn pair(one: NodeId, other: NodeId) -> (NodeId, NodeId) {
@@ -87,8 +134,12 @@ impl Wires {
     fn join(&self, me: NodeId, pool: Pool, inbox: Inbox) {
         let mut state = self.state.lock().unwrap();
         let (tell, told) = channel();
-        std::thread::spawn(move || told.into_iter().for_each(|news| inbox(arrived(news, &pool))));
-        state.inboxes.insert(me, tell);
+        let gone = Arc::new(AtomicBool::new(false));
+        let is_gone = Arc::clone(&gone);
+        let thread = std::thread::spawn(move || {
+            told.into_iter().map_while(|news| arrived(news, &pool, &is_gone)).for_each(inbox);
+        });
+        state.inboxes.insert(me, Receiving { tell, gone, thread });
         for other in state.inboxes.keys().copied().filter(|other| *other != me).collect::<Vec<_>>() {
             state.meet(me, other);
         }
@@ -96,9 +147,13 @@ impl Wires {
 
     fn leave(&self, me: NodeId) {
         let mut state = self.state.lock().unwrap();
-        state.inboxes.remove(&me);
+        let left = state.inboxes.remove(&me);
         for other in state.inboxes.keys().copied().collect::<Vec<_>>() {
             state.part(me, other);
+        }
+        drop(state);
+        if let Some(left) = left {
+            left.end();
         }
     }
 
@@ -116,7 +171,7 @@ impl Links {
         self.streams.insert(pair(one, other), self.next);
         for (me, peer) in [(one, other), (other, one)] {
             if let Some(inbox) = self.inboxes.get(&me) {
-                let _ = inbox.send(News::Met(peer, Stream::of(peer, self.next)));
+                inbox.send(News::Met(peer, Stream::of(peer, self.next)));
             }
         }
     }
@@ -125,7 +180,7 @@ impl Links {
         if self.streams.remove(&pair(one, other)).is_some() {
             for (me, peer) in [(one, other), (other, one)] {
                 if let Some(inbox) = self.inboxes.get(&me) {
-                    let _ = inbox.send(News::Gone(peer));
+                    inbox.send(News::Gone(peer));
                 }
             }
         }
@@ -263,7 +318,7 @@ impl Site {
     }
 
     /// The node that leads, when one does and it is so.
-    pub fn await_leader(&self, is: impl Fn(&View) -> bool) -> u16 {
+    pub fn await_leader(&self, mut is: impl FnMut(&View) -> bool) -> u16 {
         for _ in 0..3_000 {
             for (node, running) in &self.running {
                 let view = running.handle().view();
@@ -275,6 +330,14 @@ impl Site {
         }
         let views: Vec<_> = self.running.values().map(|one| one.handle().view()).collect();
         panic!("nobody leads as awaited: {views:#?}");
+    }
+
+    /// Two holders in sync, and a volume of so many blocks: who leads, who follows, and the volume.
+    pub fn pair(&mut self, blocks: u64) -> (u16, u16, Volume) {
+        self.start(1);
+        self.start(2);
+        let leads = self.await_synced();
+        (leads, 3 - leads, create(&self.handle(leads), "vm1", blocks))
     }
 
     pub fn await_synced(&self) -> u16 {
@@ -307,17 +370,19 @@ fn settings(me: NodeId, home: &Path, log_bytes: u64) -> Settings {
 
 /// Asks a node to make a volume.
 pub fn create(handle: &Handle, name: &str, blocks: u64) -> Volume {
+    order(handle, Order::Create { name: name.into(), blocks }).unwrap()
+}
+
+/// Asks a node for something.
+pub fn order(handle: &Handle, order: Order) -> Result<Volume, Failure> {
     let (tell, told) = channel();
-    let order = Order::Create { name: name.into(), blocks };
     handle.order(order, move |done| tell.send(done).unwrap());
-    told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap()
+    told.recv_timeout(Duration::from_secs(30)).unwrap()
 }
 
 /// Asks a node to delete a volume.
 pub fn delete(handle: &Handle, volume: Volume) {
-    let (tell, told) = channel();
-    handle.order(Order::Delete { volume }, move |done| tell.send(done).unwrap());
-    told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
+    order(handle, Order::Delete { volume }).unwrap();
 }
 
 /// Begins a request.

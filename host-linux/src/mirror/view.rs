@@ -1,7 +1,9 @@
 //! How a mirror group is, seen by one of its holders: what the group tells the commands, the status and a
 //! monitoring system (S4-10, X14). docs/volumes.md documents every field; fields are added, never renamed.
 
+use crate::output::size;
 use crate::volume::catalogue::bytes;
+use bulkhead_core::mirror::membership;
 use bulkhead_core::volume::record::Record;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,7 @@ pub struct View {
     pub primary: Option<u16>,
     /// Why this holder does not lead where nobody does, and what would change it.
     pub waits: Option<String>,
-    /// When writes are to be acknowledged.
+    /// When writes are to be acknowledged, of volumes without a policy of their own.
     pub wanted: Policy,
     /// When they are acknowledged now: without a second holder in sync always [`Policy::Through`] (S4-08).
     pub policy: Policy,
@@ -31,6 +33,13 @@ pub struct View {
     pub log: LogView,
     /// Bytes that are in the log and not yet in the backing store of this holder.
     pub dirty_bytes: u64,
+    /// Bytes that were acknowledged and are in one place only: what the loss of this node for good would lose
+    /// at most (X11). `None`: only the node that leads knows.
+    pub at_risk_bytes: Option<u64>,
+    /// More is not acknowledged: guests wait instead. `None`: there is no bound.
+    pub at_risk_max: Option<u64>,
+    /// Guests' writes that wait because of it.
+    pub held_writes: u64,
     /// What this holder has for writes on their way.
     pub memory: MemoryView,
     /// How long guests' writes take, while this node leads.
@@ -55,8 +64,19 @@ impl View {
         };
         let leads = self.primary.map_or_else(String::new, |node| format!("; {} leads", name_of(node)));
         let epoch = if self.epoch == 0 { String::new() } else { format!(", epoch {}", self.epoch) };
+        let risk = self.at_risk_bytes.filter(|bytes| *bytes != 0);
+        let mut risk = risk.map_or_else(String::new, |bytes| format!("; {} at risk", size(bytes)));
+        if let (Some(max), true) = (self.at_risk_max, self.held_writes != 0) {
+            let held = self.held_writes;
+            risk = format!("{risk}; {held} WRITES WAIT, for no more than {} may be at risk", size(max));
+        }
+        let removed = self.holders.iter().filter(|holder| holder.removed).map(|holder| {
+            let name = name_of(holder.node);
+            format!("; {name} was taken out: `bulkhead volume secondary add {name}` takes it in again")
+        });
+        let removed: String = removed.collect();
         let waits = self.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-        format!("pair {pair} is {state}{leads}{epoch}{waits}")
+        format!("pair {pair} is {state}{leads}{epoch}{risk}{removed}{waits}")
     }
 }
 
@@ -111,6 +131,35 @@ pub enum Policy {
     Back,
 }
 
+impl Policy {
+    /// The later of two: what both let happen.
+    #[must_use]
+    pub const fn but(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Back, Self::Back) => Self::Back,
+            (Self::Through, _) | (_, Self::Through) => Self::Through,
+        }
+    }
+}
+
+impl From<membership::Policy> for Policy {
+    fn from(policy: membership::Policy) -> Self {
+        match policy {
+            membership::Policy::Through => Self::Through,
+            membership::Policy::Back => Self::Back,
+        }
+    }
+}
+
+impl From<Policy> for membership::Policy {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Through => Self::Through,
+            Policy::Back => Self::Back,
+        }
+    }
+}
+
 /// One holder of a group, as this one knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -125,6 +174,26 @@ pub struct HolderView {
     pub has: Option<u64>,
     /// How many writes it is behind the newest; `None` when this node was not told.
     pub lag: Option<u64>,
+    /// An operator took it out: it is neither fed nor in sync until it is taken in again (S4-12).
+    pub removed: bool,
+    /// How far its store is being filled, while it is.
+    pub fill: Option<FillView>,
+}
+
+/// How far a holder's store is, that is compared with this one and gets the blocks that are others there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FillView {
+    /// What is to be compared: what this store has, and what is written meanwhile once more.
+    pub bytes: u64,
+    /// What was compared.
+    pub compared_bytes: u64,
+    /// Blocks that were sent, because they were others there.
+    pub moved_bytes: u64,
+    /// No more than this is left to be sent; guests' writes of from now on aside.
+    pub left_bytes: u64,
+    /// About how long that takes; `None` when nothing was compared yet.
+    pub left_millis: Option<u64>,
 }
 
 /// A log.
@@ -177,16 +246,27 @@ pub struct VolumeView {
     pub uuid: String,
     /// Its size.
     pub bytes: u64,
+    /// When its writes are to be acknowledged (S0-06); `None`: as [`View::wanted`] says.
+    pub wanted: Option<Policy>,
+    /// When they are acknowledged now, as the node that leads knows.
+    pub policy: Policy,
+    /// As [`View::at_risk_bytes`], of this volume.
+    pub at_risk_bytes: Option<u64>,
 }
 
 impl VolumeView {
-    /// A volume as the catalogue has it.
-    pub fn of(record: &Record) -> Self {
+    /// A volume as the catalogue has it, in a group that wants and does this.
+    pub fn of(record: &Record, of_group: Policy, now: Policy) -> Self {
+        let wanted = record.policy.map(Policy::from);
         Self {
             number: record.volume.0,
             name: record.name.as_str().to_owned(),
             uuid: record.uuid.to_string(),
             bytes: bytes(record.blocks),
+            wanted,
+            policy: now.but(wanted.unwrap_or(of_group)),
+            // The handle adds it.
+            at_risk_bytes: None,
         }
     }
 }
@@ -203,18 +283,29 @@ mod tests {
             state: State::Resyncing,
             policy: Policy::Back,
             holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
-            volumes: vec![VolumeView { number: 1, name: "vm1".into(), ..VolumeView::default() }],
+            volumes: vec![VolumeView {
+                number: 1,
+                name: "vm1".into(),
+                wanted: Some(Policy::Through),
+                ..VolumeView::default()
+            }],
             ..View::default()
         };
         let expected = serde_json::json!({
             "mode": "leading", "state": "resyncing", "epoch": 0, "leads": false, "primary": null,
             "waits": null, "wanted": "through", "policy": "back",
-            "holders": [{ "node": 1, "inSync": true, "connected": false, "has": null, "lag": null }],
+            "holders": [{
+                "node": 1, "inSync": true, "connected": false, "has": null, "lag": null, "removed": false,
+                "fill": null
+            }],
             "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
-            "dirtyBytes": 0,
+            "dirtyBytes": 0, "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
             "memory": { "bytes": 0, "freeBytes": 0 },
             "writes": { "p50Us": null, "p99Us": null },
-            "volumes": [{ "number": 1, "name": "vm1", "uuid": "", "bytes": 0 }],
+            "volumes": [{
+                "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "wanted": "through", "policy": "through",
+                "atRiskBytes": null
+            }],
             "lastError": null,
         });
         assert_eq!(serde_json::to_value(&view).unwrap(), expected);

@@ -1,9 +1,11 @@
 //! The writes of the log that are in memory: its last ones, without a gap (S4-07, X11).
 
+use super::acks::Safe;
 use crate::storage::buffers::Piece;
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{Sum, Write};
+use bulkhead_core::log::ring::Position;
 use std::collections::VecDeque;
 
 /// How a write of a guest ended: all in-sync holders have it, or nobody knows whether they ever will.
@@ -25,6 +27,8 @@ pub struct Entry {
     pub sums: Vec<Sum>,
     /// Its payload, if it has one.
     pub piece: Option<Piece>,
+    /// Where this holder's log has the payload, once its batch is made.
+    pub at: Option<Position>,
     /// Who waits for it.
     pub done: Option<Done>,
 }
@@ -52,7 +56,22 @@ impl Window {
 
     /// A write, if it is in memory.
     pub fn get(&self, seq: Seq) -> Option<&Entry> {
-        self.entries.get(self.place(seq)?)
+        self.entries.get(self.place_of(seq)?)
+    }
+
+    /// The payloads of these writes begin here, one behind the other. Returns them, in order.
+    pub fn place(&mut self, first: Seq, last: Seq, mut at: Position) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for number in first.0..=last.0 {
+            let place = self.place_of(Seq(number));
+            let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) else { continue };
+            if let Some(piece) = &entry.piece {
+                entry.at = Some(at);
+                at = at.after(u64::try_from(piece.blocks()).unwrap_or(u64::MAX));
+                pieces.push(piece.clone());
+            }
+        }
+        pieces
     }
 
     /// Takes in the write after the last one. Those before a gap are forgotten: the log has them.
@@ -63,14 +82,15 @@ impl Window {
         self.entries.push_back(entry);
     }
 
-    /// Who waits for writes up to this one, in their order.
-    pub fn done(&mut self, upto: Seq) -> Vec<Done> {
-        let from = self.place(self.told.next()).unwrap_or(0);
+    /// The writes up to this one that were not called safe before, in order, each with who waits for it.
+    pub fn safe(&mut self, upto: Seq) -> Vec<Safe> {
+        let from = self.place_of(self.told.next()).unwrap_or(0);
         let waiting = self.entries.iter_mut().skip(from).take_while(|entry| entry.seq <= upto);
-        let done = waiting.filter_map(|entry| entry.done.take()).collect();
+        let of = |entry: &mut Entry| Safe { seq: entry.seq, write: entry.write, done: entry.done.take() };
+        let safe = waiting.map(of).collect();
         let last = self.entries.back().map(|entry| entry.seq).unwrap_or_default();
         self.told = self.told.max(upto.min(last));
-        done
+        safe
     }
 
     /// This write and all after it are void. Returns who waits for them.
@@ -87,9 +107,19 @@ impl Window {
         }
     }
 
-    fn place(&self, seq: Seq) -> Option<usize> {
+    fn place_of(&self, seq: Seq) -> Option<usize> {
         let first = self.first()?;
         usize::try_from(seq.0.checked_sub(first.0)?).ok()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A write that nobody waits for.
+    pub fn entry(seq: u64, write: Write, piece: Option<Piece>) -> Entry {
+        Entry { seq: Seq(seq), made: Epoch(1), write, sums: Vec::new(), piece, at: None, done: None }
     }
 }
 
@@ -106,13 +136,12 @@ mod tests {
             let ends = Arc::clone(&ends);
             let done: Done = Box::new(move |end| ends.lock().unwrap().push((seq, end)));
             let write = Write::new(Volume(1), BlockIndex(seq), 1, Kind::Zeroes).unwrap();
-            let (sums, piece) = (Vec::new(), None);
-            Entry { seq: Seq(seq), made: Epoch(1), write, sums, piece, done: Some(done) }
+            Entry { done: Some(done), ..testing::entry(seq, write, None) }
         };
         let mut window = Window::default();
         assert_eq!(window.first(), None);
         (5..10).for_each(|seq| window.push(entry(seq)));
-        window.done(Seq(6)).into_iter().for_each(|done| done(Ok(())));
+        window.safe(Seq(6)).into_iter().filter_map(|safe| safe.done).for_each(|done| done(Ok(())));
         window.forget(Seq(9));
         assert_eq!(window.first(), Some(Seq(7)), "somebody waits for it");
         assert!(window.get(Seq(6)).is_none() && window.get(Seq(10)).is_none());

@@ -1,13 +1,15 @@
 //! What the agent's loop and the operator say to a mirror group, and what it asks of the loop.
 
 use crate::replication::service::Replication;
+use crate::replication::tally::End;
 use crate::replication::words::{Frame, Stream};
-use bulkhead_core::id::Epoch;
+use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::register::record::Payload;
 use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
+use std::num::NonZeroU64;
 
 /// What the loop tells the group about its register.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +70,21 @@ pub enum Order {
         /// Which.
         volume: Volume,
     },
-    /// When writes are acknowledged (S0-06).
+    /// When writes are acknowledged, of all volumes that have no policy of their own (S0-06).
     Want(Policy),
+    /// When writes of a volume are; `None`: as those of all.
+    WantOf {
+        /// Which.
+        volume: Volume,
+        /// When.
+        policy: Option<Policy>,
+    },
+    /// A holder is to be no secondary any more (S4-02, S4-12).
+    Dismiss(NodeId),
+    /// A holder may be a secondary again.
+    Admit(NodeId),
+    /// So many bytes may be at risk; `None`: any number (X11).
+    Bound(Option<NonZeroU64>),
 }
 
 /// The streams to the other holders.
@@ -79,6 +94,9 @@ pub trait Streams: Send + Sync {
 
     /// Bytes that were sent and are still here.
     fn queued(&self, to: Stream) -> usize;
+
+    /// Ends a stream, for this reason.
+    fn end(&self, to: Stream, why: End);
 }
 
 impl Streams for Replication {
@@ -88,5 +106,9 @@ impl Streams for Replication {
 
     fn queued(&self, to: Stream) -> usize {
         Self::queued(self, to)
+    }
+
+    fn end(&self, to: Stream, why: End) {
+        Self::end(self, to, why);
     }
 }

@@ -1,10 +1,11 @@
 //! The door: one thread that accepts clients, shakes hands with all of them at once, and ends what takes too
-//! long. A newcomer costs it a socket and a few hundred bytes, no thread; there is room for so many, and the
-//! next one closes the oldest of whoever has most (F42, V43).
+//! long. A newcomer costs it a socket and a few hundred bytes, some kilobytes if it encrypts, and no thread;
+//! there is room for so many, and the next one closes the oldest of whoever has most (F42, V43).
 
 use super::handshake::{Handshake, Progress, Session};
 use super::server::{Guest, Shared, Ticket};
-use super::socket::{Peer, Socket};
+use super::socket::{Gone, Peer, Socket};
+use super::tls::secure::Shake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -63,6 +64,8 @@ struct Newcomer {
     /// It has taken one, and is to be told so.
     taken: Option<(Session, Ticket)>,
     leaves: bool,
+    /// It is to be told that it may encrypt, and then does.
+    secures: bool,
     /// Its turn ended although there was more.
     more: bool,
 }
@@ -118,7 +121,7 @@ impl Door {
         let mut files = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
         files.extend(self.listeners.iter().map(|listener| PollFd::new(listener, PollFlags::IN)));
         files.extend(self.newcomers.iter().map(|one| {
-            let sends = !one.handshake.output().is_empty();
+            let sends = !one.handshake.output().is_empty() || one.socket.wants_room();
             PollFd::new(&one.socket, if sends { PollFlags::OUT } else { PollFlags::IN })
         }));
         let more = self.newcomers.iter().any(|one| one.more);
@@ -151,6 +154,7 @@ impl Door {
                         born: Instant::now(),
                         taken: None,
                         leaves: false,
+                        secures: false,
                         more: false,
                     };
                     // It is greeted at once. A quick one may already be through.
@@ -224,6 +228,11 @@ impl Newcomer {
         let guest = Guest { shared, peer: self.peer };
         self.more = false;
         for _ in 0..READS_AT_ONCE {
+            match self.socket.shake() {
+                Ok(Shake::Done) => {}
+                Ok(Shake::Listens | Shake::Full) => return Turn::Stay,
+                Err(Gone) => return Turn::Gone,
+            }
             while !self.handshake.output().is_empty() {
                 match self.socket.send(&[IoSlice::new(self.handshake.output())]) {
                     Ok(Some(count)) => self.handshake.sent(count),
@@ -236,6 +245,12 @@ impl Newcomer {
             }
             if self.leaves {
                 return Turn::Gone;
+            }
+            if std::mem::take(&mut self.secures) {
+                let Some(socket) = shared.secured(&self.socket) else { return Turn::Gone };
+                self.socket = socket;
+                self.handshake.secured();
+                continue;
             }
             // An option may have waited until there was room for its answer.
             let mut progress = self.handshake.receive(&[], &guest);
@@ -252,6 +267,7 @@ impl Newcomer {
             match progress {
                 Progress::Stay => {}
                 Progress::Enter(session, ticket) => self.taken = Some((session, ticket)),
+                Progress::Secure => self.secures = true,
                 Progress::Leave => self.leaves = true,
             }
         }

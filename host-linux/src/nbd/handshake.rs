@@ -2,6 +2,7 @@
 //! [`OPTION_MAX`], [`OPTIONS_MAX`] and [`OUTPUT_MAX`], whatever the client sends (F42, I11).
 
 use super::export::Geometry;
+use super::tls::Encryption;
 use super::wire::number::{ALLOCATION, ALLOCATION_ID, BASE, answer, handshake, info, option};
 use super::wire::option::{Ask, Contexts, HEADER, Header, NAME_MAX, OPTION_MAX, Refused, Wanted};
 use super::wire::option_reply as say;
@@ -28,6 +29,8 @@ pub trait Catalogue {
     ///
     /// It may not, and why.
     fn admit(&self, canonical: &str) -> Result<Self::Ticket, Denied>;
+    /// Whether its connection can, or must, be encrypted.
+    fn encryption(&self) -> Encryption;
 }
 
 /// An export, as clients choose it.
@@ -70,6 +73,8 @@ pub enum Progress<T> {
     Stay,
     /// It has taken an export. What it sent beyond is in [`Handshake::rest`].
     Enter(Session, T),
+    /// Once it was told so, everything is encrypted: then [`Handshake::secured`] goes on.
+    Secure,
     /// Nothing more is to be read; what waits to be sent may still be sent.
     Leave,
 }
@@ -82,6 +87,8 @@ enum Stage {
     Options,
     /// It sends an option that is too long: so many bytes are to come.
     Skipping(u32),
+    /// It may begin to encrypt, and has not.
+    Securing,
     /// It is gone, or must go.
     Over,
 }
@@ -95,6 +102,7 @@ pub struct Handshake {
     output: Vec<u8>,
     asked: u32,
     zeroes: bool,
+    secure: bool,
     structured: bool,
     /// The canonical name of the export whose `base:allocation` was chosen.
     allocation: Option<String>,
@@ -110,6 +118,7 @@ impl Default for Handshake {
             output,
             asked: 0,
             zeroes: true,
+            secure: false,
             structured: false,
             allocation: None,
         }
@@ -126,6 +135,10 @@ impl Handshake {
             }
             match self.stage {
                 Stage::Over => return Progress::Leave,
+                // What comes here was sent in the clear, by whoever sits between: it is no part of what the
+                // client says encrypted (as in CVE-2021-3716).
+                Stage::Securing if self.input.is_empty() => return Progress::Secure,
+                Stage::Securing => return self.leave(),
                 Stage::Flags => {
                     let Some(flags) = self.take::<4>().map(u32::from_be_bytes) else { return Progress::Stay };
                     self.greeted(flags);
@@ -157,6 +170,12 @@ impl Handshake {
     /// So many bytes of it were sent.
     pub fn sent(&mut self, count: usize) {
         self.output.drain(..count.min(self.output.len()));
+    }
+
+    /// Its connection is encrypted from now on: what it said before counts no more.
+    pub fn secured(&mut self) {
+        self.stage = Stage::Options;
+        (self.secure, self.structured, self.allocation) = (true, false, None);
     }
 
     /// What the client sent beyond its handshake.
@@ -205,6 +224,17 @@ impl Handshake {
         ask: Result<Ask<'_>, Refused>,
         catalogue: &C,
     ) -> Progress<C::Ticket> {
+        let encryption = catalogue.encryption();
+        if encryption == Encryption::Required && !self.secure {
+            match ask {
+                Ok(Ask::Abort | Ask::StartTls) => {}
+                Ok(_) | Err(_) if option == option::EXPORT_NAME => return self.leave(),
+                Ok(_) | Err(_) => {
+                    self.refuse(option, answer::TLS_REQUIRED, "this server wants TLS first (nbds://)");
+                    return Progress::Stay;
+                }
+            }
+        }
         match ask {
             Err(_) if option == option::EXPORT_NAME => return self.leave(),
             Err(Refused::Unknown) => {
@@ -228,9 +258,16 @@ impl Handshake {
                 }
                 self.done(option);
             }
-            Ok(Ask::StartTls) => {
-                self.refuse(option, answer::UNSUPPORTED, "this server does not encrypt");
-            }
+            Ok(Ask::StartTls) => match (encryption, self.secure) {
+                (_, true) => self.refuse(option, answer::INVALID, "it is encrypted already"),
+                (Encryption::Missing, false) => {
+                    self.refuse(option, answer::UNSUPPORTED, "this server does not encrypt");
+                }
+                (Encryption::Offered | Encryption::Required, false) => {
+                    self.done(option);
+                    self.stage = Stage::Securing;
+                }
+            },
             Ok(Ask::StructuredReply) => {
                 self.structured = true;
                 self.done(option);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 /// Two exports, and so many seats.
 struct Two {
     seats: Cell<usize>,
+    encryption: Encryption,
 }
 
 impl Catalogue for Two {
@@ -29,6 +30,14 @@ impl Catalogue for Two {
         self.seats.set(seats.saturating_sub(1));
         if seats == 0 { Err(Denied::Full) } else { Ok(()) }
     }
+
+    fn encryption(&self) -> Encryption {
+        self.encryption
+    }
+}
+
+fn two(seats: usize) -> Two {
+    Two { seats: Cell::new(seats), encryption: Encryption::Missing }
 }
 
 fn option(option: u32, data: &[u8]) -> Vec<u8> {
@@ -51,6 +60,7 @@ fn words(mut bytes: &[u8]) -> Vec<String> {
             answer::UNSUPPORTED => "unsupported",
             answer::INVALID => "invalid",
             answer::UNKNOWN => "unknown",
+            answer::TLS_REQUIRED => "tls-required",
             answer::POLICY => "policy",
             answer::TOO_BIG => "too-big",
             _ => "?",
@@ -63,16 +73,23 @@ fn words(mut bytes: &[u8]) -> Vec<String> {
 
 /// Sends options to a fresh handshake, and tells what became of it: what was said, and how it entered.
 fn check(options: &[Vec<u8>], expected: &str) -> Option<Session> {
+    check_at(&two(1), options, expected)
+}
+
+fn check_at(catalogue: &Two, options: &[Vec<u8>], expected: &str) -> Option<Session> {
     let mut handshake = Handshake::default();
-    let catalogue = Two { seats: Cell::new(1) };
     handshake.sent(18);
     let all = [&3_u32.to_be_bytes()[..], &options.concat()].concat();
-    let progress = handshake.receive(&all, &catalogue);
+    let progress = handshake.receive(&all, catalogue);
     let mut said = words(handshake.output());
     let session = match progress {
         Progress::Stay => None,
         Progress::Leave => {
             said.push("leaves".into());
+            None
+        }
+        Progress::Secure => {
+            said.push("secures".into());
             None
         }
         Progress::Enter(session, ()) => Some(session),
@@ -145,7 +162,7 @@ fn what_is_refused_leaves_the_client_where_it_was() {
 
 #[test]
 fn a_full_house_says_so_and_the_client_may_ask_again() {
-    let catalogue = Two { seats: Cell::new(0) };
+    let catalogue = two(0);
     let mut handshake = Handshake::default();
     handshake.sent(18);
     let go = option(7, &name("a", b"\0\0"));
@@ -160,7 +177,7 @@ fn a_full_house_says_so_and_the_client_may_ask_again() {
 fn what_is_said_beyond_the_handshake_is_kept_for_the_export() {
     let mut handshake = Handshake::default();
     let all = [&0_u32.to_be_bytes()[..], &option(1, b"a"), b"request"].concat();
-    let progress = handshake.receive(&all, &Two { seats: Cell::new(1) });
+    let progress = handshake.receive(&all, &two(1));
     assert!(matches!(progress, Progress::Enter(Session { structured: false, allocation: false, .. }, ())));
     assert_eq!(handshake.output().len(), 18 + 10 + 124);
     assert_eq!(handshake.rest(), b"request");
@@ -173,14 +190,14 @@ fn those_who_leave_or_speak_another_language_go() {
     check(&[option(1, &vec![b'a'; OPTION_MAX])], "leaves");
     check(&[b"GET / HTTP/1.1\r\n".to_vec()], "leaves");
     check(&[[&OPTION_MAGIC.to_be_bytes()[..], &[0, 0, 0, 6], &[0xff; 4]].concat()], "leaves");
-    let flags = Handshake::default().receive(&8_u32.to_be_bytes(), &Two { seats: Cell::new(1) });
+    let flags = Handshake::default().receive(&8_u32.to_be_bytes(), &two(1));
     assert!(matches!(flags, Progress::Leave));
 }
 
 #[test]
 fn a_flood_of_questions_waits_for_its_answers_to_be_taken_and_ends() {
     let mut handshake = Handshake::default();
-    let catalogue = Two { seats: Cell::new(1) };
+    let catalogue = two(1);
     let lists = option(3, b"").repeat(200);
     assert!(matches!(handshake.receive(&3_u32.to_be_bytes(), &catalogue), Progress::Stay));
     let mut rounds = 0;
@@ -195,6 +212,55 @@ fn a_flood_of_questions_waits_for_its_answers_to_be_taken_and_ends() {
         assert!(handshake.input.len() <= 2 * lists.len());
     }
     assert!(matches!(progress, Progress::Leave), "{OPTIONS_MAX} questions are enough");
+}
+
+/// V43: a server that wants TLS tells nothing to whoever has not begun it.
+#[test]
+fn where_tls_is_required_nothing_is_told_in_the_clear() {
+    let required = || Two { encryption: Encryption::Required, ..two(1) };
+    let early = [
+        option(3, b""),
+        option(6, &name("a", b"\0\0")),
+        option(7, &name("a", b"\0\0")),
+        option(8, b""),
+        option(77, b""),
+        option(6, b"malformed"),
+    ];
+    let told = "3:tls-required 6:tls-required 7:tls-required 8:tls-required 77:tls-required 6:tls-required";
+    check_at(&required(), &early, told);
+    check_at(&required(), &[option(1, b"a")], "leaves");
+    check_at(&required(), &[option(2, b"")], "2:ack leaves");
+    check_at(&required(), &[option(5, b"x"), option(5, b"")], "5:tls-required 5:ack secures");
+    check(&[option(5, b"")], "5:unsupported");
+}
+
+/// What was agreed in the clear counts no more, and what follows `STARTTLS` in the clear is nobody's
+/// (CVE-2021-3716).
+#[test]
+fn what_was_said_in_the_clear_is_forgotten() {
+    for encryption in [Encryption::Offered, Encryption::Required] {
+        let catalogue = || Two { encryption, ..two(1) };
+        for injected in [&b"I"[..], &option(8, b""), b"\x16\x03\x01"] {
+            check_at(&catalogue(), &[option(5, b""), injected.to_vec()], "5:ack leaves");
+            let mut handshake = Handshake::default();
+            handshake.sent(18);
+            let start = [&3_u32.to_be_bytes()[..], &option(5, b"")].concat();
+            assert!(matches!(handshake.receive(&start, &catalogue()), Progress::Secure));
+            assert!(matches!(handshake.receive(injected, &catalogue()), Progress::Leave));
+        }
+    }
+    let catalogue = Two { encryption: Encryption::Offered, ..two(1) };
+    let mut handshake = Handshake::default();
+    handshake.sent(18);
+    let start = [&3_u32.to_be_bytes()[..], &option(8, b""), &option(5, b"")].concat();
+    assert!(matches!(handshake.receive(&start, &catalogue), Progress::Secure));
+    assert_eq!(words(handshake.output()), ["8:ack", "5:ack"]);
+    handshake.sent(40);
+    handshake.secured();
+    let go = [option(5, b""), option(7, &name("a", b"\0\0"))].concat();
+    let Progress::Enter(session, ()) = handshake.receive(&go, &catalogue) else { panic!("it enters") };
+    assert!(!session.structured, "structured replies were agreed on in the clear");
+    assert_eq!(words(handshake.output())[0], "5:invalid");
 }
 
 /// What a client might send: sense and nonsense.
@@ -222,9 +288,9 @@ proptest! {
         cuts in prop::collection::vec(1_usize..50, 1..40),
     ) {
         let mut whole = Handshake::default();
-        let end = whole.receive(&bytes, &Two { seats: Cell::new(9) });
+        let end = whole.receive(&bytes, &two(9));
         let mut parts = Handshake::default();
-        let catalogue = Two { seats: Cell::new(9) };
+        let catalogue = two(9);
         let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
         let mut last = Progress::Stay;
         while matches!(last, Progress::Stay) && !rest.is_empty() {

@@ -10,6 +10,7 @@ use super::pool::Pool;
 use super::reader;
 use super::seats::{Seat, Seats};
 use super::socket::{Peer, Socket};
+use super::tls::{Encryption, Tls};
 use super::turns::{Turn, Turns, of_session};
 use super::uri::{Place, Uri};
 use crate::cluster::wake::Wake;
@@ -50,6 +51,7 @@ pub struct Shared {
     pool: Arc<Pool>,
     seats: Arc<Seats>,
     turns: Turns,
+    tls: Option<Tls>,
     exports: Mutex<Exports>,
     places: Mutex<Vec<Place>>,
 }
@@ -99,6 +101,15 @@ impl Server {
     ///
     /// No thread or no file descriptor can be had.
     pub fn start(limits: Limits) -> Result<Self, Failure> {
+        Self::start_with(limits, None)
+    }
+
+    /// As [`Self::start`], encrypting if it is said how.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(limits: Limits, tls: Option<Tls>) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::failed(format!("cannot start the NBD server: {error}"));
         let shared = Arc::new(Shared {
             limits,
@@ -108,6 +119,7 @@ impl Server {
             pool: Arc::new(Pool::new(limits.shared_bytes)),
             seats: Arc::new(Seats::new(limits.connections, limits.connections_per_peer)),
             turns: Turns::default(),
+            tls,
             exports: Mutex::default(),
             places: Mutex::default(),
         });
@@ -238,7 +250,14 @@ impl Server {
     #[must_use]
     pub fn uris(&self, name: &str) -> Vec<Uri> {
         let places = lock(&self.shared.places);
-        let uri = |place: &Place| Uri { tls: false, place: place.clone(), export: name.to_owned() };
+        let is_required = self.shared.tls.as_ref().is_some_and(|tls| tls.is_required);
+        let uri = |place: &Place| {
+            let uri = Uri { tls: None, place: place.clone(), export: name.to_owned() };
+            match place {
+                Place::Tcp { .. } if is_required => uri.secure(),
+                Place::Tcp { .. } | Place::Unix(_) => uri,
+            }
+        };
         places.iter().map(uri).collect()
     }
 
@@ -312,6 +331,12 @@ impl Shared {
         lines.iter().for_each(|line| line.end(End::Withdrawn));
     }
 
+    /// The same connection, encrypted from now on.
+    pub fn secured(&self, socket: &Socket) -> Option<Socket> {
+        let connection = self.tls.as_ref()?.keeper.current().server().ok()?;
+        socket.secured(connection).ok()
+    }
+
     /// How long the door may wait for the last answers.
     #[must_use]
     pub fn farewell(&self) -> Duration {
@@ -367,6 +392,15 @@ impl Catalogue for Guest<'_> {
             false => None,
         };
         Ok(Ticket { id, export: export.session().unwrap_or(export), seat, turn })
+    }
+
+    /// Whoever can open the Unix socket is the owner of this process.
+    fn encryption(&self) -> Encryption {
+        match (&self.shared.tls, self.peer) {
+            (None, _) => Encryption::Missing,
+            (Some(tls), Peer::Ip(_)) if tls.is_required => Encryption::Required,
+            (Some(_), Peer::Ip(_) | Peer::Unix) => Encryption::Offered,
+        }
     }
 }
 

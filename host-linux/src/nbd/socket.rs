@@ -1,8 +1,10 @@
 //! A client's socket, whichever kind it is.
 
+use super::tls::secure::{Secure, Shake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg, sockopt};
+use rustls::Connection;
 use std::io::IoSlice;
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +21,8 @@ pub enum Socket {
     Unix(UnixStream),
     /// From anywhere.
     Tcp(TcpStream),
+    /// Encrypted, over one of the others.
+    Tls(Box<Secure>),
 }
 
 /// Where a client is.
@@ -57,6 +61,48 @@ impl Socket {
         match self {
             Self::Unix(stream) => stream.set_nonblocking(!waiting),
             Self::Tcp(stream) => stream.set_nonblocking(!waiting),
+            Self::Tls(secure) => secure.set_waiting(waiting),
+        }
+    }
+
+    /// The same connection, encrypted from now on; its reads do not wait. Drop this one.
+    ///
+    /// # Errors
+    ///
+    /// There is no file descriptor to be had.
+    pub fn secured(&self, connection: Connection) -> std::io::Result<Self> {
+        let wire = self.as_fd().try_clone_to_owned()?;
+        rustix::io::ioctl_fionbio(&wire, true)?;
+        Ok(Self::Tls(Box::new(Secure::new(wire, connection))))
+    }
+
+    /// Goes on with the handshake of an encrypted one.
+    ///
+    /// # Errors
+    ///
+    /// The other side is gone, or not to be believed.
+    pub fn shake(&self) -> Result<Shake, Gone> {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => Ok(Shake::Done),
+            Self::Tls(secure) => secure.shake(),
+        }
+    }
+
+    /// Whether it has something to send of its own.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => false,
+            Self::Tls(secure) => secure.wants_room(),
+        }
+    }
+
+    /// Why an encrypted one is over, if encryption is the reason.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => None,
+            Self::Tls(secure) => secure.why(),
         }
     }
 
@@ -66,31 +112,23 @@ impl Socket {
     ///
     /// The client is gone, or has no more to say.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, Gone> {
-        loop {
-            match rustix::io::read(self, &mut *buffer) {
-                Ok(0) => return Err(Gone),
-                Ok(count) => return Ok(Some(count)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(_) => return Err(Gone),
-            }
+        match self {
+            Self::Unix(stream) => read_now(stream, buffer),
+            Self::Tcp(stream) => read_now(stream, buffer),
+            Self::Tls(secure) => secure.receive(buffer),
         }
     }
 
-    /// Sends what fits at once. `None`: nothing fits.
+    /// Sends what fits at once. `None`: nothing fits, and the same bytes are to be sent next.
     ///
     /// # Errors
     ///
     /// The client is gone.
     pub fn send(&self, parts: &[IoSlice<'_>]) -> Result<Option<usize>, Gone> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        loop {
-            match sendmsg(self, parts, &mut SendAncillaryBuffer::default(), flags) {
-                Ok(count) => return Ok(Some(count)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(_) => return Err(Gone),
-            }
+        match self {
+            Self::Unix(stream) => send_now(stream, parts),
+            Self::Tcp(stream) => send_now(stream, parts),
+            Self::Tls(secure) => secure.send(parts),
         }
     }
 
@@ -114,7 +152,45 @@ impl Socket {
         let _ = match self {
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Tls(secure) => {
+                secure.close();
+                rustix::net::shutdown(secure, rustix::net::Shutdown::Both).map_err(Into::into)
+            }
         };
+    }
+}
+
+/// Reads from a socket. `None`: nothing is there, and it does not wait.
+///
+/// # Errors
+///
+/// The other side is gone, or has no more to say.
+pub fn read_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<usize>, Gone> {
+    loop {
+        match rustix::io::read(&socket, &mut *buffer) {
+            Ok(0) => return Err(Gone),
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(_) => return Err(Gone),
+        }
+    }
+}
+
+/// Sends what fits into a socket without waiting. `None`: nothing fits.
+///
+/// # Errors
+///
+/// The other side is gone.
+pub fn send_now(socket: impl AsFd, parts: &[IoSlice<'_>]) -> Result<Option<usize>, Gone> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        match sendmsg(&socket, parts, &mut SendAncillaryBuffer::default(), flags) {
+            Ok(count) => return Ok(Some(count)),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(_) => return Err(Gone),
+        }
     }
 }
 
@@ -123,6 +199,7 @@ impl AsFd for Socket {
         match self {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
+            Self::Tls(secure) => secure.as_fd(),
         }
     }
 }

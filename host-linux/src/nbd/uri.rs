@@ -11,12 +11,21 @@ use super::wire::number::PORT;
 /// Where an export is, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uri {
-    /// The connection must be encrypted.
-    pub tls: bool,
+    /// The connection must be encrypted, and how.
+    pub tls: Option<Secured>,
     /// Where.
     pub place: Place,
     /// The export's name; may be empty.
     pub export: String,
+}
+
+/// How a connection is encrypted: the parameters that libnbd calls alike.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// `tls-certificates`: a directory with `ca-cert.pem`, `client-cert.pem` and `client-key.pem`.
+    pub certificates: Option<PathBuf>,
+    /// `tls-hostname`: for whom the server's certificate is, if not for the host of the URI.
+    pub hostname: Option<String>,
 }
 
 /// Where a server listens.
@@ -50,6 +59,8 @@ pub enum NotAUri {
     Host,
     /// A Unix URI needs `?socket=`, and a TCP one may not have it.
     Socket,
+    /// `tls-` parameters belong to `nbds`.
+    NotSecure,
     /// A query parameter that is not known here.
     Parameter(String),
 }
@@ -65,6 +76,9 @@ impl fmt::Display for NotAUri {
             }
             Self::Host => f.write_str("after nbd:// comes a host, and a port if it is not 10809"),
             Self::Socket => f.write_str("nbd+unix:///NAME?socket=PATH names a socket, and nbd:// does not"),
+            Self::NotSecure => {
+                f.write_str("parameters that begin with tls- are for nbds:// and nbds+unix://")
+            }
             Self::Parameter(name) => write!(f, "the query parameter \"{name}\" is not known"),
         }
     }
@@ -72,12 +86,12 @@ impl fmt::Display for NotAUri {
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let secure = if self.tls { "s" } else { "" };
+        let secure = if self.tls.is_some() { "s" } else { "" };
         let export = encode(self.export.as_bytes());
         match &self.place {
             Place::Unix(path) => {
                 let socket = encode(path.as_os_str().as_encoded_bytes());
-                write!(f, "nbd{secure}+unix:///{export}?socket={socket}")
+                write!(f, "nbd{secure}+unix:///{export}?socket={socket}")?;
             }
             Place::Tcp { host, port } => {
                 let host = match host.parse::<IpAddr>() {
@@ -88,9 +102,19 @@ impl fmt::Display for Uri {
                 if *port != PORT {
                     write!(f, ":{port}")?;
                 }
-                write!(f, "/{export}")
+                write!(f, "/{export}")?;
             }
         }
+        let Some(Secured { certificates, hostname }) = &self.tls else { return Ok(()) };
+        let certificates =
+            certificates.iter().map(|path| ("certificates", path.as_os_str().as_encoded_bytes()));
+        let hostname = hostname.iter().map(|name| ("hostname", name.as_bytes()));
+        let is_tcp = matches!(self.place, Place::Tcp { .. });
+        for (number, (name, value)) in certificates.chain(hostname).enumerate() {
+            let begin = if is_tcp && number == 0 { '?' } else { '&' };
+            write!(f, "{begin}tls-{name}={}", encode(value))?;
+        }
+        Ok(())
     }
 }
 
@@ -108,7 +132,12 @@ impl FromStr for Uri {
         };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let socket = socket(query)?;
+        let (socket, secured) = parameters(query)?;
+        let tls = match (tls, secured == Secured::default()) {
+            (true, _) => Some(secured),
+            (false, true) => None,
+            (false, false) => return Err(NotAUri::NotSecure),
+        };
         let place = match (unix, socket) {
             (true, Some(socket)) if !socket.is_empty() => Place::Unix(socket.into()),
             (false, None) => tcp(authority)?,
@@ -118,15 +147,18 @@ impl FromStr for Uri {
     }
 }
 
-fn socket(query: &str) -> Result<Option<String>, NotAUri> {
-    let mut socket = None;
+/// The Unix socket, and what is said about encryption.
+fn parameters(query: &str) -> Result<(Option<String>, Secured), NotAUri> {
+    let (mut socket, mut secured) = (None, Secured::default());
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         match parameter.split_once('=').unwrap_or((parameter, "")) {
             ("socket", path) => socket = Some(decode(path)?),
+            ("tls-certificates", path) => secured.certificates = Some(decode(path)?.into()),
+            ("tls-hostname", name) => secured.hostname = Some(decode(name)?),
             (other, _) => return Err(NotAUri::Parameter(decode(other)?)),
         }
     }
-    Ok(socket)
+    Ok((socket, secured))
 }
 
 fn tcp(authority: &str) -> Result<Place, NotAUri> {
@@ -155,13 +187,29 @@ impl Uri {
     /// The export `name` on a Unix socket.
     #[must_use]
     pub fn unix(socket: &Path, name: &str) -> Self {
-        Self { tls: false, place: Place::Unix(socket.to_owned()), export: name.to_owned() }
+        Self { tls: None, place: Place::Unix(socket.to_owned()), export: name.to_owned() }
     }
 
     /// The export `name` at an address.
     #[must_use]
     pub fn tcp(address: SocketAddr, name: &str) -> Self {
-        Self { tls: false, place: address.into(), export: name.to_owned() }
+        Self { tls: None, place: address.into(), export: name.to_owned() }
+    }
+
+    /// For whom the server's certificate must be.
+    #[must_use]
+    pub fn certified_host(&self) -> &str {
+        let named = self.tls.as_ref().and_then(|tls| tls.hostname.as_deref());
+        named.unwrap_or(match &self.place {
+            Place::Tcp { host, .. } => host,
+            Place::Unix(_) => "localhost",
+        })
+    }
+
+    /// The same, encrypted.
+    #[must_use]
+    pub fn secure(self) -> Self {
+        Self { tls: Some(Secured::default()), ..self }
     }
 }
 
@@ -193,7 +241,7 @@ mod tests {
     use super::*;
 
     fn both_ways(text: &str, tls: bool, place: Place, export: &str) {
-        let uri = Uri { tls, place, export: export.into() };
+        let uri = Uri { tls: tls.then(Secured::default), place, export: export.into() };
         assert_eq!(text.parse(), Ok(uri.clone()));
         assert_eq!(uri.to_string(), text);
     }
@@ -228,6 +276,22 @@ mod tests {
         assert_eq!(why("nbd+unix:///disk"), NotAUri::Socket);
         assert_eq!(why("nbd://a/b?socket=c"), NotAUri::Socket);
         assert_eq!(why("nbd://a/b?tls-psk=c"), NotAUri::Parameter("tls-psk".into()));
+        assert_eq!(why("nbds://a/b?tls-verify-peer=false"), NotAUri::Parameter("tls-verify-peer".into()));
+        assert_eq!(why("nbd://a/b?tls-hostname=c"), NotAUri::NotSecure);
+    }
+
+    #[test]
+    fn certificates_are_named_as_libnbd_names_them() {
+        let texts = [
+            "nbds://h/a?tls-certificates=/etc/pki/a%20b&tls-hostname=a1",
+            "nbds+unix:///a?socket=/run/s&tls-certificates=/etc/pki/a%20b&tls-hostname=a1",
+        ];
+        for (text, place) in texts.into_iter().zip([host("h", 10_809), Place::Unix("/run/s".into())]) {
+            let secured = Secured { certificates: Some("/etc/pki/a b".into()), hostname: Some("a1".into()) };
+            let uri = Uri { tls: Some(secured), place, export: "a".into() };
+            assert_eq!(text.parse(), Ok(uri.clone()));
+            assert_eq!(uri.to_string(), text);
+        }
     }
 
     proptest::proptest! {
@@ -236,7 +300,8 @@ mod tests {
             if let Ok(uri) = text.parse::<Uri>() {
                 proptest::prop_assert_eq!(uri.to_string().parse::<Uri>(), Ok(uri));
             }
-            let uri = Uri { tls: true, place: host("h", port), export: name.clone() };
+            let tls = Some(Secured { certificates: None, hostname: Some(name.clone()) });
+            let uri = Uri { tls, place: host("h", port), export: name.clone() };
             proptest::prop_assert_eq!(uri.to_string().parse::<Uri>(), Ok(uri));
             let unix = Uri::unix(Path::new(&format!("/s{name}")), &name);
             proptest::prop_assert_eq!(unix.to_string().parse::<Uri>(), Ok(unix));

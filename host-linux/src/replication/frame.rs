@@ -4,7 +4,8 @@
 //!
 //! | at | len | field    | unit, values                                                       |
 //! |---:|----:|----------|--------------------------------------------------------------------|
-//! |  0 |   1 | kind     | 1 begun, 2 alive, 3 word, 4 write, 5 fill, 6 filled                |
+//! |  0 |   1 | kind     | 1 begun, 2 alive, 3 word, 4 write, 5 fill, 6 filled,               |
+//! |    |     |          | 7 compare, 8 differs, 9 compared                                    |
 //! |  1 |   1 | reserved | zero                                                               |
 //! |  2 |   2 | meta     | bytes of what follows the head                                     |
 //! |  4 |   2 | blocks   | of 4096 bytes of payload behind that, 0..=448; only write and fill |
@@ -19,12 +20,16 @@
 //! | word         | [`Word`] as postcard writes it                                                        |
 //! | write        | epoch (8), made (8), seq (8), the write (16), CRC-32C of each block of payload (4 each) |
 //! | fill         | epoch (8), the write (16), CRC-32C of each block of payload (4 each)                  |
-//! | filled       | epoch (8), upto (8)                                                                   |
+//! | filled       | epoch (8), upto (8); back when that is durable                                        |
+//! | compare      | epoch (8), blocks (16), a digest of each region of 32 blocks (16 each; 64 at most)    |
+//! | differs      | epoch (8), blocks (16; one region), a digest of each block (16 each)                  |
+//! | compared     | epoch (8), blocks (16)                                                                |
 //!
 //! A write, as in the log: volume (2); kind (1: 1 data, 2 zeroes, 3 trimmed); reserved (1); blocks (4); first
-//! block (8). Data has as many blocks of payload and as many sums, zeroes and trims have none.
+//! block (8). Data has as many blocks of payload and as many sums, zeroes and trims have none. Blocks: volume
+//! (2), reserved (2), how many (4), the first (8). A digest is the first half of a BLAKE3.
 
-use super::words::Frame;
+use super::words::{Blocks, Digest, Frame, REGION};
 use crate::storage::buffers::Piece;
 use crate::storage::space::crc32c;
 use bulkhead_core::bytes::{Reader, Writer};
@@ -44,6 +49,10 @@ const SUM_LEN: usize = 4;
 const WRITE_META: usize = 24 + WRITE_LEN;
 const FILL_META: usize = 8 + WRITE_LEN;
 const FILLED_META: usize = 16;
+const COMPARED_META: usize = 24;
+const DIGEST_LEN: usize = 16;
+/// Regions of one question.
+pub const REGIONS_MAX: u32 = 64;
 /// Bytes of meta at most.
 pub const META_MAX: usize = WRITE_META + PAYLOAD_MAX * SUM_LEN;
 
@@ -64,10 +73,26 @@ pub enum Kind {
     Fill,
     /// [`Frame::Filled`].
     Filled,
+    /// [`Frame::Compare`].
+    Compare,
+    /// [`Frame::Differs`].
+    Differs,
+    /// [`Frame::Compared`].
+    Compared,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Begun, Self::Alive, Self::Word, Self::Write, Self::Fill, Self::Filled];
+    const ALL: [Self; 9] = [
+        Self::Begun,
+        Self::Alive,
+        Self::Word,
+        Self::Write,
+        Self::Fill,
+        Self::Filled,
+        Self::Compare,
+        Self::Differs,
+        Self::Compared,
+    ];
 
     const fn number(self) -> u8 {
         match self {
@@ -77,6 +102,9 @@ impl Kind {
             Self::Write => 4,
             Self::Fill => 5,
             Self::Filled => 6,
+            Self::Compare => 7,
+            Self::Differs => 8,
+            Self::Compared => 9,
         }
     }
 }
@@ -114,12 +142,20 @@ impl Head {
     fn is_sound(&self) -> bool {
         let &Self { kind, meta, blocks } = self;
         let has_sums = |fixed: usize| blocks <= PAYLOAD_MAX && meta == fixed.saturating_add(sums_len(blocks));
+        let has_digests = |most: u32| {
+            let digests = meta.saturating_sub(COMPARED_META);
+            let most = usize::try_from(most).unwrap_or(usize::MAX).saturating_mul(DIGEST_LEN);
+            blocks == 0 && digests.is_multiple_of(DIGEST_LEN) && (1..=most).contains(&digests)
+        };
         match kind {
             Kind::Begun | Kind::Alive => meta == 0 && blocks == 0,
             Kind::Word => (1..=WORD_MAX).contains(&meta) && blocks == 0,
             Kind::Write => has_sums(WRITE_META),
             Kind::Fill => has_sums(FILL_META),
             Kind::Filled => meta == FILLED_META && blocks == 0,
+            Kind::Compare => has_digests(REGIONS_MAX),
+            Kind::Differs => has_digests(REGION),
+            Kind::Compared => meta == COMPARED_META && blocks == 0,
         }
     }
 
@@ -163,6 +199,20 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
             [epoch.0, upto.0].iter().for_each(|field| meta.extend_from_slice(&field.to_le_bytes()));
             Kind::Filled
         }
+        Frame::Compare { epoch, blocks, digests } => {
+            (digests.len() == regions(blocks)).then_some(())?;
+            put_digests(&mut meta, *epoch, blocks, digests);
+            Kind::Compare
+        }
+        Frame::Differs { epoch, blocks, digests } => {
+            (u32::try_from(digests.len()) == Ok(blocks.count)).then_some(())?;
+            put_digests(&mut meta, *epoch, blocks, digests);
+            Kind::Differs
+        }
+        Frame::Compared { epoch, blocks } => {
+            put_digests(&mut meta, *epoch, blocks, &[]);
+            Kind::Compared
+        }
     };
     let mut blocks = 0;
     if let Frame::Write { write, sums, payload, .. } | Frame::Fill { write, sums, payload, .. } = frame {
@@ -174,6 +224,36 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
     }
     let head = Head { kind, meta: meta.len(), blocks };
     head.is_sound().then_some((head, meta))
+}
+
+fn put_digests(meta: &mut Vec<u8>, epoch: Epoch, blocks: &Blocks, digests: &[Digest]) {
+    meta.extend_from_slice(&epoch.0.to_le_bytes());
+    let mut out = Writer::<WRITE_LEN>::default();
+    out.u16(blocks.volume.0);
+    out.reserved(2);
+    out.u32(blocks.count);
+    out.u64(blocks.first.0);
+    meta.extend_from_slice(&out.finish());
+    digests.iter().for_each(|digest| meta.extend_from_slice(&digest.0));
+}
+
+/// As long as a write may be.
+fn take_blocks(fields: &mut Reader<'_>) -> Option<Blocks> {
+    let volume = Volume(fields.u16()?);
+    fields.reserved::<2>()?.then_some(())?;
+    let (count, first) = (fields.u32()?, BlockIndex(fields.u64()?));
+    Write::new(volume, first, count, Content::Zeroes)?;
+    Some(Blocks { volume, first, count })
+}
+
+fn take_digests(fields: &mut Reader<'_>) -> Option<Vec<Digest>> {
+    let (digests, rest) = fields.rest().as_chunks::<DIGEST_LEN>();
+    rest.is_empty().then(|| digests.iter().copied().map(Digest).collect())
+}
+
+/// How many regions these blocks are.
+fn regions(blocks: &Blocks) -> usize {
+    usize::try_from(blocks.count.div_ceil(REGION)).unwrap_or(usize::MAX)
 }
 
 fn put_write(write: &Write) -> [u8; WRITE_LEN] {
@@ -233,6 +313,19 @@ pub fn read(head: &Head, meta: &[u8]) -> Option<Said> {
             Frame::Fill { epoch, write, sums: take_sums(&mut fields)?, payload: None }
         }
         Kind::Filled => Frame::Filled { epoch: Epoch(fields.u64()?), upto: Seq(fields.u64()?) },
+        Kind::Compare => {
+            let (epoch, blocks) = (Epoch(fields.u64()?), take_blocks(&mut fields)?);
+            let digests = take_digests(&mut fields)?;
+            (digests.len() == regions(&blocks)).then_some(())?;
+            Frame::Compare { epoch, blocks, digests }
+        }
+        Kind::Differs => {
+            let (epoch, blocks) = (Epoch(fields.u64()?), take_blocks(&mut fields)?);
+            let digests = take_digests(&mut fields)?;
+            (u32::try_from(digests.len()) == Ok(blocks.count)).then_some(())?;
+            Frame::Differs { epoch, blocks, digests }
+        }
+        Kind::Compared => Frame::Compared { epoch: Epoch(fields.u64()?), blocks: take_blocks(&mut fields)? },
     };
     if let Frame::Write { write, sums, .. } | Frame::Fill { write, sums, .. } = &frame {
         (write.payload() == head.blocks && sums.len() == head.blocks).then_some(())?;
@@ -267,7 +360,11 @@ impl Frame {
     pub(super) fn sums(&self) -> &[Sum] {
         match self {
             Self::Write { sums, .. } | Self::Fill { sums, .. } => sums,
-            Self::Word(_) | Self::Filled { .. } => &[],
+            Self::Word(_)
+            | Self::Filled { .. }
+            | Self::Compare { .. }
+            | Self::Differs { .. }
+            | Self::Compared { .. } => &[],
         }
     }
 
@@ -275,7 +372,11 @@ impl Frame {
     pub(super) fn with(mut self, filled: Piece) -> Self {
         match &mut self {
             Self::Write { payload, .. } | Self::Fill { payload, .. } => *payload = Some(filled),
-            Self::Word(_) | Self::Filled { .. } => {}
+            Self::Word(_)
+            | Self::Filled { .. }
+            | Self::Compare { .. }
+            | Self::Differs { .. }
+            | Self::Compared { .. } => {}
         }
         self
     }
@@ -284,7 +385,11 @@ impl Frame {
     pub(super) fn into_payload(self) -> Option<Piece> {
         match self {
             Self::Write { payload, .. } | Self::Fill { payload, .. } => payload,
-            Self::Word(_) | Self::Filled { .. } => None,
+            Self::Word(_)
+            | Self::Filled { .. }
+            | Self::Compare { .. }
+            | Self::Differs { .. }
+            | Self::Compared { .. } => None,
         }
     }
 }

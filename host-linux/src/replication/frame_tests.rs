@@ -3,7 +3,7 @@
 use super::frame::{HEAD_LEN, Head, Kind, META_MAX, Said, WORD_MAX, fits, meta, read};
 use super::part::{BARE_LEN, begun, is_begun, open, seal};
 use super::seal::{Direction, Sealer};
-use super::words::Frame;
+use super::words::{Blocks, Digest, Frame};
 use crate::site_config::key::SiteKey;
 use crate::storage::buffers::{Piece, Pool};
 use crate::storage::space::crc32c;
@@ -31,8 +31,40 @@ fn payload(blocks: usize) -> Piece {
     buffer.keep().piece()
 }
 
-/// One of each, with the bytes of head and meta that are in the field.
-fn golden() -> Vec<(Frame, Vec<u8>)> {
+fn blocks(count: u32) -> Blocks {
+    Blocks { volume: Volume(0x0201), first: BlockIndex(0x0807_0605), count }
+}
+
+/// An epoch, and a first block.
+const FIVE: &[u8] = b"\x05\0\0\0\0\0\0\0";
+const FIRST: &[u8] = b"\x05\x06\x07\x08\0\0\0\0";
+
+/// Those that compare stores, as [`golden`].
+fn comparing() -> Vec<(Frame, Vec<u8>)> {
+    let epoch = Epoch(5);
+    vec![
+        (
+            Frame::Compare {
+                epoch,
+                blocks: blocks(33),
+                digests: vec![Digest([0xd1; 16]), Digest([0xd2; 16])],
+            },
+            [&b"\x07\0\x38\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x21\0\0\0", FIRST, &[0xd1; 16], &[0xd2; 16]]
+                .concat(),
+        ),
+        (
+            Frame::Differs { epoch, blocks: blocks(1), digests: vec![Digest([0xd3; 16])] },
+            [&b"\x08\0\x28\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x01\0\0\0", FIRST, &[0xd3; 16]].concat(),
+        ),
+        (
+            Frame::Compared { epoch, blocks: blocks(0x0102_0304) },
+            [&b"\x09\0\x18\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x04\x03\x02\x01", FIRST].concat(),
+        ),
+    ]
+}
+
+/// Those that feed and fill, as [`golden`].
+fn feeding() -> Vec<(Frame, Vec<u8>)> {
     let epoch = Epoch(5);
     let word = |word, bytes: &[u8]| {
         let head = [3, 0, u8::try_from(bytes.len()).unwrap(), 0, 0, 0, 0, 0];
@@ -100,6 +132,11 @@ fn golden() -> Vec<(Frame, Vec<u8>)> {
             b"\x06\0\x10\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\0\0\0\0".to_vec(),
         ),
     ]
+}
+
+/// One of each, with the bytes of head and meta that are in the field.
+fn golden() -> Vec<(Frame, Vec<u8>)> {
+    [feeding(), comparing()].concat()
 }
 
 fn bytes(frame: &Frame) -> Vec<u8> {
@@ -204,6 +241,18 @@ fn what_does_not_fit_is_not_made() {
     assert!(meta(&fill(two.clone(), Some(payload(3)))).is_none());
     assert!(meta(&fill(two, None)).is_none());
     assert!(meta(&fill(vec![Sum(0)], Some(payload(2)))).is_none());
+    let compare = |count, digests| {
+        let digests = vec![Digest::default(); digests];
+        Frame::Compare { epoch: Epoch(1), blocks: blocks(count), digests }
+    };
+    assert!(meta(&compare(64 * 32, 64)).is_some() && meta(&compare(1, 1)).is_some());
+    assert!(meta(&compare(64 * 32 + 1, 65)).is_none() && meta(&compare(33, 1)).is_none());
+    let differs = |count, digests| {
+        let digests = vec![Digest::default(); digests];
+        Frame::Differs { epoch: Epoch(1), blocks: blocks(count), digests }
+    };
+    assert!(meta(&differs(32, 32)).is_some());
+    assert!(meta(&differs(33, 33)).is_none() && meta(&differs(32, 31)).is_none());
 }
 
 proptest! {
@@ -212,7 +261,7 @@ proptest! {
     /// I11: no bytes panic; what is read is written as the same bytes, so that no frame has two spellings.
     #[test]
     fn hostile_bytes_say_nothing_or_one_thing(
-        kind in 0_u8..8, meta in 0_u16..80, blocks in 0_u16..3,
+        kind in 0_u8..11, meta in 0_u16..80, blocks in 0_u16..3,
         rest in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         let [meta, blocks] = [meta, blocks].map(u16::to_le_bytes);
@@ -224,7 +273,7 @@ proptest! {
 
     #[test]
     fn changed_frames_say_nothing_or_one_thing(
-        which in 0_usize..11, at in 0_usize..80, byte in any::<u8>(), cut in 0_usize..80, more in 0_usize..3,
+        which in 0_usize..14, at in 0_usize..80, byte in any::<u8>(), cut in 0_usize..80, more in 0_usize..3,
     ) {
         let mut bytes = golden().swap_remove(which).1;
         if let Some(place) = bytes.get_mut(at) {

@@ -111,6 +111,14 @@ impl Replication {
         }
     }
 
+    /// Ends a stream, for this reason; another one is dialled.
+    pub fn end(&self, stream: Stream, why: End) {
+        let peer = self.shared.peers.iter().find(|peer| peer.node == stream.peer);
+        if let Some(line) = peer.and_then(|peer| peer.line(stream)) {
+            line.end(why);
+        }
+    }
+
     /// Bytes that were sent on a stream and wait here; none of one that is over.
     #[must_use]
     pub fn queued(&self, stream: Stream) -> usize {

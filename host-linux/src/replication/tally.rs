@@ -36,6 +36,10 @@ pub enum End {
     Stopped,
     /// This holder made a frame that contradicts itself.
     Ours,
+    /// The peer said more than it was asked, or than anybody has to say.
+    Babbled,
+    /// The peer owed an answer.
+    Unanswered,
 }
 
 impl End {
@@ -55,6 +59,8 @@ impl End {
             Self::Replaced => "the peer began a new stream",
             Self::Stopped => "this node ended its streams",
             Self::Ours => "this node made a frame that contradicts itself",
+            Self::Babbled => "the peer said more than there is to be said",
+            Self::Unanswered => "the peer owed an answer for too long",
         }
     }
 }

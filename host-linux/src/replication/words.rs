@@ -5,9 +5,28 @@ use crate::storage::buffers::Piece;
 use bulkhead_core::holder::words::Word;
 use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
 use bulkhead_core::log::Seq;
-use bulkhead_core::log::batch::{Sum, Write};
+use bulkhead_core::log::batch::{BlockIndex, Sum, Volume, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// Blocks of a region: 128 KiB. Digests of regions cost the more the smaller these are, and those of the
+/// blocks of a region that is another one the less: at one block in a thousand both cost the same.
+pub const REGION: u32 = 32;
+
+/// Blocks of a volume that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocks {
+    /// Of which.
+    pub volume: Volume,
+    /// The first one.
+    pub first: BlockIndex,
+    /// How many. Never 0.
+    pub count: u32,
+}
+
+/// The first half of the BLAKE3 of some blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest(pub [u8; 16]);
 
 /// One thing that a holder sends to another.
 #[derive(Clone, Debug)]
@@ -40,7 +59,33 @@ pub enum Frame {
         /// As of [`Frame::Write`].
         payload: Option<Piece>,
     },
-    /// All runs were sent.
+    /// What regions of a store are, with which another one is compared. Answered by [`Frame::Differs`] for
+    /// each region that is another one there, and by [`Frame::Compared`].
+    Compare {
+        /// Under which the primary took the register.
+        epoch: Epoch,
+        /// Which blocks.
+        blocks: Blocks,
+        /// One for each [`REGION`] of them; the last may be shorter.
+        digests: Vec<Digest>,
+    },
+    /// A region is another one here.
+    Differs {
+        /// As of [`Frame::Compare`].
+        epoch: Epoch,
+        /// Which blocks: one region.
+        blocks: Blocks,
+        /// What is in each of them here.
+        digests: Vec<Digest>,
+    },
+    /// All these blocks were compared.
+    Compared {
+        /// As of [`Frame::Compare`].
+        epoch: Epoch,
+        /// As of [`Frame::Compare`].
+        blocks: Blocks,
+    },
+    /// All was sent. The other end says the same when it is durable there, and its log made anew.
     Filled {
         /// Under which the primary took the register.
         epoch: Epoch,

@@ -51,6 +51,23 @@ pub(super) struct StorageTable {
     pub log_size: Option<Spanned<Size>>,
     pub volumes: Option<PathBuf>,
     pub memory: Option<Spanned<Size>>,
+    pub tls: Option<TlsTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TlsTable {
+    pub mode: Option<TlsWord>,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub authorities: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TlsWord {
+    Allow,
+    Require,
 }
 
 #[derive(Debug, Deserialize)]

@@ -83,6 +83,21 @@ pub struct Storage {
     pub volumes: PathBuf,
     /// Bytes of memory for writes that are under way.
     pub memory: u64,
+    /// How NBD is encrypted; `None`: it is not.
+    pub tls: Option<Tls>,
+}
+
+/// How NBD over TCP is encrypted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Nothing goes in the clear.
+    pub is_required: bool,
+    /// The certificate of this node, and those between it and an authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Those whose word is taken for clients and other nodes.
+    pub authorities: PathBuf,
 }
 
 /// A node or a witness.

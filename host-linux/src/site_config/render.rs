@@ -3,7 +3,8 @@
 use super::check::letter;
 use super::value::{EVERY, hardware_text, site_text, size_text, time};
 use super::{
-    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Storage, Timing,
+    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Storage,
+    Timing, Tls,
 };
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::PairId;
@@ -107,12 +108,19 @@ fn member(member: &Member, out: &mut String) {
 }
 
 fn storage(storage: &Storage, out: &mut String) {
-    let Storage { log, log_size, volumes, memory } = storage;
+    let Storage { log, log_size, volumes, memory, tls } = storage;
     let _ = writeln!(out, "\n[local.storage]\nlog = {}\nvolumes = {}", path(log), path(volumes));
     if let Some(bytes) = log_size {
         let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
     }
     let _ = writeln!(out, "memory = \"{}\"", size_text(*memory));
+    if let Some(Tls { is_required, certificate, key, authorities }) = tls {
+        let mode = if *is_required { "require" } else { "allow" };
+        let _ = writeln!(out, "\n[local.storage.tls]\nmode = \"{mode}\"");
+        for (name, value) in [("certificate", certificate), ("key", key), ("authorities", authorities)] {
+            let _ = writeln!(out, "{name} = {}", path(value));
+        }
+    }
 }
 
 fn board(board: &Board) -> String {
@@ -247,8 +255,14 @@ mod tests {
         assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
         for log_size in [None, Some(1 << 30)] {
             let volumes = "/srv/volumes".into();
-            config.local.storage =
-                Some(Storage { log: "/dev/x \"y\"".into(), log_size, volumes, memory: 9 << 20 });
+            let tls = Tls {
+                is_required: log_size.is_none(),
+                certificate: "/c \"c\"".into(),
+                key: "/k".into(),
+                authorities: "/a".into(),
+            };
+            let (log, memory) = ("/dev/x \"y\"".into(), 9 << 20);
+            config.local.storage = Some(Storage { log, log_size, volumes, memory, tls: Some(tls) });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");

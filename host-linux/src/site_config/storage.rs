@@ -1,11 +1,11 @@
 //! The rules for a node's copy of the mirror group: where its log is, where its volumes end, how much memory
-//! it takes (S4-07, S4-15).
+//! it takes, how clients reach it (S4-07, S4-15).
 
 use super::check::Problems;
-use super::file::{File, NodeTable, StorageTable};
+use super::file::{File, NodeTable, StorageTable, TlsTable, TlsWord};
 use super::problem::Problem;
 use super::value::{Size, size_text};
-use super::{Member, Storage};
+use super::{Member, Storage, Tls};
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
@@ -27,7 +27,7 @@ pub(super) fn storage(
     problems: &mut Problems,
 ) -> Option<Storage> {
     let table = file.local.storage.as_ref()?;
-    let StorageTable { log, log_size, volumes, memory } = table.as_ref();
+    let StorageTable { log, log_size, volumes, memory, tls } = table.as_ref();
     let me = members.iter().find(|member| member.id.0 == *file.local.node.as_ref());
     if let Some(me) = me.filter(|me| me.duty.is_witness()) {
         let what = format!("{} is a witness and would hold volumes", me.name);
@@ -41,7 +41,13 @@ pub(super) fn storage(
     let memory = memory.as_ref().map_or(MEMORY, |size| within(size, MEMORY_RANGE, problems));
     let state = beside.join(&file.local.state);
     let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
-    Some(Storage { log: beside.join(log), log_size, volumes, memory })
+    let tls = tls.as_ref().map(|TlsTable { mode, certificate, key, authorities }| Tls {
+        is_required: mode.unwrap_or(TlsWord::Require) == TlsWord::Require,
+        certificate: beside.join(certificate),
+        key: beside.join(key),
+        authorities: beside.join(authorities),
+    });
+    Some(Storage { log: beside.join(log), log_size, volumes, memory, tls })
 }
 
 /// A size between two others.

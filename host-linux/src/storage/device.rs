@@ -137,6 +137,17 @@ impl Device {
         self.lack.as_deref()
     }
 
+    /// Reads blocks from this one on, and waits for the disk. The memory lies as a disk wants it: it comes
+    /// from a [`super::buffers::Pool`].
+    ///
+    /// # Errors
+    ///
+    /// The disk failed, or has no such blocks.
+    pub fn read(&self, block: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let at = self.byte_of(block, bytes.len() / BLOCK).ok_or(ErrorKind::InvalidInput)?;
+        self.file.read_exact_at(bytes, at)
+    }
+
     pub(super) const fn file(&self) -> &Arc<File> {
         &self.file
     }

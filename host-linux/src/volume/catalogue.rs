@@ -12,13 +12,17 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::num::NonZeroU64;
 use std::path::Path;
 
+use bulkhead_core::id::NodeId;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
+use bulkhead_core::mirror::membership::Policy;
+use bulkhead_core::volume::group::{Group, REMOVED_MAX};
 use bulkhead_core::volume::name::Name;
 use bulkhead_core::volume::record::{Record, State, Uuid};
-use bulkhead_core::volume::{BLOCKS_MAX, NUMBER_MAX};
+use bulkhead_core::volume::{BLOCKS_MAX, CATALOGUE, NUMBER_MAX};
 
 use crate::failure::Failure;
 use crate::output::size;
@@ -26,7 +30,7 @@ use crate::output::size;
 /// What a block of the catalogue changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that concerns anybody.
+    /// No volume came, went or has another size.
     Same,
     /// There is a volume that was not there before. What its number had before, if anything, is void.
     Made(Record),
@@ -47,13 +51,15 @@ pub enum Change {
 pub struct Catalogue {
     /// By number, deleted ones among them. Invariant: each under its own number.
     records: BTreeMap<u16, Record>,
+    /// What is wanted of all of them.
+    group: Group,
 }
 
 impl Catalogue {
     /// A catalogue without a volume.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { records: BTreeMap::new() }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Reads the catalogue back from the store's file of volume 0. A file that is not there, or ends early,
@@ -95,11 +101,15 @@ impl Catalogue {
                 .next("the other holder has it: have this one filled anew (docs/volumes.md).")
         };
         let block = <&[u8; BLOCK_LEN]>::try_from(block).map_err(|_| damage(&"it is no block"))?;
-        let volume = u16::try_from(number).ok().filter(|number| (1..=NUMBER_MAX).contains(number));
-        let Some(volume) = volume.map(Volume) else {
+        let volume = u16::try_from(number).ok().filter(|number| *number <= NUMBER_MAX).map(Volume);
+        let Some(volume) = volume else {
             let is_empty = block.iter().all(|byte| *byte == 0);
             return if is_empty { Ok(Change::Same) } else { Err(damage(&"no volume has this number")) };
         };
+        if volume == CATALOGUE {
+            self.group = Group::decode(block).map_err(|fault| damage(&fault))?.unwrap_or_default();
+            return Ok(Change::Same);
+        }
         let new = Record::decode(volume, block).map_err(|fault| damage(&fault))?;
         let old = match &new {
             Some(record) => self.records.insert(volume.0, record.clone()),
@@ -123,6 +133,29 @@ impl Catalogue {
     /// All volumes, by number.
     pub fn list(&self) -> impl Iterator<Item = &Record> {
         self.records.values().filter(|record| record.state == State::Present)
+    }
+
+    /// What is wanted of the group.
+    #[must_use]
+    pub const fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// When the writes of a volume are to be acknowledged.
+    #[must_use]
+    pub fn policy(&self, volume: Volume) -> Policy {
+        self.get(volume).and_then(|record| record.policy).unwrap_or(self.group.policy)
+    }
+
+    /// Under which policy the group must be, so that every volume can have its own: whoever wants more waits
+    /// for it besides.
+    #[must_use]
+    pub fn least_policy(&self) -> Policy {
+        let own = self.list().filter_map(|record| record.policy);
+        match own.chain([self.group.policy]).any(|policy| policy == Policy::Back) {
+            true => Policy::Back,
+            false => Policy::Through,
+        }
     }
 
     /// A number for another volume: the smallest that was never used, else that of the volume that was
@@ -157,7 +190,7 @@ impl Catalogue {
             return Err(unchanged(Failure::refused(what)).next("delete one that nobody needs any more."));
         };
         let change = self.next_change();
-        Ok(Record { volume, state: State::Present, name: named, uuid, blocks, change })
+        Ok(Record { volume, state: State::Present, name: named, uuid, blocks, change, policy: None })
     }
 
     /// The record of a volume with another size, to be written to the catalogue.
@@ -187,6 +220,55 @@ impl Catalogue {
         Ok(Record { state: State::Deleted, change: self.next_change(), ..record.clone() })
     }
 
+    /// The record of a volume with another policy, to be written to the catalogue; `None`: as the group's.
+    ///
+    /// # Errors
+    ///
+    /// There is no such volume.
+    pub fn want(&self, volume: Volume, policy: Option<Policy>) -> Result<Record, Failure> {
+        let record = self.present(volume)?;
+        Ok(Record { policy, change: self.next_change(), ..record.clone() })
+    }
+
+    /// The group's record with another policy, to be written to the catalogue.
+    #[must_use]
+    pub fn want_of_all(&self, policy: Policy) -> Group {
+        let mut group = self.group.clone();
+        (group.policy, group.change) = (policy, self.next_change());
+        group
+    }
+
+    /// The group's record with another bound of the bytes at risk, to be written to the catalogue.
+    #[must_use]
+    pub fn bound(&self, max: Option<NonZeroU64>) -> Group {
+        let mut group = self.group.clone();
+        (group.at_risk_max, group.change) = (max, self.next_change());
+        group
+    }
+
+    /// The group's record with a node that may be a secondary again, to be written to the catalogue.
+    #[must_use]
+    pub fn admit(&self, node: NodeId) -> Group {
+        let mut group = self.group.with(node);
+        group.change = self.next_change();
+        group
+    }
+
+    /// The group's record with a node that is no secondary any more, to be written to the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// It has room for no other.
+    pub fn dismiss(&self, node: NodeId) -> Result<Group, Failure> {
+        let mut group = self.group.without(node).ok_or_else(|| {
+            let what = format!("{REMOVED_MAX} nodes are taken out, and there is room for no other");
+            let next = "take in one that does not exist any more: `bulkhead volume secondary add NODE`.";
+            unchanged(Failure::refused(what)).next(next)
+        })?;
+        group.change = self.next_change();
+        Ok(group)
+    }
+
     fn present(&self, volume: Volume) -> Result<&Record, Failure> {
         self.get(volume).ok_or_else(|| {
             let failure = unchanged(Failure::usage(format!("this group has no volume {}", volume.0)));
@@ -196,7 +278,7 @@ impl Catalogue {
 
     fn next_change(&self) -> u64 {
         let newest = self.records.values().map(|record| record.change).max().unwrap_or(0);
-        newest.saturating_add(1)
+        newest.max(self.group.change).saturating_add(1)
     }
 }
 

@@ -44,6 +44,34 @@ fn a_volume_is_made_resized_and_deleted() {
     assert_eq!(all.make("vm1", 1, uuid(2)).unwrap().volume, Volume(2), "its number is kept apart");
 }
 
+/// S0-06: what is wanted of a volume goes before what is wanted of all; the group is as quick as the quickest
+/// wants it, and whoever wants more waits besides.
+#[test]
+fn a_volume_has_the_policy_of_all_until_it_has_its_own() {
+    let mut all = Catalogue::new();
+    for name in ["vm1", "vm2"] {
+        let made = all.make(name, 10, uuid(1)).unwrap();
+        write(&mut all, &made);
+    }
+    let (one, two) = (Volume(1), Volume(2));
+    let policies = |all: &Catalogue| (all.policy(one), all.policy(two), all.least_policy());
+    assert_eq!(policies(&all), (Policy::Back, Policy::Back, Policy::Back));
+    let own = all.want(one, Some(Policy::Through)).unwrap();
+    assert_eq!(write(&mut all, &own), Change::Same);
+    assert_eq!(policies(&all), (Policy::Through, Policy::Back, Policy::Back));
+    let group = all.want_of_all(Policy::Through);
+    assert_eq!(group.change, own.change + 1);
+    all.take(0, &group.encode()).unwrap();
+    assert_eq!(policies(&all), (Policy::Through, Policy::Through, Policy::Through));
+    let own = all.want(one, Some(Policy::Back)).unwrap();
+    write(&mut all, &own);
+    assert_eq!(policies(&all), (Policy::Back, Policy::Through, Policy::Back));
+    let none = all.want(one, None).unwrap();
+    write(&mut all, &none);
+    assert_eq!(policies(&all), (Policy::Through, Policy::Through, Policy::Through));
+    assert_eq!(all.want(Volume(9), None).unwrap_err().exit, Exit::Usage);
+}
+
 #[test]
 fn what_cannot_be_is_refused_with_what_to_do() {
     let mut all = Catalogue::new();
@@ -88,6 +116,7 @@ fn when_all_numbers_were_used_the_one_deleted_first_is_used_again() {
         blocks: 1,
         // 40 was deleted before 7.
         change: if number == 40 { 5000 } else { 5000 + u64::from(number == 7) + u64::from(number) },
+        policy: None,
     };
     let is_gone = |number| if matches!(number, 7 | 40) { State::Deleted } else { State::Present };
     let all: Vec<_> = (1..=NUMBER_MAX).map(|number| record(number, is_gone(number))).collect();
@@ -132,6 +161,9 @@ fn the_catalogue_is_read_back_from_its_file() {
     }
     let gone = all.delete(Volume(2)).unwrap();
     write(&mut all, &gone);
+    let group = all.want_of_all(Policy::Through);
+    all.take(0, &group.encode()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &group.encode(), 0).unwrap();
     for record in all.records.values() {
         let at = u64::from(record.volume.0) * 4096;
         std::os::unix::fs::FileExt::write_all_at(&file, &record.encode(), at).unwrap();

@@ -3,7 +3,7 @@
 
 use crate::cluster::request::Request;
 use crate::failure::Failure;
-use crate::mirror::view::{HolderView, Policy, View, VolumeView};
+use crate::mirror::view::{HolderView, Mode, View, VolumeView};
 use crate::mirror::words::Order;
 use crate::nbd::uri::Uri;
 use bulkhead_core::id::NodeId;
@@ -12,6 +12,7 @@ use bulkhead_core::mirror::membership;
 use bulkhead_core::volume::name::Name;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// The volumes of a node's pair, and where clients find them: the answer to [`Request::VolumeList`].
@@ -26,6 +27,9 @@ pub struct Listing {
     pub nodes: Vec<Place>,
     /// Where clients on this node find them.
     pub socket: Option<PathBuf>,
+    /// Clients in the network must encrypt.
+    #[serde(default)]
+    pub tls: bool,
     /// How their mirror group is.
     pub storage: View,
 }
@@ -65,7 +69,10 @@ impl Listing {
     /// Where clients find a volume, with the name of the node; the Unix socket is this node's own.
     #[must_use]
     pub fn uris(&self, volume: &str) -> Vec<(String, Uri)> {
-        let of_place = |place: &Place| Some((place.name.clone(), Uri::tcp(place.nbd?, volume)));
+        let of_place = |place: &Place| {
+            let uri = Uri::tcp(place.nbd?, volume);
+            Some((place.name.clone(), if self.tls { uri.secure() } else { uri }))
+        };
         let unix = self.socket.iter().map(|socket| (self.name_of(self.me), Uri::unix(socket, volume)));
         self.nodes.iter().filter_map(of_place).chain(unix).collect()
     }
@@ -88,8 +95,22 @@ impl Listing {
                 Order::Resize { volume: number(name)?, blocks: *blocks }
             }
             Request::VolumeDelete { name } => Order::Delete { volume: number(name)? },
-            Request::VolumeMode { mode: Policy::Through } => Order::Want(membership::Policy::Through),
-            Request::VolumeMode { mode: Policy::Back } => Order::Want(membership::Policy::Back),
+            Request::VolumeMode { volume: Some(name), mode } => {
+                Order::WantOf { volume: number(name)?, policy: mode.map(membership::Policy::from) }
+            }
+            Request::VolumeMode { volume: None, mode: Some(mode) } => Order::Want((*mode).into()),
+            Request::VolumeMode { volume: None, mode: None } => {
+                let what = "only a volume can be as the others are, and none was named";
+                let next = "name the volume, or say `through` or `back`.";
+                return Err(unchanged(Failure::usage(what)).next(next));
+            }
+            Request::VolumeLimit { bytes } => Order::Bound(bound(*bytes)?),
+            Request::VolumeSecondaryRemove { node, yes } => {
+                self.check_leads()?;
+                self.check_removal(*node, *yes)?;
+                Order::Dismiss(NodeId(*node))
+            }
+            Request::VolumeSecondaryAdd { node } => Order::Admit(NodeId(*node)),
             Request::Status
             | Request::Events { .. }
             | Request::ControllerShow
@@ -105,6 +126,7 @@ impl Listing {
             | Request::FencePower { .. }
             | Request::FenceConfirm { .. }
             | Request::VolumeList
+            | Request::VolumeRecover
             | Request::VolumePromote { .. } => return Ok(None),
         };
         self.check_leads()?;
@@ -136,6 +158,63 @@ impl Listing {
         }
     }
 
+    /// Whether a node may be taken out.
+    fn check_removal(&self, node: u16, yes: bool) -> Result<(), Failure> {
+        let name = self.name_of(node);
+        if self.nodes.iter().all(|place| place.node != node) {
+            let what = format!("pair {} has no {name}", self.pair);
+            return Err(
+                unchanged(Failure::usage(what)).next("`bulkhead volume show` lists who holds a copy.")
+            );
+        }
+        if node == self.me {
+            let what = format!("{name} leads, and what leads cannot be taken out");
+            return Err(
+                unchanged(Failure::refused(what)).next("have another one lead: `bulkhead volume promote`.")
+            );
+        }
+        let stays = |holder: &&HolderView| holder.in_sync && holder.connected && holder.node != node;
+        if !yes && self.storage.holders.iter().filter(stays).count() < 2 {
+            let what = format!("without {name}, what is written is in one place only");
+            return Err(unchanged(Failure::refused(what)).next("say it again with --yes if you mean it."));
+        }
+        Ok(())
+    }
+
+    /// Whether this node may be made to lead with what it has. `heard`: the nodes that have every
+    /// acknowledged write, and are there; `voters`: why none can take the register.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else leads, or could, or nobody can be let.
+    pub fn recovery(&self, heard: &[u16], voters: Option<String>) -> Result<(), Failure> {
+        let refused = |what: String, next: &str| Err(unchanged(Failure::refused(what)).next(next));
+        let View { primary, mode, .. } = &self.storage;
+        if let Some(primary) = primary {
+            let what = format!("{} leads the volumes of pair {}", self.name_of(*primary), self.pair);
+            return refused(what, "nothing is to be recovered; `bulkhead volume list` says how they are.");
+        }
+        if let Some(node) = heard.first() {
+            let what = format!("{} has every acknowledged write, and is there", self.name_of(*node));
+            let next = "let it lead; `bulkhead volume list` there says what it waits for.";
+            return refused(what, next);
+        }
+        if let Some(why) = voters {
+            return refused(why, "bring a voter back: without them a second node could lead at once.");
+        }
+        match mode {
+            Mode::Following => Ok(()),
+            Mode::Opening | Mode::Remaking | Mode::Taking | Mode::Leading => {
+                let what = "its log is being opened, or it is about to lead".to_owned();
+                refused(what, "`bulkhead volume list` says how it is; try again then.")
+            }
+            Mode::Damaged | Mode::Failed => {
+                let what = "its own log or store is damaged, and cannot be led with".to_owned();
+                refused(what, "recover another holder, or restore a backup.")
+            }
+        }
+    }
+
     fn check_leads(&self) -> Result<(), Failure> {
         let View { leads, primary, waits, .. } = &self.storage;
         if *leads {
@@ -159,6 +238,18 @@ pub fn no_storage(name: &str) -> Failure {
     failure.next("run it on a node whose configuration has `[local.storage]`, or add it (docs/volumes.md).")
 }
 
+/// A bound of the bytes at risk.
+fn bound(bytes: Option<u64>) -> Result<Option<NonZeroU64>, Failure> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    match NonZeroU64::new(bytes).filter(|bytes| 4096 <= bytes.get()) {
+        Some(bytes) => Ok(Some(bytes)),
+        None => {
+            let failure = Failure::usage(format!("no write fits a bound of {bytes} bytes"));
+            Err(unchanged(failure).next("give it 4 KiB at least, or `none`."))
+        }
+    }
+}
+
 fn unchanged(failure: Failure) -> Failure {
     failure.left("Nothing was changed.")
 }
@@ -167,7 +258,7 @@ fn unchanged(failure: Failure) -> Failure {
 pub(crate) mod tests {
     use super::*;
     use crate::failure::Exit;
-    use crate::mirror::view::{Mode, State};
+    use crate::mirror::view::{Policy, State};
 
     /// Two holders; node 1 leads, `me` is asked.
     pub(crate) fn listing(me: u16) -> Listing {
@@ -181,6 +272,9 @@ pub(crate) mod tests {
             name: "vm1".into(),
             uuid: "07070707-0707-4707-8707-070707070707".into(),
             bytes: 10 << 30,
+            wanted: None,
+            policy: Policy::Back,
+            at_risk_bytes: None,
         };
         let view = View {
             mode: if me == 1 { Mode::Leading } else { Mode::Following },
@@ -195,7 +289,7 @@ pub(crate) mod tests {
             ..View::default()
         };
         let nodes = vec![place(1, "a1"), place(2, "b1")];
-        Listing { me, pair: 1, nodes, socket: Some("/run/b/nbd.sock".into()), storage: view }
+        Listing { me, pair: 1, nodes, socket: Some("/run/b/nbd.sock".into()), tls: false, storage: view }
     }
 
     fn create(name: &str) -> Request {
@@ -211,8 +305,15 @@ pub(crate) mod tests {
         assert_eq!(all.order(&larger), Ok(Some(Order::Resize { volume: Volume(3), blocks: 9 })));
         let gone = Request::VolumeDelete { name: "vm1".into() };
         assert_eq!(all.order(&gone), Ok(Some(Order::Delete { volume: Volume(3) })));
-        let back = Request::VolumeMode { mode: Policy::Back };
-        assert_eq!(all.order(&back), Ok(Some(Order::Want(membership::Policy::Back))));
+        let mode = |volume: Option<&str>, mode| {
+            all.order(&Request::VolumeMode { volume: volume.map(str::to_owned), mode })
+        };
+        let back = membership::Policy::Back;
+        assert_eq!(mode(None, Some(Policy::Back)), Ok(Some(Order::Want(back))));
+        let of = |policy| Ok(Some(Order::WantOf { volume: Volume(3), policy }));
+        assert_eq!(mode(Some("vm1"), Some(Policy::Back)), of(Some(back)));
+        assert_eq!(mode(Some("vm1"), None), of(None));
+        assert_eq!(mode(None, None).unwrap_err().exit, Exit::Usage);
         assert_eq!(all.order(&Request::VolumeList), Ok(None));
         assert_eq!((all.promotion(2), all.promotion(1)), (Ok(Some(NodeId(2))), Ok(None)));
     }
@@ -242,6 +343,49 @@ pub(crate) mod tests {
         }
         let why = orphan.order(&create("vm2")).unwrap_err().what;
         assert!(why.contains("its log failed"), "{why}");
+    }
+
+    /// S4-02, S4-12: a node is taken out only if another one has all, or the operator says so.
+    #[test]
+    fn the_last_secondary_is_taken_out_only_on_purpose() {
+        let all = listing(1);
+        let remove = |node, yes| all.order(&Request::VolumeSecondaryRemove { node, yes });
+        assert_eq!(remove(2, true), Ok(Some(Order::Dismiss(NodeId(2)))));
+        assert_eq!(remove(2, false).unwrap_err().exit, Exit::Refused);
+        assert_eq!(remove(1, true).unwrap_err().exit, Exit::Refused);
+        assert_eq!(remove(9, true).unwrap_err().exit, Exit::Usage);
+        let mut three = listing(1);
+        three.storage.holders.push(HolderView {
+            node: 3,
+            in_sync: true,
+            connected: true,
+            ..HolderView::default()
+        });
+        let request = Request::VolumeSecondaryRemove { node: 2, yes: false };
+        assert_eq!(three.order(&request), Ok(Some(Order::Dismiss(NodeId(2)))));
+        let add = Request::VolumeSecondaryAdd { node: 2 };
+        assert_eq!(all.order(&add), Ok(Some(Order::Admit(NodeId(2)))));
+        assert_eq!(listing(2).order(&add).unwrap_err().exit, Exit::Refused);
+        let limit = |bytes| all.order(&Request::VolumeLimit { bytes });
+        assert_eq!(limit(Some(4096)), Ok(Some(Order::Bound(NonZeroU64::new(4096)))));
+        assert_eq!(limit(None), Ok(Some(Order::Bound(None))));
+        assert_eq!(limit(Some(4095)).unwrap_err().exit, Exit::Usage);
+    }
+
+    /// X14: who lacks writes is made to lead only where nobody else could.
+    #[test]
+    fn a_holder_is_recovered_only_where_nobody_who_has_all_is_there() {
+        let mut all = listing(2);
+        assert!(all.recovery(&[], None).unwrap_err().what.contains("a1 leads"));
+        all.storage.primary = None;
+        assert_eq!(all.recovery(&[], None), Ok(()));
+        assert!(all.recovery(&[1], None).unwrap_err().what.contains("a1 has every acknowledged write"));
+        let voters = Some("too few voters".to_owned());
+        assert!(all.recovery(&[], voters).unwrap_err().next.contains("bring a voter back"));
+        for mode in [Mode::Damaged, Mode::Failed, Mode::Opening] {
+            all.storage.mode = mode;
+            assert_eq!(all.recovery(&[], None).unwrap_err().exit, Exit::Refused);
+        }
     }
 
     #[test]

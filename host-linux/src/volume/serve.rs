@@ -12,6 +12,7 @@ use crate::mirror::handle::Handle;
 use crate::nbd::export::{Geometry, Reply, Request};
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
+use crate::nbd::tls::{Tls, Wish};
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::volume::record::Record;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// Where the other nodes of the pair serve the same volumes.
     pub others: BTreeMap<u16, SocketAddr>,
+    /// How what goes over the network is encrypted; `None`: it is not.
+    pub tls: Option<Tls>,
     /// How long a request may take.
     pub route: route::Settings,
 }
@@ -124,7 +127,7 @@ impl Service {
     /// A place cannot be listened at, or there is no thread to be had. Nothing is served.
     pub fn start(group: Arc<dyn Group>, bell: Bell, settings: Settings) -> Result<Self, Failure> {
         let stopped = |failure: Failure| failure.left("Nothing was started.");
-        let mut server = Server::start(Limits::default()).map_err(stopped)?;
+        let mut server = Server::start_with(Limits::default(), settings.tls.clone()).map_err(stopped)?;
         server.listen_unix(&settings.socket).map_err(stopped)?;
         let listen = |at| {
             let next = "end what uses this address, or correct `nbd` of this node.";
@@ -154,7 +157,8 @@ impl Service {
         self.listens
     }
 
-    /// Why a volume of the catalogue is not exported, if one is not. It is tried again.
+    /// Why a volume of the catalogue is not exported, or what is wrong with the certificate, if something is.
+    /// It is tried again.
     #[must_use]
     pub fn lack(&self) -> Option<Failure> {
         lock(&self.lacks).clone()
@@ -195,6 +199,7 @@ struct Local {
     volume: Volume,
     geometry: Arc<Mutex<Geometry>>,
     primary: Arc<Mutex<Option<SocketAddr>>>,
+    tls: Option<Tls>,
 }
 
 impl Here for Local {
@@ -208,6 +213,10 @@ impl Here for Local {
 
     fn geometry(&self) -> Geometry {
         *lock(&self.geometry)
+    }
+
+    fn wish(&self) -> Wish {
+        self.tls.as_ref().map_or(Wish::Clear, Tls::wish)
     }
 
     fn submit(&self, request: Request, reply: Reply) {
@@ -239,7 +248,7 @@ impl Shelf {
         for shown in gone.iter().filter_map(|number| self.shown.remove(number)) {
             route::withdraw(&self.server, shown.record.name.as_str());
         }
-        let mut lack = None;
+        let mut lack = self.settings.tls.as_ref().and_then(|tls| tls.keeper.look());
         for record in catalogue.list() {
             match self.shown.get_mut(&record.volume.0) {
                 Some(shown) => {
@@ -262,6 +271,7 @@ impl Shelf {
             volume: record.volume,
             geometry: Arc::clone(&geometry),
             primary: Arc::clone(&self.primary),
+            tls: self.settings.tls.clone(),
         };
         let name = record.name.as_str();
         let description = format!("volume {}, {}", record.volume.0, record.uuid);

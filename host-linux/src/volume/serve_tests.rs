@@ -4,6 +4,9 @@
 use super::*;
 use crate::nbd::client::connection::Client;
 use crate::nbd::export::{Content, Errno, Export as _, Failed, Span};
+use crate::nbd::tls::certificates::Authority;
+use crate::nbd::tls::files::Files;
+use crate::nbd::tls::keeper::Keeper;
 use crate::nbd::uri::Uri;
 use bulkhead_core::volume::record::Uuid;
 use std::sync::mpsc::channel;
@@ -63,11 +66,15 @@ struct Site {
     pair: Arc<Mutex<Pair>>,
     bells: [Bell; 2],
     services: [Service; 2],
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Site {
     fn new() -> Self {
+        Self::with([None, None], route::Settings::default())
+    }
+
+    fn with(tls: [Option<Tls>; 2], route: route::Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let pair = Arc::new(Mutex::new(Pair { leads: 1, ..Pair::default() }));
         // Each must know where the other is: ports that are free now.
@@ -81,13 +88,14 @@ impl Site {
                 socket: directory.path().join(format!("{node}.sock")),
                 listen: Some(at[mine]),
                 others: [(3 - node, at[other])].into(),
-                route: route::Settings::default(),
+                tls: tls[mine].clone(),
+                route,
             };
             let group = Arc::new(Side(node, Arc::clone(&pair)));
             Service::start(group, bells[mine].clone(), settings).unwrap()
         };
         let services = [start(1, 0, 1), start(2, 1, 0)];
-        Self { pair, bells, services, _directory: directory }
+        Self { pair, bells, services, directory }
     }
 
     fn change(&self, what: impl FnOnce(&mut Pair)) {
@@ -103,9 +111,18 @@ impl Site {
 
     /// A client of a node, once it exports the volume in this size.
     fn client(&self, node: usize, name: &str, blocks: u64) -> Client {
-        let uri = Uri::tcp(self.services[node].listens().unwrap(), name);
+        Self::client_at(&Uri::tcp(self.services[node].listens().unwrap(), name), blocks)
+    }
+
+    /// The same over the node's Unix socket.
+    fn near(&self, node: usize, name: &str, blocks: u64) -> Client {
+        let socket = self.directory.path().join(format!("{}.sock", node + 1));
+        Self::client_at(&Uri::unix(&socket, name), blocks)
+    }
+
+    fn client_at(uri: &Uri, blocks: u64) -> Client {
         within(|| {
-            let client = Client::connect(&uri, Duration::from_secs(5)).ok()?;
+            let client = Client::connect(uri, Duration::from_secs(5)).ok()?;
             (client.geometry().size() == bytes(blocks)).then_some(client)
         })
     }
@@ -177,6 +194,65 @@ fn volumes_come_go_and_grow_and_every_node_serves_them() {
     assert_eq!(site.services[0].lack(), None);
 }
 
+/// A node with a certificate of this authority.
+fn tls(authority: &Authority, directory: &std::path::Path, is_required: bool) -> Option<Tls> {
+    let node = authority.issue(directory, &["127.0.0.1"]);
+    let [certificate, key, authorities] =
+        ["client-cert.pem", "client-key.pem", "ca-cert.pem"].map(|name| node.join(name));
+    let keeper = Arc::new(Keeper::open(Files { certificate, key, authorities }).unwrap());
+    Some(Tls { keeper, is_required })
+}
+
+/// V43, S1-29: nodes encrypt what they ask each other; a change goes from node to node, and nobody notices.
+#[test]
+fn nodes_encrypt_between_them_and_begin_to_one_after_the_other() {
+    let authority = Authority::new("the site");
+    let directory = tempfile::tempdir().unwrap();
+    let mode = |node: &str, mode: &str| match mode {
+        "off" => None,
+        word => tls(&authority, &directory.path().join(node), word == "require"),
+    };
+    for [one, two] in [
+        ["off", "allow"],
+        ["allow", "off"],
+        ["allow", "allow"],
+        ["require", "allow"],
+        ["allow", "require"],
+        ["require", "require"],
+    ] {
+        let site = Site::with([mode("1", one), mode("2", two)], route::Settings::default());
+        let made = site.pair.lock().unwrap().catalogue.make("vm1", 8, Uuid([1; 16])).unwrap();
+        site.write(&made);
+        let clients = [site.near(0, "vm1", 8), site.near(1, "vm1", 8)];
+        for leads in [1, 2] {
+            site.change(|pair| pair.leads = leads);
+            ask(&clients[1], write(7)).unwrap();
+            ask(&clients[0], write(8)).unwrap();
+            assert_eq!(ask(&clients[1], READ).unwrap(), [8; 4096], "{one}, {two}, {leads} leads");
+        }
+    }
+}
+
+/// A node that another authority has signed for is no node of the site, whatever it says.
+#[test]
+fn a_node_that_is_not_believed_is_asked_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ours, theirs] = [Authority::new("the site"), Authority::new("somebody else")];
+    let path = |name| directory.path().join(name);
+    for is_required in [true, false] {
+        let tls = [tls(&ours, &path("1"), is_required), tls(&theirs, &path("2"), is_required)];
+        let patience = Duration::from_secs(2);
+        let route = route::Settings { patience, answer: patience / 2, ..route::Settings::default() };
+        let site = Site::with(tls, route);
+        let made = site.pair.lock().unwrap().catalogue.make("vm1", 8, Uuid([1; 16])).unwrap();
+        site.write(&made);
+        site.change(|pair| pair.leads = 2);
+        let failed = ask(&site.near(0, "vm1", 8), write(7)).unwrap_err();
+        assert!(failed.why.contains("UnknownIssuer"), "{failed:?}");
+        assert!(lock(&site.pair).content.is_empty(), "nothing went there in the clear");
+    }
+}
+
 #[test]
 fn what_cannot_be_served_is_said_before_anything_is() {
     let site = Site::new();
@@ -186,6 +262,7 @@ fn what_cannot_be_served_is_said_before_anything_is() {
         socket: directory.path().join("nbd.sock"),
         listen: other,
         others: BTreeMap::new(),
+        tls: None,
         route: route::Settings::default(),
     };
     let group = Arc::new(Side(1, Arc::clone(&site.pair)));

@@ -1,5 +1,6 @@
 //! The plant of these tests: one volume, kept by both nodes.
 
+use crate::common::{Answer, bulkhead};
 use crate::common_plant::Plant as Playground;
 use serde_json::Value;
 use std::ops::Deref;
@@ -16,16 +17,29 @@ impl Plant {
     /// Both nodes in sync, and an empty volume.
     pub fn start() -> Self {
         let plant = Self(Playground::start());
-        plant.in_sync();
+        plant.is_whole();
         plant.ok(plant.primary(), &["create", VOLUME, "--size", "4MiB"]);
         plant
     }
 
-    /// Waits until both nodes have everything.
-    pub fn in_sync(&self) {
+    /// Waits until both nodes have everything, and say that any one part may fail: who was made to go on
+    /// alone (X04) a moment ago may not die yet.
+    pub fn is_whole(&self) {
         for node in ["a1", "b1"] {
             self.ok(node, &["wait", "--for", "in-sync", "--timeout", "90s"]);
+            let begin = Instant::now();
+            while let Err(status) = self.protected(node) {
+                assert!(begin.elapsed() < LONG, "{node} is not protected: {status}");
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
+    }
+
+    fn protected(&self, node: &str) -> Result<(), String> {
+        let socket = self.part(node)["socket"].as_str().unwrap();
+        let answer: Answer = bulkhead(&["status", "--json", "--socket", socket]).output().unwrap().into();
+        let told: Value = serde_json::from_str(&answer.out).unwrap_or_default();
+        if told["ok"] == true { Ok(()) } else { Err(format!("{}{}", told["status"]["summary"], answer.err)) }
     }
 
     /// Who leads.

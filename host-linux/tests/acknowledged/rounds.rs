@@ -52,8 +52,10 @@ fn what_was_acknowledged_is_there_whatever_fails() {
         let before = guests.total();
         goes_on(&guests, "before");
         std::thread::sleep(Duration::from_millis(chance.below(1500)));
+        // On a busy machine a node may just have stood still: one fault at a time.
+        plant.is_whole();
         act(&plant, &guests, fault, &mut chance);
-        plant.in_sync();
+        plant.is_whole();
         goes_on(&guests, "after the repair");
         all_is_there(&guests, round);
         let (writes, time) = (guests.total() - before, begin.elapsed().as_millis());

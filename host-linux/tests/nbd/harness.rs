@@ -1,9 +1,13 @@
 //! A server with a file behind it, and the programs that are its clients.
 
+use super::certificates::Authority;
 use bulkhead::nbd::export::Export;
 use bulkhead::nbd::file::FileExport;
 use bulkhead::nbd::limits::Limits;
 use bulkhead::nbd::server::Server;
+use bulkhead::nbd::tls::Tls;
+use bulkhead::nbd::tls::files::Files;
+use bulkhead::nbd::tls::keeper::Keeper;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,7 +31,22 @@ impl Plant {
     }
 
     pub fn with(limits: Limits) -> Self {
-        let plant = Self::empty(limits);
+        Self::empty(limits).with_disk()
+    }
+
+    /// One that encrypts. Its authority has signed for itself and for one client, and signs for others.
+    pub fn secure(limits: Limits, is_required: bool) -> (Self, Authority) {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::new("the site");
+        authority.issue(&directory.path().join("client"), &[]);
+        let node = authority.issue(&directory.path().join("node"), &["127.0.0.1", "localhost"]);
+        let keeper = Arc::new(Keeper::open(files(&node)).unwrap());
+        let plant = Self::build(limits, directory, Some(Tls { keeper, is_required }));
+        (plant.with_disk(), authority)
+    }
+
+    fn with_disk(self) -> Self {
+        let plant = self;
         let path = plant.path("disk");
         std::fs::File::create(&path).unwrap().set_len(SIZE).unwrap();
         let export: Arc<dyn Export> = Arc::new(FileExport::open(&path, false).unwrap());
@@ -37,10 +56,13 @@ impl Plant {
 
     /// Without an export.
     pub fn empty(limits: Limits) -> Self {
+        Self::build(limits, tempfile::tempdir().unwrap(), None)
+    }
+
+    fn build(limits: Limits, directory: tempfile::TempDir, tls: Option<Tls>) -> Self {
         many_files();
-        let directory = tempfile::tempdir().unwrap();
         let unix = directory.path().join("nbd.sock");
-        let mut server = Server::start(limits).unwrap();
+        let mut server = Server::start_with(limits, tls).unwrap();
         server.listen_unix(&unix).unwrap();
         let tcp = server.listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         Self { server, tcp, unix, directory }
@@ -54,6 +76,15 @@ impl Plant {
     pub fn uris(&self) -> [String; 2] {
         let uris: Vec<_> = self.server.uris("disk").iter().map(ToString::to_string).collect();
         uris.try_into().unwrap()
+    }
+}
+
+/// The files of a certificate's directory.
+pub fn files(directory: &Path) -> Files {
+    Files {
+        certificate: directory.join("client-cert.pem"),
+        key: directory.join("client-key.pem"),
+        authorities: directory.join("ca-cert.pem"),
     }
 }
 

@@ -9,13 +9,18 @@
 )]
 
 mod bench;
+#[path = "../common/certificates.rs"]
+mod certificates;
 mod client;
 mod clients;
 mod crowd;
 mod farewell;
 mod harness;
 mod hostile;
+mod kernel;
 mod protocol;
 mod qemu;
 mod raw;
 mod sessions;
+mod tls;
+mod tls_hostile;

@@ -158,7 +158,11 @@ impl Small for bulkhead::replication::words::Frame {
     fn is_small(&self) -> bool {
         match self {
             Self::Write { payload, .. } | Self::Fill { payload, .. } => payload.is_none(),
-            Self::Word(_) | Self::Filled { .. } => true,
+            Self::Word(_)
+            | Self::Filled { .. }
+            | Self::Compare { .. }
+            | Self::Differs { .. }
+            | Self::Compared { .. } => true,
         }
     }
 }

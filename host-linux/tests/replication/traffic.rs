@@ -2,7 +2,7 @@
 //! came as it was sent.
 
 use super::site::SOON;
-use bulkhead::replication::words::Frame;
+use bulkhead::replication::words::{Blocks, Digest, Frame, REGION};
 use bulkhead::storage::buffers::{Piece, Pool};
 use bulkhead::storage::space::crc32c;
 use bulkhead_core::holder::words::Word;
@@ -87,7 +87,27 @@ pub fn frame(pool: &Pool, life: u64, number: u64, largest: u32) -> Frame {
             let (sums, payload) = data();
             Frame::Fill { epoch, write: write(Kind::Data), sums, payload }
         }
-        _ => Frame::Filled { epoch, upto: seq },
+        _ => compares(random, epoch, seq),
+    }
+}
+
+/// A frame of a store that is compared with another.
+fn compares(random: u64, epoch: Epoch, upto: Seq) -> Frame {
+    let (volume, first) = (Volume((random >> 3) as u16), BlockIndex(random >> 20));
+    let count = 1 + (random >> 16) as u32 % REGION;
+    let digest =
+        |number: u32| Digest((random ^ u64::from(number)).to_le_bytes().repeat(2).try_into().unwrap());
+    match random >> 4 & 3 {
+        0 => Frame::Filled { epoch, upto },
+        1 => {
+            let blocks = Blocks { volume, first, count: count * REGION };
+            Frame::Compare { epoch, blocks, digests: (0..count).map(digest).collect() }
+        }
+        2 => {
+            let blocks = Blocks { volume, first, count };
+            Frame::Differs { epoch, blocks, digests: (0..count).map(digest).collect() }
+        }
+        _ => Frame::Compared { epoch, blocks: Blocks { volume, first, count } },
     }
 }
 
@@ -118,6 +138,9 @@ pub fn check(came: &Frame, life: u64, number: u64, largest: u32) {
 pub fn life(frame: &Frame) -> u64 {
     match frame {
         Frame::Write { epoch, .. } | Frame::Fill { epoch, .. } | Frame::Filled { epoch, .. } => epoch.0,
+        Frame::Compare { epoch, .. } | Frame::Differs { epoch, .. } | Frame::Compared { epoch, .. } => {
+            epoch.0
+        }
         Frame::Word(word) => match **word {
             Word::Offer { epoch, .. }
             | Word::Ready { epoch, .. }

@@ -35,7 +35,7 @@ impl Machine {
         list.pair("-m", format!("{}M", self.memory_mib));
         list.pair("-boot", "menu=off,splash-time=0");
         self.add_firmware(&mut list)?;
-        self.add_drives(&mut list)?;
+        self.add_drives(&mut list, wiring)?;
         self.add_ports(&mut list, wiring)?;
         self.add_watchdogs(&mut list);
         match wiring {
@@ -84,17 +84,33 @@ impl Machine {
         Ok(())
     }
 
-    fn add_drives(&self, list: &mut Arguments) -> Result<()> {
+    fn add_drives(&self, list: &mut Arguments, wiring: Wiring) -> Result<()> {
         for (index, drive) in self.drives.iter().enumerate() {
             let (cache, image) = (drive.cache.name(), path(&drive.image)?);
             let access = if drive.read_only { "on" } else { "off" };
-            list.pair(
-                "-drive",
-                format!(
-                    "if=none,id=disk{index},format=raw,cache={cache},readonly={access},\
-                     discard=unmap,file={image}"
+            match drive.recorded().filter(|_| wiring == Wiring::Harness) {
+                Some(disk) => {
+                    let record = path(&disk.record())?;
+                    let file =
+                        |what, file| format!("driver=file,node-name=disk{index}-{what},filename={file}");
+                    list.pair("-blockdev", format!("{},discard=unmap", file("image", image)));
+                    list.pair("-blockdev", file("record", record));
+                    list.pair(
+                        "-blockdev",
+                        format!(
+                            "driver=blklogwrites,node-name=disk{index},file=disk{index}-image,\
+                             log=disk{index}-record"
+                        ),
+                    );
+                }
+                None => list.pair(
+                    "-drive",
+                    format!(
+                        "if=none,id=disk{index},format=raw,cache={cache},readonly={access},\
+                         discard=unmap,file={image}"
+                    ),
                 ),
-            );
+            }
             let device = match drive.bus {
                 Bus::Virtio => "virtio-blk-pci".to_owned(),
                 Bus::Nvme => "nvme".to_owned(),

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::volatile::Recorded;
+
 /// A disk: a raw image file behind a controller.
 #[derive(Clone, Debug)]
 pub struct Drive {
@@ -11,6 +13,8 @@ pub struct Drive {
     pub(super) block_size: BlockSize,
     pub(super) read_only: bool,
     pub(super) serial: Option<String>,
+    /// The seed of what a power cut takes away.
+    pub(super) volatile: Option<u64>,
 }
 
 /// The controller.
@@ -54,6 +58,7 @@ impl Drive {
             block_size: BlockSize::B512,
             read_only: false,
             serial: None,
+            volatile: None,
         }
     }
 
@@ -83,6 +88,18 @@ impl Drive {
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
+    }
+
+    /// A power cut takes away what was not flushed, each write by chance from `seed`.
+    #[must_use]
+    pub fn volatile(mut self, seed: u64) -> Self {
+        self.volatile = Some(seed);
+        self
+    }
+
+    /// The record of its writes, if it keeps one.
+    pub(super) fn recorded(&self) -> Option<Recorded> {
+        self.volatile.map(|seed| Recorded::new(&self.image, seed))
     }
 
     /// Sets the serial number; by default `disk<n>`, counted from 0.

@@ -15,14 +15,15 @@
 //! ```
 //!
 //! What a power cut proves: QEMU is killed, so all that the guest keeps in memory is gone, and a
-//! request in flight is done or not. What QEMU wrote to the image file stays, flushed or not: the
-//! loss and reordering of unflushed writes is the matter of the tests in `bulkhead-core`.
+//! request in flight is done or not. What QEMU wrote to the image file stays, flushed or not, but on
+//! disks that are [`Drive::volatile`], which lose and reorder what was not flushed.
 
 mod command_line;
 mod drive;
 mod firmware;
 mod powered;
 mod qmp;
+mod volatile;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

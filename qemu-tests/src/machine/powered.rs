@@ -14,7 +14,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::command_line::{QEMU, Wiring};
-use super::{Machine, Qmp};
+use super::volatile::Recorded;
+use super::{Drive, Machine, Qmp};
 use crate::limit::Permit;
 use crate::process::{Owned, find_program};
 
@@ -31,6 +32,8 @@ pub struct Powered {
     process: Owned,
     qmp: Qmp,
     stderr: PathBuf,
+    /// The disks that a power cut takes something away from.
+    volatile: Vec<Recorded>,
     _permit: Arc<Permit>,
 }
 
@@ -59,6 +62,8 @@ impl Machine {
             // A QEMU that was killed leaves its end behind, and the next one could not take it.
             let _ = std::fs::remove_file(port.machine_socket());
         }
+        let volatile: Vec<_> = self.drives.iter().filter_map(Drive::recorded).collect();
+        volatile.iter().try_for_each(Recorded::begin)?;
         let (serial, qmp) = (listen(&self.socket("serial"))?, listen(&self.socket("qmp"))?);
         let second = match &self.second {
             Some(console) => Some((console, listen(&self.socket("second"))?)),
@@ -85,7 +90,7 @@ impl Machine {
             console.attach(connect(listener, "second console")?)?;
         }
         let qmp = Qmp::connect(connect(&qmp, "control socket")?)?;
-        Ok(Powered { name: self.name.clone(), process, qmp, stderr, _permit: permit })
+        Ok(Powered { name: self.name.clone(), process, qmp, stderr, volatile, _permit: permit })
     }
 }
 
@@ -109,6 +114,10 @@ impl Powered {
             bail!("QEMU of {} had ended before the power cut, {}", self.name, self.how(status));
         }
         self.process.kill();
+        for disk in &self.volatile {
+            let lost = disk.cut()?.map_or_else(|| "all are there".into(), |lost| lost.to_string());
+            println!("{}: of the writes that were not flushed, {lost}", self.name);
+        }
         Ok(())
     }
 

@@ -7,8 +7,11 @@ use anyhow::Result;
 
 use super::{DEAD_CARD, Part, Site, Third};
 use crate::artefacts::Artefacts;
+use crate::disk::Image;
 use crate::lab::{Lab, NodeDisk, Rig};
 use crate::limit::Permit;
+use crate::machine::{Drive, Machine};
+use crate::process::Run;
 use crate::switch::{Port, Switch};
 
 /// What a site stands on before its nodes are there.
@@ -19,6 +22,8 @@ pub(super) struct Ground {
     pub(super) key: PathBuf,
     /// The tables that all nodes have behind their names.
     tables: String,
+    /// Whether the two nodes of the pair keep volumes.
+    pub(super) volumes: bool,
 }
 
 impl Ground {
@@ -30,13 +35,14 @@ impl Ground {
         let ports = [plug()?, plug()?, plug()?];
         let key = artefacts.path("site.key");
         lab.tool(["config", "keygen"]).arg(&key).succeed()?;
-        Ok(Self { permit, networks, ports, key, tables: format!("[timers]\n{timers}\n") })
+        let tables = format!("[timers]\n{timers}\n");
+        Ok(Self { permit, networks, ports, key, tables, volumes: false })
     }
 
     /// The configuration file of a part.
     pub(super) fn written(&self, artefacts: &Artefacts, part: Part) -> Result<PathBuf> {
         let site = artefacts.path(&format!("{}.site.toml", part.name()));
-        std::fs::write(&site, configuration(part, &self.key, &self.tables))?;
+        std::fs::write(&site, self.configuration(part))?;
         Ok(site)
     }
 
@@ -52,15 +58,61 @@ impl Ground {
         // A third one is dead: whatever a node does, it does without.
         let dead = (DEAD_CARD, format!("10.71.3.{}/24", part.id()));
         let cards = ports.iter().map(Port::address).zip(cards).chain([dead]).collect();
-        let disk = NodeDisk { site: Some(self.written(artefacts, part)?), cards, ..disk };
+        let site = Some(self.written(artefacts, part)?);
+        let volatile = self.keeps(part).then_some(u64::from(part.id()));
+        let disk = NodeDisk { site, cards, volatile, ..disk };
+        let drives = if self.keeps(part) { disks(artefacts, part)? } else { Vec::new() };
         disk.node_with(artefacts, |machine| {
+            let machine = drives.into_iter().fold(machine, Machine::drive);
             ports.iter().cloned().fold(machine.permit(&self.permit), |machine, port| machine.port(port))
         })
+    }
+
+    fn keeps(&self, part: Part) -> bool {
+        self.volumes && part.peer().is_some()
+    }
+
+    fn configuration(&self, part: Part) -> String {
+        let nodes = Part::ALL.map(|part| {
+            let place = match part {
+                Part::A => "pair = 1\nside = \"a\"\npriority = 200",
+                Part::B => "pair = 1\nside = \"b\"\npriority = 100",
+                Part::Witness => "witness = true",
+            };
+            let (id, name) = (part.id(), part.name());
+            let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
+            let nbd = if self.keeps(part) { format!("nbd = \"10.71.1.{id}\"\n") } else { String::new() };
+            format!(
+                "[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\n{nbd}\
+                 voter = true\n"
+            )
+        });
+        let (id, key) = (part.id(), &self.key);
+        let local = format!("[local]\nnode = {id}\nkey_file = {key:?}\nstate = \"state\"\n");
+        let storage = if self.keeps(part) { STORAGE } else { "" };
+        let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
+        format!("{site}{local}{storage}{}{}", nodes.concat(), self.tables)
     }
 
     pub(super) fn site(self, rigs: [Rig; 2], third: Third) -> Site {
         Site { rigs, third, power: None, networks: self.networks, ports: self.ports }
     }
+}
+
+/// Where a node keeps volumes: its second disk is the log, whole; the overlay `volumes` mounts the third one.
+const STORAGE: &str = "[local.storage]\nlog = \"/dev/vdb\"\nvolumes = \"/volumes\"\n";
+/// Bytes of a node's log, and of the file system of what its volumes hold.
+const LOG: u64 = 64 << 20;
+const CONTENT: u64 = 192 << 20;
+
+/// The two disks of a node that keeps volumes.
+fn disks(artefacts: &Artefacts, part: Part) -> Result<Vec<Drive>> {
+    let name = part.name();
+    let log = Image::create(artefacts.path(&format!("{name}.log.img")), LOG)?;
+    let content = Image::create(artefacts.path(&format!("{name}.volumes.img")), CONTENT)?;
+    Run::new("mkfs.ext4").args(["-q", "-F"]).arg(content.path()).succeed()?;
+    let seed = u64::from(part.id());
+    Ok([log, content].iter().map(|image| Drive::new(image.path()).volatile(seed)).collect())
 }
 
 /// The cards of a part.
@@ -71,20 +123,4 @@ pub(super) fn of(ports: &[[Port; 2]; 3], part: Part) -> &[Port; 2] {
         Part::B => b,
         Part::Witness => witness,
     }
-}
-
-fn configuration(part: Part, key: &Path, tables: &str) -> String {
-    let nodes = Part::ALL.map(|part| {
-        let place = match part {
-            Part::A => "pair = 1\nside = \"a\"\npriority = 200",
-            Part::B => "pair = 1\nside = \"b\"\npriority = 100",
-            Part::Witness => "witness = true",
-        };
-        let (id, name) = (part.id(), part.name());
-        let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
-        format!("[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\nvoter = true\n")
-    });
-    let local = format!("[local]\nnode = {}\nkey_file = {key:?}\nstate = \"state\"\n", part.id());
-    let site = "[site]\nid = \"2f1cb1a0-6d2f-4f3e-9a57-0c6f6f3c5a11\"\nname = \"qemu\"\n";
-    format!("{site}{local}{}{tables}", nodes.concat())
 }

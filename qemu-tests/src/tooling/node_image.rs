@@ -48,6 +48,8 @@ const DEVICES: &[&str] = &[
     "e1000e",
     "igb",
     "nbd",
+    "crc32c_generic",
+    "ext4",
     "vfat",
     "nls_cp437",
     "nls_ascii",

@@ -80,6 +80,13 @@ pub const PACKAGES: &[Package] = &[
         "an NBD client that sends what no other would, in tests",
     ),
     everything("qemu-utils", Proof::Program("qemu-io"), "QEMU's NBD client and server, in tests"),
+    everything(
+        "nbd-client",
+        Proof::Program("nbd-client"),
+        "sets up the kernel's NBD client, in a test's guest",
+    ),
+    everything("e2fsprogs", Proof::Program("mkfs.ext4"), "makes and checks a guest's file system, in tests"),
+    everything("sqlite3", Proof::Program("sqlite3"), "the database of a guest, in tests"),
     everything("fio", Proof::Program("fio"), "load with verification on NBD exports, in tests"),
     bench("grub-efi-amd64-bin", Proof::File("/usr/lib/grub/x86_64-efi/linux.mod"), "GRUB, beside our loader"),
     bench("iproute2", Proof::Program("ip"), "networks of namespaces"),

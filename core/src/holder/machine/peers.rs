@@ -1,6 +1,7 @@
 //! What other holders say, and how a holder answers.
 
 use super::{Holder, Out, Stage};
+use crate::bug::{Bug, is_planted};
 use crate::holder::role::{Next, Open, Role};
 use crate::holder::words::{Action, Backing, Refused, Word};
 use crate::id::{Epoch, NodeId};
@@ -113,6 +114,7 @@ impl Holder {
             && secondary.mode() == secondary::Mode::Behind(by)
             && self.taking.is_none()
         {
+            let upto = if is_planted(Bug::FillClaimsMore) { upto.after(3) } else { upto };
             self.next(Next::Remake { first: upto.max(self.applied).next() });
         }
     }

@@ -2,6 +2,7 @@
 //! says in its superblock what is applied.
 
 use super::{Holder, Mode, Out, SETTLE_WRITES, Stage, Taking};
+use crate::bug::{Bug, is_planted};
 use crate::holder::role::{Next, Open, Role};
 use crate::holder::words::{Action, Backing, Word};
 use crate::id::Epoch;
@@ -109,7 +110,7 @@ impl Holder {
             open.role = Role::Follows(Secondary::new(promised, history.clone(), primary.commit()));
         }
         if let (Role::Follows(_), Some(taking)) = (&open.role, self.taking)
-            && taking.epoch <= promised
+            && (taking.epoch <= promised || is_planted(Bug::LeadsUnpromised))
         {
             self.begin_to_lead(now, taking, out);
         }
@@ -130,6 +131,7 @@ impl Holder {
         }
         open.role = Role::Leads(primary, history);
         self.taking = None;
+        self.recovers = false;
         for node in self.met.clone() {
             self.lead(now, primary::Event::Met(node), out);
         }
@@ -145,6 +147,7 @@ impl Holder {
         let ring = kept.ring.blocks();
         // What others lack is kept for them while there is room.
         let upto = match &open.role {
+            _role if is_planted(Bug::TrimmedUnapplied) => open.log.durable().next(),
             Role::Leads(primary, _) if ring / 8 <= free => applied.next().min(primary.unsent()),
             Role::Leads(..) | Role::Follows(_) => applied.next(),
         };
@@ -188,6 +191,10 @@ impl Holder {
         let run = self.kept().run.number.saturating_add(1);
         let life = self.draw();
         self.stage = Stage::Remaking { run };
+        if self.taking.take().is_some() {
+            // The register was won with the log that is gone.
+            out(Action::Release);
+        }
         // Refused is only what cuts.
         let _ = self.keep(Change::Remake { life, at, first }, out);
     }
@@ -200,6 +207,9 @@ impl Holder {
             self.chance ^= self.chance << 17;
             // The upper half.
             let life = Life(u32::try_from(self.chance >> 32).unwrap_or(1));
+            if is_planted(Bug::LifeKept) {
+                return self.me().life;
+            }
             if life != Life(0) && life != self.me().life {
                 return life;
             }

@@ -31,6 +31,8 @@ pub enum Event {
     Met(NodeId),
     /// There is none any more.
     Gone(NodeId),
+    /// An operator takes a holder out: it leaves the set at once, and is not fed until it is met again.
+    Dismiss(NodeId),
     /// A holder can be fed.
     Ready {
         /// Who.

@@ -5,6 +5,7 @@ use super::negotiate::{Refused, Taken, connect};
 use crate::nbd::batch::{BATCH, Part, send};
 use crate::nbd::export::{Content, Errno, Export, Extent, Failed, Geometry, Piece, Reply, Request, Span};
 use crate::nbd::socket::Socket;
+use crate::nbd::tls::Wish;
 use crate::nbd::transmission::{Body, Frame};
 use crate::nbd::uri::Uri;
 use crate::nbd::wire::number::{chunk, command, flag, transmission};
@@ -64,7 +65,16 @@ impl Client {
     ///
     /// There is no connection, and why.
     pub fn connect(uri: &Uri, patience: Duration) -> Result<Self, Refused> {
-        let (socket, taken) = connect(uri, patience)?;
+        Self::connect_as(uri, &Wish::of(uri).map_err(Refused::Tls)?, patience)
+    }
+
+    /// As [`Self::connect`], encrypted as `wish` says and not as the URI does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn connect_as(uri: &Uri, wish: &Wish, patience: Duration) -> Result<Self, Refused> {
+        let (socket, taken) = connect(uri, wish, patience)?;
         let inner =
             Arc::new(Inner { socket, taken, patience, state: Mutex::default(), work: Condvar::new() });
         let client = Self(Arc::clone(&inner));

@@ -2,12 +2,17 @@
 
 use crate::nbd::export::Geometry;
 use crate::nbd::limits::REQUEST_MAX;
-use crate::nbd::socket::Socket;
+use crate::nbd::socket::{Gone, Socket};
+use crate::nbd::tls::Wish;
+use crate::nbd::tls::files::Trust;
+use crate::nbd::tls::secure::Shake;
 use crate::nbd::uri::{Place, Uri};
-use crate::nbd::wire::number::{answer, handshake, option, transmission};
-use crate::nbd::wire::server::{self, GREETING_LEN, NotAServer, OPTION_REPLY, Told};
+use crate::nbd::wire::number::{answer, command, handshake, option, transmission};
+use crate::nbd::wire::request::Header;
+use crate::nbd::wire::server::{self, Begin, GREETING_LEN, NotAServer, OPTION_REPLY, REPLY, Told};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, IoSlice};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -31,8 +36,8 @@ pub struct Taken {
 /// Why there is no connection. Nothing was written.
 #[derive(Debug)]
 pub enum Refused {
-    /// The URI asks for encryption, which we do not have.
-    Tls,
+    /// It is not encrypted, or the other side is not believed; why.
+    Tls(String),
     /// Nobody answers there, or not in time.
     Unreachable(std::io::Error),
     /// Whoever answers is no NBD server of the fixed newstyle.
@@ -46,7 +51,7 @@ pub enum Refused {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tls => f.write_str("encryption is asked for, and is not served yet"),
+            Self::Tls(why) => write!(f, "there is no encrypted connection: {why}"),
             Self::Unreachable(error) => write!(f, "cannot be reached: {error}"),
             Self::NotAServer => f.write_str("whoever answers there does not speak NBD (fixed newstyle)"),
             Self::Denied(number, why) if why.is_empty() => write!(f, "the server refuses ({number:#x})"),
@@ -68,83 +73,146 @@ impl From<NotAServer> for Refused {
     }
 }
 
+/// How the server is to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replies {
+    /// In chunks that say what they are, if it can.
+    Structured,
+    /// In one piece.
+    Simple,
+}
+
 /// Connects to `uri` and takes its export, all within `time`.
 ///
 /// # Errors
 ///
 /// There is no connection, and why.
-pub fn connect(uri: &Uri, time: Duration) -> Result<(Socket, Taken), Refused> {
-    if uri.tls {
-        return Err(Refused::Tls);
-    }
-    let until = Instant::now().checked_add(time).ok_or(Refused::Shape)?;
-    match &uri.place {
-        Place::Unix(path) => {
-            let mut stream = UnixStream::connect(path)?;
-            let set = |stream: &UnixStream, time| {
-                stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time))
-            };
-            let taken = negotiate(&mut Patient { stream: &mut stream, until, set: &set }, &uri.export)?;
-            set(&stream, None)?;
-            Ok((Socket::Unix(stream), taken))
-        }
-        Place::Tcp { host, port } => {
-            let mut error = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
-            let mut found = None;
-            for address in (host.as_str(), *port).to_socket_addrs()? {
-                let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-                match TcpStream::connect_timeout(&address, left) {
-                    Ok(stream) => {
-                        found = Some(stream);
-                        break;
-                    }
-                    Err(why) => error = why,
-                }
-            }
-            let mut stream = found.ok_or(error)?;
-            let set = |stream: &TcpStream, time| {
-                stream.set_read_timeout(time).and_then(|()| stream.set_write_timeout(time))
-            };
-            let taken = negotiate(&mut Patient { stream: &mut stream, until, set: &set }, &uri.export)?;
-            set(&stream, None)?;
-            let socket = Socket::Tcp(stream);
-            socket.prepare();
-            Ok((socket, taken))
-        }
-    }
+pub fn connect(uri: &Uri, wish: &Wish, time: Duration) -> Result<(Socket, Taken), Refused> {
+    let mut server = Patient::dialled(uri, time)?;
+    let taken = negotiate(&mut server, uri, wish, Replies::Structured)?;
+    Ok((server.ready()?, taken))
 }
 
-/// A stream with one deadline for everything.
-struct Patient<'a, S> {
-    stream: &'a mut S,
+/// As [`connect`], for the kernel's client: it understands simple replies only, and does not encrypt. The
+/// first block was read over it, for a node may take a client and be unable to carry anything out.
+///
+/// # Errors
+///
+/// There is no connection, and why.
+pub fn connect_simple(uri: &Uri, time: Duration) -> Result<(Socket, Taken), Refused> {
+    if uri.tls.is_some() {
+        return Err(Refused::Tls("the kernel's client does not encrypt".into()));
+    }
+    let mut server = Patient::dialled(uri, time)?;
+    let taken = negotiate(&mut server, uri, &Wish::Clear, Replies::Simple)?;
+    server.read_some(&taken).map_err(|_| Refused::Denied(0, "it carries out no read".into()))?;
+    Ok((server.ready()?, taken))
+}
+
+fn dial(host: &str, port: u16, until: Instant) -> Result<TcpStream, Error> {
+    let mut error = Error::from(ErrorKind::AddrNotAvailable);
+    for address in (host, port).to_socket_addrs()? {
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(why) => error = why,
+        }
+    }
+    Err(error)
+}
+
+/// A socket with one deadline for everything. Its reads do not wait.
+struct Patient {
+    socket: Socket,
     until: Instant,
-    set: &'a dyn Fn(&S, Option<Duration>) -> std::io::Result<()>,
 }
 
-impl<S: Read + Write> Patient<'_, S> {
-    fn hurry(&mut self) -> std::io::Result<()> {
+impl Patient {
+    fn dialled(uri: &Uri, time: Duration) -> Result<Self, Refused> {
+        let until = Instant::now().checked_add(time).ok_or(Refused::Shape)?;
+        let socket = match &uri.place {
+            Place::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
+            Place::Tcp { host, port } => Socket::Tcp(dial(host, *port, until)?),
+        };
+        socket.prepare();
+        socket.set_waiting(false)?;
+        Ok(Self { socket, until })
+    }
+
+    /// The socket, whose reads wait from now on.
+    fn ready(self) -> Result<Socket, Refused> {
+        self.socket.set_waiting(true)?;
+        Ok(self.socket)
+    }
+
+    /// Reads the first block.
+    fn read_some(&mut self, taken: &Taken) -> Result<(), Refused> {
+        let length = taken.geometry.block_min().max(512);
+        let header = Header { flags: 0, command: command::READ, cookie: 0, offset: 0, length };
+        self.say(&server::request(&header))?;
+        let mut reply = [0; REPLY];
+        self.take(&mut reply)?;
+        match Begin::parse(&reply)? {
+            Begin::Simple { error: 0, .. } => self.take(&mut vec![0; usize::try_from(length).unwrap_or(0)]),
+            Begin::Simple { .. } | Begin::Chunk { .. } => Err(Refused::NotAServer),
+        }
+    }
+
+    fn wait(&self, what: PollFlags) -> Result<(), Refused> {
         let left = self.until.saturating_duration_since(Instant::now());
-        let left = if left.is_zero() { None } else { Some(left) };
-        (self.set)(self.stream, Some(left.ok_or(std::io::ErrorKind::TimedOut)?))
+        if left.is_zero() {
+            return Err(Error::from(ErrorKind::TimedOut).into());
+        }
+        let time = Timespec::try_from(left).ok();
+        match poll(&mut [PollFd::new(&self.socket, what)], time.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(Error::from(error).into()),
+        }
+    }
+
+    /// The connection is over.
+    fn gone(&self) -> Refused {
+        match self.socket.why() {
+            Some(why) => Refused::Tls(why),
+            None => Error::from(ErrorKind::UnexpectedEof).into(),
+        }
     }
 
     fn take(&mut self, bytes: &mut [u8]) -> Result<(), Refused> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            self.hurry()?;
-            match self.stream.read(rest) {
-                Ok(0) => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-                Ok(count) => rest = rest.get_mut(count..).unwrap_or_default(),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+            match self.socket.receive(rest) {
+                Ok(Some(count)) => rest = rest.get_mut(count..).unwrap_or_default(),
+                Ok(None) if self.socket.wants_room() => self.wait(PollFlags::IN | PollFlags::OUT)?,
+                Ok(None) => self.wait(PollFlags::IN)?,
+                Err(Gone) => return Err(self.gone()),
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        self.hurry()?;
-        Ok(self.stream.write_all(bytes)?)
+    fn say(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+        while !bytes.is_empty() {
+            match self.socket.send(&[IoSlice::new(bytes)]) {
+                Ok(Some(count)) => bytes = bytes.get(count..).unwrap_or_default(),
+                Ok(None) => self.wait(PollFlags::OUT)?,
+                Err(Gone) => return Err(self.gone()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Encrypts. Nothing that came before is left over: answers are read to their last byte and no further.
+    fn secure(&mut self, trust: &Trust, host: &str) -> Result<(), Refused> {
+        self.socket = self.socket.secured(trust.client(host).map_err(Refused::Tls)?)?;
+        loop {
+            match self.socket.shake() {
+                Ok(Shake::Done) => return Ok(()),
+                Ok(Shake::Listens) => self.wait(PollFlags::IN)?,
+                Ok(Shake::Full) => self.wait(PollFlags::OUT)?,
+                Err(Gone) => return Err(self.gone()),
+            }
+        }
     }
 
     /// The next reply to `option`: what it is, and its data.
@@ -178,7 +246,22 @@ impl<S: Read + Write> Patient<'_, S> {
     }
 }
 
-fn negotiate<S: Read + Write>(server: &mut Patient<'_, S>, name: &str) -> Result<Taken, Refused> {
+/// As the client wishes; an error of it is the end, never a connection in the clear.
+fn encrypt(server: &mut Patient, uri: &Uri, wish: &Wish) -> Result<(), Refused> {
+    let (trust, is_must) = match wish {
+        Wish::Clear => return Ok(()),
+        Wish::Offered(trust) => (trust, false),
+        Wish::Always(trust) => (trust, true),
+    };
+    match server.ask(option::STARTTLS, &[], |_, _| Ok(()))? {
+        Ok(()) => server.secure(trust, uri.certified_host()),
+        Err((_, why)) if is_must => Err(Refused::Tls(format!("the server does not encrypt: {why}"))),
+        Err(_) => Ok(()),
+    }
+}
+
+fn negotiate(server: &mut Patient, uri: &Uri, wish: &Wish, replies: Replies) -> Result<Taken, Refused> {
+    let name = &uri.export;
     let mut greeting = [0; GREETING_LEN];
     server.take(&mut greeting)?;
     let flags = server::greeting(&greeting)?;
@@ -187,8 +270,10 @@ fn negotiate<S: Read + Write>(server: &mut Patient<'_, S>, name: &str) -> Result
     }
     let ours = flags & (handshake::FIXED_NEWSTYLE | handshake::NO_ZEROES);
     server.say(&u32::from(ours).to_be_bytes())?;
+    encrypt(server, uri, wish)?;
     let nothing = |_: u32, _: &[u8]| Ok(());
-    let structured = server.ask(option::STRUCTURED_REPLY, &[], nothing)?.is_ok();
+    let structured =
+        replies == Replies::Structured && server.ask(option::STRUCTURED_REPLY, &[], nothing)?.is_ok();
     let mut allocation = false;
     if structured {
         let contexts = server::contexts(name);

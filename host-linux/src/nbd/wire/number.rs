@@ -59,6 +59,8 @@ pub mod answer {
     pub const POLICY: u32 = 0x8000_0002;
     /// It is malformed, or asked too early.
     pub const INVALID: u32 = 0x8000_0003;
+    /// Encrypt first.
+    pub const TLS_REQUIRED: u32 = 0x8000_0005;
     /// There is no such export.
     pub const UNKNOWN: u32 = 0x8000_0006;
     /// The server goes away.

@@ -48,6 +48,7 @@ pub use served::Served;
 use crate::failure::Failure;
 use crate::nbd::export::{Export, Geometry, Reply, Request};
 use crate::nbd::server::Server;
+use crate::nbd::tls::Wish;
 use bulkhead_core::id::Epoch;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,6 +64,11 @@ pub trait Here: Send + Sync {
 
     /// What the volume looks like.
     fn geometry(&self) -> Geometry;
+
+    /// How connections to other nodes are encrypted.
+    fn wish(&self) -> Wish {
+        Wish::Clear
+    }
 
     /// Begins `request`. Answered with [`Errno::Shutdown`](crate::nbd::export::Errno::Shutdown) if this node
     /// does not lead, or stops leading before it can say what became of it; from then on its reign never

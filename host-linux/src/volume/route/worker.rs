@@ -147,7 +147,7 @@ fn open(shared: &Arc<Shared>, number: u64, to: SocketAddr) {
     let thread = std::thread::Builder::new().name("route-open".into()).stack_size(256 << 10);
     let opened = thread.spawn(move || {
         let uri = Uri::tcp(to, &session(&own.name, own.session));
-        let client = Client::connect(&uri, own.settings.answer);
+        let client = Client::connect_as(&uri, &own.here.wish(), own.settings.answer);
         finish_opening(&own, number, client.map_err(|why| format!("{to}: {why}")));
     });
     if let Err(error) = opened {

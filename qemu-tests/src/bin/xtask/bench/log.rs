@@ -10,7 +10,8 @@ use qemu_tests::tooling::progress::step;
 use qemu_tests::tooling::workspace::Workspace;
 use serde_json::{Value, json};
 
-use super::median;
+use super::fio::{self, Figures, number};
+use super::{median, released};
 
 /// How fast writes become durable in the write log: 4 KiB one by one, 4 KiB with 32 under way, 128 KiB with 8
 /// under way; by both ways to make a batch durable, and by threads; beside fio on a file that was written in
@@ -44,23 +45,8 @@ const LOADS: [Load; 3] = [
 /// The first one is the engine's default.
 const CONTESTANTS: [&str; 5] = ["linked", "dsync", "threads", "fio io_uring", "fio threads"];
 
-struct Figures {
-    per_second: f64,
-    p50_us: f64,
-    p99_us: f64,
-}
-
 pub fn figures(workspace: &Workspace, wanted: &Log) -> Result<()> {
-    step("build: log_append", || {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(workspace.root());
-        cargo.args(["build", "--quiet", "--release", "-p", "bulkhead", "--example", "log_append"]);
-        ensure!(cargo.status()?.success(), "cargo build failed");
-        Ok(String::new())
-    })?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root().join("target"), Into::into);
-    let program = target.join("release/examples/log_append");
+    let program = released(workspace, "--example", "log_append")?;
     let mut seen: Vec<Vec<Vec<Figures>>> =
         LOADS.iter().map(|_| CONTESTANTS.iter().map(|_| Vec::new()).collect()).collect();
     Artefacts::of("bench-log", |artefacts| {
@@ -68,7 +54,7 @@ pub fn figures(workspace: &Workspace, wanted: &Log) -> Result<()> {
         step("bench: files", || {
             let [first, ..] = &LOADS;
             appended(&program, &log, first, 0.1, "dsync")?;
-            fio(&plain, &["--rw=write", "--bs=1m", "--size=256m", "--end_fsync=1"])?;
+            fio::fill(in_real_time(Path::new("fio")), &plain, 256)?;
             Ok(String::new())
         })?;
         for round in 1..=wanted.rounds {
@@ -123,26 +109,10 @@ fn by_fio(file: &Path, load: &Load, seconds: f64, by_threads: bool) -> Result<Fi
         false => ["--ioengine=io_uring", "--thread", &depth, "--offset_increment=0", "--size=256m"],
     };
     let load = ["--rw=write", "--sync=dsync", "--time_based", "--group_reporting"];
-    let answer = fio(file, &[&load[..], &how, &[&block, &time]].concat())?;
-    let latency = |part: &str| {
-        let nanoseconds = number(&answer, &format!("/jobs/0/write/clat_ns/percentile/{part}"))?;
-        anyhow::Ok(nanoseconds / 1e3)
-    };
-    let (p50_us, p99_us) = (latency("50.000000")?, latency("99.000000")?);
-    Ok(Figures { per_second: number(&answer, "/jobs/0/write/iops")?, p50_us, p99_us })
-}
-
-fn number(answer: &Value, path: &str) -> Result<f64> {
-    answer.pointer(path).and_then(Value::as_f64).with_context(|| format!("the answer has no {path}"))
-}
-
-fn fio(file: &Path, load: &[&str]) -> Result<Value> {
     let mut fio = in_real_time(Path::new("fio"));
-    fio.arg("--name=log").arg(format!("--filename={}", file.display()));
-    fio.args(["--direct=1", "--output-format=json"]).args(load);
-    let output = fio.output().context("starting fio (Debian: fio)")?;
-    ensure!(output.status.success(), "fio: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(serde_json::from_slice(&output.stdout)?)
+    fio.args(["--name=log", "--direct=1"]).arg(format!("--filename={}", file.display()));
+    fio.args(load).args(how).args([&block, &time]);
+    fio::run(fio, "write")
 }
 
 fn print(seen: &[Vec<Vec<Figures>>], as_json: bool) {

@@ -2,13 +2,18 @@
 
 mod boot;
 mod failover;
+mod fio;
 mod fleet;
 mod log;
 mod mirror;
 mod size;
 mod witness;
 
-use anyhow::Result;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use qemu_tests::tooling::progress::step;
 use qemu_tests::tooling::workspace::Workspace;
 
 /// Measure.
@@ -37,6 +42,19 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         What::Size(size) => size::figures(workspace, size),
         What::Witness(witness) => witness::figures(workspace, witness),
     }
+}
+
+/// Builds something of the agent's crate, as it is released, and returns where it is.
+fn released(workspace: &Workspace, kind: &str, name: &str) -> Result<PathBuf> {
+    step(&format!("build: {name}, release"), || {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(workspace.root());
+        cargo.args(["build", "--quiet", "--release", "-p", "bulkhead", kind, name]);
+        ensure!(cargo.status()?.success(), "cargo build failed");
+        Ok(String::new())
+    })?;
+    let folder = if kind == "--example" { "release/examples" } else { "release" };
+    Ok(workspace.target().join(folder).join(name))
 }
 
 /// The least, the middle and the largest of some values; not numbers when there are none.

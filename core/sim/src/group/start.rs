@@ -1,0 +1,214 @@
+//! How a holder begins, with what its log holds, and how it ends (V12, F1 to F3, F7, F14, F16, F17).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use bulkhead_core::holder::machine::Holder;
+use bulkhead_core::holder::recovery::{self, Recovered, Recovery};
+use bulkhead_core::holder::words::{Backing, Settings};
+use bulkhead_core::id::{GroupId, NodeId};
+use bulkhead_core::log::batch::{Header, Kind};
+use bulkhead_core::log::ring::{BLOCKS_MIN, Position, Ring};
+use bulkhead_core::log::scan::{self, Payload};
+use bulkhead_core::log::superblock::{self, Fault, Identity, Superblock};
+use bulkhead_core::log::{Life, Seq};
+use bulkhead_core::mirror::membership::Policy;
+
+use super::act::Act;
+use super::drive::{Cell, Drive};
+use super::guests::Outcome;
+use super::ledger::{BLOCKS, Entry};
+use super::shell::Shell;
+use super::store::Apply;
+use super::{Group, Told};
+use crate::world::{Due, SITE, World};
+
+const GROUP: GroupId = GroupId([0x6d; 16]);
+
+impl World {
+    /// The group begins its work: guests, and streams.
+    pub(crate) fn begin_group(&mut self) {
+        self.site.late = std::time::Duration::from_millis(self.chance.between(40, 300));
+        let slowest = if self.chance.happens(200) { 60_000 } else { 600_000 };
+        self.site.pace = self.chance.between(20_000, slowest);
+        for node in self.holders() {
+            if let Some(machine) = self.machines.get_mut(&node) {
+                machine.group.log = Drive::blank(BLOCKS_MIN + 2);
+            }
+        }
+        self.schedule(self.now, Due::Streams);
+        self.begin_guests();
+    }
+
+    /// The process begins to read its log.
+    pub(crate) fn start_group(&mut self, node: NodeId) {
+        if !self.stores_on(node) {
+            return;
+        }
+        let group = &mut self.machines.get_mut(&node).expect("a holder has a machine").group;
+        (group.shell, group.flush_fails, group.keep_fails) = (None, false, false);
+        group.missed.clear();
+        group.untold.clear();
+        let at = self.now + self.chance.between(100, 20_000);
+        self.tell(node, at, Told::Open);
+    }
+
+    /// The process is gone: with its power, or alone, and then its disks write on (F16).
+    pub(crate) fn stop_group(&mut self, node: NodeId) {
+        if !self.stores_on(node) {
+            return;
+        }
+        self.harm(node);
+        let with_power = self.chance.happens(700);
+        let Self { machines, chance, .. } = self;
+        let group = &mut machines.get_mut(&node).expect("a holder has a machine").group;
+        if with_power {
+            group.log.cut(chance);
+            group.store.cut(chance);
+        }
+        let shell = group.shell.take();
+        group.missed.clear();
+        group.untold.clear();
+        if shell.is_some_and(|shell| shell.holder.primary().is_some()) {
+            self.oracle.reached.insert("primary died");
+        }
+        self.break_streams(node);
+        self.gone_from(node, Outcome::Unknown);
+    }
+
+    /// Its log is read, and it begins.
+    pub(crate) fn open(&mut self, node: NodeId) {
+        let Some(superblock) = self.superblock(node) else { return };
+        let seed = self.chance.next() | 1;
+        let late = self.site.late;
+        let Some(machine) = self.machines.get_mut(&node) else { return };
+        let group = &mut machine.group;
+        let (recovered, window) = recover(&group.log, &superblock);
+        let outcome = recovered.outcome();
+        let (is_founder, policy) = (node == NodeId(1), Policy::Back);
+        let settings = Settings { backing: Backing::Local, late, policy, is_founder, seed };
+        let mut acts = Vec::new();
+        let holder = Holder::new(settings, recovered, &mut |action| acts.extend(Act::of(action)));
+        let applied = holder.applied();
+        group.shell = Some(Box::new(Shell {
+            holder,
+            generation: 0,
+            timer_at: None,
+            window,
+            flights: Vec::new(),
+            peers: BTreeMap::new(),
+            waiting: Default::default(),
+            owed: BTreeMap::new(),
+            lease: None,
+            led_from: None,
+            knows_loss: false,
+            apply: Apply::new(applied),
+            filled: None,
+        }));
+        self.note(&|| format!("n{} has read its log: {outcome:?}, applied {}", node.0, applied.0));
+        if matches!(outcome, scan::Outcome::Damaged(_)) {
+            self.oracle.reached.insert("log damaged");
+            if !self.machines[&node].group.is_harmed {
+                // V12: whatever a power cut leaves is no damage.
+                let text = format!("n{} finds its log damaged, and nothing harmed it", node.0);
+                self.oracle.violated(self.now, text);
+            }
+        }
+        acts.into_iter().for_each(|act| self.act(node, act));
+        // What was told it while it read.
+        self.catch_up(node);
+    }
+
+    /// The newest superblock; that of a log that is made now, when there is none.
+    fn superblock(&mut self, node: NodeId) -> Option<Superblock> {
+        let life = u32::try_from(self.chance.next() >> 32).unwrap_or(1).max(1);
+        let group = &mut self.machines.get_mut(&node)?.group;
+        // What an agent wrote that was killed counts when it is durable (`bulkhead_core::holder::recovery`).
+        group.log.flush_all();
+        group.store.flush_all();
+        let copies = [0, 1].map(|at| Superblock::parse(&group.log.read(at).bytes()));
+        match superblock::newest(copies) {
+            Ok(superblock) => Some(superblock),
+            Err(Fault::Blank) => {
+                let identity = Identity { site: SITE, group: GROUP, node, life: Life(life) };
+                let superblock = Superblock::new(identity, Ring::new(BLOCKS_MIN)?, Seq(1));
+                let at = superblock::copy_of(superblock.seq);
+                group.log.write([(at, Cell::Bytes(Rc::new(superblock.encode())))]);
+                group.log.flush_all();
+                group.store = Drive::blank(BLOCKS);
+                self.site.lives.insert(life);
+                Some(superblock)
+            }
+            Err(fault @ (Fault::Damaged | Fault::NewerFormat { .. })) => {
+                self.oracle.violated(self.now, format!("the superblock of n{}: {fault}", node.0));
+                None
+            }
+        }
+    }
+}
+
+/// Reads a log, as the shell does.
+fn recover(log: &Drive, superblock: &Superblock) -> (Recovered, BTreeMap<Seq, Entry>) {
+    let ring = superblock.ring;
+    let read = |at: Position| log.read(ring.extents(at, 1).next().map_or(0, |extent| extent.first));
+    let mut recovery = Recovery::new(superblock.clone());
+    let (mut window, mut recovered) = (BTreeMap::new(), None);
+    let mut event = scan::Event::Begin;
+    let mut held;
+    loop {
+        let (mut ask, mut check) = (None, None);
+        recovery.step(event, &mut |action| match action {
+            recovery::Action::Scan(scan::Action::Read(at)) => ask = Some(at),
+            recovery::Action::Scan(scan::Action::Check(header)) => check = Some(header.clone()),
+            recovery::Action::Scan(scan::Action::Found(header)) => {
+                found(header, superblock, &read, &mut window);
+            }
+            recovery::Action::Scan(scan::Action::Ended(_)) => {}
+            recovery::Action::Ended(one) => recovered = Some(one),
+        });
+        match (ask, check) {
+            (Some(at), _) => {
+                held = read(at).bytes();
+                event = scan::Event::Block(Some(&held));
+            }
+            (None, Some(header)) => event = scan::Event::Payload(whole(&header, &read)),
+            (None, None) => break,
+        }
+    }
+    (recovered.expect("a scan that asks for nothing has ended"), window)
+}
+
+/// The writes of a batch that count, as the disk has them. What rotted there says something else.
+fn found<'a>(
+    header: &Header,
+    superblock: &Superblock,
+    read: &dyn Fn(Position) -> &'a Cell,
+    window: &mut BTreeMap<Seq, Entry>,
+) {
+    let mut at = header.at.after(1);
+    let void = superblock.void_from(header.at);
+    for (seq, write) in (header.first.0..).map(Seq).zip(header.content.writes()) {
+        let number = match write.kind() {
+            Kind::Data => read(at).value().unwrap_or(u64::MAX) >> 16,
+            Kind::Zeroes | Kind::Trimmed => 0,
+        };
+        at = at.after(u64::try_from(write.payload()).unwrap_or(0));
+        if void.is_none_or(|from| seq < from) {
+            window.insert(seq, Entry { made: header.epoch, write: *write, number });
+        }
+    }
+}
+
+fn whole<'a>(header: &Header, read: &dyn Fn(Position) -> &'a Cell) -> Payload {
+    let mut blocks = (1..).map(|n| read(header.at.after(n)));
+    let is_whole = header.content.sums().iter().all(|sum| blocks.next().map(Cell::sum) == Some(*sum));
+    if is_whole { Payload::Whole } else { Payload::Broken }
+}
+
+impl Group {
+    /// Whether its log failed, or was never read, so that an operator must start it again.
+    pub(crate) fn is_failed(&self) -> bool {
+        let shell = self.shell.as_ref();
+        shell.is_some_and(|shell| shell.holder.mode() == bulkhead_core::holder::machine::Mode::Failed)
+    }
+}

@@ -1,0 +1,132 @@
+//! V41, F2, F4: the group's record of format 1 never changes; a block that is torn, rotten, misdirected or of
+//! a newer format is told apart, and never obeyed.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::crc::crc32c;
+use crate::volume::record::{Record, State, Uuid};
+
+fn group() -> Group {
+    let group = Group {
+        policy: Policy::Through,
+        at_risk_max: NonZeroU64::new(4 << 20),
+        change: 9,
+        ..Group::default()
+    };
+    group.without(NodeId(0x0203)).unwrap().without(NodeId(2)).unwrap()
+}
+
+fn sealed_again(mut bytes: Block) -> Block {
+    let crc = crc32c(&bytes[..BLOCK_LEN - 4]);
+    bytes[BLOCK_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
+#[test]
+fn format_1_never_changes() {
+    let mut expected = [0; BLOCK_LEN];
+    expected[..10].copy_from_slice(b"BHGROUP\x01\x01\x02");
+    expected[16] = 9;
+    expected[26] = 0x40;
+    expected[32..36].copy_from_slice(&[2, 0, 3, 2]);
+    let expected = sealed_again(expected);
+    assert_eq!(expected[BLOCK_LEN - 4..], [0x70, 0x77, 0xd7, 0x5e], "the checksum of format 1");
+    assert!(group().encode() == expected, "the layout has changed");
+    assert_eq!(Group::decode(&expected), Ok(Some(group())));
+}
+
+#[test]
+fn a_block_of_zeroes_says_what_is_so_by_itself() {
+    assert_eq!(Group::decode(&[0; BLOCK_LEN]), Ok(None));
+    assert_eq!(Group::default().policy, Policy::Back);
+}
+
+#[test]
+fn nodes_are_taken_out_and_taken_in() {
+    let full = (1..=8).fold(Group::default(), |group, node| group.without(NodeId(node)).unwrap());
+    assert_eq!(full.without(NodeId(8)), Some(full.clone()), "it is out already");
+    assert_eq!(full.without(NodeId(9)), None, "no room");
+    let back = full.with(NodeId(1)).with(NodeId(99));
+    assert_eq!(back.removed().len(), 7);
+    assert!(!back.removed().contains(&NodeId(1)));
+}
+
+/// F4: a volume's record is no group's, and the other way round.
+#[test]
+fn a_misdirected_record_is_not_obeyed() {
+    let name = crate::volume::name::Name::new("vm1").unwrap();
+    let (volume, uuid) = (crate::log::batch::Volume(1), Uuid([1; 16]));
+    let record = Record { volume, state: State::Present, name, uuid, blocks: 1, change: 1, policy: None };
+    assert_eq!(Group::decode(&record.encode()), Err(Fault::Damaged));
+    assert_eq!(Record::decode(volume, &group().encode()), Err(Fault::Damaged));
+}
+
+#[test]
+fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
+    let bytes = [
+        (0, b'b'),
+        (7, 0),
+        // No policy; fewer nodes, more, too many; reserved; no change; nodes that do not rise; reserved.
+        (8, 0),
+        (8, 3),
+        (9, 1),
+        (9, 3),
+        (9, 9),
+        (10, 1),
+        (15, 1),
+        (16, 0),
+        (33, 9),
+        (36, 1),
+        (48, 1),
+        (4091, 1),
+    ];
+    for (at, byte) in bytes {
+        let mut bad = group().encode();
+        bad[at] = byte;
+        assert_eq!(Group::decode(&sealed_again(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_told_apart() {
+    let mut bytes = group().encode();
+    bytes[7] = 2;
+    let fault = Fault::NewerFormat { found: 2, reads: 1 };
+    assert_eq!(Group::decode(&sealed_again(bytes)), Err(fault));
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(
+        is_through: bool,
+        bound: u64,
+        change in 1_u64..,
+        nodes in prop::collection::vec(any::<u16>(), 0..=REMOVED_MAX),
+    ) {
+        let policy = if is_through { Policy::Through } else { Policy::Back };
+        let start = Group { policy, at_risk_max: NonZeroU64::new(bound), change, ..Group::default() };
+        let group = nodes.iter().fold(start, |group, node| group.without(NodeId(*node)).unwrap());
+        prop_assert_eq!(Group::decode(&group.encode()), Ok(Some(group)));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_damage(bit in 0..BLOCK_LEN * 8) {
+        let mut bytes = group().encode();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        prop_assert_eq!(Group::decode(&bytes), Err(Fault::Damaged));
+    }
+
+    /// I11: no bytes panic, and what is believed has one form only, also behind a good checksum.
+    #[test]
+    fn any_bytes_are_a_record_or_a_fault(start in prop::collection::vec(any::<u8>(), 0..64), is_ours: bool) {
+        let mut bytes = group().encode();
+        let from = if is_ours { 8 } else { 0 };
+        bytes[from..].iter_mut().zip(&start).for_each(|(byte, other)| *byte = *other);
+        let bytes = sealed_again(bytes);
+        if let Ok(Some(found)) = Group::decode(&bytes) {
+            prop_assert!(found.encode() == bytes);
+        }
+    }
+}
