@@ -94,8 +94,8 @@ fn master_and_slave<'a>(a1: &'a Value, b1: &'a Value) -> (&'a Value, &'a Value) 
     if role(a1) == "master" { (a1, b1) } else { (b1, a1) }
 }
 
-/// Waits until any part may fail. A master whose peer died goes on alone (X04); while it is made so, and until
-/// all vote again, nobody may take over from it: a slave that is back is not yet one that can.
+/// Waits until any part may fail. A master whose peer died goes on alone (X04), and until all vote again
+/// nobody may take over from it: a slave that is back is not yet one that can.
 fn any_part_may_fail(parts: [&Value; 2]) {
     wait("any part may fail", || parts.iter().all(|part| status(part)["protected"] == true));
 }
