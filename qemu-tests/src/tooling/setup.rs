@@ -14,6 +14,9 @@ use super::progress::step;
 use super::toolchain;
 use super::workspace::Workspace;
 
+/// How often packages are looked for and installed.
+const ROUNDS_MAX: usize = 4;
+
 /// Everything that `demo` and `test` need.
 ///
 /// # Errors
@@ -32,13 +35,30 @@ pub fn everything(workspace: &Workspace) -> Result<()> {
 /// As [`everything`].
 pub fn packages(workspace: &Workspace, need: Need) -> Result<()> {
     step("setup: packages", || {
-        let absent = missing(need);
-        if absent.is_empty() {
-            return Ok("all present".to_owned());
-        }
-        install(workspace, &absent)?;
-        Ok(format!("installed {}", names(&absent)))
+        let installed = until_present(|| missing(need), |absent| install(workspace, absent))?;
+        Ok(match installed.is_empty() {
+            true => "all present".to_owned(),
+            false => format!("installed {}", names(&installed)),
+        })
     })
+}
+
+/// Installs what is missing until nothing is: a package that was there may be taken away for one that comes,
+/// for of another release it does not fit.
+fn until_present(
+    missing: impl Fn() -> Vec<&'static Package>,
+    mut install: impl FnMut(&[&'static Package]) -> Result<()>,
+) -> Result<Vec<&'static Package>> {
+    let mut installed = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let absent = missing();
+        if absent.is_empty() {
+            return Ok(installed);
+        }
+        install(&absent)?;
+        installed.extend(absent);
+    }
+    bail!("these take each other away, whichever is installed: {}", names(&installed))
 }
 
 /// Installs `absent` by apt, as root on Debian; otherwise fails with the command that a person can run.
@@ -117,7 +137,23 @@ fn names(packages: &[&Package]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::packages::PACKAGES;
     use super::*;
+    use std::cell::RefCell;
+
+    #[test]
+    fn what_is_taken_away_for_another_package_is_installed_again() {
+        let [one, other] = [&PACKAGES[0], &PACKAGES[1]];
+        let absent = RefCell::new(vec![one]);
+        let install = |these: &[&Package]| {
+            *absent.borrow_mut() = if these[0].name == one.name { vec![other] } else { vec![] };
+            Ok(())
+        };
+        let installed = until_present(|| absent.borrow().clone(), install).unwrap();
+        assert_eq!(names(&installed), format!("{} {}", one.name, other.name));
+        let refused = until_present(|| vec![one], |_| Ok(())).unwrap_err().to_string();
+        assert!(refused.contains("take each other away"), "{refused}");
+    }
 
     #[test]
     fn daemons_may_not_start_while_packages_are_installed_and_may_again_afterwards() {
