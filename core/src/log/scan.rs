@@ -97,7 +97,7 @@ pub struct Scan {
     run: u64,
     /// Followed, and not handed out yet. Invariant: each follows the one before it, up to `end`.
     unproven: Deque<Unproven, UNPROVEN_MAX>,
-    /// Every write up to this one is known to have been durable.
+    /// Every write up to this one was durable, as the headers say that were followed.
     durable: Seq,
     /// Whether the disk could not read what ends the log.
     is_unreadable: bool,
@@ -123,7 +123,7 @@ impl Scan {
             epoch: Epoch(0),
             commit: superblock.applied,
         };
-        let (durable, unproven) = (superblock.durable, Deque::new());
+        let (durable, unproven) = (Seq(0), Deque::new());
         Self {
             superblock,
             mode: Mode::Following,
@@ -222,7 +222,7 @@ impl Scan {
     /// earlier start has checked it.
     fn is_proven(&self, one: &Unproven, durable: Seq) -> bool {
         let last = one.header.last();
-        last <= durable || last <= self.durable || one.header.end() <= self.superblock.run.at
+        last <= durable || last <= self.known_durable() || one.header.end() <= self.superblock.run.at
     }
 
     fn follow(&mut self, header: Header, chain: u32, out: &mut dyn FnMut(Action<'_>)) {
@@ -260,9 +260,15 @@ impl Scan {
         }
     }
 
+    /// Every write up to this one was durable. The superblock says it of what counts, whatever was cut off
+    /// before; a header, only up to the next cut.
+    fn known_durable(&self) -> Seq {
+        self.durable.max(self.superblock.durable).max(self.superblock.applied)
+    }
+
     /// Whether what is missing was durable, or may have been.
     fn is_lost(&self) -> bool {
-        self.is_unreadable || self.end.next <= self.durable || self.end.at < self.superblock.run.at
+        self.is_unreadable || self.end.next <= self.known_durable() || self.end.at < self.superblock.run.at
     }
 
     /// Whether `header` is of a newer run than the superblock's. That run was durable there before anything

@@ -129,3 +129,36 @@ fn what_is_missing_before_the_newest_run_is_lost() {
     let [Done::Ended(Outcome::Damaged(found))] = ended.as_slice() else { panic!("{ended:?}") };
     assert_eq!((found.at, found.next), (Position(40), Seq(21)));
 }
+
+/// V5, F7: what the superblock calls durable was written behind the cut, under the numbers of what was cut
+/// off. A log that lacks it is damaged, and not shorter.
+#[test]
+fn what_was_durable_behind_a_cut_is_lost_when_it_is_missing() {
+    let mut first = header();
+    for block in 1..3 {
+        let write = Write::new(Volume(0), BlockIndex(block), 3, Kind::Trimmed).unwrap();
+        assert!(first.content.push(write, [].into_iter()));
+    }
+    for (durable, is_lost) in [(21, false), (22, true), (23, true)] {
+        let mut superblock = superblock();
+        let end = End { at: Position(41), next: Seq(24), chain: 9, epoch: Epoch(1), commit: Seq(20) };
+        superblock.begin(&end, Seq(22)).unwrap();
+        superblock.settle(Seq(durable), Seq(20));
+        let mut scan = Scan::new(superblock);
+        step(&mut scan, Event::Begin);
+        let mut done = step(&mut scan, Event::Block(Some(&first.encode())));
+        while let [.., Done::Read(_)] = done[..] {
+            done = step(&mut scan, Event::Block(Some(&[7; 4096])));
+            if let [Done::Check(_)] = done[..] {
+                done = step(&mut scan, Event::Payload(Payload::Whole));
+            }
+        }
+        let outcome = match done.last() {
+            Some(Done::Ended(outcome)) => *outcome,
+            other => panic!("{durable}: {other:?}"),
+        };
+        let (Outcome::Whole(end) | Outcome::Damaged(end)) = outcome;
+        assert_eq!((end.at, end.next), (Position(41), Seq(22)), "what was cut off does not count");
+        assert_eq!(matches!(outcome, Outcome::Damaged(_)), is_lost, "up to {durable} was durable");
+    }
+}

@@ -158,6 +158,27 @@ fn a_holder_that_was_away_for_long_is_filled() {
     known.check(&site, other, volume, 1024);
 }
 
+/// X14: more is on its way to a holder than its log has room for: it goes on as it applies that, for it is
+/// told first what all others have.
+#[test]
+fn a_holder_with_a_smaller_log_gets_all_of_it() {
+    let mut site = Site::new(64 * MEBI);
+    let mut known = Known::by_chance(23);
+    site.start(1);
+    site.await_leader(|_| true);
+    site.log_bytes = 5 * MEBI;
+    site.start(2);
+    assert_eq!(site.await_synced(), 1);
+    let volume = create(&site.handle(1), "vm1", 4096);
+    site.kill(2);
+    assert_eq!(known.write(&site, 1, volume, 120, 4000, 64), 120);
+    site.start(2);
+    assert_eq!(site.await_synced(), 1);
+    site.kill(1);
+    assert_eq!(site.await_leader(|_| true), 2);
+    known.check(&site, 2, volume, 4000);
+}
+
 /// F16: both die at once. Whoever starts leads with everything, if it was in sync.
 #[test]
 fn both_die_and_nothing_acknowledged_is_lost() {

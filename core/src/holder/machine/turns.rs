@@ -244,8 +244,9 @@ pub(super) fn led(
             out(Action::Say { to, word: Word::Offer { epoch, history: history.clone(), oldest } });
         }
         primary::Action::Feed { to, first, last } => {
-            out(Action::Feed { to, epoch, first, last });
+            // First: what is fed may be more than the other log has room for before it is applied.
             out(Action::Say { to, word: Word::Commit { epoch, seq: commit, applied } });
+            out(Action::Feed { to, epoch, first, last });
         }
         primary::Action::Fill { to, since } => out(Action::Fill { to, since }),
         primary::Action::Commit { to, seq } => {
