@@ -184,6 +184,14 @@ impl World {
         }
     }
 
+    /// The log cannot be read any more where the store has it.
+    fn unreadable(&mut self, node: usize) {
+        if let Some(holder) = &self.nodes[node].holder {
+            let applied = holder.applied();
+            self.step(node, Event::Unreadable(applied));
+        }
+    }
+
     /// All three are in sync, and everything is acknowledged.
     pub(super) fn is_mirrored(&self) -> bool {
         let primaries = self.nodes.iter().filter_map(|node| node.holder.as_ref()?.primary());
@@ -231,6 +239,7 @@ impl World {
             97 if !is_calm && self.chance.below(4) == 0 => {
                 self.nodes[node].sleeps = self.now + self.chance.below(2 * LEASE);
             }
+            97 if !is_calm && awake && self.chance.below(4) == 0 => self.unreadable(node),
             98 if self.chance.below(4) == 0 => self.fill(),
             98 if !is_calm => {
                 // An operator takes it out, and in again when it is noticed the next time.

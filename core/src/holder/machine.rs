@@ -243,6 +243,7 @@ impl Holder {
             Event::Kept => self.is_kept(now, out),
             Event::KeepFailed => self.fail(out),
             Event::Applied(seq) => self.is_applied(now, seq, out),
+            Event::Unreadable(seq) => self.lead(now, primary::Event::Trimmed(seq.next()), out),
             Event::Decide(current) => out(Action::Decided(self.decide(current))),
             Event::Held { epoch, payload, until } => self.held(now, epoch, payload, until, out),
             Event::Leased { until } => {
@@ -320,13 +321,12 @@ impl Holder {
 
     /// Tells the primary, if there is one, and does what it asks for.
     fn lead(&mut self, now: Instant, event: primary::Event, out: &mut Out<'_>) {
-        let oldest = self.kept().tail.first;
         let applied = self.applied;
         let Stage::Open(Open { log, role: Role::Leads(primary, history), .. }) = &mut self.stage else {
             return;
         };
         let todo = primary.step(now, event);
-        let (epoch, commit) = (primary.epoch(), primary.commit());
+        let (epoch, commit, oldest) = (primary.epoch(), primary.commit(), primary.oldest());
         log.step(writer::Event::CommitPoint(commit), &mut |_| {});
         for action in todo {
             led(action, epoch, (history, oldest), (commit, applied), out);

@@ -158,6 +158,34 @@ fn an_operator_has_a_holder_lead_that_may_not() {
     assert_eq!(failed.may_lead(Some(&others)), Err(Waits::Failed));
 }
 
+/// F7, F10: another holder is offered what can be read, and nothing before it.
+#[test]
+fn what_cannot_be_read_is_not_offered() {
+    let mut world = World::new(1, Backing::Local);
+    world.start(0);
+    world.keep(0);
+    let now = world.time();
+    let until = now.after(core::time::Duration::from_secs(1));
+    let entry = world.offered();
+    let mut holder = world.nodes[0].holder.clone().unwrap();
+    let payload = Membership::alone(holder.me()).encode();
+    holder.step(now, Event::Held { epoch: Epoch(1), payload: &payload, until }, &mut |_| {});
+    holder.step(now, Event::Kept, &mut |_| {});
+    for _ in 0..3 {
+        holder.step(now, Event::Write { write: entry.write(), sums: &entry.sums() }, &mut |_| {});
+    }
+    for (unreadable, expected) in [(0, 1), (2, 3), (1, 3)] {
+        holder.step(now, Event::Unreadable(Seq(unreadable)), &mut |_| {});
+        let mut offered = None;
+        holder.step(now, Event::Met(node_id(1)), &mut |action| {
+            if let Action::Say { word: Word::Offer { oldest, .. }, .. } = action {
+                offered = Some(oldest);
+            }
+        });
+        assert_eq!(offered, Some(Seq(expected)), "{unreadable}");
+    }
+}
+
 fn run(backing: Backing, seeds: core::ops::Range<u64>) {
     let (mut seen, mut total, mut edges) = (Seen::default(), 0, BTreeSet::from([REMADE]));
     for seed in seeds {

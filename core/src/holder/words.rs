@@ -154,6 +154,9 @@ pub enum Event<'a> {
     KeepFailed,
     /// Every write up to this one is durable in the backing store.
     Applied(Seq),
+    /// The log has this write, and it cannot be read for another holder (F7, F10). Whoever lacks it is filled
+    /// from the backing store, as if the log were trimmed up to here.
+    Unreadable(Seq),
     /// The seat asks whether to take the register, whose newest record says this.
     Decide(Option<&'a [u8]>),
     /// The seat holds the register, or its record has changed.

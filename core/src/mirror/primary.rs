@@ -6,6 +6,7 @@
 //! ```
 
 mod mode;
+mod view;
 mod words;
 
 use heapless::Vec;
@@ -13,7 +14,7 @@ use heapless::Vec;
 use super::membership::{HOLDERS_MAX, Holder, Membership, Policy};
 use crate::actions::Actions;
 use crate::bug::{Bug, is_planted};
-use crate::id::{Epoch, NodeId};
+use crate::id::NodeId;
 use crate::log::Seq;
 use crate::time::{Instant, earliest};
 
@@ -43,7 +44,7 @@ pub struct Primary {
     /// What the register says.
     chosen: Membership,
     lease: Instant,
-    /// The first write that the log still has.
+    /// The first write that the log still has, and that can be read there.
     oldest: Seq,
     /// The newest write.
     newest: Seq,
@@ -107,53 +108,6 @@ impl Primary {
         };
         let todo = primary.step(now, Event::Timeout);
         (primary, todo)
-    }
-
-    /// The current mode.
-    pub const fn mode(&self) -> &Mode {
-        &self.mode
-    }
-
-    /// Under which it took the register.
-    pub const fn epoch(&self) -> Epoch {
-        self.settings.epoch
-    }
-
-    /// What the register says.
-    pub const fn chosen(&self) -> &Membership {
-        &self.chosen
-    }
-
-    /// The newest write.
-    pub const fn newest(&self) -> Seq {
-        self.newest
-    }
-
-    /// Every write up to this one is durable on all in-sync holders. Reads show no later one (I12).
-    pub const fn commit(&self) -> Seq {
-        self.commit
-    }
-
-    /// Every write up to this one was acknowledged.
-    pub const fn acknowledged(&self) -> Seq {
-        self.acknowledged
-    }
-
-    /// The first write that is still to be sent to somebody who is fed, or is still to be written.
-    pub fn unsent(&self) -> Seq {
-        let next = self.others.iter().filter_map(|other| match other.state {
-            State::Fed { next, .. } => Some(next),
-            State::Away | State::Offered { .. } | State::Filling | State::Dismissed => None,
-        });
-        next.min().unwrap_or(self.newest.next())
-    }
-
-    /// What the holders have that are fed, as they said.
-    pub fn fed(&self) -> impl Iterator<Item = (Holder, Seq)> + '_ {
-        self.others.iter().filter_map(|other| match other.state {
-            State::Fed { holder, durable, .. } => Some((holder, durable)),
-            State::Away | State::Offered { .. } | State::Filling | State::Dismissed => None,
-        })
     }
 
     /// When [`Event::Timeout`] is due.

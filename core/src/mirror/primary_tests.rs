@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::vec::Vec;
 
 use super::*;
+use crate::id::Epoch;
 use crate::log::Life;
 
 const LATE: Duration = Duration::from_millis(60);

@@ -167,20 +167,28 @@ impl Group {
                         }
                     }
                 }
-                Found::Lost => self.failed = Some("a safe write of the log cannot be read".into()),
+                Found::Lost(seq) => {
+                    self.failed = Some(format!("write {} is safe, and cannot be read in the log", seq.0));
+                }
             }
             return;
         }
+        let mut unreadable = None;
         for (node, peer) in &mut self.peers {
             let Some(read) = result.take_if(|_| peer.tape.awaits(id)) else { continue };
             match peer.tape.have(id, read, kept) {
                 Found::Other | Found::Nothing => {}
                 Found::Writes(entries) => peer.send_read(&entries, &*self.streams),
-                Found::Lost => {
-                    let text = format!("a write that node {} lacks cannot be read from the log", node.0);
-                    self.last_error = Some(text);
-                }
+                Found::Lost(seq) => unreadable = Some((*node, seq)),
             }
+        }
+        if let Some((node, seq)) = unreadable {
+            let (write, lacks) = (seq.0, node.0);
+            let text =
+                format!("write {write} cannot be read in the log; node {lacks}, which lacks it, is filled");
+            self.last_error = Some(text);
+            self.step(Event::Unreadable(seq));
+            self.meet(node);
         }
     }
 

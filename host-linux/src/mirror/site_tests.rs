@@ -179,6 +179,27 @@ fn a_holder_with_a_smaller_log_gets_all_of_it() {
     known.check(&site, 2, volume, 4000);
 }
 
+/// F7, F10, X14: the log of the primary cannot be read where another holder lacks it. That one is filled from
+/// the store, which has it, and not asked for ever.
+#[test]
+fn a_holder_that_cannot_be_fed_from_a_damaged_log_is_filled() {
+    let mut site = Site::new(128 * MEBI);
+    let mut known = Known::by_chance(29);
+    let (leads, other, volume) = site.pair(16_384);
+    site.kill(other);
+    // More than memory has room for: the first of it is to be read in the log.
+    assert_eq!(known.write(&site, leads, volume, 1_000, 12_000, 16), 1_000);
+    await_applied(&site.handle(leads));
+    damage(&site, leads);
+    site.start(other);
+    assert_eq!(site.await_synced(), leads);
+    let error = site.handle(leads).view().last_error.unwrap();
+    assert!(error.contains("cannot be read in the log"), "{error}");
+    site.kill(leads);
+    assert_eq!(site.await_leader(|_| true), other);
+    known.check(&site, other, volume, 12_000);
+}
+
 /// F16: both die at once. Whoever starts leads with everything, if it was in sync.
 #[test]
 fn both_die_and_nothing_acknowledged_is_lost() {
@@ -294,6 +315,16 @@ fn await_applied(handle: &Handle) {
     }
 }
 
+/// The first 8 MiB of a node's log rot, but for its superblock.
+fn damage(site: &Site, node: u16) {
+    let log = site.directory.path().join(node.to_string()).join("log");
+    let log = std::fs::OpenOptions::new().write(true).open(log).unwrap();
+    for block in 8..2_000 {
+        log.write_all_at(&[0xee; 16], block * 4096 + 1024).unwrap();
+    }
+    log.sync_all().unwrap();
+}
+
 /// V5, F7: what lies in the log only is damaged there. No guest reads it: the other holder leads.
 #[test]
 fn damage_of_what_is_dirty_is_never_read() {
@@ -303,12 +334,7 @@ fn damage_of_what_is_dirty_is_never_read() {
     let handle = site.handle(leads);
     let gate = handle.0.store.gate.lock().unwrap();
     assert_eq!(known.write(&site, leads, volume, 1_500, 12_000, 8), 1_500);
-    let log = site.directory.path().join(leads.to_string()).join("log");
-    let log = std::fs::OpenOptions::new().write(true).open(log).unwrap();
-    for block in 8..2_000 {
-        log.write_all_at(&[0xee; 16], block * 4096 + 1024).unwrap();
-    }
-    log.sync_all().unwrap();
+    damage(&site, leads);
     let other = 3 - leads;
     let begin = Instant::now();
     // Somebody reads all of it, until this node leads no more.

@@ -47,8 +47,8 @@ pub enum Found {
     Nothing,
     /// Writes from the wanted one on, in order. Never none.
     Writes(Vec<Entry>),
-    /// The log does not have it any more, or cannot be read.
-    Lost,
+    /// The log does not have this write any more, or it cannot be read.
+    Lost(Seq),
 }
 
 impl Tape {
@@ -82,7 +82,7 @@ impl Tape {
     /// An answer came.
     pub fn have(&mut self, id: ReadId, result: Result<Payload, Fault>, kept: &Superblock) -> Found {
         let Some(asked) = self.asked.take_if(|asked| asked.id == id) else { return Found::Other };
-        let Ok(payload) = result else { return self.lost() };
+        let Ok(payload) = result else { return self.lost(asked.want) };
         self.long = None;
         let (mut rest, mut at, mut writes) = (payload.piece(), asked.at, Vec::new());
         while let Some(batch) = Batch::front(&rest, at, kept) {
@@ -90,7 +90,7 @@ impl Tape {
                 break;
             }
             if batch.counts() && writes.is_empty() && asked.want < batch.header.first {
-                return self.lost();
+                return self.lost(asked.want);
             }
             let Some((content, next)) = batch.content() else {
                 self.long = Some(batch.payload().saturating_add(1)).filter(|_| at == asked.at);
@@ -108,13 +108,13 @@ impl Tape {
         match (writes.is_empty(), at == asked.at && self.long.is_none()) {
             (false, _) => Found::Writes(writes),
             (true, false) => Found::Nothing,
-            (true, true) => self.lost(),
+            (true, true) => self.lost(asked.want),
         }
     }
 
-    fn lost(&mut self) -> Found {
+    fn lost(&mut self, want: Seq) -> Found {
         *self = Self::default();
-        Found::Lost
+        Found::Lost(want)
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let kept = kept();
         let chunk = chunk(&kept, &[(1, 3, 1), (4, 2, 1)]);
         assert_eq!(numbers(read(&kept, &chunk, 1, 3)), [(1, 1), (2, 1), (3, 1)]);
-        assert!(matches!(read(&kept, &chunk, 0, 9), Found::Lost), "a hole in front of the first");
+        assert!(matches!(read(&kept, &chunk, 0, 9), Found::Lost(Seq(0))), "a hole in front of the first");
         assert!(matches!(read(&kept, &chunk, 6, 9), Found::Nothing), "it is further on");
     }
 
