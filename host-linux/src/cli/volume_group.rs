@@ -79,8 +79,9 @@ pub(super) struct Remove {
 ///
 /// DANGEROUS: what was acknowledged without this node is lost, and stays lost. It is for the case
 /// that every node with all acknowledged writes is lost for good, or that no voter remembers the
-/// group. It is refused while a node that has all of them is there. A node that was away and has
-/// more must give its log up before it can be fed (docs/volumes.md).
+/// group. It is refused while a node that has all of them is there, and while the store of this one
+/// has parts of two times because it was being filled. A node that was away and has more must give
+/// its log up before it can be fed (docs/volumes.md).
 ///
 /// Example:
 ///   bulkhead volume recover --yes-lose-writes
@@ -90,6 +91,9 @@ pub(super) struct Recover {
     /// Yes, lose what was acknowledged without this node
     #[arg(long)]
     yes_lose_writes: bool,
+    /// Also if its store has parts of two times: file systems on it may be broken
+    #[arg(long)]
+    even_part_filled: bool,
     #[command(flatten)]
     agent: AgentArg,
 }
@@ -137,7 +141,7 @@ pub(super) fn recover(args: &Recover) -> Result<Report, Failure> {
             failure.next("say it again with --yes-lose-writes if all who have more are lost for good.")
         );
     }
-    let answer = client.ask(&Request::VolumeRecover)?;
+    let answer = client.ask(&Request::VolumeRecover { even_part_filled: args.even_part_filled })?;
     let text = format!(
         "{me} leads with what it has as soon as the voters let it: within half a minute as a rule\n\
          `bulkhead volume wait --for primary` waits for it\n"

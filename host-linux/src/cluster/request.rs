@@ -111,7 +111,11 @@ pub enum Request {
         node: u16,
     },
     /// Have this node lead with what its log has, whoever has more (X14).
-    VolumeRecover,
+    VolumeRecover {
+        /// Also if its store has parts of two times.
+        #[serde(default, rename = "evenPartFilled")]
+        even_part_filled: bool,
+    },
     /// Have another holder lead the mirror group (S4-11).
     VolumePromote {
         /// Which node.
@@ -208,7 +212,10 @@ mod tests {
                 r#"{"request":"volume-secondary-remove","node":2,"yes":true}"#,
                 Request::VolumeSecondaryRemove { node: 2, yes: true },
             ),
-            (r#"{"request":"volume-recover"}"#, Request::VolumeRecover),
+            (
+                r#"{"request":"volume-recover","evenPartFilled":true}"#,
+                Request::VolumeRecover { even_part_filled: true },
+            ),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

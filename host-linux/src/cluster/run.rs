@@ -380,7 +380,7 @@ impl Agent {
             | Request::VolumeLimit { .. }
             | Request::VolumeSecondaryRemove { .. }
             | Request::VolumeSecondaryAdd { .. }
-            | Request::VolumeRecover
+            | Request::VolumeRecover { .. }
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }

@@ -29,8 +29,8 @@ impl Agent {
             let answer = self.promote(&listing, node);
             return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
         }
-        if question.request == Request::VolumeRecover {
-            let answer = self.recover(&group, &listing);
+        if let Request::VolumeRecover { even_part_filled } = question.request {
+            let answer = self.recover(&group, &listing, even_part_filled);
             return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
         }
         match listing.order(&question.request) {
@@ -94,7 +94,7 @@ impl Agent {
     }
 
     /// Has this holder lead with what it has, unless somebody who has all can.
-    fn recover(&self, group: &Handle, listing: &Listing) -> Result<Answer, Failure> {
+    fn recover(&self, group: &Handle, listing: &Listing, part_filled: bool) -> Result<Answer, Failure> {
         let set = self.node.post(Office::Storage).and_then(|post| post.seat().known());
         let set = set.and_then(|record| Membership::parse(&record.payload).ok());
         let in_sync = set.as_ref().map_or(&[][..], Membership::holders).iter().map(|holder| holder.node);
@@ -102,7 +102,7 @@ impl Agent {
         let is_heard = |node: &NodeId| *node != me && self.node.links().verdict(*node).is_alive();
         let heard: Vec<_> = in_sync.clone().filter(is_heard).map(|node| node.0).collect();
         let away: Vec<_> = in_sync.filter(|node| *node != me).map(|node| node.0).collect();
-        listing.recovery(&heard, self.why_nobody_may_lead())?;
+        listing.recovery(&heard, self.why_nobody_may_lead(), part_filled)?;
         group.recover();
         Ok(Answer::done("recovering", json!({ "node": me.0, "without": away })))
     }

@@ -188,6 +188,9 @@ fn carry_out(
             Ok(entries.last().map(|last| Done::Applied(last.seq)))
         }
         Job::Fill(placed) => {
+            if filled.is_empty() {
+                store.begin_fill().map_err(failed)?;
+            }
             filled.insert(placed.volume);
             put(store, &placed).map(|()| None).map_err(failed)
         }

@@ -264,10 +264,21 @@ impl Group {
     /// The log was made anew: whoever filled this store can feed it now.
     pub(super) fn tell_filled(&mut self) {
         let Some(Filled { by: Following { primary, epoch }, state, .. }) = self.filled.take() else { return };
+        if state == Coming::Durable {
+            self.is_of_one_time();
+        }
         if let (Coming::Durable, Some(stream)) =
             (state, self.peers.get(&primary).and_then(|peer| peer.stream))
         {
             self.streams.send(stream, vec![Frame::Filled { epoch, upto: self.holder.applied() }]);
+        }
+    }
+
+    /// This store has all of one time, and nothing of another one.
+    pub(super) fn is_of_one_time(&mut self) {
+        if let Err(error) = self.shared.store.end_fill() {
+            let place = self.shared.store.directory().display();
+            self.last_error = Some(format!("{place} says that it is being filled, and is not: {error}"));
         }
     }
 

@@ -190,9 +190,10 @@ fn a_fill_that_breaks_off_is_begun_again() {
     site.start(other);
     std::thread::sleep(Duration::from_secs(2));
     let view = site.handle(other).view();
-    assert!(!view.leads && view.waits.is_some(), "{view:?}");
+    assert!(!view.leads && view.waits.is_some() && view.part_filled, "{view:?}");
     site.start(leads);
     assert_eq!(site.await_synced(), leads);
+    assert!([leads, other].iter().all(|node| !site.handle(*node).0.store.is_part_filled()));
     site.kill(leads);
     assert_eq!(site.await_leader(|_| true), other);
     let bytes = read(&site.handle(other), volume, 0, 16_384).unwrap();

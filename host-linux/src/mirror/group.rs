@@ -263,6 +263,8 @@ impl Group {
             (false, true) => {
                 self.led_from = self.holder.primary().map(|primary| primary.newest());
                 self.weigh();
+                // Who may lead has all that was acknowledged; or an operator says that this is to count.
+                self.is_of_one_time();
             }
             (true, false) => {
                 self.led_from = None;

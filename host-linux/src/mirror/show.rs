@@ -55,6 +55,7 @@ impl Group {
             holders: self.holders(),
             log: self.log_view(),
             dirty_bytes,
+            part_filled: self.shared.store.is_part_filled(),
             // The handle adds what is at this instant.
             at_risk_bytes: None,
             at_risk_max: None,

@@ -24,6 +24,10 @@ const PIECE: usize = 256 << 10;
 /// Read ahead at most: as much as the longest read. A guest must not fill the page cache with one word.
 const FETCH_MAX: u64 = 32 << 20;
 
+/// Is there while a primary fills this store: between its first block and its last one, the store has parts
+/// of two times.
+const FILLING: &str = "filling";
+
 /// Bytes of a block.
 const BLOCK: u64 = 4096;
 
@@ -183,6 +187,34 @@ impl Store {
         Ok((true, hole.saturating_sub(first).max(1)))
     }
 
+    /// Says durably that what is in it now is of two times, until [`Self::end_fill`].
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn begin_fill(&self) -> Result<(), Error> {
+        if self.is_part_filled() {
+            return Ok(());
+        }
+        File::create(self.directory.join(FILLING))?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    /// What is in it is of one time again.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn end_fill(&self) -> Result<(), Error> {
+        self.remove_durably(&self.directory.join(FILLING))
+    }
+
+    /// Whether a fill was begun and has not ended: only another one, or the log of a primary that still has
+    /// all since then, makes it whole.
+    pub fn is_part_filled(&self) -> bool {
+        self.directory.join(FILLING).exists()
+    }
+
     /// The volumes that it has content of.
     pub fn volumes(&self) -> Vec<Volume> {
         let files = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
@@ -197,7 +229,11 @@ impl Store {
     /// The file system refuses.
     pub fn remove(&self, volume: Volume) -> Result<(), Error> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner).remove(&volume);
-        match std::fs::remove_file(self.path(volume)) {
+        self.remove_durably(&self.path(volume))
+    }
+
+    fn remove_durably(&self, path: &Path) -> Result<(), Error> {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(()) => File::open(&self.directory)?.sync_all(),

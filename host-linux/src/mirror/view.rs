@@ -33,6 +33,9 @@ pub struct View {
     pub log: LogView,
     /// Bytes that are in the log and not yet in the backing store of this holder.
     pub dirty_bytes: u64,
+    /// Whether a fill of this holder's store was begun and has not ended: it has parts of two times.
+    #[serde(default)]
+    pub part_filled: bool,
     /// Bytes that were acknowledged and are in one place only: what the loss of this node for good would lose
     /// at most (X11). `None`: only the node that leads knows.
     pub at_risk_bytes: Option<u64>,

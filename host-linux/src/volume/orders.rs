@@ -126,7 +126,7 @@ impl Listing {
             | Request::FencePower { .. }
             | Request::FenceConfirm { .. }
             | Request::VolumeList
-            | Request::VolumeRecover
+            | Request::VolumeRecover { .. }
             | Request::VolumePromote { .. } => return Ok(None),
         };
         self.check_leads()?;
@@ -182,12 +182,13 @@ impl Listing {
     }
 
     /// Whether this node may be made to lead with what it has. `heard`: the nodes that have every
-    /// acknowledged write, and are there; `voters`: why none can take the register.
+    /// acknowledged write, and are there; `voters`: why none can take the register; `part_filled`: also if
+    /// its store has parts of two times.
     ///
     /// # Errors
     ///
     /// Somebody else leads, or could, or nobody can be let.
-    pub fn recovery(&self, heard: &[u16], voters: Option<String>) -> Result<(), Failure> {
+    pub fn recovery(&self, heard: &[u16], voters: Option<String>, part_filled: bool) -> Result<(), Failure> {
         let refused = |what: String, next: &str| Err(unchanged(Failure::refused(what)).next(next));
         let View { primary, mode, .. } = &self.storage;
         if let Some(primary) = primary {
@@ -201,6 +202,13 @@ impl Listing {
         }
         if let Some(why) = voters {
             return refused(why, "bring a voter back: without them a second node could lead at once.");
+        }
+        if self.storage.part_filled && !part_filled {
+            let me = self.name_of(self.me);
+            let what = format!("{me} was being filled from another node: its store has parts of two times");
+            let next = "recover another holder, or restore a backup; if there is neither, say it again with \
+                        --even-part-filled, and check every file system.";
+            return refused(what, next);
         }
         match mode {
             Mode::Following => Ok(()),
@@ -376,15 +384,21 @@ pub(crate) mod tests {
     #[test]
     fn a_holder_is_recovered_only_where_nobody_who_has_all_is_there() {
         let mut all = listing(2);
-        assert!(all.recovery(&[], None).unwrap_err().what.contains("a1 leads"));
+        assert!(all.recovery(&[], None, false).unwrap_err().what.contains("a1 leads"));
         all.storage.primary = None;
-        assert_eq!(all.recovery(&[], None), Ok(()));
-        assert!(all.recovery(&[1], None).unwrap_err().what.contains("a1 has every acknowledged write"));
+        assert_eq!(all.recovery(&[], None, false), Ok(()));
+        assert!(
+            all.recovery(&[1], None, false).unwrap_err().what.contains("a1 has every acknowledged write")
+        );
         let voters = Some("too few voters".to_owned());
-        assert!(all.recovery(&[], voters).unwrap_err().next.contains("bring a voter back"));
+        assert!(all.recovery(&[], voters, false).unwrap_err().next.contains("bring a voter back"));
+        all.storage.part_filled = true;
+        assert!(all.recovery(&[], None, false).unwrap_err().what.contains("parts of two times"));
+        assert_eq!(all.recovery(&[], None, true), Ok(()));
+        all.storage.part_filled = false;
         for mode in [Mode::Damaged, Mode::Failed, Mode::Opening] {
             all.storage.mode = mode;
-            assert_eq!(all.recovery(&[], None).unwrap_err().exit, Exit::Refused);
+            assert_eq!(all.recovery(&[], None, false).unwrap_err().exit, Exit::Refused);
         }
     }
 
