@@ -59,4 +59,6 @@ mod policy_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]
+mod start_bench;
+#[cfg(test)]
 mod testing;
