@@ -19,13 +19,14 @@
 //! 12. [`witness_card`]: the card of a witness on a microcontroller.
 //! 13. [`witness_log`]: its log.
 //! 14. [`firmware_image`]: its program, as programmers take it.
-//! 15. [`nbd`]: block devices for clients on the network.
-//! 16. [`storage`]: reads and writes disks for the write log.
-//! 17. [`mirror`]: the mirror group of this node's pair.
-//! 18. [`volume`]: the volumes in it.
-//! 19. [`replication`]: the streams between the holders of a mirror group.
-//! 20. [`kernel_nbd`]: volumes as block devices of this machine.
-//! 21. [`cli`]: the commands.
+//! 15. [`tls`]: sockets that nobody else reads.
+//! 16. [`nbd`]: block devices for clients on the network.
+//! 17. [`storage`]: reads and writes disks for the write log.
+//! 18. [`mirror`]: the mirror group of this node's pair.
+//! 19. [`volume`]: the volumes in it.
+//! 20. [`replication`]: the streams between the holders of a mirror group.
+//! 21. [`kernel_nbd`]: volumes as block devices of this machine.
+//! 22. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -47,6 +48,7 @@ pub mod replication;
 pub mod site_config;
 pub mod slots;
 pub mod storage;
+pub mod tls;
 pub mod volume;
 pub mod witness_card;
 pub mod witness_log;

@@ -1,7 +1,8 @@
 //! What is sent with one call: heads, content where it is, and zeroes from one page of them.
 
-use super::socket::{Gone, Socket};
+use super::socket::Socket;
 use super::transmission::{Body, Frame};
+use crate::tls::plain::Gone;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 

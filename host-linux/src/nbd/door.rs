@@ -4,8 +4,9 @@
 
 use super::handshake::{Handshake, Progress, Session};
 use super::server::{Guest, Shared, Ticket};
-use super::socket::{Gone, Peer, Socket};
-use super::tls::secure::Shake;
+use super::socket::{Peer, Socket};
+use crate::tls::plain::Gone;
+use crate::tls::secure::Shake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
 use std::io::IoSlice;

@@ -1,8 +1,8 @@
 //! One client's way from the first byte to an export: bytes in, bytes out, no socket and no clock. Bounded by
 //! [`OPTION_MAX`], [`OPTIONS_MAX`] and [`OUTPUT_MAX`], whatever the client sends (F42, I11).
 
+use super::encryption::Encryption;
 use super::export::Geometry;
-use super::tls::Encryption;
 use super::wire::number::{ALLOCATION, ALLOCATION_ID, BASE, answer, handshake, info, option};
 use super::wire::option::{Ask, Contexts, HEADER, Header, NAME_MAX, OPTION_MAX, Refused, Wanted};
 use super::wire::option_reply as say;

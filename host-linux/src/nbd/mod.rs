@@ -10,11 +10,12 @@
 //!
 //! Reading order: [`export`] (what the storage is to us), [`wire`], [`handshake`], [`transmission`] (bytes
 //! and decisions, no I/O), [`limits`], [`pool`], [`turns`], [`line`], [`batch`], [`together`], [`reader`],
-//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`tls`] what `nbds` adds to both.
+//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`encryption`] what `nbds` adds to both.
 
 pub mod batch;
 pub mod client;
 pub mod door;
+pub mod encryption;
 pub mod export;
 pub mod file;
 pub mod handshake;
@@ -25,7 +26,6 @@ pub mod reader;
 pub mod seats;
 pub mod server;
 pub mod socket;
-pub mod tls;
 pub mod together;
 pub mod transmission;
 pub mod turns;

@@ -2,6 +2,7 @@
 //! bounded time.
 
 use super::door::{Door, Listener};
+use super::encryption::{Encryption, Tls};
 use super::export::{Export, Geometry};
 use super::handshake::{Catalogue, Denied, Entry, Session};
 use super::limits::Limits;
@@ -10,7 +11,6 @@ use super::pool::Pool;
 use super::reader;
 use super::seats::{Seat, Seats};
 use super::socket::{Peer, Socket};
-use super::tls::{Encryption, Tls};
 use super::turns::{Turn, Turns, of_session};
 use super::uri::{Place, Uri};
 use crate::cluster::wake::Wake;

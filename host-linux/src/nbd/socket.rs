@@ -1,9 +1,9 @@
 //! A client's socket, whichever kind it is.
 
-use super::tls::secure::{Secure, Shake};
+use crate::tls::plain::{Gone, read_now, send_now};
+use crate::tls::secure::{Secure, Shake};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg, sockopt};
+use rustix::net::sockopt;
 use rustls::Connection;
 use std::io::IoSlice;
 use std::net::{IpAddr, Shutdown, TcpStream};
@@ -33,10 +33,6 @@ pub enum Peer {
     /// At this address.
     Ip(IpAddr),
 }
-
-/// The other side is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
 
 impl Socket {
     /// Small packets leave at once; a peer that lost its power is noticed.
@@ -157,40 +153,6 @@ impl Socket {
                 rustix::net::shutdown(secure, rustix::net::Shutdown::Both).map_err(Into::into)
             }
         };
-    }
-}
-
-/// Reads from a socket. `None`: nothing is there, and it does not wait.
-///
-/// # Errors
-///
-/// The other side is gone, or has no more to say.
-pub fn read_now(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<usize>, Gone> {
-    loop {
-        match rustix::io::read(&socket, &mut *buffer) {
-            Ok(0) => return Err(Gone),
-            Ok(count) => return Ok(Some(count)),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(_) => return Err(Gone),
-        }
-    }
-}
-
-/// Sends what fits into a socket without waiting. `None`: nothing fits.
-///
-/// # Errors
-///
-/// The other side is gone.
-pub fn send_now(socket: impl AsFd, parts: &[IoSlice<'_>]) -> Result<Option<usize>, Gone> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    loop {
-        match sendmsg(&socket, parts, &mut SendAncillaryBuffer::default(), flags) {
-            Ok(count) => return Ok(Some(count)),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            Err(_) => return Err(Gone),
-        }
     }
 }
 

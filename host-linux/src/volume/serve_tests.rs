@@ -4,10 +4,10 @@
 use super::*;
 use crate::nbd::client::connection::Client;
 use crate::nbd::export::{Content, Errno, Export as _, Failed, Span};
-use crate::nbd::tls::certificates::Authority;
-use crate::nbd::tls::files::Files;
-use crate::nbd::tls::keeper::Keeper;
 use crate::nbd::uri::Uri;
+use crate::tls::certificates::Authority;
+use crate::tls::files::Files;
+use crate::tls::keeper::Keeper;
 use bulkhead_core::volume::record::Uuid;
 use std::sync::mpsc::channel;
 use std::time::Instant;

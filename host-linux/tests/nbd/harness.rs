@@ -1,13 +1,13 @@
 //! A server with a file behind it, and the programs that are its clients.
 
 use super::certificates::Authority;
+use bulkhead::nbd::encryption::Tls;
 use bulkhead::nbd::export::Export;
 use bulkhead::nbd::file::FileExport;
 use bulkhead::nbd::limits::Limits;
 use bulkhead::nbd::server::Server;
-use bulkhead::nbd::tls::Tls;
-use bulkhead::nbd::tls::files::Files;
-use bulkhead::nbd::tls::keeper::Keeper;
+use bulkhead::tls::files::Files;
+use bulkhead::tls::keeper::Keeper;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

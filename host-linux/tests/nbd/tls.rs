@@ -6,7 +6,7 @@ use super::harness::{Plant, files, have, noise, ok, run};
 use bulkhead::nbd::client::connection::Client;
 use bulkhead::nbd::client::negotiate::Refused;
 use bulkhead::nbd::limits::Limits;
-use bulkhead::nbd::tls::keeper::Keeper;
+use bulkhead::tls::keeper::Keeper;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -195,7 +195,7 @@ fn the_commands_of_the_manual_make_certificates() {
     let path = |name: &str| directory.path().join(name);
     let commands = format!("set -e\ncd {}\n{commands}", directory.path().display());
     ok("sh", &["-c", &commands]);
-    let files = bulkhead::nbd::tls::files::Files {
+    let files = bulkhead::tls::files::Files {
         certificate: path("a1.pem"),
         key: path("a1-key.pem"),
         authorities: path("ca.pem"),

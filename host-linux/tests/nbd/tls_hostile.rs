@@ -4,7 +4,7 @@ use super::certificates::Authority;
 use super::harness::{Plant, noise};
 use super::raw::{Raw, request};
 use bulkhead::nbd::limits::Limits;
-use bulkhead::nbd::tls::files::Trust;
+use bulkhead::tls::files::Trust;
 use rustls::{ClientConnection, Connection, StreamOwned};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

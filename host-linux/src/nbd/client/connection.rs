@@ -3,9 +3,9 @@
 use super::assembly::{Assembly, Awaited, Broken};
 use super::negotiate::{Refused, Taken, connect};
 use crate::nbd::batch::{BATCH, Part, send};
+use crate::nbd::encryption::Wish;
 use crate::nbd::export::{Content, Errno, Export, Extent, Failed, Geometry, Piece, Reply, Request, Span};
 use crate::nbd::socket::Socket;
-use crate::nbd::tls::Wish;
 use crate::nbd::transmission::{Body, Frame};
 use crate::nbd::uri::Uri;
 use crate::nbd::wire::number::{chunk, command, flag, transmission};

@@ -1,15 +1,16 @@
 //! From a URI to an export of a server: connects, asks for everything we can use, takes what there is.
 
+use crate::nbd::encryption::Wish;
 use crate::nbd::export::Geometry;
 use crate::nbd::limits::REQUEST_MAX;
-use crate::nbd::socket::{Gone, Socket};
-use crate::nbd::tls::Wish;
-use crate::nbd::tls::files::Trust;
-use crate::nbd::tls::secure::Shake;
+use crate::nbd::socket::Socket;
 use crate::nbd::uri::{Place, Uri};
 use crate::nbd::wire::number::{answer, command, handshake, option, transmission};
 use crate::nbd::wire::request::Header;
 use crate::nbd::wire::server::{self, Begin, GREETING_LEN, NotAServer, OPTION_REPLY, REPLY, Told};
+use crate::tls::files::Trust;
+use crate::tls::plain::Gone;
+use crate::tls::secure::Shake;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fmt;
 use std::io::{Error, ErrorKind, IoSlice};

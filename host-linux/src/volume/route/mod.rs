@@ -46,9 +46,9 @@ pub use front::{Route, View};
 pub use served::Served;
 
 use crate::failure::Failure;
+use crate::nbd::encryption::Wish;
 use crate::nbd::export::{Export, Geometry, Reply, Request};
 use crate::nbd::server::Server;
-use crate::nbd::tls::Wish;
 use bulkhead_core::id::Epoch;
 use std::net::SocketAddr;
 use std::sync::Arc;

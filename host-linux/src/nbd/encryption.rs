@@ -1,21 +1,8 @@
-//! NBD with TLS 1.3, certificates on both sides (V43; `nbds://`): what a client or another node must prove
-//! before it sees an export, and a connection that nobody reads or changes on its way.
-//!
-//! 1. [`files`]: certificates and keys as they are on disk, and what is wrong with them.
-//! 2. [`keeper`]: those of this node, read again when they are replaced.
-//! 3. [`secure`]: a socket.
-
-pub mod files;
-pub mod keeper;
-pub mod secure;
-
-#[cfg(test)]
-#[path = "../../../tests/common/certificates.rs"]
-pub(crate) mod certificates;
+//! What a server and a client of NBD want of TLS (V43; `nbds://`).
 
 use super::uri::Uri;
-use files::Trust;
-use keeper::Keeper;
+use crate::tls::files::Trust;
+use crate::tls::keeper::Keeper;
 use std::sync::Arc;
 
 /// What a server says to clients that could be encrypted.

@@ -4,7 +4,7 @@
 //! One lock for both directions, held while bytes are turned over, never while the socket is waited for.
 //! Bounded by what one send encrypts ([`rustls`]' own limit of 64 KiB) and by what is read at once.
 
-use crate::nbd::socket::{Gone, read_now, send_now};
+use super::plain::{Gone, read_now, send_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustls::Connection;
 use std::io::{ErrorKind, IoSlice, Read as _, Write};
@@ -96,7 +96,7 @@ impl Secure {
         lock(&self.session).connection.wants_write()
     }
 
-    /// Reads, as [`Socket::receive`](crate::nbd::socket::Socket::receive).
+    /// Reads, as [`read_now`] does, and waits if it is told to.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Secure {
         }
     }
 
-    /// Sends, as [`Socket::send`](crate::nbd::socket::Socket::send). After `None` the same bytes are to come
+    /// Sends, as [`send_now`] does. After `None` the same bytes are to come
     /// again, at the beginning of what is sent next: a part of them may be on its way.
     ///
     /// # Errors

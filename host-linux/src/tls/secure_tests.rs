@@ -1,8 +1,8 @@
 //! An encrypted socket beside what a plain one promises (V43, F42).
 
 use super::*;
-use crate::nbd::tls::certificates::Authority;
-use crate::nbd::tls::files::{Credentials, Files};
+use crate::tls::certificates::Authority;
+use crate::tls::files::{Credentials, Files};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use std::os::unix::net::UnixStream;
 
