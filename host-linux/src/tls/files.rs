@@ -1,5 +1,6 @@
 //! Certificates and keys as they are on disk: PEM, parsed once, each error with its remedy.
 
+use super::named::Named;
 use crate::failure::Failure;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{Error as PemError, PemObject as _};
@@ -81,6 +82,22 @@ impl Credentials {
         ServerConnection::new(Arc::clone(&self.server)).map(Connection::Server)
     }
 
+    /// As [`Self::server`], for a client whose certificate must be for `host`: not every client is a node.
+    ///
+    /// # Errors
+    ///
+    /// No certificate can be for such a host, or there is no memory or randomness for it.
+    pub fn server_for(&self, host: &str) -> Result<Connection, String> {
+        let clients = Arc::new(Named::new(Arc::clone(&self.clients), server_name(host)?));
+        let config = ServerConfig::builder_with_provider(Arc::clone(self.server.crypto_provider()));
+        let config = config.with_protocol_versions(&[&rustls::version::TLS13]);
+        let config = config.map_err(|error| error.to_string())?.with_client_cert_verifier(clients);
+        let mut config = config.with_cert_resolver(Arc::clone(&self.server.cert_resolver));
+        config.send_tls13_tickets = 0;
+        let server = ServerConnection::new(Arc::new(config));
+        server.map(Connection::Server).map_err(|error| error.to_string())
+    }
+
     /// As a client.
     #[must_use]
     pub const fn trust(&self) -> &Trust {
@@ -137,11 +154,14 @@ impl Trust {
     ///
     /// No certificate can be for such a host.
     pub fn client(&self, host: &str) -> Result<Connection, String> {
-        let name = ServerName::try_from(host.to_owned());
-        let name = name.map_err(|_| format!("no certificate can be for the host \"{host}\""))?;
-        let client = ClientConnection::new(Arc::clone(&self.0), name);
+        let client = ClientConnection::new(Arc::clone(&self.0), server_name(host)?);
         client.map(Connection::Client).map_err(|error| error.to_string())
     }
+}
+
+fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    let name = ServerName::try_from(host.to_owned());
+    name.map_err(|_| format!("no certificate can be for the host \"{host}\""))
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -2,7 +2,8 @@
 //! what was sent is in the kernel when that is said (V43, F42).
 //!
 //! One lock for both directions, held while bytes are turned over, never while the socket is waited for.
-//! Bounded by what one send encrypts ([`rustls`]' own limit of 64 KiB) and by what is read at once.
+//! Bounded by what one send encrypts ([`rustls`]' own limit of 64 KiB), by what is read at once, and by what
+//! a handshake may take.
 
 use super::plain::{Gone, read_now, send_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const INBOX: usize = 64 << 10;
 /// By one that has not: there may be many.
 const SMALL_INBOX: usize = 4 << 10;
+/// What a handshake may take from the other side: many times what the certificates of a site are.
+const HANDSHAKE_MAX: usize = 32 << 10;
 
 /// A socket with TLS on it.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct Session {
     /// Bytes of the send that is under way: they are encrypted, and not all of that is in the kernel. The
     /// next send is of the same bytes.
     owed: usize,
+    /// Bytes that came in the handshake.
+    shaken: usize,
     why: Option<String>,
 }
 
@@ -55,11 +60,22 @@ pub enum Shake {
     Full,
 }
 
+/// What one look at the socket brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// So many bytes.
+    Bytes(usize),
+    /// Something, but nothing that could be decrypted yet.
+    Part,
+    /// Nothing.
+    Nothing,
+}
+
 impl Secure {
     /// A connection over `wire`, whose reads do not wait.
     #[must_use]
     pub fn new(wire: OwnedFd, connection: Connection) -> Self {
-        let session = Mutex::new(Session { connection, owed: 0, why: None });
+        let session = Mutex::new(Session { connection, owed: 0, shaken: 0, why: None });
         let inbox = Inbox { bytes: vec![0; SMALL_INBOX], from: 0, to: 0 };
         Self { wire, session, inbox: Mutex::new(inbox), waits: AtomicBool::new(false) }
     }
@@ -102,33 +118,45 @@ impl Secure {
     ///
     /// The other side is gone, has no more to say, or is not to be believed.
     pub fn receive(&self, buffer: &mut [u8]) -> Result<Option<usize>, Gone> {
-        let mut inbox = lock(&self.inbox);
-        let mut asked = false;
         loop {
-            let mut session = lock(&self.session);
-            loop {
-                match session.connection.reader().read(buffer) {
-                    Ok(0) => return Err(Gone),
-                    Ok(count) => return Ok(Some(count)),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    Err(_) => return Err(Gone),
-                }
-                if inbox.here().is_empty() {
-                    break;
-                }
-                session.take(&mut inbox, &self.wire)?;
-            }
-            // What the protocol itself has to say goes as far as it goes.
-            session.flush(&self.wire)?;
-            drop(session);
-            let waits = self.waits.load(Ordering::Acquire);
-            if !waits && std::mem::replace(&mut asked, true) {
-                return Ok(None);
-            }
-            if !inbox.fill(&self.wire)? {
-                return Ok(None);
+            match self.receive_some(buffer)? {
+                Came::Bytes(count) => return Ok(Some(count)),
+                Came::Part if self.waits.load(Ordering::Acquire) => {}
+                Came::Part | Came::Nothing => return Ok(None),
             }
         }
+    }
+
+    /// Reads, and looks at the socket once at most: for who must know when a record comes by and by.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::receive`].
+    pub fn receive_some(&self, buffer: &mut [u8]) -> Result<Came, Gone> {
+        let mut inbox = lock(&self.inbox);
+        let mut session = lock(&self.session);
+        if let Some(count) = session.read(&mut inbox, &self.wire, buffer)? {
+            return Ok(Came::Bytes(count));
+        }
+        // What the protocol itself has to say goes as far as it goes.
+        session.flush(&self.wire)?;
+        drop(session);
+        if !inbox.fill(&self.wire)? {
+            return Ok(Came::Nothing);
+        }
+        let mut session = lock(&self.session);
+        Ok(session.read(&mut inbox, &self.wire, buffer)?.map_or(Came::Part, Came::Bytes))
+    }
+
+    /// Reads what is decrypted already; how much that was.
+    pub fn at_hand(&self, buffer: &mut [u8]) -> usize {
+        lock(&self.session).connection.reader().read(buffer).unwrap_or(0)
+    }
+
+    /// A secret that both sides of this connection have, and nobody else; `None` before the handshake is over.
+    #[must_use]
+    pub fn exported(&self, label: &[u8]) -> Option<[u8; 32]> {
+        lock(&self.session).connection.export_keying_material([0; 32], label, None).ok()
     }
 
     /// Sends, as [`send_now`] does. After `None` the same bytes are to come
@@ -186,11 +214,34 @@ impl AsFd for Secure {
 }
 
 impl Session {
+    /// Reads from what came; `None`: nothing of it can be read yet.
+    fn read(&mut self, inbox: &mut Inbox, wire: &OwnedFd, buffer: &mut [u8]) -> Result<Option<usize>, Gone> {
+        loop {
+            match self.connection.reader().read(buffer) {
+                Ok(0) => return Err(Gone),
+                Ok(count) => return Ok(Some(count)),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Gone),
+            }
+            if inbox.here().is_empty() {
+                return Ok(None);
+            }
+            self.take(inbox, wire)?;
+        }
+    }
+
     /// Decrypts some of what came.
     fn take(&mut self, inbox: &mut Inbox, wire: &OwnedFd) -> Result<(), Gone> {
         let mut rest = inbox.here();
         let count = self.connection.read_tls(&mut rest).map_err(|_| Gone)?;
         inbox.from = inbox.from.saturating_add(count);
+        if self.connection.is_handshaking() {
+            self.shaken = self.shaken.saturating_add(count);
+            if HANDSHAKE_MAX < self.shaken {
+                self.why = Some("the handshake is longer than any of ours".into());
+                return Err(Gone);
+            }
+        }
         if let Err(error) = self.connection.process_new_packets() {
             self.why = Some(error.to_string());
             // It says so to the other side.
