@@ -88,7 +88,7 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
 
 /// What is known of a holder.
 fn said(listing: &Listing, holder: &HolderView) -> String {
-    let HolderView { node, in_sync, connected, has, lag, removed, fill } = holder;
+    let HolderView { node, in_sync, connected, encrypted, has, lag, removed, fill } = holder;
     let sync = match (listing.storage.leads, in_sync) {
         (_, _) if *removed => "TAKEN OUT",
         (true, true) => "in sync",
@@ -119,6 +119,11 @@ fn said(listing: &Listing, holder: &HolderView) -> String {
     } else if !connected {
         out.push_str("  not reached");
     }
+    out.push_str(match encrypted {
+        Some(true) => "  encrypted",
+        Some(false) => "  in the clear",
+        None => "",
+    });
     out.trim_end().to_owned()
 }
 
@@ -188,6 +193,20 @@ writes take 210 us (half of them), 900 us (99 of 100)
   a1  nbd+unix:///vm1?socket=/run/b/nbd.sock
 ";
         assert_eq!(show(&all, &all.storage.volumes[0]), expected);
+    }
+
+    /// V43: who looks sees whether what goes to another holder can be read on the way.
+    #[test]
+    fn a_stream_is_encrypted_or_in_the_clear() {
+        let mut all = listing(1);
+        for (encrypted, said) in
+            [(Some(true), "      encrypted"), (Some(false), "      in the clear"), (None, "")]
+        {
+            all.storage.holders[1].encrypted = encrypted;
+            let shown = show(&all, &all.storage.volumes[0]);
+            let line = shown.lines().find(|line| line.starts_with("b1")).unwrap();
+            assert_eq!(line, format!("b1  in sync{said}").trim_end());
+        }
     }
 
     /// A node that follows knows what it has itself, and says who knows the rest.

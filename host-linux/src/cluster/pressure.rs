@@ -17,7 +17,8 @@ const OOM_SCORE: &str = "-1000";
 /// Something the agent did not get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {
-    /// What, in one word: `memory`, `scheduling`, `oom`, `watchdog`, `network`, `relay`, `fences`.
+    /// What, in one word: `memory`, `scheduling`, `oom`, `watchdog`, `network`, `relay`, `fences`,
+    /// `volumes`, `streams`.
     pub what: &'static str,
     /// What it means and how to get it: one sentence.
     pub why: String,

@@ -330,7 +330,7 @@ impl Agent {
                 let mut lacks = self.lacks.clone();
                 let absent = self.cards.iter().flat_map(Cards::why);
                 lacks.extend(self.hands.switchboard.lack());
-                lacks.extend(self.volumes.as_ref().and_then(Volumes::lack));
+                lacks.extend(self.volumes.iter().flat_map(Volumes::lacks));
                 lacks.extend(absent.map(|why| Lack { what: "network", why }));
                 let around = Surroundings {
                     config: &self.hands.config,

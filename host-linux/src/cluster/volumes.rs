@@ -12,14 +12,14 @@ use crate::nbd::encryption::Tls;
 use crate::replication::service::Replication;
 use crate::replication::words as streams;
 use crate::site_config::key::SiteKey;
-use crate::site_config::{self, Member, SiteConfig};
+use crate::site_config::{self, Member, Secrecy, SiteConfig};
 use crate::tls::files::Files;
 use crate::tls::keeper::Keeper;
 use crate::volume::route;
 use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
-use bulkhead_core::id::{GroupId, PairId};
+use bulkhead_core::id::{GroupId, NodeId, PairId};
 use bulkhead_core::mirror::membership::HOLDERS_MAX;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// How long another holder may owe a write before a primary goes on without it (S4-12, X07): what a guest's
@@ -32,6 +32,10 @@ const LATE: Duration = Duration::from_secs(1);
 pub struct Volumes {
     service: Service,
     running: Running,
+    /// The streams, once they are begun; the group ends them.
+    streams: Arc<OnceLock<Weak<Replication>>>,
+    /// What the holders are called.
+    names: Vec<(NodeId, String)>,
     tls_is_required: bool,
 }
 
@@ -64,6 +68,8 @@ impl Volumes {
             return Err(Failure::usage(what).left("Nothing was started.").next(next));
         }
         let group = group_of(pair);
+        let keeper = storage.tls.as_ref().map(keeper).transpose()?;
+        let both = storage.tls.as_ref().zip(keeper);
         let streams = streams::Settings {
             site: config.site,
             group,
@@ -71,6 +77,7 @@ impl Volumes {
             listen: config.listen,
             peers: holders.iter().map(|member| (member.id, member.addresses)).collect(),
             key: key.clone(),
+            tls: both.as_ref().and_then(|(tls, keeper)| secrecy(tls, keeper, &holders)),
             queue_max: streams::QUEUE_MAX,
             timing: streams::Timing::default(),
         };
@@ -86,11 +93,16 @@ impl Volumes {
             memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
             late: LATE,
         };
-        let tls = storage.tls.as_ref().map(encryption).transpose()?;
+        let tls = both.map(|(tls, keeper)| Tls { keeper, is_required: tls.is_required });
         let bell = Bell::default();
         let ring = bell.clone();
+        let begun = Arc::new(OnceLock::new());
+        let told = Arc::clone(&begun);
         let connect: open::Connect = Box::new(move |pool, inbox| {
-            Ok(Arc::new(Replication::start(streams, pool, inbox)?) as Arc<dyn Streams>)
+            let streams = Arc::new(Replication::start(streams, pool, inbox)?);
+            // They are begun once.
+            let _ = told.set(Arc::downgrade(&streams));
+            Ok(streams as Arc<dyn Streams>)
         });
         let running = Running::start(settings, wake.clone(), move || ring.ring(), connect)?;
         let others = holders.iter().filter(|member| member.id != me.id);
@@ -102,7 +114,9 @@ impl Volumes {
             route: route::Settings::default(),
         };
         let service = Service::start(Arc::new(running.handle()), bell, settings)?;
-        Ok(Some(Self { service, running, tls_is_required: tls.is_some_and(|tls| tls.is_required) }))
+        let tls_is_required = tls.is_some_and(|tls| tls.is_required);
+        let names = holders.iter().map(|member| (member.id, member.name.clone())).collect();
+        Ok(Some(Self { service, running, streams: begun, names, tls_is_required }))
     }
 
     /// Whether clients in the network must encrypt.
@@ -115,19 +129,42 @@ impl Volumes {
         self.running.handle()
     }
 
-    /// A volume that is not served, and should be.
-    pub fn lack(&self) -> Option<Lack> {
-        let failure = self.service.lack()?;
-        Some(Lack { what: "volumes", why: format!("{}; it is tried again every second", failure.what) })
+    /// A volume that is not served, and should be; a holder with which there is no stream until somebody
+    /// changes something.
+    pub fn lacks(&self) -> Vec<Lack> {
+        let unserved = |failure: Failure| Lack {
+            what: "volumes",
+            why: format!("{}; it is tried again every second", failure.what),
+        };
+        let mut lacks: Vec<_> = self.service.lack().map(unserved).into_iter().collect();
+        let streams = self.streams.get().and_then(Weak::upgrade);
+        let peers = streams.map(|streams| streams.view().peers).unwrap_or_default();
+        for (peer, why) in peers.into_iter().filter_map(|peer| Some((peer.node, peer.lack?))) {
+            let name = self.names.iter().find(|(node, _)| *node == peer).map(|(_, name)| name.as_str());
+            let why = format!("no stream to {}: {why}", name.unwrap_or_default());
+            lacks.push(Lack { what: "streams", why });
+        }
+        lacks
     }
 }
 
-/// How NBD is encrypted.
-fn encryption(config: &site_config::Tls) -> Result<Tls, Failure> {
-    let site_config::Tls { is_required, certificate, key, authorities } = config.clone();
+/// The certificates of this node.
+fn keeper(config: &site_config::Tls) -> Result<Arc<Keeper>, Failure> {
+    let site_config::Tls { certificate, key, authorities, .. } = config.clone();
     let keeper = Keeper::open(Files { certificate, key, authorities });
-    let keeper = keeper.map_err(|failure| failure.left("Nothing was started."))?;
-    Ok(Tls { keeper: Arc::new(keeper), is_required })
+    Ok(Arc::new(keeper.map_err(|failure| failure.left("Nothing was started."))?))
+}
+
+/// How the streams are encrypted: who calls itself a holder has the certificate for where that serves NBD.
+fn secrecy(tls: &site_config::Tls, keeper: &Arc<Keeper>, holders: &[&Member]) -> Option<streams::Tls> {
+    let is_required = match tls.streams {
+        Secrecy::Clear => return None,
+        Secrecy::Allowed => false,
+        Secrecy::Required => true,
+    };
+    let host = |member: &&Member| Some((member.id, member.nbd?.ip().to_string()));
+    let hosts = holders.iter().filter_map(host).collect();
+    Some(streams::Tls { keeper: Arc::clone(keeper), is_required, hosts })
 }
 
 /// The mirror group of a pair: its number, and zeroes. The site stands beside it wherever it stands.

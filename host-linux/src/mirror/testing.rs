@@ -92,6 +92,10 @@ impl Streams for End {
         0
     }
 
+    fn is_encrypted(&self, _to: Stream) -> Option<bool> {
+        Some(false)
+    }
+
     fn end(&self, to: Stream, _why: Ended) {
         let mut state = self.wires.state.lock().unwrap();
         let key = pair(self.me, to.peer());

@@ -173,6 +173,8 @@ pub struct HolderView {
     pub in_sync: bool,
     /// Whether there is a stream to it; always so for this node.
     pub connected: bool,
+    /// Whether that is encrypted; `None` without one, and for this node.
+    pub encrypted: Option<bool>,
     /// Every write up to this one is durable in its log; `None` when this node was not told.
     pub has: Option<u64>,
     /// How many writes it is behind the newest; `None` when this node was not told.
@@ -298,8 +300,8 @@ mod tests {
             "mode": "leading", "state": "resyncing", "epoch": 0, "leads": false, "primary": null,
             "waits": null, "wanted": "through", "policy": "back",
             "holders": [{
-                "node": 1, "inSync": true, "connected": false, "has": null, "lag": null, "removed": false,
-                "fill": null
+                "node": 1, "inSync": true, "connected": false, "encrypted": null, "has": null, "lag": null,
+                "removed": false, "fill": null
             }],
             "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
             "dirtyBytes": 0, "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,

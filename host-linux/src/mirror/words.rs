@@ -97,6 +97,9 @@ pub trait Streams: Send + Sync {
 
     /// Ends a stream, for this reason.
     fn end(&self, to: Stream, why: End);
+
+    /// Whether a stream is encrypted; `None` of one that is over.
+    fn is_encrypted(&self, to: Stream) -> Option<bool>;
 }
 
 impl Streams for Replication {
@@ -110,5 +113,9 @@ impl Streams for Replication {
 
     fn end(&self, to: Stream, why: End) {
         Self::end(self, to, why);
+    }
+
+    fn is_encrypted(&self, to: Stream) -> Option<bool> {
+        Self::is_encrypted(self, to)
     }
 }

@@ -3,11 +3,12 @@
 //! streams begun at once none replaces the other; who answers there and proves nothing comes second the next
 //! time, so that it cannot keep this end from the other network.
 
-use super::hello::{HELLO_LEN, Hello, Refusal};
+use super::hello::{HELLO_LEN, Hello, Refusal, Refused};
 use super::knock::{Got, Knock, dial};
 use super::part::{BARE_LEN, begun, is_begun};
-use super::seal::{Direction, Sealer};
+use super::seal::Sealer;
 use super::service::{Shared, nonce};
+use super::veil::{self, Said, Veiled};
 use bulkhead_core::id::Path;
 use rustix::event::PollFlags;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -61,8 +62,17 @@ enum Step {
     Connecting,
     /// The hello is sent.
     Greeting,
-    /// The proof is sent.
+    /// The proof is sent, after which TLS comes: to nobody who does not prove the key, too.
     Proving {
+        said: Said,
+        opener: Sealer,
+    },
+    /// TLS is under way.
+    Shaking {
+        said: Said,
+    },
+    /// The first frame is sent.
+    Beginning {
         sealer: Sealer,
         opener: Sealer,
     },
@@ -71,6 +81,7 @@ enum Step {
 enum Progress {
     Waits(Attempt),
     Failed(String),
+    Refused(Refused),
     Met(Attempt, Sealer, Sealer),
 }
 
@@ -88,7 +99,9 @@ impl Dial {
                 attempt.knock.as_fd(),
                 match attempt.step {
                     Step::Connecting => PollFlags::OUT,
-                    Step::Greeting | Step::Proving { .. } => PollFlags::IN,
+                    Step::Greeting | Step::Proving { .. } | Step::Shaking { .. } | Step::Beginning { .. } => {
+                        attempt.knock.wire().awaited()
+                    }
                 },
             )),
             Call::Before | Call::Over => None,
@@ -168,18 +181,16 @@ impl Round {
         match progress {
             Progress::Waits(attempt) => {
                 // Who answered first has the stream, or nobody in this round.
-                if matches!(attempt.step, Step::Proving { .. }) {
+                if attempt.step.proves() {
                     self.proved = Some(path);
                     *rival = Call::Over;
                 }
                 *call = Call::Open(Box::new(attempt));
             }
-            Progress::Failed(why) => {
-                let number = path.pick(1, 2);
-                if let Some(peer) = shared.peers.get(peer) {
-                    let [one, two] = peer.addresses;
-                    peer.counts.failed(format!("network {number}, {}: {why}", path.pick(one, two)));
-                }
+            Progress::Failed(why) => shared.cannot_dial(peer, path, &why, false),
+            Progress::Refused(refused) => {
+                shared.refuses(refused.why);
+                shared.cannot_dial(peer, path, &refused.text(), refused.why.is_lasting());
             }
             Progress::Met(attempt, sealer, opener) => {
                 *rival = Call::Over;
@@ -195,6 +206,7 @@ fn open(shared: &Shared, peer: usize, path: Path) -> Progress {
     let Some(nonce) = nonce() else { return Progress::Failed("the system has no random numbers".into()) };
     let settings = &shared.settings;
     let hello = Hello::new(settings.site, settings.group, settings.me, peer.node, nonce);
+    let hello = hello.speaking(settings.speaks());
     let ([from_one, from_two], [to_one, to_two]) = (settings.listen, peer.addresses);
     match dial(path.pick(from_one, from_two), path.pick(to_one, to_two)) {
         Ok(knock) => Progress::Waits(Attempt { knock, hello, step: Step::Connecting }),
@@ -202,60 +214,116 @@ fn open(shared: &Shared, peer: usize, path: Path) -> Progress {
     }
 }
 
+impl Step {
+    /// Whether the key is proved there, or was.
+    const fn proves(&self) -> bool {
+        match self {
+            Self::Connecting | Self::Greeting => false,
+            Self::Proving { .. } | Self::Shaking { .. } | Self::Beginning { .. } => true,
+        }
+    }
+}
+
 impl Attempt {
     fn step(mut self, shared: &Shared) -> Progress {
-        match self.step {
+        let step = std::mem::replace(&mut self.step, Step::Connecting);
+        match step {
             Step::Connecting => match self.knock.is_connected() {
                 Ok(false) => Progress::Waits(self),
-                Ok(true) if self.knock.send(&self.hello.encode()) => {
-                    self.step = Step::Greeting;
-                    Progress::Waits(self)
-                }
-                Ok(true) => Progress::Failed(Refusal::Unfinished.text().into()),
+                Ok(true) if self.knock.send(&self.hello.encode()) => self.waits(Step::Greeting),
+                Ok(true) => unfinished(),
                 Err(error) => Progress::Failed(error.to_string()),
             },
             Step::Greeting => match self.knock.receive(HELLO_LEN) {
-                Got::Waits => Progress::Waits(self),
-                Got::Over => Progress::Failed(Refusal::Unfinished.text().into()),
+                Got::Waits => self.waits(Step::Greeting),
+                Got::Over => unfinished(),
                 Got::All(bytes) => self.prove(shared, &bytes),
             },
-            Step::Proving { sealer, mut opener } => match self.knock.receive(BARE_LEN) {
-                Got::Waits => {
-                    self.step = Step::Proving { sealer, opener };
-                    Progress::Waits(self)
-                }
-                Got::Over => Progress::Failed(Refusal::Unfinished.text().into()),
-                Got::All(bytes) => {
-                    let bytes = bytes.get(..BARE_LEN).unwrap_or_default();
-                    if is_begun(&mut opener, bytes) {
-                        self.step = Step::Greeting;
-                        return Progress::Met(self, sealer, opener);
-                    }
-                    shared.refuses(Refusal::Key);
-                    Progress::Failed(Refusal::Key.text().into())
-                }
+            Step::Proving { said, mut opener } => match self.knock.receive(BARE_LEN) {
+                Got::Waits => self.waits(Step::Proving { said, opener }),
+                Got::Over => unfinished(),
+                Got::All(bytes) if is_first(&mut opener, &bytes) => self.encrypt(shared, said),
+                Got::All(_) => Progress::Refused(Refusal::Key.into()),
+            },
+            Step::Shaking { said } => match said.shake(&shared.settings.key, &self.knock) {
+                Veiled::Waits => self.waits(Step::Shaking { said }),
+                Veiled::Refused(refused) => refuses(refused),
+                Veiled::Done((sealer, opener)) => self.begin(sealer, opener).again(shared),
+            },
+            Step::Beginning { sealer, mut opener } => match self.knock.receive(BARE_LEN) {
+                Got::Waits => self.waits(Step::Beginning { sealer, opener }),
+                // The other end may have found only now that it does not believe this one's certificate.
+                Got::Over => refuses(veil::over(&self.knock)),
+                Got::All(bytes) if is_first(&mut opener, &bytes) => Progress::Met(self, sealer, opener),
+                Got::All(_) => Progress::Refused(Refusal::Key.into()),
             },
         }
     }
 
     /// Proves the key to who answered the hello.
-    fn prove(mut self, shared: &Shared, bytes: &[u8; HELLO_LEN]) -> Progress {
+    fn prove(self, shared: &Shared, bytes: &[u8; HELLO_LEN]) -> Progress {
         let answer = Hello::parse(bytes).ok_or(Refusal::Nonsense);
-        match answer.and_then(|answer| self.hello.may_go_on(&answer)) {
-            Ok(()) => {
-                let hello = self.hello.encode();
-                let sealer = |way| Sealer::new(&shared.settings.key, &hello, bytes, way);
-                let (mut sealer, opener) = (sealer(Direction::Out), sealer(Direction::Back));
+        let answer = answer.and_then(|answer| self.hello.may_go_on(&answer).map(|()| answer));
+        let said = Said { hello: self.hello.encode(), welcome: *bytes };
+        let (mut sealer, opener) = said.sealers(&shared.settings.key);
+        match answer {
+            Ok(answer) if answer.encrypts() => {
                 if !self.knock.send(begun(&mut sealer).front()) {
-                    return Progress::Failed(Refusal::Unfinished.text().into());
+                    return unfinished();
                 }
-                self.step = Step::Proving { sealer, opener };
-                Progress::Waits(self)
+                self.waits(Step::Proving { said, opener })
             }
-            Err(why) => {
-                shared.refuses(why);
-                Progress::Failed(why.text().into())
-            }
+            Ok(_) => self.begin(sealer, opener),
+            Err(why) => Progress::Refused(why.into()),
         }
     }
+
+    /// The other end knows the key, too: begins TLS with it.
+    fn encrypt(mut self, shared: &Shared, said: Said) -> Progress {
+        let connection = match veil::begin(&shared.settings, self.hello.to, true) {
+            Ok(connection) => connection,
+            Err(refused) => return Progress::Refused(refused),
+        };
+        if let Err(error) = self.knock.secure(connection) {
+            return Progress::Failed(error.to_string());
+        }
+        self.step = Step::Shaking { said };
+        self.step(shared)
+    }
+
+    /// Sends the first frame.
+    fn begin(self, mut sealer: Sealer, opener: Sealer) -> Progress {
+        if !self.knock.send(begun(&mut sealer).front()) {
+            return refuses(veil::over(&self.knock));
+        }
+        self.waits(Step::Beginning { sealer, opener })
+    }
+
+    fn waits(self, step: Step) -> Progress {
+        Progress::Waits(Self { step, ..self })
+    }
+}
+
+impl Progress {
+    /// Goes on at once: what is next may have come with what was decrypted already.
+    fn again(self, shared: &Shared) -> Self {
+        match self {
+            Self::Waits(attempt) => attempt.step(shared),
+            over @ (Self::Failed(_) | Self::Refused(_) | Self::Met(..)) => over,
+        }
+    }
+}
+
+/// Whether these bytes are the first frame of the other end.
+fn is_first(opener: &mut Sealer, bytes: &[u8; HELLO_LEN]) -> bool {
+    is_begun(opener, bytes.get(..BARE_LEN).unwrap_or_default())
+}
+
+fn unfinished() -> Progress {
+    Progress::Failed(Refusal::Unfinished.text().into())
+}
+
+/// Nothing is counted where the other end was only gone.
+fn refuses(refused: Refused) -> Progress {
+    if refused.why == Refusal::Unfinished { unfinished() } else { Progress::Refused(refused) }
 }

@@ -2,11 +2,12 @@
 //! streams. Newcomers have no thread, little time, and a place that others can take (V43, F36, F39).
 
 use super::dial::Dial;
-use super::hello::{HELLO_LEN, Hello, Kind, Refusal};
+use super::hello::{HELLO_LEN, Hello, Kind, Refusal, Refused};
 use super::knock::{Got, Knock, listen};
-use super::part::{BARE_LEN, is_begun};
-use super::seal::{Direction, Sealer};
+use super::part::{BARE_LEN, begun, is_begun};
+use super::seal::Sealer;
 use super::service::{Shared, nonce};
+use super::veil::{self, Said, Veiled};
 use bulkhead_core::id::Path;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::ErrorKind;
@@ -49,12 +50,24 @@ struct Newcomer {
     /// The peer that has this address on this network.
     like: Option<usize>,
     since: Instant,
-    proof: Option<Proof>,
+    step: Step,
 }
 
-/// A hello was answered: it is proved with the first sealed frame.
+/// How far a newcomer is.
+enum Step {
+    /// It has said nothing.
+    Silent,
+    /// Its hello was answered: it proves the key with the first sealed frame.
+    Greeted(Proof),
+    /// It has proved the key, and encrypts.
+    Shaking(Proof),
+    /// It has encrypted, and begins the stream with the first sealed frame inside.
+    Beginning(Proof),
+}
+
 struct Proof {
     peer: usize,
+    said: Said,
     welcome: Hello,
     opener: Sealer,
     sealer: Sealer,
@@ -63,9 +76,9 @@ struct Proof {
 /// What becomes of a newcomer.
 enum Fate {
     Waits,
-    Refused(Refusal),
+    Refused(Refused),
     /// It has proved that it knows the key.
-    Begins(Proof),
+    Begins(Box<Proof>),
 }
 
 impl Door {
@@ -107,8 +120,8 @@ impl Door {
         let mut fds = vec![PollFd::new(&self.shared.wake, PollFlags::IN)];
         let listeners = self.gates.iter().filter_map(|gate| gate.listener.as_ref());
         fds.extend(listeners.map(|listener| PollFd::new(listener, PollFlags::IN)));
-        let knocks = self.newcomers.iter().map(|newcomer| newcomer.knock.as_fd());
-        fds.extend(knocks.map(|fd: BorrowedFd<'_>| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let knocks = self.newcomers.iter().map(|one| (one.knock.as_fd(), one.knock.wire().awaited()));
+        fds.extend(knocks.map(|(fd, what): (BorrowedFd<'_>, _)| PollFd::from_borrowed_fd(fd, what)));
         let dials = self.dials.iter().flat_map(Dial::awaited);
         fds.extend(dials.map(|(fd, what)| PollFd::from_borrowed_fd(fd, what)));
         // A millisecond more, so that what is due is due.
@@ -156,14 +169,14 @@ impl Door {
     fn admit(&mut self, knock: Knock, path: Path, from: IpAddr) {
         let at = |[one, two]: [SocketAddr; 2]| path.pick(one, two).ip();
         let like = self.shared.peers.iter().position(|peer| at(peer.addresses) == from);
-        self.newcomers.push(Newcomer { knock, path, from, like, since: Instant::now(), proof: None });
+        self.newcomers.push(Newcomer { knock, path, from, like, since: Instant::now(), step: Step::Silent });
         let most = if like.is_some() { NEWCOMERS_OF_PEER } else { NEWCOMERS_OF_OTHERS };
         let is_like = |one: &Newcomer| one.like == like && (like.is_none() || one.path == path);
         if most < self.newcomers.iter().filter(|one| is_like(one)).count()
             && let Some(oldest) = self.newcomers.iter().position(is_like)
         {
             let oldest = self.newcomers.remove(oldest);
-            self.shared.refused(oldest.from, Refusal::Crowded);
+            self.shared.refused(oldest.from, None, &Refusal::Crowded.into());
         }
     }
 
@@ -174,7 +187,7 @@ impl Door {
             .into_iter()
             .partition(|one| patience <= now.saturating_duration_since(one.since));
         self.newcomers = rest;
-        late.iter().for_each(|one| self.shared.refused(one.from, Refusal::Unfinished));
+        late.iter().for_each(|one| self.shared.refused(one.from, None, &Refusal::Unfinished.into()));
     }
 
     /// What newcomers have to say.
@@ -182,8 +195,9 @@ impl Door {
         for mut newcomer in std::mem::take(&mut self.newcomers) {
             match self.judge(&mut newcomer) {
                 Fate::Waits => self.newcomers.push(newcomer),
-                Fate::Refused(why) => self.shared.refused(newcomer.from, why),
-                Fate::Begins(Proof { peer, opener, sealer, .. }) => {
+                Fate::Refused(why) => self.shared.refused(newcomer.from, newcomer.like, &why),
+                Fate::Begins(proof) => {
+                    let Proof { peer, opener, sealer, .. } = *proof;
                     let Newcomer { knock, path, .. } = newcomer;
                     Shared::begin(&self.shared, peer, path, knock, (sealer, opener), true);
                 }
@@ -191,39 +205,92 @@ impl Door {
         }
     }
 
+    /// Goes on as far as a newcomer has said something.
     fn judge(&self, newcomer: &mut Newcomer) -> Fate {
-        let wanted = if newcomer.proof.is_some() { BARE_LEN } else { HELLO_LEN };
-        let bytes = match newcomer.knock.receive(wanted) {
-            Got::Waits => return Fate::Waits,
-            Got::Over => return Fate::Refused(Refusal::Unfinished),
-            Got::All(bytes) => bytes,
-        };
-        let Some(mut proof) = newcomer.proof.take() else { return self.greet(newcomer, &bytes) };
-        if is_begun(&mut proof.opener, bytes.get(..BARE_LEN).unwrap_or_default()) {
-            return Fate::Begins(proof);
+        let step = std::mem::replace(&mut newcomer.step, Step::Silent);
+        match step {
+            Step::Silent => match newcomer.knock.receive(HELLO_LEN) {
+                Got::Waits => Fate::Waits,
+                Got::Over => Fate::Refused(Refusal::Unfinished.into()),
+                Got::All(bytes) => self.greet(newcomer, &bytes),
+            },
+            Step::Greeted(mut proof) => match newcomer.proves(&mut proof) {
+                Ok(true) if proof.welcome.encrypts() => self.encrypt(newcomer, proof),
+                Ok(true) => Fate::Begins(Box::new(proof)),
+                Ok(false) => newcomer.waits(Step::Greeted(proof)),
+                Err(refused) => Fate::Refused(refused),
+            },
+            Step::Shaking(proof) => match proof.said.shake(&self.shared.settings.key, &newcomer.knock) {
+                Veiled::Waits => newcomer.waits(Step::Shaking(proof)),
+                Veiled::Refused(refused) => Fate::Refused(refused),
+                Veiled::Done((opener, sealer)) => {
+                    newcomer.step = Step::Beginning(Proof { opener, sealer, ..proof });
+                    // What it says next may have come with what was decrypted already.
+                    self.judge(newcomer)
+                }
+            },
+            Step::Beginning(mut proof) => match newcomer.proves(&mut proof) {
+                Ok(true) => Fate::Begins(Box::new(proof)),
+                Ok(false) => newcomer.waits(Step::Beginning(proof)),
+                Err(refused) => Fate::Refused(refused),
+            },
         }
-        newcomer.knock.send(&Hello { kind: Kind::Refused(Refusal::Key), ..proof.welcome }.encode());
-        Fate::Refused(Refusal::Key)
     }
 
     fn greet(&self, newcomer: &mut Newcomer, bytes: &[u8; HELLO_LEN]) -> Fate {
+        let refuses = |why: Refusal| Fate::Refused(why.into());
         let hello = Hello::parse(bytes).filter(|hello| hello.kind == Kind::Hello);
-        let Some(hello) = hello else { return Fate::Refused(Refusal::Nonsense) };
-        let Some(nonce) = nonce() else { return Fate::Refused(Refusal::Unfinished) };
+        let Some(hello) = hello else { return refuses(Refusal::Nonsense) };
+        let Some(nonce) = nonce() else { return refuses(Refusal::Unfinished) };
         let settings = &self.shared.settings;
+        let here = (settings.me, settings.speaks());
         let peer = self.shared.peers.iter().position(|peer| peer.node == hello.from);
-        let answer = hello.answer(settings.site, settings.group, settings.me, |_| peer.is_some(), nonce);
-        let welcome = answer.encode();
-        let is_sent = newcomer.knock.send(&welcome);
+        let answer = hello.answer(settings.site, settings.group, here, |_| peer.is_some(), nonce);
+        let said = Said { hello: *bytes, welcome: answer.encode() };
+        let is_sent = newcomer.knock.send(&said.welcome);
         match (answer.kind, peer) {
-            (Kind::Refused(why), _) => Fate::Refused(why),
+            (Kind::Refused(why), _) => refuses(why),
             (Kind::Hello | Kind::Welcome, Some(peer)) if is_sent => {
-                let sealer = |way| Sealer::new(&settings.key, bytes, &welcome, way);
-                let (opener, sealer) = (sealer(Direction::Out), sealer(Direction::Back));
-                newcomer.proof = Some(Proof { peer, welcome: answer, opener, sealer });
-                Fate::Waits
+                let (opener, sealer) = said.sealers(&settings.key);
+                newcomer.waits(Step::Greeted(Proof { peer, said, welcome: answer, opener, sealer }))
             }
-            (Kind::Hello | Kind::Welcome, _) => Fate::Refused(Refusal::Unfinished),
+            (Kind::Hello | Kind::Welcome, _) => refuses(Refusal::Unfinished),
+        }
+    }
+
+    /// It knows the key: this end proves that it does, and TLS begins.
+    fn encrypt(&self, newcomer: &mut Newcomer, mut proof: Proof) -> Fate {
+        let Some(peer) = self.shared.peers.get(proof.peer) else { return Fate::Waits };
+        let connection = match veil::begin(&self.shared.settings, peer.node, false) {
+            Ok(connection) => connection,
+            Err(refused) => return Fate::Refused(refused),
+        };
+        let is_sent = newcomer.knock.send(begun(&mut proof.sealer).front());
+        if !is_sent || newcomer.knock.secure(connection).is_err() {
+            return Fate::Refused(Refusal::Unfinished.into());
+        }
+        newcomer.waits(Step::Shaking(proof))
+    }
+}
+
+impl Newcomer {
+    fn waits(&mut self, step: Step) -> Fate {
+        self.step = step;
+        Fate::Waits
+    }
+
+    /// Whether its first sealed frame came.
+    fn proves(&mut self, proof: &mut Proof) -> Result<bool, Refused> {
+        match self.knock.receive(BARE_LEN) {
+            Got::Waits => Ok(false),
+            Got::Over => Err(veil::over(&self.knock)),
+            Got::All(bytes) if is_begun(&mut proof.opener, bytes.get(..BARE_LEN).unwrap_or_default()) => {
+                Ok(true)
+            }
+            Got::All(_) => {
+                self.knock.send(&Hello { kind: Kind::Refused(Refusal::Key), ..proof.welcome }.encode());
+                Err(Refusal::Key.into())
+            }
         }
     }
 }

@@ -9,6 +9,21 @@
 //! ```
 //!
 //! Each end has proved to the other that it knows the key, and lives now: a recorded hello meets a new nonce.
+//! So it is where frames go in the clear (version 1). Where they are encrypted (version 2) TLS follows when
+//! both have proved the key, and the stream begins inside it ([`super::veil`]):
+//!
+//! ```text
+//! hello(nonce)                       ->
+//!                                    <-    welcome(nonce)          or refused(why), and the end
+//! begun, sealed                      ->                            by keys of both nonces and the site key
+//!                                    <-    begun, sealed           by the same: this end knows the key, too
+//! TLS 1.3, as its client            <-->   certificates of both    each for the address in the node's `nbd`
+//! begun, sealed                      ->                            by keys of all that, and of this TLS session
+//!                                    <-    begun, sealed           here the old stream, if any, is over
+//! ```
+//!
+//! Who changes a hello or a welcome, as to have both speak in the clear, changes the keys of one end.
+//!
 //! One message, 64 bytes, little-endian:
 //!
 //! | at | len | field    | unit, values                                                              |
@@ -16,7 +31,8 @@
 //! |  0 |   6 | magic    | "BHREPL"                                                                  |
 //! |  6 |   1 | kind     | 1 hello, 2 welcome, 3 refused                                             |
 //! |  7 |   1 | why      | refused: 1 version, 2 site, 3 group, 4 stranger, 5 key; else 0            |
-//! |  8 |   1 | low      | lowest version of the frames that the sender speaks; welcome: the one     |
+//! |  8 |   1 | low      | lowest version of the frames that the sender speaks; welcome: the one:    |
+//! |    |     |          | 1 in the clear, 2 the same in TLS                                         |
 //! |  9 |   1 | high     | the highest; welcome: the same one                                        |
 //! | 10 |   2 | from     | node                                                                      |
 //! | 12 |   2 | to       | node                                                                      |
@@ -37,8 +53,41 @@ pub const HELLO_LEN: usize = 64;
 pub const NONCE_LEN: usize = 16;
 
 const MAGIC: [u8; 6] = *b"BHREPL";
-/// The lowest and the highest version of the frames that this Bulkhead speaks.
-const SPOKEN: (u8, u8) = (1, 1);
+/// Frames in the clear.
+const CLEAR: u8 = 1;
+/// The same frames in TLS.
+const ENCRYPTED: u8 = 2;
+
+/// What of the versions a holder speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// It cannot encrypt.
+    Clear,
+    /// It encrypts with whom can.
+    Either,
+    /// It encrypts.
+    Encrypted,
+}
+
+impl Speaks {
+    /// The lowest and the highest.
+    const fn versions(self) -> (u8, u8) {
+        match self {
+            Self::Clear => (CLEAR, CLEAR),
+            Self::Either => (CLEAR, ENCRYPTED),
+            Self::Encrypted => (ENCRYPTED, ENCRYPTED),
+        }
+    }
+}
+
+/// Why two ends without a common version have none.
+const fn apart(mine: (u8, u8), theirs: (u8, u8)) -> Refusal {
+    match (mine, theirs) {
+        ((ENCRYPTED, _), (_, CLEAR)) => Refusal::Clear,
+        ((_, CLEAR), (ENCRYPTED, _)) => Refusal::Encrypted,
+        ((_, _), (_, _)) => Refusal::Version,
+    }
+}
 
 /// Why a connection does not become a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -46,6 +95,12 @@ const SPOKEN: (u8, u8) = (1, 1);
 pub enum Refusal {
     /// No version is spoken by both (V41).
     Version,
+    /// The other end does not encrypt, and this one does nothing else. It is told as [`Self::Version`].
+    Clear,
+    /// The other way round. It is told as [`Self::Version`].
+    Encrypted,
+    /// There was no encryption, though both wanted it: one does not believe the other's certificate.
+    Tls,
     /// Another site (F54).
     Site,
     /// Another mirror group.
@@ -68,7 +123,18 @@ impl Refusal {
         [(1, Self::Version), (2, Self::Site), (3, Self::Group), (4, Self::Stranger), (5, Self::Key)];
 
     fn number(self) -> Option<u8> {
-        Self::TOLD.into_iter().find(|(_, one)| *one == self).map(|(number, _)| number)
+        let told = if matches!(self, Self::Clear | Self::Encrypted) { Self::Version } else { self };
+        Self::TOLD.into_iter().find(|(_, one)| *one == told).map(|(number, _)| number)
+    }
+
+    /// Whether it stays until somebody changes something at one end.
+    #[must_use]
+    pub const fn is_lasting(self) -> bool {
+        match self {
+            Self::Version | Self::Clear | Self::Encrypted | Self::Tls => true,
+            Self::Site | Self::Group | Self::Stranger | Self::Key => true,
+            Self::Nonsense | Self::Unfinished | Self::Crowded => false,
+        }
     }
 
     /// In the operator's words.
@@ -76,6 +142,18 @@ impl Refusal {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Version => "no version is spoken by both: update the older one",
+            Self::Clear => {
+                "it does not encrypt its streams, and this node does nothing else: write `[local.storage.tls]` \
+                 in its file, or `streams = \"allow\"` in this node's until then"
+            }
+            Self::Encrypted => {
+                "it wants its streams encrypted, and this node does not encrypt: write `[local.storage.tls]` \
+                 in this node's file, or `streams = \"allow\"` in its until then"
+            }
+            Self::Tls => {
+                "nothing was encrypted: each node needs a certificate that an authority of the other has signed \
+                 for the address in its `nbd` (docs/nbd.md, \"Encryption\")"
+            }
             Self::Site => "it belongs to another site",
             Self::Group => "it belongs to another mirror group",
             Self::Stranger => "one of the two is not in the other's configuration",
@@ -84,6 +162,30 @@ impl Refusal {
             Self::Unfinished => "the handshake did not come to its end",
             Self::Crowded => "too many connections were open that had proved nothing",
         }
+    }
+}
+
+/// A refusal, and what else is known of its cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub why: Refusal,
+    /// In the words of whoever noticed it.
+    pub cause: Option<String>,
+}
+
+impl Refused {
+    /// In the operator's words.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let text = self.why.text();
+        self.cause.as_ref().map_or_else(|| text.to_owned(), |cause| format!("{cause}; {text}"))
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(why: Refusal) -> Self {
+        Self { why, cause: None }
     }
 }
 
@@ -118,10 +220,22 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// The first message of a stream.
+    /// The first message of a stream in the clear.
     #[must_use]
     pub const fn new(site: SiteId, group: GroupId, from: NodeId, to: NodeId, nonce: [u8; NONCE_LEN]) -> Self {
-        Self { kind: Kind::Hello, versions: SPOKEN, from, to, site, group, nonce }
+        Self { kind: Kind::Hello, versions: Speaks::Clear.versions(), from, to, site, group, nonce }
+    }
+
+    /// The same of who speaks so.
+    #[must_use]
+    pub const fn speaking(self, speaks: Speaks) -> Self {
+        Self { versions: speaks.versions(), ..self }
+    }
+
+    /// Whether what follows this welcome is encrypted.
+    #[must_use]
+    pub const fn encrypts(&self) -> bool {
+        self.versions.0 == ENCRYPTED
     }
 
     /// The bytes.
@@ -164,25 +278,26 @@ impl Hello {
         is_sound.then_some(Self { kind, versions, from, to, site, group, nonce })
     }
 
-    /// What the listening end `me` answers; the answer is a refusal when its kind is.
+    /// What the listening end `me` answers; the answer is a refusal when its kind is. Who can encrypt does.
     #[must_use]
     pub fn answer(
         &self,
         site: SiteId,
         group: GroupId,
-        me: NodeId,
+        (me, speaks): (NodeId, Speaks),
         knows: impl FnOnce(NodeId) -> bool,
         nonce: [u8; NONCE_LEN],
     ) -> Self {
-        let (low, high) = (self.versions.0.max(SPOKEN.0), self.versions.1.min(SPOKEN.1));
+        let spoken = speaks.versions();
+        let (low, high) = (self.versions.0.max(spoken.0), self.versions.1.min(spoken.1));
         let rules = [
-            (high < low, Refusal::Version),
+            (high < low, apart(spoken, self.versions)),
             (self.site != site, Refusal::Site),
             (self.group != group, Refusal::Group),
             (self.to != me || me <= self.from || !knows(self.from), Refusal::Stranger),
         ];
         let (kind, versions) = match rules.into_iter().find(|(broken, _)| *broken) {
-            Some((_, why)) => (Kind::Refused(why), SPOKEN),
+            Some((_, why)) => (Kind::Refused(why), spoken),
             None => (Kind::Welcome, (high, high)),
         };
         Self { kind, versions, from: me, to: self.from, site, group, nonce }
@@ -195,7 +310,8 @@ impl Hello {
     /// Why it may not.
     pub fn may_go_on(&self, answer: &Self) -> Result<(), Refusal> {
         let version = answer.versions.0;
-        let is_spoken = (SPOKEN.0..=SPOKEN.1).contains(&version) && version == answer.versions.1;
+        let is_spoken =
+            (self.versions.0..=self.versions.1).contains(&version) && version == answer.versions.1;
         let rules = [
             (matches!(answer.kind, Kind::Hello), Refusal::Nonsense),
             (!is_spoken, Refusal::Version),
@@ -204,6 +320,7 @@ impl Hello {
             (self.to != answer.from || self.from != answer.to, Refusal::Stranger),
         ];
         match (answer.kind, rules.into_iter().find(|(broken, _)| *broken)) {
+            (Kind::Refused(Refusal::Version), _) => Err(apart(self.versions, answer.versions)),
             (Kind::Refused(why), _) | (Kind::Hello | Kind::Welcome, Some((_, why))) => Err(why),
             (Kind::Hello | Kind::Welcome, None) => Ok(()),
         }
@@ -222,7 +339,11 @@ mod tests {
     }
 
     fn answer(hello: &Hello) -> Hello {
-        hello.answer(SITE, GROUP, NodeId(0x0302), |node| node == NodeId(1), [8; NONCE_LEN])
+        heard(hello, Speaks::Clear)
+    }
+
+    fn heard(hello: &Hello, speaks: Speaks) -> Hello {
+        hello.answer(SITE, GROUP, (NodeId(0x0302), speaks), |node| node == NodeId(1), [8; NONCE_LEN])
     }
 
     /// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
@@ -255,7 +376,7 @@ mod tests {
         assert_eq!(welcome.kind, Kind::Welcome);
         assert_eq!(hello().may_go_on(&welcome), Ok(()));
         let wrong = [
-            (Hello { versions: (2, 9), ..hello() }, Refusal::Version),
+            (Hello { versions: (3, 9), ..hello() }, Refusal::Version),
             (Hello { site: SiteId([0; 16]), ..hello() }, Refusal::Site),
             (Hello { group: GroupId([0; 16]), ..hello() }, Refusal::Group),
             (Hello { from: NodeId(2), ..hello() }, Refusal::Stranger),
@@ -268,7 +389,8 @@ mod tests {
         }
         // The higher one never dials, not even itself.
         let me = Hello { from: NodeId(0x0302), ..hello() };
-        let refused = me.answer(SITE, GROUP, NodeId(0x0302), |_| true, [8; NONCE_LEN]);
+        let here = (NodeId(0x0302), Speaks::Clear);
+        let refused = me.answer(SITE, GROUP, here, |_| true, [8; NONCE_LEN]);
         assert_eq!(refused.kind, Kind::Refused(Refusal::Stranger));
         let wrong = [
             (Hello { versions: (1, 2), ..welcome }, Refusal::Version),
@@ -289,5 +411,43 @@ mod tests {
     fn a_newer_release_is_welcome_in_our_version() {
         let newer = Hello { versions: (1, 7), ..hello() };
         assert_eq!((answer(&newer).kind, answer(&newer).versions), (Kind::Welcome, (1, 1)));
+    }
+
+    /// V43, V41: two encrypt when both can; who must, and meets one that cannot, is told so at both ends, as
+    /// the other is, also by what a release of before says.
+    #[test]
+    fn both_encrypt_or_nobody_is_fooled() {
+        use Speaks::{Clear, Either, Encrypted};
+        let cases = [
+            (Clear, Clear, Ok(false)),
+            (Clear, Either, Ok(false)),
+            (Either, Clear, Ok(false)),
+            (Either, Either, Ok(true)),
+            (Either, Encrypted, Ok(true)),
+            (Encrypted, Either, Ok(true)),
+            (Encrypted, Encrypted, Ok(true)),
+            (Encrypted, Clear, Err((Refusal::Clear, Refusal::Encrypted))),
+            (Clear, Encrypted, Err((Refusal::Encrypted, Refusal::Clear))),
+        ];
+        for (dials, listens, expected) in cases {
+            let hello = hello().speaking(dials);
+            let answer = heard(&hello, listens);
+            // As it arrives.
+            let told = Hello::parse(&answer.encode()).unwrap();
+            match expected {
+                Ok(encrypts) => {
+                    assert_eq!(hello.may_go_on(&told), Ok(()), "{dials:?}, {listens:?}");
+                    assert_eq!((told, told.encrypts()), (answer, encrypts));
+                }
+                Err((here, there)) => {
+                    assert_eq!(answer.kind, Kind::Refused(there), "{dials:?}, {listens:?}");
+                    assert_eq!(told.kind, Kind::Refused(Refusal::Version));
+                    assert_eq!(hello.may_go_on(&told), Err(here));
+                }
+            }
+        }
+        // A welcome in the clear, to who did not offer it.
+        let clear = heard(&hello(), Clear);
+        assert_eq!(hello().speaking(Encrypted).may_go_on(&clear), Err(Refusal::Version));
     }
 }

@@ -4,7 +4,7 @@
 use super::line::Line;
 use super::tally::{Counts, End};
 use super::words::Timing;
-use std::io::{ErrorKind, IoSliceMut, Read as _};
+use crate::tls::secure::Came;
 use std::time::{Duration, Instant};
 
 /// Bytes that are read ahead at most: some small frames.
@@ -63,27 +63,25 @@ impl<'a> Intake<'a> {
 
     /// Reads into `place`, and what is beyond into `ahead`, which is empty.
     fn receive(&mut self, place: &mut [u8]) -> Result<usize, End> {
-        let mut slices = [IoSliceMut::new(place), IoSliceMut::new(&mut self.ahead)];
         loop {
             if self.line.is_over() {
                 return Err(End::Left);
             }
-            match (&self.line.socket).read_vectored(&mut slices) {
-                Ok(0) => return Err(End::Left),
-                Ok(count) => {
-                    self.counts.received(count);
-                    self.heard = Instant::now();
-                    let took = self.heard.saturating_duration_since(self.begun);
-                    return if self.timing.stall <= took { Err(End::Slow) } else { Ok(count) };
+            let came = self.line.wire.receive(place, &mut self.ahead)?;
+            if came == Came::Nothing {
+                if self.timing.silence <= self.heard.elapsed() {
+                    return Err(End::Silent);
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.timing.silence <= self.heard.elapsed() {
-                        return Err(End::Silent);
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(End::Left),
-                Err(_) => return Err(End::Failed),
+                continue;
+            }
+            self.heard = Instant::now();
+            if self.timing.stall <= self.heard.saturating_duration_since(self.begun) {
+                return Err(End::Slow);
+            }
+            // A part of what is encrypted is a sign of life, and no more.
+            if let Came::Bytes(count) = came {
+                self.counts.received(count);
+                return Ok(count);
             }
         }
     }

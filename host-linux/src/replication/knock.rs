@@ -1,14 +1,14 @@
 //! A socket in the handshake: it never waits, and reads no byte more than it must.
 
 use super::hello::HELLO_LEN;
+use super::wire::Wire;
+use crate::tls::secure::Came;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, connect, recv, send, socket_with,
-    sockopt,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustls::Connection;
+use std::io::IoSlice;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
 
 /// Connections that the kernel keeps while nobody accepts them.
 const BACKLOG: i32 = 128;
@@ -16,7 +16,7 @@ const BACKLOG: i32 = 128;
 /// A socket in the handshake.
 #[derive(Debug)]
 pub struct Knock {
-    socket: TcpStream,
+    wire: Wire,
     buffer: [u8; HELLO_LEN],
     have: usize,
 }
@@ -36,7 +36,29 @@ impl Knock {
     /// Over a socket that does not wait.
     #[must_use]
     pub const fn new(socket: TcpStream) -> Self {
-        Self { socket, buffer: [0; HELLO_LEN], have: 0 }
+        Self { wire: Wire::Clear(socket), buffer: [0; HELLO_LEN], have: 0 }
+    }
+
+    /// Is encrypted from now on: nothing but what was asked for was read of it.
+    ///
+    /// # Errors
+    ///
+    /// There is no file descriptor to be had.
+    pub fn secure(&mut self, connection: Connection) -> std::io::Result<()> {
+        self.wire = self.wire.secured(connection)?;
+        Ok(())
+    }
+
+    /// What it goes over.
+    #[must_use]
+    pub const fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// What it goes over, for a stream.
+    #[must_use]
+    pub fn into_wire(self) -> Wire {
+        self.wire
     }
 
     /// Receives up to `wanted` bytes, in all, since it last had as many.
@@ -46,11 +68,9 @@ impl Knock {
                 self.have = 0;
                 return Got::All(std::mem::replace(&mut self.buffer, [0; HELLO_LEN]));
             };
-            match recv(&self.socket, room, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return Got::Over,
-                Ok((count, _)) => self.have = self.have.saturating_add(count),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Got::Waits,
+            match self.wire.receive(room, &mut []) {
+                Ok(Came::Bytes(count)) => self.have = self.have.saturating_add(count),
+                Ok(Came::Part | Came::Nothing) => return Got::Waits,
                 Err(_) => return Got::Over,
             }
         }
@@ -58,8 +78,7 @@ impl Knock {
 
     /// Sends all of it, or not: a handshake always finds room in an empty socket. Whether it did.
     pub fn send(&self, bytes: &[u8]) -> bool {
-        let sent = send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-        sent == Ok(bytes.len())
+        self.wire.send(&[IoSlice::new(bytes)]) == Ok(Some(bytes.len()))
     }
 
     /// Whether it is connected by now.
@@ -68,29 +87,14 @@ impl Knock {
     ///
     /// It will not be.
     pub fn is_connected(&self) -> std::io::Result<bool> {
-        sockopt::socket_error(&self.socket)??;
-        Ok(self.socket.peer_addr().is_ok())
-    }
-
-    /// The socket, for a stream: reads wait so long at most, sends never.
-    ///
-    /// # Errors
-    ///
-    /// The system refuses.
-    pub fn into_stream(self, look: Duration, stall: Duration) -> std::io::Result<TcpStream> {
-        self.socket.set_nodelay(true)?;
-        self.socket.set_nonblocking(false)?;
-        self.socket.set_read_timeout(Some(look))?;
-        // A window that stays shut this long has the kernel give up, too, whatever we count.
-        let millis = u32::try_from(stall.as_millis()).unwrap_or(u32::MAX);
-        let _ = sockopt::set_tcp_user_timeout(&self.socket, millis);
-        Ok(self.socket)
+        sockopt::socket_error(&self.wire)??;
+        Ok(rustix::net::getpeername(&self.wire).is_ok())
     }
 }
 
 impl AsFd for Knock {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.wire.as_fd()
     }
 }
 

@@ -6,12 +6,10 @@ use super::frame::{Head, Kind, meta};
 use super::part::{BATCH, Part, begun, seal, transmit};
 use super::seal::Sealer;
 use super::tally::{Counts, End};
+use super::wire::Wire;
 use super::words::{Frame, Stream, Timing};
 use bulkhead_core::id::Path;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,7 +27,7 @@ pub struct Line {
     pub path: Path,
     /// Since when.
     pub since: Instant,
-    pub(super) socket: TcpStream,
+    pub(super) wire: Wire,
     timing: Timing,
     queue_max: usize,
     counts: Arc<Counts>,
@@ -71,12 +69,12 @@ impl std::fmt::Debug for State {
 }
 
 impl Line {
-    /// A stream over `socket`, whose frames `sealer` seals.
+    /// A stream over `wire`, whose frames `sealer` seals.
     #[must_use]
     pub fn new(
         stream: Stream,
         path: Path,
-        socket: TcpStream,
+        wire: Wire,
         sealer: Sealer,
         counts: Arc<Counts>,
         (timing, queue_max): (Timing, usize),
@@ -95,7 +93,7 @@ impl Line {
             stream,
             path,
             since: now,
-            socket,
+            wire,
             timing,
             queue_max,
             counts,
@@ -162,7 +160,7 @@ impl Line {
             state.queue.clear();
             state.batch.clear();
             state.queued = 0;
-            let _ = self.socket.shutdown(Shutdown::Both);
+            self.wire.end();
             self.work.notify_all();
         }
     }
@@ -196,8 +194,7 @@ impl Line {
                 return;
             }
             drop(state);
-            let time = Timespec::try_from(Duration::from_secs(1)).ok();
-            let _ = poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], time.as_ref());
+            self.wire.wait_for_room(Duration::from_secs(1));
             let mut state = lock(&self.state);
             if state.sending == Sending::Stuck {
                 state.sending = Sending::Idle;
@@ -247,28 +244,27 @@ impl Line {
             let mut batch = std::mem::take(&mut state.batch);
             let gone = state.gone;
             drop(state);
-            let sent = transmit(&self.socket, &batch, gone);
+            let sent = transmit(&self.wire, &batch, gone);
             state = lock(&self.state);
             if state.end.is_some() {
                 state.sending = Sending::Idle;
                 return;
             }
             match sent {
-                Ok(count) => {
+                Ok(Some(count)) => {
                     self.counts.sent(count);
                     state.moved = Instant::now();
                     advance(&mut state, &mut batch, gone.saturating_add(count));
                     state.batch = batch;
                 }
-                Err(Errno::AGAIN) => {
+                Ok(None) => {
                     state.batch = batch;
                     return self.hand_over(&mut state);
                 }
-                Err(error) => {
+                Err(why) => {
                     state.sending = Sending::Idle;
                     drop(state);
-                    let left = matches!(error, Errno::PIPE | Errno::CONNRESET);
-                    return self.end(if left { End::Left } else { End::Failed });
+                    return self.end(why);
                 }
             }
         }

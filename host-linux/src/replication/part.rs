@@ -2,12 +2,11 @@
 
 use super::frame::{HEAD_LEN, Head, Kind};
 use super::seal::{HEAD_TAG_LEN, Sealer, TAG_LEN};
+use super::tally::End;
+use super::wire::Wire;
 use crate::storage::buffers::Piece;
-use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::TcpStream;
 
 /// Frames sent with one call.
 pub const BATCH: usize = 64;
@@ -88,12 +87,13 @@ pub fn open(opener: &Sealer, front: &[u8; FRONT_LEN]) -> Option<[u8; HEAD_LEN]> 
     (opener.head(head)[..] == *tag).then_some(*head)
 }
 
-/// Sends parts, of which `gone` bytes are sent already, as far as they fit.
+/// Sends parts, of which `gone` bytes are sent already, as far as they fit. `None`: nothing fits, and the same
+/// parts are to be sent next.
 ///
 /// # Errors
 ///
-/// Nothing fits, or the peer is gone.
-pub fn transmit(socket: &TcpStream, batch: &VecDeque<Part>, gone: usize) -> Result<usize, Errno> {
+/// Why the stream is over.
+pub fn transmit(wire: &Wire, batch: &VecDeque<Part>, gone: usize) -> Result<Option<usize>, End> {
     let mut slices: heapless::Vec<IoSlice<'_>, { 3 * BATCH }> = heapless::Vec::new();
     let mut skip = gone;
     for bytes in batch.iter().flat_map(Part::slices) {
@@ -104,11 +104,5 @@ pub fn transmit(socket: &TcpStream, batch: &VecDeque<Part>, gone: usize) -> Resu
             let _ = slices.push(IoSlice::new(rest));
         }
     }
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    loop {
-        match sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags) {
-            Err(Errno::INTR) => {}
-            sent => return sent,
-        }
-    }
+    wire.send(&slices)
 }

@@ -112,8 +112,10 @@ impl Peer {
         let up = now.saturating_duration_since(line.since).as_millis();
         PeerView {
             network: Some(line.path.pick(1, 2)),
+            encrypted: Some(line.wire.is_encrypted()),
             up_millis: Some(u64::try_from(up).unwrap_or(u64::MAX)),
             queued: line.queued(),
+            lack: None,
             ..view
         }
     }
@@ -122,6 +124,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::super::seal::{Direction, Sealer};
+    use super::super::wire::Wire;
     use super::super::words::Timing;
     use super::*;
     use crate::site_config::key::SiteKey;
@@ -135,7 +138,7 @@ mod tests {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let sealer = Sealer::new(&SiteKey([1; 32]), b"hello", b"welcome", Direction::Out);
         let (stream, bounds) = (Stream { peer: NodeId(2), number }, (Timing::default(), 1 << 20));
-        Arc::new(Line::new(stream, Path::One, socket, sealer, Arc::default(), bounds))
+        Arc::new(Line::new(stream, Path::One, Wire::Clear(socket), sealer, Arc::default(), bounds))
     }
 
     fn frame() -> Frame {

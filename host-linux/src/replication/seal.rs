@@ -7,6 +7,9 @@
 //! handshake, their nonces among it. A tag is bound to the number of its frame: one that was changed, moved,
 //! repeated or left out on the way, or comes from another stream, does not fit. The head has a tag of its
 //! own, so that nobody without the key decides how much memory a frame takes.
+//!
+//! Inside TLS the tags stay: they bind a frame to the site key, whoever has signed certificates, and their keys
+//! are made of the TLS session besides, so that nobody sits between two sessions.
 
 use crate::site_config::key::SiteKey;
 
@@ -17,6 +20,11 @@ pub const TAG_LEN: usize = 16;
 
 /// What the key of a direction is made for. Never changes for this version of the format.
 const CONTEXT: &str = "bulkhead replication 1: the key of one stream in one direction";
+
+/// The same, of a stream inside TLS.
+const CONTEXT_IN_TLS: &str = "bulkhead replication 2: the key of one stream inside TLS in one direction";
+/// Bytes of the secret of a TLS session.
+pub const SECRET_LEN: usize = 32;
 
 /// Which way frames go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +52,31 @@ impl Sealer {
     /// For a stream that began with this hello and this welcome.
     #[must_use]
     pub fn new(key: &SiteKey, hello: &[u8], welcome: &[u8], direction: Direction) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
-        let direction = match direction {
-            Direction::Out => [0],
-            Direction::Back => [1],
-        };
-        // Each of these has one length.
-        for part in [&key.0[..], hello, welcome, &direction] {
+        Self::of(CONTEXT, &[&key.0, hello, welcome], direction)
+    }
+
+    /// For the same stream inside the TLS session that has this secret.
+    #[must_use]
+    pub fn in_tls(
+        key: &SiteKey,
+        hello: &[u8],
+        welcome: &[u8],
+        secret: &[u8; SECRET_LEN],
+        direction: Direction,
+    ) -> Self {
+        Self::of(CONTEXT_IN_TLS, &[&key.0, hello, welcome, secret], direction)
+    }
+
+    /// Each of these parts has one length.
+    fn of(context: &str, parts: &[&[u8]], direction: Direction) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        for part in parts {
             hasher.update(part);
         }
+        hasher.update(match direction {
+            Direction::Out => &[0],
+            Direction::Back => &[1],
+        });
         Self { key: hasher.finalize().into(), number: 0 }
     }
 
@@ -123,6 +147,20 @@ mod tests {
         assert_eq!(sealer.frame(b"head", b"meta", b"payload"), GOLDEN);
     }
 
+    /// As above, for a stream inside TLS: the derived key is of 32 times 5 besides, in front of the 0.
+    #[test]
+    fn version_2_never_changes() {
+        let sealer = |secret: u8, direction| {
+            Sealer::in_tls(&SiteKey([7; 32]), &[1; 64], &[2; 64], &[secret; SECRET_LEN], direction)
+        };
+        assert_eq!(sealer(5, Direction::Out).frame(b"head", b"meta", b"payload"), GOLDEN_IN_TLS);
+        // Another session, or the other direction.
+        assert_ne!(sealer(6, Direction::Out).frame(b"head", b"meta", b"payload"), GOLDEN_IN_TLS);
+        assert_ne!(sealer(5, Direction::Back).frame(b"head", b"meta", b"payload"), GOLDEN_IN_TLS);
+    }
+
+    const GOLDEN_IN_TLS: [u8; TAG_LEN] =
+        [0x81, 0x0c, 0xaf, 0x1c, 0xbb, 0x7f, 0xc6, 0x38, 0xb8, 0xb7, 0x50, 0x34, 0x4d, 0x32, 0x9f, 0x75];
     const GOLDEN_HEAD: [u8; HEAD_TAG_LEN] = [0x3d, 0x82, 0xbd, 0x9c, 0xb5, 0xdc, 0x4f, 0x75];
     const GOLDEN: [u8; TAG_LEN] =
         [0x48, 0xe6, 0xef, 0xd4, 0x45, 0xe1, 0x53, 0x15, 0x80, 0x05, 0x4a, 0xa6, 0x56, 0x1f, 0x8b, 0x76];

@@ -1,7 +1,7 @@
 //! The streams of one holder: started, used, shown, and stopped as a whole, in bounded time.
 
 use super::door::Door;
-use super::hello::{NONCE_LEN, Refusal};
+use super::hello::{NONCE_LEN, Refusal, Refused};
 use super::intake::LOOK;
 use super::knock::Knock;
 use super::line::{Line, lock};
@@ -126,6 +126,13 @@ impl Replication {
         peer.and_then(|peer| peer.line(stream)).map_or(0, |line| line.queued())
     }
 
+    /// Whether a stream is encrypted; `None` of one that is over.
+    #[must_use]
+    pub fn is_encrypted(&self, stream: Stream) -> Option<bool> {
+        let peer = self.shared.peers.iter().find(|peer| peer.node == stream.peer);
+        peer.and_then(|peer| peer.line(stream)).map(|line| line.wire.is_encrypted())
+    }
+
     /// How the streams are.
     #[must_use]
     pub fn view(&self) -> View {
@@ -180,13 +187,13 @@ impl Shared {
             return of.counts.failed("its streams of before have not come to their end yet".into());
         }
         let timing = own.settings.timing;
-        let socket = match knock.into_stream(LOOK, timing.stall) {
-            Ok(socket) => socket,
-            Err(error) => return of.counts.failed(error.to_string()),
-        };
+        let wire = knock.into_wire();
+        if let Err(error) = wire.set_waiting(LOOK, timing.stall) {
+            return of.counts.failed(error.to_string());
+        }
         let stream = Stream { peer: of.node, number: own.next.fetch_add(1, Ordering::Relaxed) };
         let bounds = (timing, own.settings.queue_max);
-        let line = Arc::new(Line::new(stream, path, socket, sealer, Arc::clone(&of.counts), bounds));
+        let line = Arc::new(Line::new(stream, path, wire, sealer, Arc::clone(&of.counts), bounds));
         of.taken.store(true, Ordering::Release);
         let (shared, incoming) = (Arc::clone(own), Arc::clone(&line));
         let outgoing = Arc::clone(&line);
@@ -226,10 +233,21 @@ impl Shared {
         lock(&self.seen).networks.insert(path, error.map(std::io::Error::to_string));
     }
 
-    /// Somebody's connection does not become a stream.
-    pub fn refused(&self, from: IpAddr, why: Refusal) {
-        self.refuses(why);
-        lock(&self.seen).last_refused = Some(format!("{from}: {}", why.text()));
+    /// Somebody's connection does not become a stream: that of this peer, as far as is known.
+    pub fn refused(&self, from: IpAddr, peer: Option<usize>, refused: &Refused) {
+        self.refuses(refused.why);
+        let told = format!("{from}: {}", refused.text());
+        if let Some(peer) = peer.and_then(|peer| self.peers.get(peer)) {
+            peer.counts.refused(told.clone(), refused.why.is_lasting());
+        }
+        lock(&self.seen).last_refused = Some(told);
+    }
+
+    /// A peer was dialled, and there is no stream; `is_lasting`: until somebody changes something.
+    pub fn cannot_dial(&self, peer: usize, path: Path, why: &str, is_lasting: bool) {
+        let Some(peer) = self.peers.get(peer) else { return };
+        let ([one, two], number) = (peer.addresses, path.pick(1, 2));
+        peer.counts.refused(format!("network {number}, {}: {why}", path.pick(one, two)), is_lasting);
     }
 
     /// A connection does not become a stream.

@@ -80,6 +80,8 @@ pub struct Counts {
 struct Endings {
     ends: BTreeMap<End, u64>,
     last: Option<String>,
+    /// What somebody must change before there is a stream; gone when there was one.
+    lack: Option<String>,
 }
 
 impl Counts {
@@ -101,6 +103,7 @@ impl Counts {
     /// A stream began.
     pub fn met(&self) {
         add(&self.met, 1);
+        lock(&self.endings).lack = None;
     }
 
     /// A frame had to wait for memory here.
@@ -121,6 +124,15 @@ impl Counts {
         lock(&self.endings).last = Some(why);
     }
 
+    /// No stream could be had, and `is_lasting`: nor will it be until somebody changes something.
+    pub fn refused(&self, why: String, is_lasting: bool) {
+        let mut endings = lock(&self.endings);
+        if is_lasting {
+            endings.lack = Some(why.clone());
+        }
+        endings.last = Some(why);
+    }
+
     /// All of it; of the stream of now these words know nothing.
     #[must_use]
     pub fn view(&self, node: NodeId) -> PeerView {
@@ -129,6 +141,7 @@ impl Counts {
         PeerView {
             node,
             network: None,
+            encrypted: None,
             up_millis: None,
             queued: 0,
             bytes_in: number(&self.bytes_in),
@@ -138,6 +151,7 @@ impl Counts {
             met: number(&self.met),
             ends: endings.ends.clone(),
             last_error: endings.last.clone(),
+            lack: endings.lack.clone(),
         }
     }
 }
@@ -154,6 +168,8 @@ pub struct PeerView {
     pub node: NodeId,
     /// By which network there is a stream now, 1 or 2.
     pub network: Option<u8>,
+    /// Whether that is encrypted.
+    pub encrypted: Option<bool>,
     /// For how long.
     pub up_millis: Option<u64>,
     /// Bytes that wait for it.
@@ -172,6 +188,8 @@ pub struct PeerView {
     pub ends: BTreeMap<End, u64>,
     /// Why the last one ended, or the last could not be had.
     pub last_error: Option<String>,
+    /// Why there is none until somebody changes something.
+    pub lack: Option<String>,
 }
 
 /// One network, as the status shows it.

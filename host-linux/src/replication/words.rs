@@ -1,12 +1,15 @@
 //! What a mirror group and its streams say to each other, and what the streams must know.
 
+use super::hello::Speaks;
 use crate::site_config::key::SiteKey;
 use crate::storage::buffers::Piece;
+use crate::tls::keeper::Keeper;
 use bulkhead_core::holder::words::Word;
 use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{BlockIndex, Sum, Volume, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Blocks of a region: 128 KiB. Digests of regions cost the more the smaller these are, and those of the
@@ -169,10 +172,35 @@ pub struct Settings {
     pub peers: Vec<(NodeId, [SocketAddr; 2])>,
     /// What all holders know, and nobody else.
     pub key: SiteKey,
+    /// How streams are encrypted; `None`: they are not.
+    pub tls: Option<Tls>,
     /// Bytes that wait for one peer at most: who lets more wait is gone.
     pub queue_max: usize,
     /// How long things take at most.
     pub timing: Timing,
+}
+
+/// How streams are encrypted.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate of this node, and whom it believes.
+    pub keeper: Arc<Keeper>,
+    /// There is no stream without. Otherwise there is one in the clear with a peer that cannot.
+    pub is_required: bool,
+    /// For which host the certificate of each peer must be.
+    pub hosts: Vec<(NodeId, String)>,
+}
+
+impl Settings {
+    /// What it speaks.
+    #[must_use]
+    pub const fn speaks(&self) -> Speaks {
+        match &self.tls {
+            None => Speaks::Clear,
+            Some(Tls { is_required: false, .. }) => Speaks::Either,
+            Some(Tls { is_required: true, .. }) => Speaks::Encrypted,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub(super) struct StorageTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct TlsTable {
     pub mode: Option<TlsWord>,
+    pub streams: Option<StreamsWord>,
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub authorities: PathBuf,
@@ -66,6 +67,14 @@ pub(super) struct TlsTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TlsWord {
+    Allow,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StreamsWord {
+    Clear,
     Allow,
     Require,
 }

@@ -83,21 +83,34 @@ pub struct Storage {
     pub volumes: PathBuf,
     /// Bytes of memory for writes that are under way.
     pub memory: u64,
-    /// How NBD is encrypted; `None`: it is not.
+    /// What is encrypted, and how; `None`: nothing.
     pub tls: Option<Tls>,
 }
 
-/// How NBD over TCP is encrypted.
+/// How NBD over TCP is encrypted, and the streams between the holders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Nothing goes in the clear.
+    /// No volume goes to a client in the clear.
     pub is_required: bool,
+    /// How the streams to the other holders go.
+    pub streams: Secrecy,
     /// The certificate of this node, and those between it and an authority.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
     /// Those whose word is taken for clients and other nodes.
     pub authorities: PathBuf,
+}
+
+/// How streams to the other holders of the mirror group go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secrecy {
+    /// In the clear.
+    Clear,
+    /// Encrypted, where the other holder can.
+    Allowed,
+    /// Encrypted, or there is none.
+    Required,
 }
 
 /// A node or a witness.

@@ -3,8 +3,8 @@
 use super::check::letter;
 use super::value::{EVERY, hardware_text, site_text, size_text, time};
 use super::{
-    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, SiteConfig, Storage,
-    Timing, Tls,
+    Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, Secrecy, SiteConfig,
+    Storage, Timing, Tls,
 };
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::PairId;
@@ -114,9 +114,14 @@ fn storage(storage: &Storage, out: &mut String) {
         let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
     }
     let _ = writeln!(out, "memory = \"{}\"", size_text(*memory));
-    if let Some(Tls { is_required, certificate, key, authorities }) = tls {
+    if let Some(Tls { is_required, streams, certificate, key, authorities }) = tls {
         let mode = if *is_required { "require" } else { "allow" };
-        let _ = writeln!(out, "\n[local.storage.tls]\nmode = \"{mode}\"");
+        let streams = match streams {
+            Secrecy::Clear => "clear",
+            Secrecy::Allowed => "allow",
+            Secrecy::Required => "require",
+        };
+        let _ = writeln!(out, "\n[local.storage.tls]\nmode = \"{mode}\"\nstreams = \"{streams}\"");
         for (name, value) in [("certificate", certificate), ("key", key), ("authorities", authorities)] {
             let _ = writeln!(out, "{name} = {}", path(value));
         }
@@ -253,10 +258,13 @@ mod tests {
             Some(super::super::WatchdogDevice { device, timeout: std::time::Duration::from_secs(9) });
         let text = config.to_toml();
         assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
-        for log_size in [None, Some(1 << 30)] {
+        let both = [None, Some(1 << 30)].into_iter();
+        let secrecies = [Secrecy::Clear, Secrecy::Allowed, Secrecy::Required];
+        for (log_size, streams) in both.flat_map(|size| secrecies.map(|streams| (size, streams))) {
             let volumes = "/srv/volumes".into();
             let tls = Tls {
                 is_required: log_size.is_none(),
+                streams,
                 certificate: "/c \"c\"".into(),
                 key: "/k".into(),
                 authorities: "/a".into(),

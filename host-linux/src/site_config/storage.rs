@@ -2,10 +2,10 @@
 //! it takes, how clients reach it (S4-07, S4-15).
 
 use super::check::Problems;
-use super::file::{File, NodeTable, StorageTable, TlsTable, TlsWord};
+use super::file::{File, NodeTable, StorageTable, StreamsWord, TlsTable, TlsWord};
 use super::problem::Problem;
 use super::value::{Size, size_text};
-use super::{Member, Storage, Tls};
+use super::{Member, Secrecy, Storage, Tls};
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
@@ -41,13 +41,25 @@ pub(super) fn storage(
     let memory = memory.as_ref().map_or(MEMORY, |size| within(size, MEMORY_RANGE, problems));
     let state = beside.join(&file.local.state);
     let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
-    let tls = tls.as_ref().map(|TlsTable { mode, certificate, key, authorities }| Tls {
-        is_required: mode.unwrap_or(TlsWord::Require) == TlsWord::Require,
+    let tls = tls.as_ref().map(|table| encryption(table, beside));
+    Some(Storage { log: beside.join(log), log_size, volumes, memory, tls })
+}
+
+/// Streams go as NBD does, unless said otherwise.
+fn encryption(table: &TlsTable, beside: &Path) -> Tls {
+    let TlsTable { mode, streams, certificate, key, authorities } = table;
+    let mode = mode.unwrap_or(TlsWord::Require);
+    Tls {
+        is_required: mode == TlsWord::Require,
+        streams: match (streams, mode) {
+            (Some(StreamsWord::Clear), _) => Secrecy::Clear,
+            (Some(StreamsWord::Allow), _) | (None, TlsWord::Allow) => Secrecy::Allowed,
+            (Some(StreamsWord::Require), _) | (None, TlsWord::Require) => Secrecy::Required,
+        },
         certificate: beside.join(certificate),
         key: beside.join(key),
         authorities: beside.join(authorities),
-    });
-    Some(Storage { log: beside.join(log), log_size, volumes, memory, tls })
+    }
 }
 
 /// A size between two others.

@@ -4,6 +4,7 @@
 use super::proxy::{Harm, Proxy};
 use super::site::{Node, Place, SOON, millis};
 use super::traffic::{check, frame, life, next};
+use super::veiled::veiled;
 use bulkhead::replication::hello::Refusal;
 use bulkhead::replication::tally::End;
 use bulkhead::replication::words::{News, Settings, Timing};
@@ -65,14 +66,18 @@ fn run(node: &Node, mine: u64, done: &AtomicBool, met: &AtomicU64) -> Seen {
 }
 
 /// Two ends and a network that does this to each connection, until so many streams were met.
-fn through(seed: u64, streams: u64, harm: impl Fn(u64) -> Harm + Send + 'static) -> (Node, Node, [Seen; 2]) {
+fn through(
+    (seed, streams): (u64, u64),
+    dress: fn(Settings) -> Settings,
+    harm: impl Fn(u64) -> Harm + Send + 'static,
+) -> (Node, Node, [Seen; 2]) {
     let place = Place::new();
     let timing = Timing { again: (millis(10), millis(20)), ..place.settings(1, 2).timing };
-    let high = Node::start(Settings { timing, ..place.settings(2, 2) });
+    let high = Node::start(dress(Settings { timing, ..place.settings(2, 2) }));
     let _proxy = Proxy::new(place.at(50), place.of(2)[0], harm);
     // Nobody listens on the second network.
     let peers = vec![(NodeId(2), [place.at(50), place.at(51)])];
-    let low = Node::start(Settings { timing, peers, ..place.settings(1, 2) });
+    let low = Node::start(dress(Settings { timing, peers, ..place.settings(1, 2) }));
     let (done, met, idle) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let seen = std::thread::scope(|scope| {
         let one = scope.spawn(|| run(&low, 0, &done, &idle));
@@ -96,8 +101,17 @@ fn state(seed: u64, connection: u64) -> u64 {
 
 #[test]
 fn a_stream_that_is_cut_anywhere_delivers_its_beginning_alone() {
-    let (low, high, seen) = through(1, 60, |connection| {
-        let mut state = state(1, connection);
+    cut_anywhere((1, 60), |clear| clear);
+}
+
+#[test]
+fn an_encrypted_stream_that_is_cut_anywhere_does_so_too() {
+    cut_anywhere((3, 40), veiled);
+}
+
+fn cut_anywhere(rounds: (u64, u64), dress: fn(Settings) -> Settings) {
+    let (low, high, seen) = through(rounds, dress, move |connection| {
+        let mut state = state(rounds.0, connection);
         // Short ones, too: a cut in the middle of the handshake, of a head, of a tag.
         let bytes = match next(&mut state) % 4 {
             0 => next(&mut state) % 400,
@@ -121,8 +135,36 @@ fn a_stream_that_is_cut_anywhere_delivers_its_beginning_alone() {
 /// F39: no bit that is changed on the way is in a frame that is delivered, or in the next one.
 #[test]
 fn a_changed_bit_ends_the_stream() {
-    let (low, high, seen) = through(2, 60, |connection| {
-        let mut state = state(2, connection);
+    let (low, high, seen) = through(
+        (2, 60),
+        |clear| clear,
+        |connection| {
+            let mut state = state(2, connection);
+            let at = match next(&mut state) % 4 {
+                0 => next(&mut state) % 200,
+                1 => next(&mut state) % 5_000,
+                _ => next(&mut state) % 100_000,
+            };
+            let (bit, way) = (next(&mut state) as u8, usize::from(next(&mut state).is_multiple_of(2)));
+            let mut harm = Harm::default();
+            harm.flip[way] = Some((at, bit));
+            harm
+        },
+    );
+    assert!(seen.iter().all(|seen| 500 < seen.frames), "{seen:?}");
+    for node in [low, high] {
+        let ends = node.peer().ends;
+        let found = ends.get(&End::Changed).copied().unwrap_or(0);
+        assert!(10 < found, "{ends:?}");
+        assert!(!ends.contains_key(&End::Malformed) && !ends.contains_key(&End::Sums), "{ends:?}");
+    }
+}
+
+/// The same of an encrypted one: TLS notices it, at one end or at both, or the handshake comes to nothing.
+#[test]
+fn a_changed_bit_ends_an_encrypted_stream() {
+    let (low, high, seen) = through((4, 40), veiled, |connection| {
+        let mut state = state(4, connection);
         let at = match next(&mut state) % 4 {
             0 => next(&mut state) % 200,
             1 => next(&mut state) % 5_000,
@@ -133,11 +175,13 @@ fn a_changed_bit_ends_the_stream() {
         harm.flip[way] = Some((at, bit));
         harm
     });
-    assert!(seen.iter().all(|seen| 500 < seen.frames), "{seen:?}");
-    for node in [low, high] {
-        let ends = node.peer().ends;
-        let found = ends.get(&End::Changed).copied().unwrap_or(0);
-        assert!(10 < found, "{ends:?}");
-        assert!(!ends.contains_key(&End::Malformed) && !ends.contains_key(&End::Sums), "{ends:?}");
-    }
+    assert!(seen.iter().all(|seen| 300 < seen.frames), "{seen:?}");
+    let nodes = [low, high].map(|node| (node.peer().ends, node.streams.view().refused));
+    let changed: u64 = nodes.iter().filter_map(|(ends, _)| ends.get(&End::Changed)).sum();
+    let refused: u64 = nodes.iter().filter_map(|(_, refused)| refused.get(&Refusal::Tls)).sum();
+    assert!(20 < changed && 3 < refused, "{nodes:?}");
+    let wrong = |(ends, _): &(std::collections::BTreeMap<End, u64>, _)| {
+        ends.contains_key(&End::Malformed) || ends.contains_key(&End::Sums)
+    };
+    assert!(!nodes.iter().any(wrong), "{nodes:?}");
 }

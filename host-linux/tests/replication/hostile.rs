@@ -3,7 +3,7 @@
 use super::proxy::{Harm, Proxy};
 use super::site::{Node, Place, meet, millis, until};
 use super::traffic::{check, frame, next};
-use bulkhead::replication::hello::{HELLO_LEN, Hello, Refusal};
+use bulkhead::replication::hello::{HELLO_LEN, Hello, Refusal, Speaks};
 use bulkhead::replication::words::Settings;
 use bulkhead_core::id::{GroupId, NodeId, SiteId};
 use std::io::{Read as _, Write as _};
@@ -112,7 +112,7 @@ fn a_false_listener_is_left() {
                 break;
             }
             let hello = Hello::parse(&bytes).unwrap();
-            let answer = hello.answer(hello.site, hello.group, NodeId(2), |_| true, [5; 16]);
+            let answer = hello.answer(hello.site, hello.group, (NodeId(2), Speaks::Clear), |_| true, [5; 16]);
             let _ = (&victim).write_all(&answer.encode());
             let _ = (&victim).write_all(&[0xa5; 32]);
             longest = rest(&victim).len().max(longest);

@@ -11,10 +11,15 @@
 
 mod bench;
 mod broken;
+#[path = "../common/certificates.rs"]
+mod certificates;
+mod encrypted;
 mod flow;
 mod hostile;
 mod impostor;
 mod meeting;
 mod proxy;
+mod shaking;
 mod site;
 mod traffic;
+mod veiled;

@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,6 +24,9 @@ struct State {
     silent: AtomicBool,
     /// What the dialling end of the first connection said first.
     recorded: Mutex<Vec<u8>>,
+    /// What is looked for in all that passes, and how often it was seen.
+    marker: Vec<u8>,
+    sightings: AtomicU64,
 }
 
 pub struct Proxy {
@@ -37,8 +40,22 @@ const RECORD: usize = 4096;
 impl Proxy {
     /// From `at` to `to`; `harm` decides for each connection, by its number.
     pub fn new(at: SocketAddr, to: SocketAddr, harm: impl Fn(u64) -> Harm + Send + 'static) -> Self {
+        Self::begin(at, to, State::default(), harm)
+    }
+
+    /// From `at` to `to`, looking for a marker in both directions.
+    pub fn watching(at: SocketAddr, to: SocketAddr, marker: &[u8]) -> Self {
+        Self::begin(at, to, State { marker: marker.to_vec(), ..State::default() }, |_| Harm::default())
+    }
+
+    fn begin(
+        at: SocketAddr,
+        to: SocketAddr,
+        state: State,
+        harm: impl Fn(u64) -> Harm + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(at).unwrap();
-        let state = Arc::new(State::default());
+        let state = Arc::new(state);
         let shared = Arc::clone(&state);
         let accept = move || {
             let mut pumps = Vec::new();
@@ -68,6 +85,11 @@ impl Proxy {
         std::thread::sleep(Duration::from_millis(60));
     }
 
+    /// How often the marker passed.
+    pub fn sightings(&self) -> u64 {
+        self.state.sightings.load(Ordering::Acquire)
+    }
+
     pub fn recorded(&self) -> Vec<u8> {
         self.state.recorded.lock().unwrap().clone()
     }
@@ -80,6 +102,20 @@ impl Drop for Proxy {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
+    }
+}
+
+impl State {
+    /// Looks for the marker, also across the border of two reads.
+    fn look(&self, kept: &mut Vec<u8>, bytes: &[u8]) {
+        let length = self.marker.len();
+        if length == 0 {
+            return;
+        }
+        kept.extend_from_slice(bytes);
+        let seen = kept.windows(length).filter(|window| *window == self.marker).count();
+        self.sightings.fetch_add(seen as u64, Ordering::AcqRel);
+        kept.drain(..(kept.len() + 1).saturating_sub(length));
     }
 }
 
@@ -96,7 +132,7 @@ impl Flow {
         let [from, to] = &self.ends;
         from.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         to.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-        let (mut buffer, mut passed) = (vec![0; 64 << 10], 0_u64);
+        let (mut buffer, mut passed, mut kept) = (vec![0; 64 << 10], 0_u64, Vec::new());
         while !state.stop.load(Ordering::Acquire) {
             if state.silent.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(20));
@@ -123,6 +159,7 @@ impl Flow {
                 let room = RECORD - recorded.len();
                 recorded.extend_from_slice(&bytes[..count.min(room)]);
             }
+            state.look(&mut kept, bytes);
             if !write_all(to, bytes, state) {
                 break;
             }

@@ -49,6 +49,7 @@ impl Place {
             listen: self.of(me),
             peers: peers.map(|node| (NodeId(node.into()), self.of(node))).collect(),
             key: SiteKey([3; 32]),
+            tls: None,
             queue_max: QUEUE_MAX,
             // A busy machine must not look like a silent peer.
             timing: Timing { silence: millis(8000), ..Timing::default() },
