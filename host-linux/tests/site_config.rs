@@ -10,7 +10,7 @@
 
 mod common;
 
-use bulkhead::site_config::{EXAMPLE, SiteConfig};
+use bulkhead::site_config::{EXAMPLE, Secrecy, SiteConfig};
 use common::bulkhead;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:33:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:34:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -87,6 +87,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     (
         "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nstreams = \"off\"",
+        &["`local.storage.tls.streams`", "unknown variant `off`", "`clear`, `allow`"],
+    ),
+    (
+        "#[local.storage]",
         "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nkey = \"k\"",
         &["`local.storage.tls`", "missing field `certificate`"],
     ),
@@ -141,8 +146,19 @@ fn a_node_keeps_a_copy_of_its_mirror_group() {
         .replacen("#authorities =", "authorities =", 1);
     let tls = read(&secure).unwrap().local.storage.unwrap().tls.unwrap();
     assert_eq!((tls.is_required, tls.key.as_path()), (true, Path::new("/etc/tls/a1-key.pem")));
+    assert_eq!(tls.streams, Secrecy::Required);
     let allowed = secure.replacen("#mode = \"require\"", "mode = \"allow\"", 1);
-    assert!(!read(&allowed).unwrap().local.storage.unwrap().tls.unwrap().is_required);
+    let tls = read(&allowed).unwrap().local.storage.unwrap().tls.unwrap();
+    assert_eq!((tls.is_required, tls.streams), (false, Secrecy::Allowed));
+    // What the holders say to each other goes as that does, unless it is said otherwise.
+    for (word, streams) in
+        [("clear", Secrecy::Clear), ("allow", Secrecy::Allowed), ("require", Secrecy::Required)]
+    {
+        let said = format!("streams = \"{word}\"");
+        let text = allowed.replacen("#streams = \"require\"", &said, 1);
+        let tls = read(&text).unwrap().local.storage.unwrap().tls.unwrap();
+        assert_eq!((tls.is_required, tls.streams), (false, streams));
+    }
 
     // Both nodes cannot serve at one place, and the witness keeps nothing.
     let twice = text.replacen("side = \"b\"", "side = \"b\"\nnbd = \"10.0.1.1\"", 1);

@@ -223,6 +223,12 @@ fn a_pair_begins_to_encrypt_without_a_break() {
             plant.ok(node, &["wait", "--for", "in-sync", "--timeout", "60s"]);
         }
         let address = |node: &str| plant.part(node)["nbd"]["address"].as_str().unwrap().to_owned();
+        // What the holders say to each other is, too.
+        within("an encrypted stream", || {
+            let holders = roles(&plant).0;
+            let shown = plant.ok(holders, &["show", "vm1"])["group"]["storage"]["holders"].clone();
+            shown.as_array()?.iter().any(|holder| holder["encrypted"] == true).then_some(())
+        });
         for node in [primary, secondary] {
             let secure = format!("nbds://{}/vm1?tls-certificates={}", address(node), guest.display());
             let near = within("an encrypted client", || Client::connect(&secure.parse().unwrap(), LONG).ok());
@@ -235,6 +241,54 @@ fn a_pair_begins_to_encrypt_without_a_break() {
             assert!(uri.starts_with(if mode == "allow" { "nbd://" } else { "nbds://" }), "{uri}");
         }
     }
+}
+
+/// V43, X14: a holder that does nothing in the clear, beside one that knows nothing else, is kept away, and both
+/// say so and what to do; guests go on.
+#[test]
+fn a_holder_that_wants_more_than_the_other_can_is_missed_and_says_why() {
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    let directory = tempfile::tempdir().unwrap();
+    let own = certificates::Authority::new("the plant").issue(&directory.path().join("own"), &["127.0.0.1"]);
+    let own = own.display();
+    let config = plant.part(secondary)["config"].as_str().unwrap();
+    let before = std::fs::read_to_string(config).unwrap();
+    let table = format!(
+        "{before}\n[local.storage.tls]\nmode = \"allow\"\nstreams = \"require\"\n\
+         certificate = \"{own}/client-cert.pem\"\nkey = \"{own}/client-key.pem\"\n\
+         authorities = \"{own}/ca-cert.pem\"\n"
+    );
+    let again = |text: &str| {
+        plant.fault(&["kill", secondary]);
+        std::fs::write(config, text).unwrap();
+        plant.fault(&["start", secondary]);
+    };
+    again(&table);
+    let lack = |node: &str| {
+        let socket = plant.part(node)["socket"].as_str().unwrap();
+        let answer: Answer = bulkhead(&["status", "--json", "--socket", socket]).output().unwrap().into();
+        let status: Value = serde_json::from_str(&answer.out).ok()?;
+        let lacks = status["status"]["lacks"].as_array().unwrap_or_else(|| panic!("{status}")).clone();
+        Some(lacks.into_iter().find(|lack| lack["what"] == "streams")?["why"].as_str()?.to_owned())
+    };
+    for (node, other, said) in [
+        (primary, secondary, "write `[local.storage.tls]` in this node's file"),
+        (secondary, primary, "write `[local.storage.tls]` in its file"),
+    ] {
+        let why = within(&format!("{node} to say why"), || lack(node));
+        assert!(why.starts_with(&format!("no stream to {other}: ")) && why.contains(said), "{why}");
+    }
+    let near = client(&plant, primary, "vm1", 16 << 20);
+    write(&near, 1, 1);
+    again(&before);
+    roles(&plant);
+    within("nothing is missed", || (lack(primary).is_none() && lack(secondary).is_none()).then_some(()));
+    let shown = plant.ok(primary, &["show", "vm1"])["group"]["storage"]["holders"].clone();
+    let clear = shown.as_array().unwrap().iter().filter(|holder| holder["encrypted"] == false).count();
+    assert_eq!(clear, 1, "{shown}");
+    check(&near, 1, 1);
 }
 
 /// Runs a client that must succeed.

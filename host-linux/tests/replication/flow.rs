@@ -2,6 +2,7 @@
 
 use super::site::{Node, Place, meet, millis, part, until};
 use super::traffic::{LARGEST, check, frame};
+use super::veiled::veiled;
 use bulkhead::replication::service::Replication;
 use bulkhead::replication::tally::End;
 use bulkhead::replication::words::{News, QUEUE_MAX, Settings, Timing};
@@ -53,6 +54,15 @@ fn everything_arrives_in_order() {
 /// when it can.
 #[test]
 fn a_peer_that_takes_nothing_is_given_up() {
+    gives_up(|clear| clear);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_given_up_inside_tls() {
+    gives_up(veiled);
+}
+
+fn gives_up(dress: fn(Settings) -> Settings) {
     let place = Place::new();
     let hold = Arc::new(Mutex::new(()));
     let (held, waits) = (hold.lock().unwrap(), Arc::clone(&hold));
@@ -61,8 +71,9 @@ fn a_peer_that_takes_nothing_is_given_up() {
             drop(waits.lock().unwrap());
         }
     };
-    let high = Replication::start(place.settings(2, 2), Pool::new(8 << 20).unwrap(), inbox).unwrap();
-    let low = Node::start(Settings { queue_max: 4 << 20, ..place.settings(1, 2) });
+    let pool = Pool::new(8 << 20).unwrap();
+    let high = Replication::start(dress(place.settings(2, 2)), pool, inbox).unwrap();
+    let low = Node::start(dress(Settings { queue_max: 4 << 20, ..place.settings(1, 2) }));
     let stream = low.met();
     let (mut most, mut sent) = (0, 0);
     while low.peer().network.is_some() {
@@ -86,13 +97,22 @@ fn a_peer_that_takes_nothing_is_given_up() {
 /// goes on.
 #[test]
 fn an_empty_pool_is_waited_for() {
+    waits_for_memory(|clear| clear);
+}
+
+#[test]
+fn an_empty_pool_is_waited_for_inside_tls() {
+    waits_for_memory(veiled);
+}
+
+fn waits_for_memory(dress: fn(Settings) -> Settings) {
     let place = Place::new();
     let timing = Timing { alive: millis(200), silence: millis(2000), ..Timing::default() };
     let high = Node::with_pool(
-        Settings { timing, ..place.settings(2, 2) },
+        dress(Settings { timing, ..place.settings(2, 2) }),
         Pool::new(LARGEST as usize * BLOCK_LEN).unwrap(),
     );
-    let low = Node::start(Settings { timing, ..place.settings(1, 2) });
+    let low = Node::start(dress(Settings { timing, ..place.settings(1, 2) }));
     let (stream, _) = meet(&low, &high);
     let taken = high.pool.take(LARGEST as usize).unwrap();
     // More than both sockets hold.
@@ -132,9 +152,18 @@ fn memory_that_never_comes_ends_the_stream() {
 /// Whatever the threads wait for, stopping does not wait for it.
 #[test]
 fn stopping_takes_bounded_time() {
+    stops(|clear| clear);
+}
+
+#[test]
+fn stopping_takes_bounded_time_inside_tls() {
+    stops(veiled);
+}
+
+fn stops(dress: fn(Settings) -> Settings) {
     let place = Place::new();
-    let high = Node::with_pool(place.settings(2, 2), Pool::new(64 * BLOCK_LEN).unwrap());
-    let low = Node::start(place.settings(1, 3));
+    let high = Node::with_pool(dress(place.settings(2, 2)), Pool::new(64 * BLOCK_LEN).unwrap());
+    let low = Node::start(dress(place.settings(1, 3)));
     let (stream, _) = meet(&low, &high);
     let _taken = high.pool.take(64).unwrap();
     let mut number = 0;
