@@ -243,8 +243,8 @@ fn a_pair_begins_to_encrypt_without_a_break() {
     }
 }
 
-/// V43, X14: a holder that does nothing in the clear, beside one that knows nothing else, is kept away, and both
-/// say so and what to do; guests go on.
+/// V43, X14: a holder that does nothing in the clear, beside one that knows nothing else, is kept away, and
+/// both say so and what to do; guests go on.
 #[test]
 fn a_holder_that_wants_more_than_the_other_can_is_missed_and_says_why() {
     let plant = Plant::start();

@@ -10,7 +10,8 @@
 //!
 //! Reading order: [`export`] (what the storage is to us), [`wire`], [`handshake`], [`transmission`] (bytes
 //! and decisions, no I/O), [`limits`], [`pool`], [`turns`], [`line`], [`batch`], [`together`], [`reader`],
-//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`encryption`] what `nbds` adds to both.
+//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`encryption`] what `nbds` adds to
+//! both.
 
 pub mod batch;
 pub mod client;

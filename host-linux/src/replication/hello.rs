@@ -17,8 +17,8 @@
 //!                                    <-    welcome(nonce)          or refused(why), and the end
 //! begun, sealed                      ->                            by keys of both nonces and the site key
 //!                                    <-    begun, sealed           by the same: this end knows the key, too
-//! TLS 1.3, as its client            <-->   certificates of both    each for the address in the node's `nbd`
-//! begun, sealed                      ->                            by keys of all that, and of this TLS session
+//! TLS 1.3, as its client            <-->   certificates of both    each for the node's address in `nbd`
+//! begun, sealed                      ->                            by keys of all that and this TLS session
 //!                                    <-    begun, sealed           here the old stream, if any, is over
 //! ```
 //!
@@ -143,16 +143,16 @@ impl Refusal {
         match self {
             Self::Version => "no version is spoken by both: update the older one",
             Self::Clear => {
-                "it does not encrypt its streams, and this node does nothing else: write `[local.storage.tls]` \
-                 in its file, or `streams = \"allow\"` in this node's until then"
+                "it does not encrypt its streams, and this node does nothing else: write \
+                 `[local.storage.tls]` in its file, or `streams = \"allow\"` in this node's until then"
             }
             Self::Encrypted => {
-                "it wants its streams encrypted, and this node does not encrypt: write `[local.storage.tls]` \
-                 in this node's file, or `streams = \"allow\"` in its until then"
+                "it wants its streams encrypted, and this node does not encrypt: write \
+                 `[local.storage.tls]` in this node's file, or `streams = \"allow\"` in its until then"
             }
             Self::Tls => {
-                "nothing was encrypted: each node needs a certificate that an authority of the other has signed \
-                 for the address in its `nbd` (docs/nbd.md, \"Encryption\")"
+                "nothing was encrypted: each node needs a certificate that an authority of the other has \
+                 signed for the address in its `nbd` (docs/nbd.md, \"Encryption\")"
             }
             Self::Site => "it belongs to another site",
             Self::Group => "it belongs to another mirror group",

@@ -1,5 +1,5 @@
-//! The streams between the holders of a mirror group: TCP on both control networks, authenticated, encrypted if
-//! wanted, bounded, back-pressured (S1-24, S1-31, S4-07; F31, F36, F39, V5, V16, V22, V43; I11).
+//! The streams between the holders of a mirror group: TCP on both control networks, authenticated, encrypted
+//! if wanted, bounded, back-pressured (S1-24, S1-31, S4-07; F31, F36, F39, V5, V16, V22, V43; I11).
 //!
 //! They keep what `bulkhead_core::holder` asks of them: what one holder sends arrives in order, and once, or
 //! the stream breaks; nothing of a stream that broke arrives later; and a stream is met when both ends have

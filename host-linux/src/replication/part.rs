@@ -87,8 +87,8 @@ pub fn open(opener: &Sealer, front: &[u8; FRONT_LEN]) -> Option<[u8; HEAD_LEN]> 
     (opener.head(head)[..] == *tag).then_some(*head)
 }
 
-/// Sends parts, of which `gone` bytes are sent already, as far as they fit. `None`: nothing fits, and the same
-/// parts are to be sent next.
+/// Sends parts, of which `gone` bytes are sent already, as far as they fit. `None`: nothing fits, and the
+/// same parts are to be sent next.
 ///
 /// # Errors
 ///

@@ -8,8 +8,8 @@
 //! repeated or left out on the way, or comes from another stream, does not fit. The head has a tag of its
 //! own, so that nobody without the key decides how much memory a frame takes.
 //!
-//! Inside TLS the tags stay: they bind a frame to the site key, whoever has signed certificates, and their keys
-//! are made of the TLS session besides, so that nobody sits between two sessions.
+//! Inside TLS the tags stay: they bind a frame to the site key, whoever has signed certificates, and their
+//! keys are made of the TLS session besides, so that nobody sits between two sessions.
 
 use crate::site_config::key::SiteKey;
 

@@ -1,10 +1,10 @@
 //! What is between the proof of the site key and the first frame of a stream that is encrypted (V43, F39).
 //!
-//! The proof first, then TLS, then the stream's own beginning inside it ([`super::hello`]), for three reasons.
-//! Who does not know the site key gets as far as without encryption: it is told no certificate, has nothing
-//! signed, and none of its bytes reaches the decoder of TLS. Who has a certificate and not the key, as every
-//! client of the volumes may, is no node; nor is who has the key and not the certificate of the node that it
-//! says it is. And the keys of the frames are made of the TLS session, so that nobody is between two sessions.
+//! The proof first, then TLS, then the stream's own beginning inside it ([`super::hello`]), for three
+//! reasons. Who does not know the site key gets as far as without encryption: it is told no certificate, has
+//! nothing signed, and none of its bytes reaches the decoder of TLS. Who has a certificate and not the key,
+//! as every client of the volumes may, is no node; nor is who has the key and not the certificate of the node
+//! that it says it is. And the keys of the frames are made of the TLS session, so that nobody is between two.
 
 use super::hello::{HELLO_LEN, Refusal, Refused};
 use super::knock::Knock;

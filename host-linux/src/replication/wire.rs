@@ -22,7 +22,7 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// The same connection, encrypted from now on; its reads do not wait, as those of this one. Drop this one.
+    /// The same connection, encrypted from now on; its reads do not wait, as those of this one. Drop this.
     ///
     /// # Errors
     ///

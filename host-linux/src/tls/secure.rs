@@ -153,7 +153,7 @@ impl Secure {
         lock(&self.session).connection.reader().read(buffer).unwrap_or(0)
     }
 
-    /// A secret that both sides of this connection have, and nobody else; `None` before the handshake is over.
+    /// A secret that both sides of this connection have, and nobody else; `None` before the handshake's end.
     #[must_use]
     pub fn exported(&self, label: &[u8]) -> Option<[u8; 32]> {
         lock(&self.session).connection.export_keying_material([0; 32], label, None).ok()

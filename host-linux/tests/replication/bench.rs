@@ -1,5 +1,5 @@
-//! What a stream costs, in the clear and inside TLS: a block there and a word back, and large writes one after
-//! the other. By hand, with
+//! What a stream costs, in the clear and inside TLS: a block there and a word back, and large writes one
+//! after the other. By hand, with
 //! `cargo test --release -p bulkhead --test replication -- --ignored --nocapture bench`.
 
 use super::site::{Node, Place, meet, until};

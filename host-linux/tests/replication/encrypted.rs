@@ -105,8 +105,8 @@ fn dressed(settings: Settings, is: Is) -> Settings {
     }
 }
 
-/// V43, F54: who is not believed, or does not encrypt with who does nothing else, is told so at both ends, with
-/// what to do, and never met; then the right one is.
+/// V43, F54: who is not believed, or does not encrypt with who does nothing else, is told so at both ends,
+/// with what to do, and never met; then the right one is.
 #[test]
 fn who_is_not_believed_is_refused_and_told_why() {
     let (clear, encrypted, tls) = (Refusal::Clear, Refusal::Encrypted, Refusal::Tls);

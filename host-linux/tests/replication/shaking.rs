@@ -102,8 +102,8 @@ fn client_hello() -> Vec<u8> {
     bytes
 }
 
-/// V43: who does not know the site key, whatever certificates it has, gets as far as where nothing is encrypted:
-/// it is refused, and no byte of TLS comes back.
+/// V43: who does not know the site key, whatever certificates it has, gets as far as where nothing is
+/// encrypted: it is refused, and no byte of TLS comes back.
 #[test]
 fn tls_begins_with_nobody_who_has_not_proved_the_key() {
     let place = Place::new();
@@ -119,8 +119,8 @@ fn tls_begins_with_nobody_who_has_not_proved_the_key() {
     high.quiet(millis(1));
 }
 
-/// V43: who knows the key is no node without the certificate of one, and no node with it and another session's
-/// keys: it is told nothing inside TLS either.
+/// V43: who knows the key is no node without the certificate of one, and no node with it and another
+/// session's keys: it is told nothing inside TLS either.
 #[test]
 fn who_knows_the_key_and_has_no_certificate_is_no_node() {
     let place = Place::new();
@@ -145,8 +145,8 @@ fn who_knows_the_key_and_has_no_certificate_is_no_node() {
     high.quiet(millis(1));
 }
 
-/// F38: handshakes that stop anywhere, also of who knows the key, are over in time, and hold nobody's place: a
-/// stream goes on, and a holder that comes meanwhile is met.
+/// F38: handshakes that stop anywhere, also of who knows the key, are over in time, and hold nobody's place:
+/// a stream goes on, and a holder that comes meanwhile is met.
 #[test]
 fn half_open_handshakes_change_nothing_for_others() {
     let place = Place::new();
