@@ -3,6 +3,7 @@
 use super::proxy::{Harm, Proxy};
 use super::site::{Node, Place, meet, millis, until};
 use super::traffic::{check, frame, next};
+use super::veiled::veiled;
 use bulkhead::replication::hello::{HELLO_LEN, Hello, Refusal, Speaks};
 use bulkhead::replication::words::Settings;
 use bulkhead_core::id::{GroupId, NodeId, SiteId};
@@ -100,6 +101,16 @@ fn strangers_change_nothing() {
 /// A listener that is no holder gets nothing from who dials it, and cannot keep it from the true one.
 #[test]
 fn a_false_listener_is_left() {
+    leaves_a_false_listener(|clear| clear, Speaks::Clear);
+}
+
+/// Nor does it begin TLS with one: no name of the site and no certificate goes there.
+#[test]
+fn a_false_listener_is_left_before_tls() {
+    leaves_a_false_listener(veiled, Speaks::Encrypted);
+}
+
+fn leaves_a_false_listener(dress: fn(Settings) -> Settings, speaks: Speaks) {
     let place = Place::new();
     let thief = std::net::TcpListener::bind(place.of(2)[0]).unwrap();
     let answers = std::thread::spawn(move || {
@@ -112,7 +123,7 @@ fn a_false_listener_is_left() {
                 break;
             }
             let hello = Hello::parse(&bytes).unwrap();
-            let answer = hello.answer(hello.site, hello.group, (NodeId(2), Speaks::Clear), |_| true, [5; 16]);
+            let answer = hello.answer(hello.site, hello.group, (NodeId(2), speaks), |_| true, [5; 16]);
             let _ = (&victim).write_all(&answer.encode());
             let _ = (&victim).write_all(&[0xa5; 32]);
             longest = rest(&victim).len().max(longest);
@@ -120,13 +131,13 @@ fn a_false_listener_is_left() {
         }
         (seen, longest)
     });
-    let low = Node::start(place.settings(1, 2));
+    let low = Node::start(dress(place.settings(1, 2)));
     until("it is seen through, twice", || {
         low.streams.view().refused.get(&Refusal::Key).is_some_and(|count| 2 <= *count)
     });
     low.quiet(millis(1));
     // The true one, on the network that is left to it.
-    let high = Node::start(place.settings(2, 2));
+    let high = Node::start(dress(place.settings(2, 2)));
     meet(&low, &high);
     assert_eq!(low.peer().network, Some(2));
     drop(connect(place.of(2)[0]));

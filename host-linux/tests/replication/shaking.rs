@@ -200,6 +200,7 @@ fn a_record_that_never_ends_ends_the_stream() {
     let alive = seal(&mut out, &Head::bare(Kind::Alive), &[], None);
     stream.conn.writer().write_all(&alive.front().repeat(100)).unwrap();
     stream.conn.write_tls(&mut record).unwrap();
+    let begun = Instant::now();
     for byte in record {
         if stream.sock.write_all(&[byte]).is_err() || high.peer().network.is_none() {
             break;
@@ -207,6 +208,7 @@ fn a_record_that_never_ends_ends_the_stream() {
         std::thread::sleep(millis(10));
     }
     assert_eq!(high.gone(), NodeId(1));
+    assert!(begun.elapsed() < millis(15_000), "the end of the record was not waited for");
     until("why is shown", || high.peer().ends.contains_key(&End::Slow));
 }
 
