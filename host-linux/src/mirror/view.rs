@@ -304,7 +304,7 @@ mod tests {
                 "removed": false, "fill": null
             }],
             "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
-            "dirtyBytes": 0, "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
+            "dirtyBytes": 0, "partFilled": false, "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
             "memory": { "bytes": 0, "freeBytes": 0 },
             "writes": { "p50Us": null, "p99Us": null },
             "volumes": [{
