@@ -19,6 +19,18 @@ fn fails(pair: &Pair, node: usize) -> String {
     failed.why
 }
 
+/// As [`fails`], because the other node does not lead either. A request that is there when its time is over
+/// is only said to be there: then it is asked for again.
+fn fails_for_nobody_leads(pair: &Pair, node: usize) {
+    let is_said = (0..5).any(|_| {
+        let why = fails(pair, node);
+        let is_said = why.contains("does not lead");
+        assert!(is_said || why.contains("it may or may not be done"), "{why}");
+        is_said
+    });
+    assert!(is_said, "five times in a row the other node did not say that it does not lead");
+}
+
 #[test]
 fn when_nobody_leads_every_request_ends_and_says_why() {
     let pair = Pair::new(SHORT);
@@ -35,13 +47,10 @@ fn when_each_node_takes_the_other_for_the_one_that_leads_nothing_goes_in_circles
         *pair.nodes[node].holder.primary.lock().unwrap() = Some(pair.nodes[1 - node].tcp);
     }
     pair.tell();
-    for node in 0..2 {
-        let why = fails(&pair, node);
-        assert!(why.contains("does not lead"), "{why}");
-    }
+    (0..2).for_each(|node| fails_for_nobody_leads(&pair, node));
     // And one that takes itself for it.
     *pair.nodes[0].holder.primary.lock().unwrap() = Some(pair.nodes[0].tcp);
-    assert!(fails(&pair, 0).contains("does not lead"));
+    fails_for_nobody_leads(&pair, 0);
     for node in &pair.nodes {
         assert_eq!(node.holder.taken.load(Ordering::SeqCst), 0);
     }
