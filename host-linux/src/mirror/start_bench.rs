@@ -2,8 +2,8 @@
 //! (S4-01, F16).
 
 use super::handle::lock;
-use super::testing::{Site, ask, read};
-use crate::nbd::export::{Content, Failed, Request};
+use super::testing::{Site, ask};
+use crate::nbd::export::{Content, Failed, Request, Span};
 use std::collections::VecDeque;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -48,8 +48,8 @@ fn start_with_a_large_dirty_log() {
         std::thread::sleep(Duration::from_millis(10));
     }
     println!("it leads after {:.1} s", begun.elapsed().as_secs_f64());
-    let last = gibi * GIBI / 4096 - 1;
-    while read(&site.handle(leads), volume, last, 1).is_err() {
+    let span = Span { offset: gibi * GIBI - 4096, length: 4096 };
+    while ask(&site.handle(leads), volume, Request::Read { span }).recv_timeout(LONG).unwrap().is_err() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let dirty = lock(&site.handle(leads).0.dirty).data_blocks() * 4096;
