@@ -222,6 +222,15 @@ impl Header {
 
     /// The block to write, in front of the payload.
     pub fn encode(&self) -> Block {
+        let mut bytes = self.body();
+        if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
+            *crc = crc32c(body).to_le_bytes();
+        }
+        bytes
+    }
+
+    /// All but the checksum.
+    fn body(&self) -> Block {
         let mut out = Writer::<BLOCK_LEN>::default();
         out.put(&MAGIC);
         out.u8(VERSION);
@@ -254,11 +263,7 @@ impl Header {
         for sum in sums {
             out.u32(sum.0);
         }
-        let mut bytes = out.finish();
-        if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
-            *crc = crc32c(body).to_le_bytes();
-        }
-        bytes
+        out.finish()
     }
 
     /// Reads a header, and the checksum that the next one names; `None` when it is none, whatever else it is:
@@ -271,8 +276,9 @@ impl Header {
         let crc = u32::from_le_bytes(*crc);
         (crc32c(body) == crc).then_some(())?;
         let header = read(&mut fields)?;
-        // One structure, one form.
-        (header.encode() == *bytes).then_some((header, crc))
+        // One structure, one form. Its checksum is right.
+        let form = header.body();
+        (form.split_last_chunk::<4>()?.0 == body).then_some((header, crc))
     }
 }
 
