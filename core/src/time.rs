@@ -119,7 +119,11 @@ impl Drift {
 
 /// When a machine must be called again at the latest; an earlier, later or repeated call is harmless.
 pub fn earliest(deadlines: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
-    deadlines.into_iter().flatten().min()
+    let sooner = |first: Option<Instant>, one: Option<Instant>| match (first, one) {
+        (Some(first), Some(one)) => Some(first.min(one)),
+        (first, one) => first.or(one),
+    };
+    deadlines.into_iter().fold(None, sooner)
 }
 
 #[cfg(test)]
