@@ -5,7 +5,7 @@
 //!
 //! The same seed gives the same run on every machine: no clock, no thread, no random source, no hash order.
 //!
-//! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), [`oracle`]
+//! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), `queue`, [`oracle`]
 //! (what must never happen), `group`, [`network`], [`disk`], [`clock`], [`trace`].
 #![allow(
     clippy::arithmetic_side_effects,
@@ -21,6 +21,7 @@ pub mod network;
 pub mod oracle;
 pub mod plan;
 mod power;
+mod queue;
 mod relay;
 pub mod run;
 pub mod trace;

@@ -12,6 +12,7 @@ use bulkhead_core::register::voters::Life;
 use bulkhead_core::time::Drift;
 
 use crate::disk::Disk;
+use crate::queue::Timer;
 use crate::world::{DRIFT_PPM, Due, Machine, SITE, World};
 
 impl World {
@@ -77,8 +78,9 @@ impl World {
             return;
         };
         machine.node = None;
-        machine.generation += 1;
         machine.timer_at = None;
+        self.queue.set(node, Timer::Node, None);
+        self.queue.set(node, Timer::Holder, None);
         machine.sleeps = false;
         machine.buffer.clear();
         // Only the first is on its way to the platter: the next one waits for its flush.

@@ -1,7 +1,6 @@
 //! The engine: one queue of events in true time, and machines that run the real core.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bulkhead_core::budget::timers::Timers;
@@ -26,6 +25,7 @@ use crate::disk::Disk;
 use crate::group::{Group, Site, Told, Wish};
 use crate::network::Network;
 use crate::oracle::Oracle;
+use crate::queue::{Queue, Timer};
 use crate::trace::Trace;
 
 /// The bound on drift that all nodes are told, and that all clocks keep.
@@ -41,13 +41,12 @@ pub(crate) const SITE: SiteId = SiteId([0xb1; 16]);
 #[derive(Clone, Debug)]
 pub(crate) enum Due {
     Arrive { to: NodeId, path: Path, bytes: Rc<[u8]> },
-    Timer { node: NodeId, generation: u64 },
+    Timer { node: NodeId, timer: Timer },
     Flushed { node: NodeId, start: u64 },
     Fenced { by: NodeId, start: u64, fenced: Fenced, works: bool },
     Switched { witness: NodeId, start: u64, order: OrderId, node: NodeId, act: Act, works: bool },
     Group { node: NodeId, start: u64, wish: Wish },
     Told { node: NodeId, start: u64, told: Box<Told> },
-    Pulse { node: NodeId, start: u64, generation: u64 },
     Carried { from: NodeId, to: NodeId, stream: u64 },
     Streams,
     Guest { lane: usize },
@@ -86,7 +85,6 @@ pub struct Machine {
     pub(crate) buffer: VecDeque<(Path, Rc<[u8]>)>,
     /// The newest flush it has not been told of, because it sleeps.
     pub(crate) untold: Option<PersistId>,
-    pub(crate) generation: u64,
     pub(crate) timer_at: Option<u64>,
     pub(crate) lives: u32,
     pub(crate) group: Group,
@@ -122,10 +120,9 @@ pub struct World {
     pub(crate) is_healed: bool,
     /// When the witness was last reached by each node: true time.
     pub(crate) heard: BTreeMap<NodeId, u64>,
-    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    dues: Vec<Option<Due>>,
-    free: Vec<usize>,
-    sequence: u64,
+    pub(crate) queue: Queue,
+    /// Room for what one node asks for at a time.
+    actions: Vec<Action>,
 }
 
 impl World {
@@ -157,7 +154,6 @@ impl World {
                 writes: VecDeque::new(),
                 buffer: VecDeque::new(),
                 untold: None,
-                generation: 0,
                 timer_at: None,
                 lives: 1,
                 group: Group::default(),
@@ -179,10 +175,8 @@ impl World {
             site: Site::default(),
             is_healed: false,
             heard: BTreeMap::new(),
-            queue: BinaryHeap::new(),
-            dues: Vec::new(),
-            free: Vec::new(),
-            sequence: 0,
+            queue: Queue::default(),
+            actions: Vec::new(),
         }
     }
 
@@ -204,17 +198,11 @@ impl World {
 
     /// Lets time pass until `end`.
     pub fn run_until(&mut self, end: u64) {
-        while let Some(Reverse((at, _, index))) = self.queue.peek().copied() {
-            if end < at {
-                break;
-            }
+        while let Some((at, due)) = self.queue.next(end) {
             if STEPS_MAX < self.steps {
                 self.oracle.violated(self.now, format!("more than {STEPS_MAX} events: somebody never rests"));
                 break;
             }
-            self.queue.pop();
-            let Some(due) = self.dues[index].take() else { continue };
-            self.free.push(index);
             self.now = self.now.max(at);
             self.happen(due);
         }
@@ -222,16 +210,7 @@ impl World {
     }
 
     pub(crate) fn schedule(&mut self, at: u64, due: Due) {
-        self.sequence += 1;
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.dues.push(None);
-                self.dues.len() - 1
-            }
-        };
-        self.dues[index] = Some(due);
-        self.queue.push(Reverse((at.max(self.now), self.sequence, index)));
+        self.queue.push(at.max(self.now), due);
     }
 
     fn happen(&mut self, due: Due) {
@@ -253,11 +232,10 @@ impl World {
                 }
                 self.step(to, Event::Received { path, bytes: &bytes });
             }
-            Due::Timer { node, generation } => {
+            Due::Timer { node, timer: Timer::Holder } => self.pulse(node),
+            Due::Timer { node, timer: Timer::Node } => {
                 let machine = self.machines.get_mut(&node);
-                let Some(machine) = machine.filter(|one| one.generation == generation && !one.sleeps) else {
-                    return;
-                };
+                let Some(machine) = machine.filter(|one| !one.sleeps) else { return };
                 machine.timer_at = None;
                 self.step(node, Event::Timeout);
             }
@@ -282,7 +260,6 @@ impl World {
             }
             Due::Group { node, start, wish } => self.group_says(node, start, wish),
             Due::Told { node, start, told } => self.is_told(node, start, *told),
-            Due::Pulse { node, start, generation } => self.pulse(node, start, generation),
             Due::Carried { from, to, stream } => self.carried(from, to, stream),
             Due::Streams => self.look_at_streams(),
             Due::Guest { lane } => self.guest(lane),
@@ -333,12 +310,13 @@ impl World {
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let Some(running) = &mut machine.node else { return };
         let now = machine.clock.at(self.now);
-        let mut actions = Vec::new();
+        // Taken out while it is used: nothing that is carried out steps a node at once.
+        let mut actions = std::mem::take(&mut self.actions);
         running.step(now, event, &mut |action| actions.push(action));
         let due = running.deadline();
-        for action in actions {
-            self.carry_out(node, action);
-        }
+        actions.iter().for_each(|action| self.carry_out(node, action));
+        actions.clear();
+        self.actions = actions;
         self.set_timer(node, due);
         self.look(node, now);
     }
@@ -353,17 +331,13 @@ impl World {
             return;
         }
         machine.timer_at = at;
-        machine.generation += 1;
-        let generation = machine.generation;
-        if let Some(at) = at {
-            self.schedule(at, Due::Timer { node, generation });
-        }
+        self.queue.set(node, Timer::Node, at);
     }
 
-    fn carry_out(&mut self, node: NodeId, action: Action) {
-        match action {
-            Action::Send { to, path, datagram } => {
-                self.overhear(&datagram);
+    fn carry_out(&mut self, node: NodeId, action: &Action) {
+        match *action {
+            Action::Send { to, path, ref datagram } => {
+                self.overhear(datagram);
                 let bytes: Rc<[u8]> = Rc::from(&datagram[..]);
                 let bits = u64::try_from(bytes.len()).unwrap_or(1) * 8;
                 for path in Path::ALL.into_iter().filter(|one| path.is_none_or(|path| path == *one)) {
@@ -395,7 +369,7 @@ impl World {
                 let (start, works) = (self.machines[&node].starts, !self.chance.happens(100));
                 self.schedule(at, Due::Switched { witness: node, start, order, node: which, act, works });
             }
-            Action::Record(entry) => {
+            Action::Record(ref entry) => {
                 self.note(&|| format!("n{} puts on record {entry:?}", node.0));
                 if entry.outcome == Outcome::Off {
                     self.oracle.reached.insert("cut by the witness");
@@ -410,8 +384,8 @@ impl World {
                 self.note(&|| format!("n{} {} is {}: {reason:?}", node.0, office.name(), role.name()));
                 self.oracle.role(node, office, role, reason);
             }
-            Action::Storage(action) => self.tell_group(node, action),
-            Action::Note(note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
+            Action::Storage(ref action) => self.tell_group(node, action.clone()),
+            Action::Note(ref note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
         }
     }
 

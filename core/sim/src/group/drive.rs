@@ -10,6 +10,7 @@ use crate::chance::Chance;
 
 const SECTORS: usize = 8;
 const SECTOR_LEN: usize = BLOCK_LEN / SECTORS;
+const BLANK: [u64; SECTORS] = [0; SECTORS];
 
 /// A block: bytes, or a number repeated in each of its sectors, which takes less.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,16 +39,17 @@ impl Cell {
         }))
     }
 
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> Rc<Block> {
+    /// Its bytes; where they are written out, in `room`.
+    pub(crate) fn bytes<'a>(&'a self, room: &'a mut Block) -> &'a Block {
         match self {
-            Self::Bytes(bytes) => Rc::clone(bytes),
+            Self::Bytes(bytes) => bytes,
+            Self::Plain(BLANK) => &[0; BLOCK_LEN],
             Self::Plain(sectors) => {
-                let mut block = [0; BLOCK_LEN];
-                for (chunk, value) in block.chunks_mut(SECTOR_LEN).zip(sectors) {
-                    chunk.chunks_mut(8).for_each(|eight| eight.copy_from_slice(&value.to_le_bytes()));
+                let (eights, _) = room.as_chunks_mut();
+                for (chunk, value) in eights.chunks_mut(SECTOR_LEN / 8).zip(sectors) {
+                    chunk.fill(value.to_le_bytes());
                 }
-                Rc::new(block)
+                room
             }
         }
     }
@@ -74,7 +76,7 @@ impl Cell {
 
     /// It, with another bit.
     pub(crate) fn rotten(&self, bit: u64) -> Self {
-        let mut block = *self.bytes();
+        let mut block = *self.bytes(&mut [0; BLOCK_LEN]);
         block[place(bit / 8)] ^= 1 << (bit % 8);
         Self::Bytes(Rc::new(block))
     }
@@ -90,8 +92,9 @@ impl Cell {
         if let (Self::Plain(old), Self::Plain(new)) = (self, new) {
             return Self::Plain(std::array::from_fn(|one| if is_new(one) { new[one] } else { old[one] }));
         }
-        let mut block = *self.bytes();
-        let source = new.bytes();
+        let mut block = *self.bytes(&mut [0; BLOCK_LEN]);
+        let mut room = [0; BLOCK_LEN];
+        let source = new.bytes(&mut room);
         for sector in (0..SECTORS).filter(|sector| is_new(*sector)) {
             let range = sector * SECTOR_LEN..(sector + 1) * SECTOR_LEN;
             block[range.clone()].copy_from_slice(&source[range]);
@@ -186,12 +189,14 @@ mod tests {
     #[test]
     fn a_number_repeated_is_what_its_bytes_are() {
         let plain = Cell::Plain([1, 1, 1, 7, 1, 1, 1, 1]);
-        let bytes = Cell::Bytes(plain.bytes());
+        let mut room = [7; BLOCK_LEN];
+        let mut written = |cell: &Cell| Cell::Bytes(Rc::new(*cell.bytes(&mut room)));
+        let bytes = written(&plain);
         assert_eq!((plain.sum(), plain.value()), (bytes.sum(), None));
-        let mut block = *plain.bytes();
-        block[700] ^= 1;
-        assert_ne!(Cell::Bytes(Rc::new(block)).sum(), plain.sum());
-        assert_eq!(Cell::Bytes(Cell::of(9).bytes()).value(), Some(9));
+        assert_ne!(plain.rotten(700 * 8).sum(), plain.sum());
+        for value in [0, 9] {
+            assert_eq!(written(&Cell::of(value)).value(), Some(value));
+        }
     }
 
     /// F1, F2: whatever a power cut leaves of a block is one or the other in each sector.

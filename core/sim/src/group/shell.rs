@@ -20,13 +20,13 @@ use super::ledger::Entry;
 use super::store::{Apply, Filled};
 use super::streams::Message;
 use super::{Flushed, Told};
-use crate::world::{Due, World};
+use crate::queue::Timer;
+use crate::world::World;
 
 /// The process of a holder.
 #[derive(Debug)]
 pub(crate) struct Shell {
     pub(crate) holder: Holder,
-    pub(crate) generation: u64,
     pub(crate) timer_at: Option<u64>,
     /// The writes of its log.
     pub(crate) window: BTreeMap<Seq, Entry>,
@@ -373,24 +373,15 @@ impl World {
             return;
         }
         shell.timer_at = at;
-        shell.generation += 1;
-        let (start, generation) = (machine.starts, shell.generation);
-        if let Some(at) = at {
-            self.schedule(at, Due::Pulse { node, start, generation });
-        }
+        self.queue.set(node, Timer::Holder, at);
     }
 
     /// The machine's deadline has passed.
-    pub(crate) fn pulse(&mut self, node: NodeId, start: u64, generation: u64) {
-        let Some(machine) = self.machines.get_mut(&node).filter(|one| one.starts == start && !one.sleeps)
-        else {
-            return;
-        };
+    pub(crate) fn pulse(&mut self, node: NodeId) {
+        let Some(machine) = self.machines.get_mut(&node).filter(|one| !one.sleeps) else { return };
         let Some(shell) = &mut machine.group.shell else { return };
-        if shell.generation == generation {
-            shell.timer_at = None;
-            self.timeout(node);
-        }
+        shell.timer_at = None;
+        self.timeout(node);
     }
 
     pub(crate) fn timeout(&mut self, node: NodeId) {

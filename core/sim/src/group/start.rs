@@ -11,7 +11,7 @@ use bulkhead_core::log::batch::{Header, Kind};
 use bulkhead_core::log::ring::{BLOCKS_MIN, Position, Ring};
 use bulkhead_core::log::scan::{self, Payload};
 use bulkhead_core::log::superblock::{self, Fault, Identity, Superblock};
-use bulkhead_core::log::{Life, Seq};
+use bulkhead_core::log::{BLOCK_LEN, Life, Seq};
 use bulkhead_core::mirror::membership::Policy;
 
 use super::act::Act;
@@ -92,7 +92,6 @@ impl World {
         let applied = holder.applied();
         group.shell = Some(Box::new(Shell {
             holder,
-            generation: 0,
             timer_at: None,
             window,
             flights: Vec::new(),
@@ -126,7 +125,8 @@ impl World {
         // What an agent wrote that was killed counts when it is durable (`bulkhead_core::holder::recovery`).
         group.log.flush_all();
         group.store.flush_all();
-        let copies = [0, 1].map(|at| Superblock::parse(&group.log.read(at).bytes()));
+        let mut room = [0; BLOCK_LEN];
+        let copies = [0, 1].map(|at| Superblock::parse(group.log.read(at).bytes(&mut room)));
         match superblock::newest(copies) {
             Ok(superblock) => Some(superblock),
             Err(Fault::Blank) => {
@@ -154,7 +154,7 @@ fn recover(log: &Drive, superblock: &Superblock) -> (Recovered, BTreeMap<Seq, En
     let mut recovery = Recovery::new(superblock.clone());
     let (mut window, mut recovered) = (BTreeMap::new(), None);
     let mut event = scan::Event::Begin;
-    let mut held;
+    let mut room = [0; BLOCK_LEN];
     loop {
         let (mut ask, mut check) = (None, None);
         recovery.step(event, &mut |action| match action {
@@ -166,14 +166,11 @@ fn recover(log: &Drive, superblock: &Superblock) -> (Recovered, BTreeMap<Seq, En
             recovery::Action::Scan(scan::Action::Ended(_)) => {}
             recovery::Action::Ended(one) => recovered = Some(one),
         });
-        match (ask, check) {
-            (Some(at), _) => {
-                held = read(at).bytes();
-                event = scan::Event::Block(Some(&held));
-            }
-            (None, Some(header)) => event = scan::Event::Payload(whole(&header, &read)),
+        event = match (ask, &check) {
+            (Some(at), _) => scan::Event::Block(Some(read(at).bytes(&mut room))),
+            (None, Some(header)) => scan::Event::Payload(whole(header, &read)),
             (None, None) => break,
-        }
+        };
     }
     (recovered.expect("a scan that asks for nothing has ended"), window)
 }
