@@ -174,7 +174,7 @@ impl<
             // One change for each peer: there is room.
             let _ = changed.push((node, verdict));
         });
-        for (node, verdict) in changed {
+        for (node, verdict) in changed.iter().copied() {
             out(Action::Note(Note::Peer { node, verdict }));
             self.tell_roster(node, out);
             self.tell_health(now, node, out);
@@ -338,16 +338,18 @@ impl<
         {
             push(work, Inner::Pair(office, pair::Event::Leased(*lease)));
         }
-        for action in actions {
+        // By reference: a move is a copy, and they are large.
+        for action in actions.iter() {
             match action {
                 // Nothing is founded against what another node was told: the attempt fails, and is repeated.
                 seat::Action::Ask { request, .. } if !self.may_ask(office, &request.body) => {}
-                seat::Action::Ask { to, request } if to == me => {
+                seat::Action::Ask { to, request } if *to == me => {
+                    let request = request.clone();
                     push(work, Inner::Voter(acceptor::Event::Asked { from: me, request }));
                 }
-                seat::Action::Ask { to, request } => self.send(to, &Said::Request(request), out),
+                seat::Action::Ask { to, request } => self.send(*to, &Said::Request(request.clone()), out),
                 seat::Action::Decide { current } if office == Office::Storage => {
-                    self.ask_group(current, out);
+                    self.ask_group(current.as_ref(), out);
                 }
                 // The other offices keep no data in their registers: whoever may ask for one may take it.
                 seat::Action::Decide { .. } => {
@@ -359,7 +361,7 @@ impl<
                     self.tell_group_held(now, office, record, out);
                 }
                 seat::Action::Lost(why) => {
-                    push(work, Inner::Pair(office, pair::Event::Lost(why)));
+                    push(work, Inner::Pair(office, pair::Event::Lost(*why)));
                     self.tell_group_lost(office, out);
                 }
                 seat::Action::Seen(_) => {}

@@ -76,19 +76,19 @@ impl<
     }
 
     /// Asks whether to take the register.
-    pub(super) fn ask_group(&mut self, current: Option<Record>, out: Out<'_>) {
+    pub(super) fn ask_group(&mut self, current: Option<&Record>, out: Out<'_>) {
         let Some(post) = self.post_mut(Office::Storage) else { return };
         post.unanswered = post.unanswered.saturating_add(1);
-        tell(Action::Decide(current.map(|record| record.payload)), out);
+        tell(Action::Decide(current.map(|record| record.payload.clone())), out);
     }
 
     /// The register is held, and this is its record.
-    pub(super) fn tell_group_held(&mut self, now: Instant, office: Office, record: Record, out: Out<'_>) {
+    pub(super) fn tell_group_held(&mut self, now: Instant, office: Office, record: &Record, out: Out<'_>) {
         let Some(post) = self.post_mut(office).filter(|_| office == Office::Storage) else { return };
         // It may have been won and given back in one step.
         let until = post.seat.until().unwrap_or(now);
         post.told_until = Some(until);
-        tell(Action::Held { epoch: record.epoch, payload: record.payload, until }, out);
+        tell(Action::Held { epoch: record.epoch, payload: record.payload.clone(), until }, out);
     }
 
     /// Says when the lease ends, if the group was told otherwise.
