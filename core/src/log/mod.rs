@@ -29,7 +29,8 @@
 //! 2. A header says which writes were durable when it was made. A later header that says so of what cannot be
 //!    read proves that this is damage and no torn tail: the log then ends in [`scan::Outcome::Damaged`], and
 //!    needs its peer (F7). No more than [`writer::FLIGHTS_MAX`] batches are ahead of what is durable, so that
-//!    the proof is within reach of a bounded search.
+//!    the proof is within reach of a bounded search. Of the last batches nothing says so yet: their damage
+//!    looks like a torn tail, and what they held is only on the peer.
 //! 3. A start appends under a new run, which is in the superblock first. What lies behind the end of the log
 //!    is of an earlier run, and proves nothing. A newer run than the superblock's, at the end of the log,
 //!    proves that the newest superblock is lost (F8).

@@ -2,24 +2,41 @@
 //! disk, a flush that fails once, a store without room (F3 to F5, F7, F11, F12, F14). Never to the only one
 //! that has what was acknowledged: that no design survives.
 
-use bulkhead_core::holder::machine::Mode;
+use bulkhead_core::holder::machine::{Holder, Mode};
 use bulkhead_core::id::NodeId;
+use bulkhead_core::log::batch::Header;
 use bulkhead_core::log::ring::BLOCKS_MIN;
 use bulkhead_core::log::superblock::copy_of;
+use bulkhead_core::log::{BLOCK_LEN, Seq};
+use bulkhead_core::mirror::primary::{self, Primary};
 use bulkhead_core::node::message::Office;
 
 use super::drive::{Cell, Drive};
 use super::ledger::BLOCKS;
+use super::start::last_header;
 use crate::world::World;
 
 impl World {
     /// Whether another holder leads at this instant, and so has everything.
     pub(crate) fn leads_elsewhere(&self, node: NodeId) -> bool {
-        self.holders().into_iter().filter(|other| *other != node).any(|other| {
+        self.leader_beside(node).is_some()
+    }
+
+    fn leader_beside(&self, node: NodeId) -> Option<&Primary> {
+        self.holders().into_iter().filter(|other| *other != node).find_map(|other| {
             let machine = &self.machines[&other];
             let post = machine.node.as_ref().and_then(|running| running.post(Office::Storage));
             let holds = post.and_then(|post| post.seat().holds(machine.clock.at(self.now))).is_some();
-            holds && self.holder(other).is_some_and(|holder| holder.mode() == Mode::Leading)
+            let leads = self.holder(other).filter(|holder| holds && holder.mode() == Mode::Leading);
+            leads.and_then(Holder::primary)
+        })
+    }
+
+    /// Whether another holder leads at this instant, and neither counts on this one nor is about to.
+    fn is_spare(&self, node: NodeId) -> bool {
+        self.leader_beside(node).is_some_and(|primary| {
+            let is_member = primary.chosen().holders().iter().any(|one| one.node == node);
+            !is_member && matches!(primary.mode(), primary::Mode::Steady)
         })
     }
 
@@ -54,15 +71,15 @@ impl World {
             return;
         }
         let Some(holder) = self.holder(node) else { return };
-        let (kept, end) = (holder.kept(), holder.log().map(|log| log.end().at));
+        let (kept, end) = (holder.kept(), holder.log().map(|log| (log.end().at, log.durable())));
         let (ring, tail, newest) = (kept.ring, kept.tail.at, copy_of(kept.seq));
-        let Some(end) = end.filter(|end| tail < *end) else { return };
+        let Some((end, durable)) = end.filter(|(end, _)| tail < *end) else { return };
         let from = self.chance.below(end.since(tail));
         let (kind, bit) = (self.chance.below(6), self.chance.below(4096 * 8));
         let elsewhere = self.chance.below(BLOCKS_MIN) + 2;
         let group = &mut self.machines.get_mut(&node).expect("a holder has a machine").group;
-        let mut places = ring.extents(tail.after(from), end.since(tail) - from);
-        let mut blocks = places.by_ref().flat_map(|extent| extent.first..extent.first + extent.blocks);
+        let places = ring.extents(tail.after(from), end.since(tail) - from);
+        let mut blocks = places.flat_map(|extent| extent.first..extent.first + extent.blocks);
         // Payload that rots is found when it is read; here it is headers.
         let header = blocks.find(|at| matches!(group.log.read(*at), Cell::Bytes(_)));
         // Or the newest copy of the superblock (F8).
@@ -73,9 +90,34 @@ impl World {
             4 => Cell::of(0),
             _ => group.log.read(elsewhere).clone(),
         };
+        // What a log does not show is for a holder that nobody counts on (below).
+        if 2 <= kind && !shows(&group.log, at, &mut blocks, durable) {
+            return;
+        }
         group.log.write([(at, cell)]);
         group.log.flush_all();
-        group.is_harmed = true;
+        self.note_harm(node, at);
+    }
+
+    /// A holder that nobody counts on starts, and the last batch of its log rotted: nothing shows that, and
+    /// whoever leads has what was in it.
+    pub(crate) fn lose_end(&mut self, node: NodeId) {
+        if self.is_healed || !self.site.harms || !self.is_spare(node) || !self.chance.happens(500) {
+            return;
+        }
+        let bit = self.chance.below(4096 * 8);
+        let log = &mut self.machines.get_mut(&node).expect("a holder has a machine").group.log;
+        log.flush_all();
+        let Some(at) = last_header(log) else { return };
+        let cell = log.read(at).rotten(bit);
+        log.write([(at, cell)]);
+        log.flush_all();
+        self.note_harm(node, at);
+        self.oracle.reached.insert("end of a log lost");
+    }
+
+    fn note_harm(&mut self, node: NodeId, at: u64) {
+        self.machines.get_mut(&node).into_iter().for_each(|one| one.group.is_harmed = true);
         self.note(&|| format!("block {at} of the log of n{} is not what was written", node.0));
         self.oracle.reached.insert("log harmed");
     }
@@ -88,4 +130,14 @@ impl World {
         self.note(&|| format!("n{} gets an empty log", node.0));
         self.oracle.reached.insert("log lost");
     }
+}
+
+/// Whether a log shows that the batch at this block is gone, for a later one says that it was there, or nothing
+/// that was durable goes with it. Of the last ones none says so (`bulkhead_core::log`).
+fn shows(log: &Drive, at: u64, later: &mut dyn Iterator<Item = u64>, durable: Seq) -> bool {
+    let mut room = [0; BLOCK_LEN];
+    let mut header = |at| Header::parse(log.read(at).bytes(&mut room)).map(|(header, _)| header);
+    header(at).is_none_or(|gone| {
+        durable < gone.first || later.filter_map(header).any(|later| gone.first <= later.durable)
+    })
 }

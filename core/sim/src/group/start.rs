@@ -78,6 +78,7 @@ impl World {
 
     /// Its log is read, and it begins.
     pub(crate) fn open(&mut self, node: NodeId) {
+        self.lose_end(node);
         let Some(superblock) = self.superblock(node) else { return };
         let seed = self.chance.next() | 1;
         let late = self.site.late;
@@ -125,9 +126,7 @@ impl World {
         // What an agent wrote that was killed counts when it is durable (`bulkhead_core::holder::recovery`).
         group.log.flush_all();
         group.store.flush_all();
-        let mut room = [0; BLOCK_LEN];
-        let copies = [0, 1].map(|at| Superblock::parse(group.log.read(at).bytes(&mut room)));
-        match superblock::newest(copies) {
+        match newest(&group.log) {
             Ok(superblock) => Some(superblock),
             Err(Fault::Blank) => {
                 let identity = Identity { site: SITE, group: GROUP, node, life: Life(life) };
@@ -145,6 +144,22 @@ impl World {
             }
         }
     }
+}
+
+/// The newest superblock of a log.
+fn newest(log: &Drive) -> Result<Superblock, Fault> {
+    let mut room = [0; BLOCK_LEN];
+    superblock::newest([0, 1].map(|at| Superblock::parse(log.read(at).bytes(&mut room))))
+}
+
+/// Where the header of the last batch is.
+pub(super) fn last_header(log: &Drive) -> Option<u64> {
+    let superblock = newest(log).ok()?;
+    let scan::Outcome::Whole(end) = recover(log, &superblock).0.outcome() else { return None };
+    let (ring, tail) = (superblock.ring, superblock.tail.at);
+    let places = ring.extents(tail, end.at.since(tail));
+    let blocks = places.flat_map(|extent| extent.first..extent.first + extent.blocks);
+    blocks.filter(|at| matches!(log.read(*at), Cell::Bytes(_))).last()
 }
 
 /// Reads a log, as the shell does.
