@@ -5,8 +5,8 @@
 //!
 //! The same seed gives the same run on every machine: no clock, no thread, no random source, no hash order.
 //!
-//! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), `queue`, [`oracle`]
-//! (what must never happen), `group`, [`network`], [`disk`], [`clock`], [`trace`].
+//! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), `queue`,
+//! [`oracle`] (what must never happen), `group`, [`network`], [`disk`], [`clock`], [`trace`].
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,

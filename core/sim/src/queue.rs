@@ -1,5 +1,5 @@
-//! What happens next: a queue of events in true time, and beside it the timers of the machines, of which most
-//! are put off before they are due. What is due at one instant happens in the order in which it was asked for.
+//! What happens next: a queue of events in true time, and beside it the timers of the machines, which are put
+//! off more often than they ring. What is due at one instant happens in the order in which it was asked for.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

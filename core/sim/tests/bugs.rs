@@ -15,19 +15,16 @@ use bulkhead_sim::run::{Options, run};
 /// Seeds spent on each bug before it counts as missed: as many as check a change. The rarest is found by one
 /// seed in some thousands.
 const BUDGET: u64 = 20_000;
-/// The same for bugs of the mirror group.
-const BUDGET_GROUP: u64 = 2_000;
 
 /// The first seed found, its profile, and what it says.
 fn caught(stores: bool) -> Option<(u64, &'static str, String)> {
     let (found, next) = (Mutex::new(None::<(u64, &'static str, String)>), AtomicU64::new(0));
-    let budget = if stores { BUDGET_GROUP } else { BUDGET };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if budget <= seed || found.lock().unwrap().is_some() {
+                    if BUDGET <= seed || found.lock().unwrap().is_some() {
                         return;
                     }
                     let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: the simulator for as long as told, on all cores. What CI runs in two minutes, for a
+//! `cargo xtask soak`: the simulator for as long as told, on all cores. What CI runs in five minutes, for a
 //! night. And the models within wider bounds, to their end.
 
 use std::sync::Mutex;
