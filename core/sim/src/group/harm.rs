@@ -132,8 +132,8 @@ impl World {
     }
 }
 
-/// Whether a log shows that the batch at this block is gone, for a later one says that it was there, or nothing
-/// that was durable goes with it. Of the last ones none says so (`bulkhead_core::log`).
+/// Whether a log shows that the batch at this block is gone, for a later one says that it was there, or
+/// nothing that was durable goes with it. Of the last ones none says so (`bulkhead_core::log`).
 fn shows(log: &Drive, at: u64, later: &mut dyn Iterator<Item = u64>, durable: Seq) -> bool {
     let mut room = [0; BLOCK_LEN];
     let mut header = |at| Header::parse(log.read(at).bytes(&mut room)).map(|(header, _)| header);
