@@ -3,6 +3,7 @@
 
 use super::handle::{Handle, lock};
 use super::testing::{Site, ask, create, delete, read};
+use super::view::State;
 use crate::nbd::export::Request;
 use bulkhead_core::log::batch::Volume;
 use std::collections::BTreeMap;
@@ -172,6 +173,8 @@ fn a_holder_with_a_smaller_log_gets_all_of_it() {
     let volume = create(&site.handle(1), "vm1", 4096);
     site.kill(2);
     assert_eq!(known.write(&site, 1, volume, 120, 4000, 64), 120);
+    // A view is a moment old: it may still say that both have everything.
+    site.await_leader(|view| view.state == State::Degraded);
     site.start(2);
     assert_eq!(site.await_synced(), 1);
     site.kill(1);
@@ -190,6 +193,7 @@ fn a_holder_that_cannot_be_fed_from_a_damaged_log_is_filled() {
     // More than memory has room for: the first of it is to be read in the log.
     assert_eq!(known.write(&site, leads, volume, 1_000, 12_000, 16), 1_000);
     await_applied(&site.handle(leads));
+    site.await_leader(|view| view.state == State::Degraded);
     damage(&site, leads);
     site.start(other);
     assert_eq!(site.await_synced(), leads);
