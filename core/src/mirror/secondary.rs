@@ -192,7 +192,7 @@ impl Secondary {
         self.durable
     }
 
-    /// Every write up to this one is known to be on all in-sync holders.
+    /// Every write up to this one is known to be on all in-sync holders. It may not be in this log yet.
     pub const fn commit(&self) -> Seq {
         self.commit
     }

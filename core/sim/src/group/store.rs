@@ -229,8 +229,9 @@ impl World {
         let Some(shell) = self.shell(node) else { return };
         if shell.filled.is_some_and(|filled| filled.by.0 == from) {
             shell.filled = None;
-            let commit = shell.holder.secondary().map(|one| one.commit()).unwrap_or_default();
-            shell.apply.restart(shell.holder.applied(), commit);
+            // The primary says what counts before it feeds it: the log may not have all of that yet.
+            let counts = shell.holder.secondary().map(|one| one.commit().min(one.durable()));
+            shell.apply.restart(shell.holder.applied(), counts.unwrap_or_default());
         }
     }
 }
