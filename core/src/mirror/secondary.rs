@@ -197,6 +197,12 @@ impl Secondary {
         self.commit
     }
 
+    /// Every write up to this one may go to this holder's own store: all in-sync holders have it, and this
+    /// log, durably.
+    pub fn safe(&self) -> Seq {
+        self.commit.min(self.durable)
+    }
+
     /// Takes one event and says what to do.
     pub fn step(&mut self, event: Event) -> Todo {
         let mut todo = Todo::none();
@@ -315,9 +321,8 @@ impl Secondary {
 
     /// What all have, and is durable here, may go to the backing store.
     fn apply(&self, todo: &mut Todo) {
-        let upto = self.commit.min(self.durable);
-        if upto != Seq(0) {
-            todo.push(Action::Apply(upto));
+        if self.safe() != Seq(0) {
+            todo.push(Action::Apply(self.safe()));
         }
     }
 

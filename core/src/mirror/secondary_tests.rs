@@ -45,6 +45,7 @@ fn what_it_is_fed_counts_when_it_is_durable() {
     assert_eq!(step(&mut secondary, Event::Durable(Seq(6))), [have, Action::Apply(Seq(3))]);
     let committed = Event::Committed { from: P, epoch: Epoch(4), seq: Seq(9) };
     assert_eq!(step(&mut secondary, committed), [Action::Apply(Seq(6))], "what is durable here, too");
+    assert_eq!((secondary.commit(), secondary.safe()), (Seq(9), Seq(6)), "what else counts is not here yet");
 }
 
 /// A write is asked for once: what was sent before the question is still on its way.

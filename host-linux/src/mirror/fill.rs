@@ -302,8 +302,8 @@ impl Group {
     /// The fill broke off: what the log has is to be written again.
     fn end_fill(&mut self) {
         if self.filled.take_if(|filled| filled.state != Coming::Durable).is_some() {
-            let commit = self.holder.secondary().map(|one| one.commit()).unwrap_or_default();
-            self.apply.restart(self.holder.applied(), commit);
+            let safe = self.holder.secondary().map(|one| one.safe()).unwrap_or_default();
+            self.apply.restart(self.holder.applied(), safe);
         }
     }
 }

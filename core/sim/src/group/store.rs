@@ -229,9 +229,8 @@ impl World {
         let Some(shell) = self.shell(node) else { return };
         if shell.filled.is_some_and(|filled| filled.by.0 == from) {
             shell.filled = None;
-            // The primary says what counts before it feeds it: the log may not have all of that yet.
-            let counts = shell.holder.secondary().map(|one| one.commit().min(one.durable()));
-            shell.apply.restart(shell.holder.applied(), counts.unwrap_or_default());
+            let safe = shell.holder.secondary().map(|one| one.safe()).unwrap_or_default();
+            shell.apply.restart(shell.holder.applied(), safe);
         }
     }
 }
