@@ -127,7 +127,7 @@ fn a_mirror_group_loses_nothing_and_heals() {
     let mut all = vec![
         mirror::Bounds { writes: 2, crashes: 1, ..mirror::Bounds::LEAST },
         mirror::Bounds { crashes: 1, losses: 1, ..mirror::Bounds::LEAST },
-        mirror::Bounds { losses: 1, breaks: 1, timeouts: 1, ..mirror::Bounds::LEAST },
+        mirror::Bounds { losses: 1, breaks: 1, timeouts: 2, ..mirror::Bounds::LEAST },
         mirror::Bounds { losses: 2, ..mirror::Bounds::LEAST },
         mirror::Bounds { crashes: 2, ..mirror::Bounds::LEAST },
         mirror::Bounds { crashes: 1, timeouts: 1, gone: true, ..mirror::Bounds::LEAST },
@@ -141,14 +141,13 @@ fn a_mirror_group_loses_nothing_and_heals() {
             mirror::Bounds { writes: 2, losses: 2, ..mirror::Bounds::LEAST },
             mirror::Bounds { writes: 2, crashes: 1, breaks: 1, ..mirror::Bounds::LEAST },
             mirror::Bounds { crashes: 1, losses: 1, breaks: 1, ..mirror::Bounds::LEAST },
-            mirror::Bounds { losses: 1, breaks: 1, timeouts: 2, ..mirror::Bounds::LEAST },
             mirror::Bounds { crashes: 1, losses: 1, gone: true, ..mirror::Bounds::LEAST },
             mirror::Bounds { breaks: 1, timeouts: 1, backing: Backing::Shared, ..short },
             mirror::Bounds { crashes: 1, backing: Backing::Shared, ..three },
         ]);
     }
     check(
-        800_000,
+        1_000_000,
         all.into_iter().map(|bounds| run("mirror", bounds.to_string(), mirror::Mirror::new(bounds))),
     );
 }
