@@ -18,7 +18,7 @@ use qemu_tests::witness::budget;
 /// target/bulkhead/log/.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  cargo xtask test\n  \
-    cargo xtask test --no-e2e             no QEMU: about a minute\n  \
+    cargo xtask test --no-e2e             no QEMU: some 20 minutes\n  \
     cargo xtask test --e2e-only -- update_to_b --nocapture    one end-to-end test, with its output")]
 pub struct Arguments {
     /// Only the end-to-end tests, with what they need.
