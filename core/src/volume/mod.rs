@@ -9,6 +9,8 @@
 pub mod group;
 pub mod name;
 pub mod record;
+#[cfg(test)]
+mod testing;
 
 use crate::log::batch::Volume;
 

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::volume::testing::sealed;
 
 fn record() -> Record {
     Record {
@@ -15,12 +16,6 @@ fn record() -> Record {
         change: 9,
         policy: None,
     }
-}
-
-fn sealed(mut bytes: Block) -> Block {
-    let crc = crc32c(&bytes[..BLOCK_LEN - 4]);
-    bytes[BLOCK_LEN - 4..].copy_from_slice(&crc.to_le_bytes());
-    bytes
 }
 
 /// These bytes are in the field. If this test fails, add a version; do not edit the bytes.

@@ -132,25 +132,24 @@ fn cut_anywhere(rounds: (u64, u64), dress: fn(Settings) -> Settings) {
     }
 }
 
+/// One bit of a connection is changed on its way: early, soon or later.
+fn one_bit(seed: u64, connection: u64) -> Harm {
+    let mut state = state(seed, connection);
+    let at = match next(&mut state) % 4 {
+        0 => next(&mut state) % 200,
+        1 => next(&mut state) % 5_000,
+        _ => next(&mut state) % 100_000,
+    };
+    let (bit, way) = (next(&mut state) as u8, usize::from(next(&mut state).is_multiple_of(2)));
+    let mut harm = Harm::default();
+    harm.flip[way] = Some((at, bit));
+    harm
+}
+
 /// F39: no bit that is changed on the way is in a frame that is delivered, or in the next one.
 #[test]
 fn a_changed_bit_ends_the_stream() {
-    let (low, high, seen) = through(
-        (2, 60),
-        |clear| clear,
-        |connection| {
-            let mut state = state(2, connection);
-            let at = match next(&mut state) % 4 {
-                0 => next(&mut state) % 200,
-                1 => next(&mut state) % 5_000,
-                _ => next(&mut state) % 100_000,
-            };
-            let (bit, way) = (next(&mut state) as u8, usize::from(next(&mut state).is_multiple_of(2)));
-            let mut harm = Harm::default();
-            harm.flip[way] = Some((at, bit));
-            harm
-        },
-    );
+    let (low, high, seen) = through((2, 60), |clear| clear, |connection| one_bit(2, connection));
     assert!(seen.iter().all(|seen| 500 < seen.frames), "{seen:?}");
     for node in [low, high] {
         let ends = node.peer().ends;
@@ -163,18 +162,7 @@ fn a_changed_bit_ends_the_stream() {
 /// The same of an encrypted one: TLS notices it, at one end or at both, or the handshake comes to nothing.
 #[test]
 fn a_changed_bit_ends_an_encrypted_stream() {
-    let (low, high, seen) = through((4, 40), veiled, |connection| {
-        let mut state = state(4, connection);
-        let at = match next(&mut state) % 4 {
-            0 => next(&mut state) % 200,
-            1 => next(&mut state) % 5_000,
-            _ => next(&mut state) % 100_000,
-        };
-        let (bit, way) = (next(&mut state) as u8, usize::from(next(&mut state).is_multiple_of(2)));
-        let mut harm = Harm::default();
-        harm.flip[way] = Some((at, bit));
-        harm
-    });
+    let (low, high, seen) = through((4, 40), veiled, |connection| one_bit(4, connection));
     assert!(seen.iter().all(|seen| 300 < seen.frames), "{seen:?}");
     let nodes = [low, high].map(|node| (node.peer().ends, node.streams.view().refused));
     let changed: u64 = nodes.iter().filter_map(|(ends, _)| ends.get(&End::Changed)).sum();
