@@ -221,6 +221,7 @@ fn put(store: &Store, Placed { volume, first, extent }: &Placed) -> Result<(), s
 
 #[cfg(test)]
 mod tests {
+    use super::super::backing::How;
     use super::super::window::{Entry, testing::entry};
     use super::*;
     use crate::storage::buffers::Pool;
@@ -290,7 +291,7 @@ mod tests {
         applier.ask(apply(2));
         assert_eq!(told.recv().unwrap(), Done::Applied(Seq(2)));
         let mut bytes = vec![0; 2 * 4096];
-        store.read(Volume(1), 4, &mut bytes).unwrap();
+        store.read(Volume(1), 4, &mut bytes, How::Waiting).unwrap();
         assert_eq!((bytes[0], bytes[4096]), (2, 0), "write 3 is not safe yet");
         assert_eq!(dirty.lock().unwrap().data_blocks(), 1);
         applier.ask(apply(3));

@@ -3,6 +3,7 @@
 //! Nothing is remembered for it, so nothing can be wrong after a crash, however long a holder was away. A
 //! hole is compared as the zeroes that it reads as, without being read.
 
+use super::backing::How;
 use super::store::Store;
 use crate::replication::words::{Blocks, Digest, REGION};
 use bulkhead_core::log::BLOCK_LEN;
@@ -68,7 +69,7 @@ impl Region {
         self.bytes.resize(usize::try_from(count).unwrap_or(0).saturating_mul(BLOCK_LEN), 0);
         let (is_data, run) = store.run(blocks.volume, blocks.first.0, count)?;
         if is_data || run < count {
-            store.read(blocks.volume, blocks.first.0, &mut self.bytes)?;
+            store.read(blocks.volume, blocks.first.0, &mut self.bytes, How::Waiting)?;
             return Ok(digest(&self.bytes));
         }
         self.bytes.fill(0);

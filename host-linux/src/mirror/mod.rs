@@ -16,7 +16,8 @@
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
 //!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
 //! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
-//!    `logged` reads it there; `store`: that store; `applier`: who writes it.
+//!    `logged` reads it there; `store`: that store; `backing`: a volume of it; `applier`: who
+//!    writes it.
 //! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`, `settings`: its parts.
 //! 7. `compare`: where two stores differ; `touched`: where guests wrote meanwhile; `filler`: who fills.
 //! 8. [`open`]: how it starts.
@@ -25,6 +26,7 @@ mod acks;
 mod act;
 mod applier;
 mod apply;
+mod backing;
 mod batches;
 mod compare;
 mod dirty;

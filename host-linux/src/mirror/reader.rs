@@ -3,6 +3,7 @@
 //!
 //! What the page cache has is answered at once, by the thread that asks. Threads of their own wait for disks.
 
+use super::backing::How;
 use super::dirty::{Found, Part};
 use super::handle::{Shared, Told, length, lock, not_here, said};
 use super::status::status;
@@ -143,13 +144,6 @@ fn find(shared: &Shared, read: &Read) -> Result<Content, Error> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    /// Without waiting for a disk.
-    AtOnce,
-    Waiting,
-}
-
 /// As [`look`], waiting, as often as the log is trimmed under it.
 fn look_again(shared: &Shared, read: &Read) -> Result<Vec<Piece>, Error> {
     for _ in 0..AGAIN {
@@ -174,10 +168,7 @@ fn look(shared: &Shared, read: &Read, how: How) -> Result<Vec<Piece>, Error> {
             Found::Log(places) => Piece::Bytes(Box::new(from_log(shared, read.volume, at, &places)?)),
             Found::Store => {
                 let mut bytes = vec![0; usize::try_from(length(blocks)).unwrap_or(BLOCK_LEN)];
-                match how {
-                    How::AtOnce => shared.store.read_at_once(read.volume, at, &mut bytes)?,
-                    How::Waiting => shared.store.read(read.volume, at, &mut bytes)?,
-                }
+                shared.store.read(read.volume, at, &mut bytes, how)?;
                 Piece::Bytes(Box::new(bytes))
             }
         });
