@@ -21,7 +21,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
     ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),
     ("log", &["bug", "bytes", "crc", "id"]),
-    ("cache", &["log"]),
+    ("cache", &["bytes", "crc", "log"]),
     ("mirror", &["actions", "bug", "bytes", "id", "log", "register", "time"]),
     ("volume", &["bytes", "crc", "id", "log", "mirror"]),
     ("holder", &["bug", "crc", "id", "log", "mirror", "register", "time"]),

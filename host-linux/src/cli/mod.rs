@@ -28,6 +28,7 @@ mod trust;
 mod volume;
 mod volume_attach;
 mod volume_group;
+mod volume_scrub;
 mod volume_text;
 mod witness;
 mod witness_flash;
@@ -177,7 +178,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Resource(verb) => resource::run(&verb),
         Noun::Fence(verb) => fence::run(&verb),
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
-        Noun::Volume(verb) => volume::run(&verb),
+        Noun::Volume(verb) => volume::run(&verb, common.voice()),
         Noun::Playground(verb) => playground::run(verb, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

@@ -1,12 +1,12 @@
 //! `bulkhead volume`: block devices that a pair of compartments keeps (S0-06, S1-27, S3-07, S4-03, S4-11).
 
 use super::cluster::AgentArg;
-use super::{volume_attach, volume_group, volume_text};
+use super::{volume_attach, volume_group, volume_scrub, volume_text};
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::mirror::view::{Policy, State};
-use crate::output::{Report, parse_size, size};
+use crate::output::{Report, Voice, parse_size, size};
 use crate::site_config::value::parse_time;
 use crate::volume::orders::{Listing, Place};
 use bulkhead_core::volume::BLOCKS_MAX;
@@ -34,6 +34,7 @@ pub(super) enum Verb {
         verb: volume_group::Secondary,
     },
     Recover(volume_group::Recover),
+    Scrub(volume_scrub::Scrub),
     Promote(Promote),
     Wait(Wait),
     Attach(volume_attach::Attach),
@@ -212,7 +213,7 @@ enum What {
     Primary,
 }
 
-pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
+pub(super) fn run(verb: &Verb, voice: Voice) -> Result<Report, Failure> {
     match verb {
         Verb::Create(args) => create(args),
         Verb::List(args) => {
@@ -240,6 +241,7 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         Verb::Limit(args) => volume_group::limit(args),
         Verb::Secondary { verb } => volume_group::secondary(verb),
         Verb::Recover(args) => volume_group::recover(args),
+        Verb::Scrub(args) => volume_scrub::scrub(args, voice),
         Verb::Promote(args) => promote(args),
         Verb::Wait(args) => wait(args),
         Verb::Attach(args) => volume_attach::attach(args),

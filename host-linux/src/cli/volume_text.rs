@@ -1,5 +1,6 @@
 //! Volumes in words and as JSON: made here only (BLACKBOX 3).
 
+use super::volume_scrub::places;
 use crate::mirror::view::{FillView, HolderView, Policy, View, VolumeView};
 use crate::nbd::uri::Uri;
 use crate::output::size;
@@ -34,7 +35,7 @@ pub(super) fn list(listing: &Listing) -> String {
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     let VolumeView { number, name, uuid, bytes, wanted: own, policy, at_risk_bytes } = volume;
     let View { leads, primary, wanted, holders, .. } = &listing.storage;
-    let View { log, dirty_bytes, writes, last_error, .. } = &listing.storage;
+    let View { log, dirty_bytes, writes, scrub, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
     let _ = writeln!(out, "{}", group(listing));
     let when = |policy: &Policy| match policy {
@@ -77,6 +78,9 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     }
     if let (Some(p50), Some(p99)) = (writes.p50_us, writes.p99_us) {
         let _ = writeln!(out, "writes take {p50} us (half of them), {p99} us (99 of 100)");
+    }
+    if scrub.damaged_blocks != 0 {
+        let _ = writeln!(out, "damaged in this node's store: {}", places(listing, scrub));
     }
     if let Some(error) = last_error {
         let _ = writeln!(out, "last error: {error}");

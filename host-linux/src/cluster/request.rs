@@ -116,6 +116,8 @@ pub enum Request {
         #[serde(default, rename = "evenPartFilled")]
         even_part_filled: bool,
     },
+    /// Search this node's store for damage now (V14).
+    VolumeScrub,
     /// Have another holder lead the mirror group (S4-11).
     VolumePromote {
         /// Which node.
@@ -216,6 +218,7 @@ mod tests {
                 r#"{"request":"volume-recover","evenPartFilled":true}"#,
                 Request::VolumeRecover { even_part_filled: true },
             ),
+            (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

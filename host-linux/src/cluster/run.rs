@@ -381,6 +381,7 @@ impl Agent {
             | Request::VolumeSecondaryRemove { .. }
             | Request::VolumeSecondaryAdd { .. }
             | Request::VolumeRecover { .. }
+            | Request::VolumeScrub
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }

@@ -33,6 +33,10 @@ impl Agent {
             let answer = self.recover(&group, &listing, even_part_filled);
             return question.answer(answer.unwrap_or_else(|failure| Answer::failure(&failure)));
         }
+        if question.request == Request::VolumeScrub {
+            group.scrub();
+            return question.answer(Answer::done("scrub", json!({ "node": listing.me })));
+        }
         match listing.order(&question.request) {
             Ok(Some(order)) => group.order(order, move |done| answer_order(question, done)),
             Ok(None) => {

@@ -30,6 +30,8 @@ pub enum How {
     AtOnce,
     /// It may.
     Waiting,
+    /// It may, and what is in the page cache is read again.
+    FromDisk,
 }
 
 /// The content of one volume.
@@ -88,13 +90,7 @@ impl Backing {
     /// The disk failed.
     pub fn run(&self, first: u64, blocks: u64) -> Result<(bool, u64), Error> {
         let (at, end) = (byte(first), byte(first.saturating_add(blocks)));
-        let data = match seek(&self.0, SeekFrom::Data(at)) {
-            Ok(data) => data.min(end),
-            Err(Errno::NXIO) => end,
-            // A file system that does not know.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok((true, blocks)),
-            Err(error) => return Err(error.into()),
-        };
+        let Some(data) = next_data(&self.0, at, end)? else { return Ok((true, blocks)) };
         // A block is data when any byte of it is.
         let data = data / BLOCK;
         if first < data {
@@ -127,8 +123,12 @@ const fn byte(block: u64) -> u64 {
 pub(super) fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8], how: How) -> Result<(), Error> {
     let flags = match how {
         How::AtOnce => ReadWriteFlags::NOWAIT,
-        How::Waiting => ReadWriteFlags::empty(),
+        How::Waiting | How::FromDisk => ReadWriteFlags::empty(),
     };
+    if let (How::FromDisk, Some(length)) = (how, NonZeroU64::new(u64::try_from(bytes.len()).unwrap_or(0))) {
+        // What is still to be written stays. Where it cannot be dropped, it is what is read.
+        let _ = fadvise(file, at, Some(length), Advice::DontNeed);
+    }
     while !bytes.is_empty() {
         match preadv2(file, &mut [IoSliceMut::new(bytes)], at, flags) {
             Ok(0) => {
@@ -172,4 +172,18 @@ pub(super) fn make_zero(file: &File, at: u64, bytes: u64) -> Result<(), Error> {
         at = at.saturating_add(u64::try_from(PIECE).unwrap_or(u64::MAX));
     }
     Ok(())
+}
+
+/// Where the next byte is, before `end`, that is no hole; `None`: the file system does not know.
+///
+/// # Errors
+///
+/// The disk failed.
+pub(super) fn next_data(file: &File, at: u64, end: u64) -> Result<Option<u64>, Error> {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(data) => Ok(Some(data.min(end))),
+        Err(Errno::NXIO) => Ok(Some(end)),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 /// Bytes of a region.
-const REGION_LEN: usize = 131_072;
+pub const REGION_LEN: usize = 131_072;
 
 const _: () = assert!(REGION_LEN / BLOCK_LEN == 32 && REGION == 32, "one size of region");
 

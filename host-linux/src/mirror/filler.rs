@@ -18,6 +18,8 @@
 
 use super::compare::{Region, regions};
 use super::handle::{Shared, Told, lock};
+use super::mends::heal;
+use super::store::Damaged;
 use super::touched::{Part, Touched};
 use super::words::Streams;
 use crate::replication::frame::REGIONS_MAX;
@@ -314,14 +316,26 @@ impl Work {
             }
             self.desk.pause();
         }
-        let (mut region, store) = (Region::default(), &self.shared.store);
-        let digests = regions(blocks).map(|part| region.load(store, part)).collect::<Result<_, _>>()?;
+        let mut region = Region::default();
+        let digests = regions(blocks).map(|part| self.load(&mut region, part)).collect::<Result<_, _>>()?;
         if self.asked.is_empty() {
             self.heard = Instant::now();
         }
         self.asked.push_back(blocks);
         self.streams.send(self.stream, vec![Frame::Compare { epoch: self.epoch, blocks, digests }]);
         Ok(())
+    }
+
+    /// Reads a region of this store. What is damaged in it is what a third holder has there; with two, nobody
+    /// is in sync who could say, and the fill waits until a guest has written it again.
+    fn load(&self, region: &mut Region, blocks: Blocks) -> Result<Digest, Error> {
+        loop {
+            let loaded = region.load(&self.shared.store, blocks);
+            match loaded.as_ref().err().and_then(Damaged::of) {
+                Some(damaged) => heal(&self.shared, damaged)?,
+                None => return loaded,
+            }
+        }
     }
 
     /// Does what the other holder's answers ask for.
@@ -356,7 +370,10 @@ impl Work {
                     | Frame::Write { .. }
                     | Frame::Fill { .. }
                     | Frame::Filled { .. }
-                    | Frame::Compare { .. },
+                    | Frame::Compare { .. }
+                    | Frame::Wants { .. }
+                    | Frame::Mend { .. }
+                    | Frame::Lacks { .. },
                 ) => return self.give_up(End::Babbled),
             }
         }
@@ -371,7 +388,7 @@ impl Work {
     /// Sends the blocks of a region that are not these.
     fn differs(&mut self, blocks: Blocks, theirs: &[Digest]) -> Result<(), Halt> {
         let mut region = Region::default();
-        region.load(&self.shared.store, blocks)?;
+        self.load(&mut region, blocks)?;
         for run in region.runs(theirs) {
             let at = |block: usize| u64::try_from(block).unwrap_or(u64::MAX);
             let part = Blocks {

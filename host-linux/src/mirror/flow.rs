@@ -66,6 +66,9 @@ impl Group {
                 self.compare_with(Following { primary: from, epoch }, blocks, digests);
             }
             Frame::Differs { epoch, .. } | Frame::Compared { epoch, .. } => self.answered(from, epoch, frame),
+            Frame::Wants { epoch, upto, blocks } => self.is_asked(from, epoch, upto, blocks),
+            Frame::Mend { write, payload, .. } => self.is_mended(from, &write, payload.as_ref()),
+            Frame::Lacks { blocks, .. } => self.is_lacked(from, blocks),
         }
         None
     }

@@ -12,6 +12,7 @@ use super::fill::{Filled, Filler};
 use super::flow::EXTENTS_MAX;
 use super::handle::{Pending, Reign, Shared, Told, lock};
 use super::logged::Logged;
+use super::mending::Wanted;
 use super::orders::Orders;
 use super::peer::Peer;
 use super::reader::Read;
@@ -27,6 +28,7 @@ use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::writer::Log;
 use bulkhead_core::mirror::membership::{self, Membership, Policy};
+use bulkhead_core::mirror::secondary::Following;
 use bulkhead_core::time::{Instant, earliest};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -56,6 +58,10 @@ pub struct Group {
     pub(super) lease: Option<Instant>,
     /// Its newest write when it began to lead.
     pub(super) led_from: Option<Seq>,
+    /// Whom it follows, and its newest write when it began to.
+    pub(super) followed_from: Option<(Following, Seq)>,
+    /// What others want to know of their damaged blocks.
+    pub(super) wanted_by_others: Vec<Wanted>,
     /// The primary that fills this store.
     pub(super) filled: Option<Filled>,
     pub(super) fillers: BTreeMap<NodeId, Filler>,
@@ -130,6 +136,7 @@ impl Group {
             Told::Filler(node, number, said) => self.filler_said(node, number, said),
             Told::Recover => self.step(Event::Recover),
             Told::Damaged(why) => self.fail(why),
+            Told::Mend => self.ask_for_mends(),
             Told::Stop => self.is_over = true,
         }
     }
@@ -167,6 +174,7 @@ impl Group {
                 self.peers.entry(node).or_default().begin(None);
                 self.fillers.remove(&node);
                 self.fill_broke(node);
+                self.mends_broke(node);
                 self.step(Event::Gone(node));
             }
             News::Frame(node, frame) => self.arrived(node, frame),
@@ -358,6 +366,8 @@ impl Group {
         self.follow_catalogue();
         self.tell_safe();
         self.answer_reads();
+        self.give_mends();
+        self.move_scrub();
         self.forget();
         self.next_order();
         self.look_at_failure();

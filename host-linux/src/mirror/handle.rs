@@ -6,8 +6,10 @@
 use super::dirty::Dirty;
 use super::extents::Content;
 use super::logged::LogFile;
+use super::mends::Mends;
 use super::reader::{Read, Readers, Wanted};
 use super::risk::Risk;
+use super::scrub::Scrub;
 use super::store::Store;
 use super::view::{View, VolumeView};
 use super::window::{Done, Unknown};
@@ -53,8 +55,10 @@ pub enum Told {
     Read(Read),
     /// By an operator.
     Order(Order, Ordered),
-    /// What is safe cannot be read from the log.
+    /// What is safe cannot be read from the log, or written into the store.
     Damaged(String),
+    /// Somebody waits for what is damaged in the store.
+    Mend,
     /// By the filler of this number, which fills a holder's store.
     Filler(NodeId, u64, super::filler::Said),
     /// An operator has it lead with what it has, whoever has more.
@@ -145,6 +149,8 @@ pub struct Shared {
     pub(super) risk: Mutex<Risk>,
     pub(super) latencies: Latencies,
     pub(super) readers: Readers,
+    pub(super) mends: Mends,
+    pub(super) scrub: Scrub,
     /// Told when the volumes or who leads may have changed.
     pub(super) changed: Box<dyn Fn() + Send + Sync>,
 }
@@ -234,6 +240,11 @@ impl Handle {
     /// that may lose (X14).
     pub fn recover(&self) {
         self.0.tell(Told::Recover);
+    }
+
+    /// Has its store searched for damage now, from the first block on, without a pause (V14).
+    pub fn scrub(&self) {
+        self.0.scrub.hurry();
     }
 
     /// How it is, with the catalogue of this instant: what was ordered is seen when it is answered.

@@ -16,11 +16,13 @@
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
 //!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
 //! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
-//!    `logged` reads it there; `store`: that store; `backing`: a volume of it; `applier`: who
+//!    `logged` reads it there; `store`: that store; `backing`, `sums`: a volume of it; `applier`: who
 //!    writes it.
 //! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`, `settings`: its parts.
 //! 7. `compare`: where two stores differ; `touched`: where guests wrote meanwhile; `filler`: who fills.
-//! 8. [`open`]: how it starts.
+//! 8. `mends`: what is damaged in the store, and what others have there; `mending`, `given`: how they are
+//!    asked, and answered; `scrub`: who looks for it.
+//! 9. [`open`]: how it starts.
 
 mod acks;
 mod act;
@@ -34,18 +36,23 @@ mod extents;
 mod fill;
 mod filler;
 mod flow;
+mod given;
 mod group;
 pub mod handle;
 mod logged;
+mod mending;
+mod mends;
 pub mod open;
 mod orders;
 mod peer;
 mod reader;
 mod risk;
+mod scrub;
 mod settings;
 mod show;
 mod status;
 mod store;
+mod sums;
 mod tape;
 mod touched;
 pub mod view;
@@ -58,6 +65,8 @@ mod fill_tests;
 mod operator_tests;
 #[cfg(test)]
 mod policy_tests;
+#[cfg(test)]
+mod scrub_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]

@@ -12,9 +12,11 @@ use super::dirty::{Dirty, RUN, TooLarge};
 use super::group::Group;
 use super::handle::{Handle, Latencies, Shared, Told, lock};
 use super::logged::{LogFile, Reader};
+use super::mends::Mends;
 use super::reader::Readers;
 use super::reader::THREADS;
 use super::risk::Risk;
+use super::scrub::{Scrub, Scrubber};
 use super::settings::Asked;
 use super::store::Store;
 use super::view::{self, View};
@@ -121,6 +123,8 @@ impl Running {
             risk: Mutex::new(Risk::new()),
             latencies: Latencies::default(),
             readers: Readers::start().map_err(failed)?,
+            mends: Mends::default(),
+            scrub: Scrub::default(),
             changed: Box::new(changed),
         });
         let handle = Handle(Arc::clone(&shared));
@@ -146,8 +150,17 @@ impl Drop for Running {
 }
 
 fn run(settings: Settings, shared: Arc<Shared>, connect: Connect) {
-    match begin(&settings, &shared, connect) {
-        Ok(group) => group.run(),
+    let begun = begin(&settings, &shared, connect).and_then(|group| {
+        let scrubber = Scrubber::start(&shared);
+        let failed = |error| Failure::failed(format!("a mirror group cannot start: {error}"));
+        Ok((group, scrubber.map_err(failed)?))
+    });
+    match begun {
+        Ok((group, scrubber)) => {
+            group.run();
+            shared.mends.end();
+            drop(scrubber);
+        }
         Err(failure) => {
             let mut view = lock(&shared.view);
             view.mode = view::Mode::Failed;
@@ -203,6 +216,8 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         lease: None,
         led_from: None,
         filled: None,
+        followed_from: None,
+        wanted_by_others: Vec::new(),
         fillers: BTreeMap::new(),
         fills: 0,
         orders: Default::default(),

@@ -5,8 +5,11 @@
 
 use super::backing::How;
 use super::dirty::{Found, Part};
+use super::given::Given;
 use super::handle::{Shared, Told, length, lock, not_here, said};
+use super::mends::heal;
 use super::status::status;
+use super::store::Damaged;
 use crate::nbd::export::{Content, Errno, Failed, Piece, Reply};
 use bulkhead_core::cache::index::Place;
 use bulkhead_core::id::Epoch;
@@ -57,10 +60,19 @@ struct Queue {
     wake: Condvar,
 }
 
-#[derive(Debug, Default)]
+/// Something that may wait for a disk.
+type Job = Box<dyn FnOnce(&Shared) + Send>;
+
+#[derive(Default)]
 struct State {
-    waiting: VecDeque<(Weak<Shared>, Epoch, Read)>,
+    waiting: VecDeque<(Weak<Shared>, Job)>,
     over: bool,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("waiting", &self.waiting.len()).finish_non_exhaustive()
+    }
 }
 
 impl Readers {
@@ -82,18 +94,33 @@ impl Readers {
     /// Answers a read under this epoch, now or later.
     pub(super) fn begin(&self, shared: &Arc<Shared>, epoch: Epoch, read: Read) {
         let found = match read.wanted {
-            Wanted::Content => look(shared, &read, How::AtOnce).map(Content::Data),
+            Wanted::Content => {
+                look(shared, (read.volume, read.first, read.blocks), How::AtOnce).map(Content::Data)
+            }
             Wanted::Status(_) | Wanted::Nearness => Err(ErrorKind::WouldBlock.into()),
         };
         match found {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-                state.waiting.push_back((Arc::downgrade(shared), epoch, read));
-                drop(state);
-                self.0.wake.notify_one();
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.ask(
+                shared,
+                Box::new(move |shared| {
+                    let found = find(shared, &read);
+                    answer(shared, epoch, read.reply, found);
+                }),
+            ),
             found => answer(shared, epoch, read.reply, found),
         }
+    }
+
+    /// Has another holder answered.
+    pub(super) fn give(&self, shared: &Arc<Shared>, given: Given) {
+        self.ask(shared, Box::new(move |shared| given.carry_out(shared)));
+    }
+
+    fn ask(&self, shared: &Arc<Shared>, job: Job) {
+        let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.waiting.push_back((Arc::downgrade(shared), job));
+        drop(state);
+        self.0.wake.notify_one();
     }
 }
 
@@ -112,7 +139,7 @@ impl Drop for Readers {
 fn run(queue: &Queue) {
     loop {
         let mut state = queue.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (shared, epoch, read) = loop {
+        let (shared, job) = loop {
             if state.over {
                 return;
             }
@@ -123,8 +150,7 @@ fn run(queue: &Queue) {
         };
         drop(state);
         if let Some(shared) = shared.upgrade() {
-            let found = find(&shared, &read);
-            answer(&shared, epoch, read.reply, found);
+            job(&shared);
         }
     }
 }
@@ -133,7 +159,7 @@ fn run(queue: &Queue) {
 fn find(shared: &Shared, read: &Read) -> Result<Content, Error> {
     let Read { volume, first, blocks, wanted, .. } = *read;
     match wanted {
-        Wanted::Content => look_again(shared, read).map(Content::Data),
+        Wanted::Content => look_healed(shared, (volume, first, blocks)).map(Content::Data),
         Wanted::Status(max) => {
             status((&shared.dirty, &shared.store), volume, (first, blocks), max).map(Content::Extents)
         }
@@ -144,10 +170,24 @@ fn find(shared: &Shared, read: &Read) -> Result<Content, Error> {
     }
 }
 
+/// Blocks of a volume.
+type Blocks = (Volume, u64, u64);
+
+/// As [`look_again`]; what is damaged in the store is what another holder has there.
+fn look_healed(shared: &Shared, blocks: Blocks) -> Result<Vec<Piece>, Error> {
+    loop {
+        let found = look_again(shared, blocks);
+        match found.as_ref().err().and_then(Damaged::of) {
+            Some(damaged) => heal(shared, damaged)?,
+            None => return found,
+        }
+    }
+}
+
 /// As [`look`], waiting, as often as the log is trimmed under it.
-fn look_again(shared: &Shared, read: &Read) -> Result<Vec<Piece>, Error> {
+fn look_again(shared: &Shared, blocks: Blocks) -> Result<Vec<Piece>, Error> {
     for _ in 0..AGAIN {
-        match look(shared, read, How::Waiting) {
+        match look(shared, blocks, How::Waiting) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             found => return found,
         }
@@ -155,20 +195,34 @@ fn look_again(shared: &Shared, read: &Read) -> Result<Vec<Piece>, Error> {
     Err(Error::other("what is there changes faster than it can be read"))
 }
 
+/// What this holder knows to be in some blocks, whoever leads.
+pub(super) fn content(shared: &Shared, volume: Volume, first: u64, blocks: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    for piece in look_again(shared, (volume, first, blocks))? {
+        match piece {
+            Piece::Bytes(content) => bytes.extend_from_slice((*content).as_ref()),
+            Piece::Zeroes(count) => {
+                bytes.resize(bytes.len().saturating_add(usize::try_from(count).unwrap_or(0)), 0);
+            }
+        }
+    }
+    Ok(bytes)
+}
+
 /// What a volume has there. A block leaves what is dirty only after the store has it durably, so that looking
 /// there first misses nothing.
-fn look(shared: &Shared, read: &Read, how: How) -> Result<Vec<Piece>, Error> {
-    let parts = lock(&shared.dirty).look(read.volume, read.first, read.blocks);
-    let mut at = read.first;
+fn look(shared: &Shared, (volume, first, blocks): Blocks, how: How) -> Result<Vec<Piece>, Error> {
+    let parts = lock(&shared.dirty).look(volume, first, blocks);
+    let mut at = first;
     let mut pieces = Vec::with_capacity(parts.len());
     for Part { blocks, found } in parts {
         pieces.push(match found {
             Found::Memory(content) => said(content, blocks),
             Found::Log(_) if how == How::AtOnce => return Err(ErrorKind::WouldBlock.into()),
-            Found::Log(places) => Piece::Bytes(Box::new(from_log(shared, read.volume, at, &places)?)),
+            Found::Log(places) => Piece::Bytes(Box::new(from_log(shared, volume, at, &places)?)),
             Found::Store => {
                 let mut bytes = vec![0; usize::try_from(length(blocks)).unwrap_or(BLOCK_LEN)];
-                shared.store.read(read.volume, at, &mut bytes, how)?;
+                shared.store.read(volume, at, &mut bytes, how)?;
                 Piece::Bytes(Box::new(bytes))
             }
         });
@@ -200,10 +254,20 @@ fn answer(shared: &Shared, epoch: Epoch, reply: Reply, found: Result<Content, Er
     if shared.reigns().is_none_or(|reign| reign.epoch != Some(epoch)) {
         return not_here(reply);
     }
-    if found.as_ref().is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+    if found.as_ref().is_err_and(is_of_log) {
         return not_here(reply);
     }
     reply.finish(found.map_err(|error| {
-        Failed::new(Errno::Io, format!("cannot read {}: {error}", shared.store.directory().display()))
+        let place = shared.store.directory().display();
+        let what = match Damaged::of(&error) {
+            Some(damaged) => format!("{place}: {damaged}, and no other holder in sync can say what it was"),
+            None => format!("cannot read {place}: {error}"),
+        };
+        Failed::new(Errno::Io, what)
     }));
+}
+
+/// Whether it is the log that has something else there than what was written: the other holder leads then.
+fn is_of_log(error: &Error) -> bool {
+    error.kind() == ErrorKind::InvalidData && Damaged::of(error).is_none()
 }

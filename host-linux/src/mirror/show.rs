@@ -2,8 +2,9 @@
 
 use super::group::Group;
 use super::handle::lock;
+use super::store::Damaged;
 use super::view::Latency;
-use super::view::{HolderView, LogView, MemoryView, Mode, Policy, State, View};
+use super::view::{BlockView, HolderView, LogView, MemoryView, Mode, Policy, ScrubView, State, View};
 use crate::cluster::clock;
 use crate::volume::catalogue::bytes;
 use bulkhead_core::holder::machine;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// The view is made anew so often at most, unless something has changed that decides who serves.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// Damaged blocks that are shown; of the others the number.
+const DAMAGED_SHOWN: usize = 16;
 
 impl Group {
     /// Has others see how it is.
@@ -56,6 +60,7 @@ impl Group {
             log: self.log_view(),
             dirty_bytes,
             part_filled: self.shared.store.is_part_filled(),
+            scrub: self.scrub_view(),
             // The handle adds what is at this instant.
             at_risk_bytes: None,
             at_risk_max: None,
@@ -174,6 +179,20 @@ impl Group {
         }
         holders.sort_by_key(|one| one.node);
         holders
+    }
+
+    fn scrub_view(&self) -> ScrubView {
+        let (progress, tally) = (self.shared.scrub.progress(), self.shared.mends.tally());
+        let block = |damaged: &Damaged| BlockView { volume: damaged.volume.0, block: damaged.block };
+        ScrubView {
+            passes: progress.passes,
+            bytes: progress.bytes,
+            checked_bytes: progress.checked,
+            hurried: progress.is_hurried,
+            mended_blocks: tally.mended,
+            damaged_blocks: u64::try_from(tally.damaged.len()).unwrap_or(u64::MAX),
+            damaged: tally.damaged.iter().take(DAMAGED_SHOWN).map(block).collect(),
+        }
     }
 
     fn log_view(&self) -> LogView {

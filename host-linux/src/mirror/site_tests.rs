@@ -31,6 +31,20 @@ impl Known {
         (self.chance >> 33) % limit
     }
 
+    /// The blocks that have content.
+    pub(super) fn written(&self) -> impl Iterator<Item = u64> {
+        self.blocks.iter().filter(|(_, (safe, _))| *safe != 0).map(|(block, _)| *block)
+    }
+
+    /// One write of one block.
+    pub(super) fn put(&mut self, site: &Site, node: u16, volume: Volume, block: u64) {
+        self.stamp += 1;
+        let data = self.stamp.to_le_bytes().repeat(512);
+        let request = Request::Write { offset: block * 4096, data, durable: true };
+        let answer = ask(&site.handle(node), volume, request);
+        assert_eq!(self.settle(vec![(block, 1, self.stamp, answer)]), 1);
+    }
+
     /// So many writes of a few blocks each, eight at once. Returns how many were acknowledged.
     pub(super) fn write(
         &mut self,

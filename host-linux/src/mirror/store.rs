@@ -1,14 +1,20 @@
-//! The backing store of a holder: the content of each volume, below one directory (S4-03; V1, V13, F10 to
-//! F13).
+//! The backing store of a holder: the content of each volume, below one directory, and its checksums (S4-03;
+//! V1, V5, V13, F4, F7, F10 to F13).
+//!
+//! What does not fit its checksum is damaged, and never read as good: it is mended with what another holder
+//! has there (`mends`).
 
 use super::backing::{Backing, How};
 use super::extents::Content;
 use super::handle::lock;
+use super::sums::Sums;
 use crate::failure::Failure;
+use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Error, ErrorKind};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -16,11 +22,47 @@ use std::sync::{Arc, Mutex};
 /// of two times.
 const FILLING: &str = "filling";
 
+/// Says where the search for damage goes on.
+const SCRUB: &str = "scrub";
+
+/// One volume.
+#[derive(Debug)]
+struct Kept {
+    content: Backing,
+    sums: Sums,
+    /// Held while blocks and their checksums change, which is not one step.
+    changing: Mutex<()>,
+}
+
+/// Why a block cannot be read, and another holder is to be asked for it: its content is not what was written,
+/// or the disk cannot read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("block {block} of volume {volume} is damaged", volume = volume.0)]
+pub struct Damaged {
+    /// Of which volume.
+    pub volume: Volume,
+    /// Which block.
+    pub block: u64,
+}
+
+impl Damaged {
+    /// If it is this that went wrong.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl From<Damaged> for io::Error {
+    fn from(damaged: Damaged) -> Self {
+        Self::new(ErrorKind::InvalidData, damaged)
+    }
+}
+
 /// The volumes of a group.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    opened: Mutex<BTreeMap<Volume, Arc<Backing>>>,
+    opened: Mutex<BTreeMap<Volume, Arc<Kept>>>,
     /// Held by a test, no write ends: a disk that stands still.
     #[cfg(test)]
     pub gate: Mutex<()>,
@@ -58,13 +100,23 @@ impl Store {
     /// # Errors
     ///
     /// The disk is full, or fails.
-    pub fn write(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), Error> {
+    pub fn write(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), io::Error> {
         #[cfg(test)]
         drop(self.gate.lock());
         match content {
-            Content::Data(piece) => self.made(volume)?.write(first, piece.bytes()),
-            // What was never written is zero.
-            Content::Zeroes => self.kept(volume)?.map_or(Ok(()), |content| content.zero(first, blocks)),
+            Content::Data(piece) => {
+                let kept = self.made(volume)?;
+                let _changing = lock(&kept.changing);
+                kept.content.write(first, piece.bytes())?;
+                kept.sums.write(first, piece.bytes())
+            }
+            Content::Zeroes => {
+                // What was never written is zero.
+                let Some(kept) = self.kept(volume)? else { return Ok(()) };
+                let _changing = lock(&kept.changing);
+                kept.content.zero(first, blocks)?;
+                kept.sums.zero(first, blocks)
+            }
         }
     }
 
@@ -73,23 +125,110 @@ impl Store {
     /// # Errors
     ///
     /// The disk failed: nobody knows what it has, and another flush would not tell (F5).
-    pub fn sync(&self, volume: Volume) -> Result<(), Error> {
-        self.kept(volume)?.map_or(Ok(()), |content| content.sync())
+    pub fn sync(&self, volume: Volume) -> Result<(), io::Error> {
+        let Some(kept) = self.kept(volume)? else { return Ok(()) };
+        kept.content.sync()?;
+        kept.sums.sync()
     }
 
     /// Reads from a volume.
     ///
     /// # Errors
     ///
-    /// The disk failed, or would have to be waited for.
-    pub fn read(&self, volume: Volume, first: u64, bytes: &mut [u8], how: How) -> Result<(), Error> {
-        match self.kept(volume)? {
-            Some(content) => content.read(first, bytes, how),
-            None => {
-                bytes.fill(0);
-                Ok(())
+    /// [`Damaged`]; or the disk failed, or would have to be waited for.
+    pub fn read(&self, volume: Volume, first: u64, bytes: &mut [u8], how: How) -> Result<(), io::Error> {
+        let Some(kept) = self.kept(volume)? else {
+            bytes.fill(0);
+            return Ok(());
+        };
+        match kept.read(first, bytes, how) {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => {}
+            Err(error) if is_medium(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if how == How::AtOnce {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        // It may have been changed while it was read, or be damaged in memory only.
+        let _changing = lock(&kept.changing);
+        for (block, bytes) in (first..).zip(bytes.chunks_mut(BLOCK_LEN)) {
+            if kept.is_damaged(block, bytes)? {
+                return Err(Damaged { volume, block }.into());
             }
         }
+        Ok(())
+    }
+
+    /// Puts what was there into a damaged block, durably. Whatever else came there meanwhile stays.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn mend(&self, Damaged { volume, block }: Damaged, content: &[u8]) -> Result<(), io::Error> {
+        let Some(kept) = self.kept(volume)? else { return Ok(()) };
+        let _changing = lock(&kept.changing);
+        if !kept.is_damaged(block, &mut [0; BLOCK_LEN])? {
+            return Ok(());
+        }
+        kept.content.write(block, content)?;
+        kept.sums.write(block, content)?;
+        kept.content.sync()?;
+        kept.sums.sync()
+    }
+
+    /// For how many blocks, of so many, nothing was ever written.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn unwritten(&self, volume: Volume, first: u64, blocks: u64) -> Result<u64, io::Error> {
+        let Some(kept) = self.kept(volume)? else { return Ok(blocks) };
+        match kept.content.run(first, blocks)? {
+            (true, _) => Ok(0),
+            (false, run) => kept.sums.unwritten(first, run),
+        }
+    }
+
+    /// What [`Self::remember`] was told last.
+    pub fn recall(&self) -> Option<String> {
+        std::fs::read_to_string(self.directory.join(SCRUB)).ok()
+    }
+
+    /// Keeps a note over a start. It is lost without harm.
+    pub fn remember(&self, note: &str) {
+        let (new, path) = (self.directory.join("scrub.new"), self.directory.join(SCRUB));
+        let _ = std::fs::write(&new, note).and_then(|()| std::fs::rename(&new, &path));
+    }
+
+    /// Whether every block of a volume has a checksum; one that was written by a Bulkhead of before has not.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn is_checked(&self, volume: Volume) -> Result<bool, io::Error> {
+        Ok(self.kept(volume)?.is_none_or(|kept| kept.sums.is_whole()))
+    }
+
+    /// Gives blocks that have no checksum one, as they are.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn adopt(&self, volume: Volume, first: u64, bytes: &mut [u8]) -> Result<(), io::Error> {
+        let Some(kept) = self.kept(volume)? else { return Ok(()) };
+        let _changing = lock(&kept.changing);
+        kept.content.read(first, bytes, How::Waiting)?;
+        kept.sums.adopt(first, bytes)
+    }
+
+    /// Every block of a volume has a checksum from now on.
+    ///
+    /// # Errors
+    ///
+    /// The disk failed.
+    pub fn set_checked(&self, volume: Volume) -> Result<(), io::Error> {
+        self.kept(volume)?.map_or(Ok(()), |kept| kept.sums.set_whole())
     }
 
     /// Has the system read some blocks ahead: a hint.
@@ -97,9 +236,9 @@ impl Store {
     /// # Errors
     ///
     /// The file cannot be opened.
-    pub fn fetch(&self, volume: Volume, first: u64, blocks: u64) -> Result<(), Error> {
-        if let Some(content) = self.kept(volume)? {
-            content.fetch(first, blocks);
+    pub fn fetch(&self, volume: Volume, first: u64, blocks: u64) -> Result<(), io::Error> {
+        if let Some(kept) = self.kept(volume)? {
+            kept.content.fetch(first, blocks);
         }
         Ok(())
     }
@@ -109,8 +248,8 @@ impl Store {
     /// # Errors
     ///
     /// The disk failed.
-    pub fn run(&self, volume: Volume, first: u64, blocks: u64) -> Result<(bool, u64), Error> {
-        self.kept(volume)?.map_or(Ok((false, blocks)), |content| content.run(first, blocks))
+    pub fn run(&self, volume: Volume, first: u64, blocks: u64) -> Result<(bool, u64), io::Error> {
+        self.kept(volume)?.map_or(Ok((false, blocks)), |kept| kept.content.run(first, blocks))
     }
 
     /// Says durably that what is in it now is of two times, until [`Self::end_fill`].
@@ -118,7 +257,7 @@ impl Store {
     /// # Errors
     ///
     /// The file system refuses.
-    pub fn begin_fill(&self) -> Result<(), Error> {
+    pub fn begin_fill(&self) -> Result<(), io::Error> {
         if self.is_part_filled() {
             return Ok(());
         }
@@ -131,7 +270,7 @@ impl Store {
     /// # Errors
     ///
     /// The file system refuses.
-    pub fn end_fill(&self) -> Result<(), Error> {
+    pub fn end_fill(&self) -> Result<(), io::Error> {
         self.remove_durably(&self.directory.join(FILLING))
     }
 
@@ -153,12 +292,14 @@ impl Store {
     /// # Errors
     ///
     /// The file system refuses.
-    pub fn remove(&self, volume: Volume) -> Result<(), Error> {
+    pub fn remove(&self, volume: Volume) -> Result<(), io::Error> {
         lock(&self.opened).remove(&volume);
-        self.remove_durably(&self.path(volume))
+        // In this order: a volume that has no content is made anew, with other checksums.
+        self.remove_durably(&self.path(volume))?;
+        self.remove_durably(&self.sums_path(volume))
     }
 
-    fn remove_durably(&self, path: &Path) -> Result<(), Error> {
+    fn remove_durably(&self, path: &Path) -> Result<(), io::Error> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
@@ -166,68 +307,68 @@ impl Store {
         }
     }
 
-    /// A volume's content; `None` when nothing was ever written into it.
-    fn kept(&self, volume: Volume) -> Result<Option<Arc<Backing>>, Error> {
-        match self.opened(volume, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            opened => opened.map(Some),
-        }
+    fn sums_path(&self, volume: Volume) -> PathBuf {
+        self.directory.join(format!("volume-{}.sums", volume.0))
     }
 
-    /// A volume's content, made if there is none. Its name is durable before anything is in it.
-    fn made(&self, volume: Volume) -> Result<Arc<Backing>, Error> {
-        match self.kept(volume)? {
-            Some(content) => Ok(content),
-            None => {
-                let content = self.opened(volume, true)?;
-                File::open(&self.directory)?.sync_all()?;
-                Ok(content)
-            }
-        }
+    /// A volume; `None` when nothing was ever written into it.
+    fn kept(&self, volume: Volume) -> Result<Option<Arc<Kept>>, io::Error> {
+        self.opened(volume, false)
     }
 
-    fn opened(&self, volume: Volume, make: bool) -> Result<Arc<Backing>, Error> {
+    /// A volume, made if there is none. Its name is durable before anything is in it.
+    fn made(&self, volume: Volume) -> Result<Arc<Kept>, io::Error> {
+        let made = self.opened(volume, true)?;
+        made.ok_or_else(|| io::Error::new(ErrorKind::NotFound, "a file that was made is not there"))
+    }
+
+    fn opened(&self, volume: Volume, make: bool) -> Result<Option<Arc<Kept>>, io::Error> {
         let mut opened = lock(&self.opened);
-        if let Some(content) = opened.get(&volume) {
-            return Ok(Arc::clone(content));
+        if let Some(kept) = opened.get(&volume) {
+            return Ok(Some(Arc::clone(kept)));
         }
-        let content = Arc::new(Backing::open(&self.path(volume), make)?);
-        opened.insert(volume, Arc::clone(&content));
-        Ok(content)
+        let (path, sums) = (self.path(volume), self.sums_path(volume));
+        let (content, sums) = match Backing::open(&path, false) {
+            Ok(content) => (content, Sums::open(&sums, volume)?),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(_) if !make => return Ok(None),
+            Err(_) => {
+                // Before there is content, so that none is without them.
+                let sums = Sums::create(&sums, volume)?;
+                let content = Backing::open(&path, true)?;
+                File::open(&self.directory)?.sync_all()?;
+                (content, sums)
+            }
+        };
+        let kept = Arc::new(Kept { content, sums, changing: Mutex::default() });
+        opened.insert(volume, Arc::clone(&kept));
+        Ok(Some(kept))
     }
+}
+
+impl Kept {
+    /// Reads; returns the first block that is not what was written.
+    fn read(&self, first: u64, bytes: &mut [u8], how: How) -> Result<Option<u64>, io::Error> {
+        self.content.read(first, bytes, how)?;
+        self.sums.damaged(first, bytes, how)
+    }
+
+    /// Reads one block. Whether it is of use is certain only while nobody changes it.
+    fn is_damaged(&self, block: u64, bytes: &mut [u8]) -> Result<bool, io::Error> {
+        match self.read(block, bytes, How::FromDisk) {
+            Ok(damaged) => Ok(damaged.is_some()),
+            Err(error) if is_medium(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether it is this place that the disk cannot read, as far as it knows (F10).
+fn is_medium(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::IO | Errno::NODATA | Errno::ILSEQ | Errno::BADMSG))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::buffers::Pool;
-    use bulkhead_core::log::BLOCK_LEN;
-
-    #[test]
-    fn what_was_never_written_is_zero_and_what_was_is_there_until_it_is_removed() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("volumes")).unwrap();
-        let volume = Volume(7);
-        let mut bytes = vec![1; 3 * BLOCK_LEN];
-        store.write(volume, 0, 9, &Content::Zeroes).unwrap();
-        store.read(volume, 5, &mut bytes, How::Waiting).unwrap();
-        assert!(bytes.iter().all(|byte| *byte == 0) && !store.path(volume).exists());
-        let mut buffer = Pool::new(1 << 20).unwrap().take(2).unwrap();
-        buffer.bytes_mut().fill(9);
-        let piece = buffer.keep().piece();
-        store.write(volume, 6, 2, &Content::Data(piece)).unwrap();
-        store.write(volume, 7, 100, &Content::Zeroes).unwrap();
-        store.sync(volume).unwrap();
-        let again = Store::open(&directory.path().join("volumes")).unwrap();
-        again.read(volume, 5, &mut bytes, How::Waiting).unwrap();
-        let said: Vec<_> = bytes.chunks(BLOCK_LEN).map(|block| (block[0], block[BLOCK_LEN - 1])).collect();
-        assert_eq!(said, [(0, 0), (9, 9), (0, 0)]);
-        assert_eq!(again.run(volume, 0, 20).unwrap(), (false, 6));
-        assert!(again.run(volume, 6, 20).unwrap().0);
-        again.remove(volume).unwrap();
-        again.remove(volume).unwrap();
-        assert_eq!(again.run(volume, 0, 20).unwrap(), (false, 20));
-        again.read(volume, 6, &mut bytes, How::Waiting).unwrap();
-        assert!(bytes.iter().all(|byte| *byte == 0));
-    }
-}
+#[path = "store_tests.rs"]
+mod tests;

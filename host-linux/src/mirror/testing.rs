@@ -126,6 +126,9 @@ fn arrived(news: News, pool: &Pool, gone: &AtomicBool) -> Option<News> {
         News::Frame(node, Frame::Fill { epoch, write, sums, payload: Some(piece) }) => {
             News::Frame(node, Frame::Fill { epoch, write, sums, payload: Some(copy(piece)?) })
         }
+        News::Frame(node, Frame::Mend { epoch, write, sums, payload: Some(piece) }) => {
+            News::Frame(node, Frame::Mend { epoch, write, sums, payload: Some(copy(piece)?) })
+        }
         other @ (News::Met(..) | News::Gone(_) | News::Frame(..)) => other,
     })
 }

@@ -36,6 +36,9 @@ pub struct View {
     /// Whether a fill of this holder's store was begun and has not ended: it has parts of two times.
     #[serde(default)]
     pub part_filled: bool,
+    /// The search for damage in this holder's store.
+    #[serde(default)]
+    pub scrub: ScrubView,
     /// Bytes that were acknowledged and are in one place only: what the loss of this node for good would lose
     /// at most (X11). `None`: only the node that leads knows.
     pub at_risk_bytes: Option<u64>,
@@ -79,7 +82,11 @@ impl View {
         });
         let removed: String = removed.collect();
         let waits = self.waits.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-        format!("pair {pair} is {state}{leads}{epoch}{risk}{removed}{waits}")
+        let damaged = match self.scrub.damaged_blocks {
+            0 => String::new(),
+            count => format!("; {count} BLOCKS ARE DAMAGED in this node's store, and nobody can mend them"),
+        };
+        format!("pair {pair} is {state}{leads}{epoch}{risk}{damaged}{removed}{waits}")
     }
 }
 
@@ -201,6 +208,38 @@ pub struct FillView {
     pub left_millis: Option<u64>,
 }
 
+/// The search for damage in a holder's store: every block is read once a period, and mended if it is not what
+/// was written there (V14).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScrubView {
+    /// Times that all of it was looked at since the start.
+    pub passes: u64,
+    /// The size of all volumes.
+    pub bytes: u64,
+    /// What of that this pass has behind it.
+    pub checked_bytes: u64,
+    /// Whether it goes on without a pause, because an operator asked for it.
+    pub hurried: bool,
+    /// Blocks that were damaged and were mended since the start, by whoever found them.
+    pub mended_blocks: u64,
+    /// Blocks that are damaged here, and that no other holder can mend: they cannot be read until they are
+    /// written again, or one comes that can.
+    pub damaged_blocks: u64,
+    /// The first of them.
+    pub damaged: Vec<BlockView>,
+}
+
+/// A block of a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockView {
+    /// The number of the volume; 0 is the list of volumes.
+    pub volume: u16,
+    /// Of 4096 bytes, from 0.
+    pub block: u64,
+}
+
 /// A log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -288,6 +327,11 @@ mod tests {
             state: State::Resyncing,
             policy: Policy::Back,
             holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
+            scrub: ScrubView {
+                damaged_blocks: 1,
+                damaged: vec![BlockView { volume: 1, block: 7 }],
+                ..ScrubView::default()
+            },
             volumes: vec![VolumeView {
                 number: 1,
                 name: "vm1".into(),
@@ -304,7 +348,12 @@ mod tests {
                 "removed": false, "fill": null
             }],
             "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
-            "dirtyBytes": 0, "partFilled": false, "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
+            "dirtyBytes": 0, "partFilled": false,
+            "scrub": {
+                "passes": 0, "bytes": 0, "checkedBytes": 0, "hurried": false, "mendedBlocks": 0,
+                "damagedBlocks": 1, "damaged": [{ "volume": 1, "block": 7 }]
+            },
+            "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
             "memory": { "bytes": 0, "freeBytes": 0 },
             "writes": { "p50Us": null, "p99Us": null },
             "volumes": [{

@@ -5,10 +5,10 @@
 //! | at | len | field    | unit, values                                                       |
 //! |---:|----:|----------|--------------------------------------------------------------------|
 //! |  0 |   1 | kind     | 1 begun, 2 alive, 3 word, 4 write, 5 fill, 6 filled,               |
-//! |    |     |          | 7 compare, 8 differs, 9 compared                                    |
+//! |    |     |          | 7 compare, 8 differs, 9 compared, 10 wants, 11 mend, 12 lacks      |
 //! |  1 |   1 | reserved | zero                                                               |
 //! |  2 |   2 | meta     | bytes of what follows the head                                     |
-//! |  4 |   2 | blocks   | of 4096 bytes of payload behind that, 0..=448; only write and fill |
+//! |  4 |   2 | blocks   | of 4096 bytes of payload behind that, 0..=448; write, fill, mend    |
 //! |  6 |   2 | reserved | zero                                                               |
 //! |  8 |   8 | tag      | of bytes 0..8 ([`super::seal`])                                    |
 //!
@@ -24,6 +24,9 @@
 //! | compare      | epoch (8), blocks (16), a digest of each region of 32 blocks (16 each; 64 at most)    |
 //! | differs      | epoch (8), blocks (16; one region), a digest of each block (16 each)                  |
 //! | compared     | epoch (8), blocks (16)                                                                |
+//! | wants        | epoch (8), blocks (16), upto (8)                                                      |
+//! | mend         | as fill                                                                               |
+//! | lacks        | as compared                                                                           |
 //!
 //! A write, as in the log: volume (2); kind (1: 1 data, 2 zeroes, 3 trimmed); reserved (1); blocks (4); first
 //! block (8). Data has as many blocks of payload and as many sums, zeroes and trims have none. Blocks: volume
@@ -50,6 +53,7 @@ const WRITE_META: usize = 24 + WRITE_LEN;
 const FILL_META: usize = 8 + WRITE_LEN;
 const FILLED_META: usize = 16;
 const COMPARED_META: usize = 24;
+const WANTS_META: usize = 32;
 const DIGEST_LEN: usize = 16;
 /// Regions of one question.
 pub const REGIONS_MAX: u32 = 64;
@@ -79,10 +83,16 @@ pub enum Kind {
     Differs,
     /// [`Frame::Compared`].
     Compared,
+    /// [`Frame::Wants`].
+    Wants,
+    /// [`Frame::Mend`].
+    Mend,
+    /// [`Frame::Lacks`].
+    Lacks,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Begun,
         Self::Alive,
         Self::Word,
@@ -92,6 +102,9 @@ impl Kind {
         Self::Compare,
         Self::Differs,
         Self::Compared,
+        Self::Wants,
+        Self::Mend,
+        Self::Lacks,
     ];
 
     const fn number(self) -> u8 {
@@ -105,6 +118,9 @@ impl Kind {
             Self::Compare => 7,
             Self::Differs => 8,
             Self::Compared => 9,
+            Self::Wants => 10,
+            Self::Mend => 11,
+            Self::Lacks => 12,
         }
     }
 }
@@ -152,10 +168,12 @@ impl Head {
             Kind::Word => (1..=WORD_MAX).contains(&meta) && blocks == 0,
             Kind::Write => has_sums(WRITE_META),
             Kind::Fill => has_sums(FILL_META),
+            Kind::Mend => blocks != 0 && has_sums(FILL_META),
             Kind::Filled => meta == FILLED_META && blocks == 0,
             Kind::Compare => has_digests(REGIONS_MAX),
             Kind::Differs => has_digests(REGION),
-            Kind::Compared => meta == COMPARED_META && blocks == 0,
+            Kind::Compared | Kind::Lacks => meta == COMPARED_META && blocks == 0,
+            Kind::Wants => meta == WANTS_META && blocks == 0,
         }
     }
 
@@ -195,6 +213,10 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
             meta.extend_from_slice(&epoch.0.to_le_bytes());
             Kind::Fill
         }
+        Frame::Mend { epoch, .. } => {
+            meta.extend_from_slice(&epoch.0.to_le_bytes());
+            Kind::Mend
+        }
         Frame::Filled { epoch, upto } => {
             [epoch.0, upto.0].iter().for_each(|field| meta.extend_from_slice(&field.to_le_bytes()));
             Kind::Filled
@@ -213,9 +235,21 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
             put_digests(&mut meta, *epoch, blocks, &[]);
             Kind::Compared
         }
+        Frame::Wants { epoch, upto, blocks } => {
+            put_digests(&mut meta, *epoch, blocks, &[]);
+            meta.extend_from_slice(&upto.0.to_le_bytes());
+            Kind::Wants
+        }
+        Frame::Lacks { epoch, blocks } => {
+            put_digests(&mut meta, *epoch, blocks, &[]);
+            Kind::Lacks
+        }
     };
     let mut blocks = 0;
-    if let Frame::Write { write, sums, payload, .. } | Frame::Fill { write, sums, payload, .. } = frame {
+    if let Frame::Write { write, sums, payload, .. }
+    | Frame::Fill { write, sums, payload, .. }
+    | Frame::Mend { write, sums, payload, .. } = frame
+    {
         blocks = write.payload();
         let has = payload.as_ref().map_or(0, Piece::blocks);
         (sums.len() == blocks && has == blocks).then_some(())?;
@@ -326,8 +360,20 @@ pub fn read(head: &Head, meta: &[u8]) -> Option<Said> {
             Frame::Differs { epoch, blocks, digests }
         }
         Kind::Compared => Frame::Compared { epoch: Epoch(fields.u64()?), blocks: take_blocks(&mut fields)? },
+        Kind::Wants => {
+            let (epoch, blocks) = (Epoch(fields.u64()?), take_blocks(&mut fields)?);
+            Frame::Wants { epoch, upto: Seq(fields.u64()?), blocks }
+        }
+        Kind::Mend => {
+            let (epoch, write) = (Epoch(fields.u64()?), take_write(&mut fields)?);
+            Frame::Mend { epoch, write, sums: take_sums(&mut fields)?, payload: None }
+        }
+        Kind::Lacks => Frame::Lacks { epoch: Epoch(fields.u64()?), blocks: take_blocks(&mut fields)? },
     };
-    if let Frame::Write { write, sums, .. } | Frame::Fill { write, sums, .. } = &frame {
+    if let Frame::Write { write, sums, .. }
+    | Frame::Fill { write, sums, .. }
+    | Frame::Mend { write, sums, .. } = &frame
+    {
         (write.payload() == head.blocks && sums.len() == head.blocks).then_some(())?;
     }
     Some(Said::Frame(frame))
@@ -359,24 +405,30 @@ impl Frame {
     /// Its sums.
     pub(super) fn sums(&self) -> &[Sum] {
         match self {
-            Self::Write { sums, .. } | Self::Fill { sums, .. } => sums,
+            Self::Write { sums, .. } | Self::Fill { sums, .. } | Self::Mend { sums, .. } => sums,
             Self::Word(_)
             | Self::Filled { .. }
             | Self::Compare { .. }
             | Self::Differs { .. }
-            | Self::Compared { .. } => &[],
+            | Self::Compared { .. }
+            | Self::Wants { .. }
+            | Self::Lacks { .. } => &[],
         }
     }
 
     /// With this payload.
     pub(super) fn with(mut self, filled: Piece) -> Self {
         match &mut self {
-            Self::Write { payload, .. } | Self::Fill { payload, .. } => *payload = Some(filled),
+            Self::Write { payload, .. } | Self::Fill { payload, .. } | Self::Mend { payload, .. } => {
+                *payload = Some(filled);
+            }
             Self::Word(_)
             | Self::Filled { .. }
             | Self::Compare { .. }
             | Self::Differs { .. }
-            | Self::Compared { .. } => {}
+            | Self::Compared { .. }
+            | Self::Wants { .. }
+            | Self::Lacks { .. } => {}
         }
         self
     }
@@ -384,12 +436,14 @@ impl Frame {
     /// Its payload.
     pub(super) fn into_payload(self) -> Option<Piece> {
         match self {
-            Self::Write { payload, .. } | Self::Fill { payload, .. } => payload,
+            Self::Write { payload, .. } | Self::Fill { payload, .. } | Self::Mend { payload, .. } => payload,
             Self::Word(_)
             | Self::Filled { .. }
             | Self::Compare { .. }
             | Self::Differs { .. }
-            | Self::Compared { .. } => None,
+            | Self::Compared { .. }
+            | Self::Wants { .. }
+            | Self::Lacks { .. } => None,
         }
     }
 }

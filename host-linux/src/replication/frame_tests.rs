@@ -134,9 +134,31 @@ fn feeding() -> Vec<(Frame, Vec<u8>)> {
     ]
 }
 
+/// Those that mend, as [`golden`].
+fn mending() -> Vec<(Frame, Vec<u8>)> {
+    let epoch = Epoch(5);
+    let sums = vec![Sum(0x0403_0201)];
+    vec![
+        (
+            Frame::Wants { epoch, upto: Seq(6), blocks: blocks(1) },
+            [&b"\x0a\0\x20\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x01\0\0\0", FIRST, b"\x06\0\0\0\0\0\0\0"]
+                .concat(),
+        ),
+        (
+            Frame::Mend { epoch, write: write(1, Content::Data), sums, payload: Some(payload(1)) },
+            [&b"\x0b\0\x1c\0\x01\0\0\0"[..], FIVE, b"\x01\x02\x01\0\x01\0\0\0", FIRST, b"\x01\x02\x03\x04"]
+                .concat(),
+        ),
+        (
+            Frame::Lacks { epoch, blocks: blocks(1) },
+            [&b"\x0c\0\x18\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x01\0\0\0", FIRST].concat(),
+        ),
+    ]
+}
+
 /// One of each, with the bytes of head and meta that are in the field.
 fn golden() -> Vec<(Frame, Vec<u8>)> {
-    [feeding(), comparing()].concat()
+    [feeding(), comparing(), mending()].concat()
 }
 
 fn bytes(frame: &Frame) -> Vec<u8> {

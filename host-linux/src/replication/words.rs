@@ -95,6 +95,34 @@ pub enum Frame {
         /// The store has every write up to this one.
         upto: Seq,
     },
+    /// Blocks of the sender's store are damaged. Answered by [`Frame::Mend`] or [`Frame::Lacks`], when the
+    /// other one can say what they are as of `upto` or later.
+    Wants {
+        /// Under which the two are primary and secondary.
+        epoch: Epoch,
+        /// A write that the sender may have shown, and all before it.
+        upto: Seq,
+        /// Which blocks.
+        blocks: Blocks,
+    },
+    /// What was asked for by [`Frame::Wants`].
+    Mend {
+        /// As of [`Frame::Wants`].
+        epoch: Epoch,
+        /// Which blocks: always data.
+        write: Write,
+        /// As of [`Frame::Write`].
+        sums: Vec<Sum>,
+        /// As of [`Frame::Write`].
+        payload: Option<Piece>,
+    },
+    /// The sender cannot say what was asked for by [`Frame::Wants`].
+    Lacks {
+        /// As of [`Frame::Wants`].
+        epoch: Epoch,
+        /// As of [`Frame::Wants`].
+        blocks: Blocks,
+    },
 }
 
 /// One stream to another holder. What was meant for it goes by no other one.

@@ -127,6 +127,7 @@ impl Listing {
             | Request::FenceConfirm { .. }
             | Request::VolumeList
             | Request::VolumeRecover { .. }
+            | Request::VolumeScrub
             | Request::VolumePromote { .. } => return Ok(None),
         };
         self.check_leads()?;

@@ -186,12 +186,16 @@ trait Small {
 impl Small for bulkhead::replication::words::Frame {
     fn is_small(&self) -> bool {
         match self {
-            Self::Write { payload, .. } | Self::Fill { payload, .. } => payload.is_none(),
+            Self::Write { payload, .. } | Self::Fill { payload, .. } | Self::Mend { payload, .. } => {
+                payload.is_none()
+            }
             Self::Word(_)
             | Self::Filled { .. }
             | Self::Compare { .. }
             | Self::Differs { .. }
-            | Self::Compared { .. } => true,
+            | Self::Compared { .. }
+            | Self::Wants { .. }
+            | Self::Lacks { .. } => true,
         }
     }
 }

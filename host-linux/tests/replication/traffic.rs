@@ -85,19 +85,23 @@ pub fn frame(pool: &Pool, life: u64, number: u64, largest: u32) -> Frame {
         }
         14 => {
             let (sums, payload) = data();
-            Frame::Fill { epoch, write: write(Kind::Data), sums, payload }
+            let write = write(Kind::Data);
+            match random & 1 {
+                0 => Frame::Fill { epoch, write, sums, payload },
+                _ => Frame::Mend { epoch, write, sums, payload },
+            }
         }
         _ => compares(random, epoch, seq),
     }
 }
 
-/// A frame of a store that is compared with another.
+/// A frame of a store that is compared with another, or mended.
 fn compares(random: u64, epoch: Epoch, upto: Seq) -> Frame {
     let (volume, first) = (Volume((random >> 3) as u16), BlockIndex(random >> 20));
     let count = 1 + (random >> 16) as u32 % REGION;
     let digest =
         |number: u32| Digest((random ^ u64::from(number)).to_le_bytes().repeat(2).try_into().unwrap());
-    match random >> 4 & 3 {
+    match random >> 4 & 7 {
         0 => Frame::Filled { epoch, upto },
         1 => {
             let blocks = Blocks { volume, first, count: count * REGION };
@@ -107,6 +111,8 @@ fn compares(random: u64, epoch: Epoch, upto: Seq) -> Frame {
             let blocks = Blocks { volume, first, count };
             Frame::Differs { epoch, blocks, digests: (0..count).map(digest).collect() }
         }
+        3 => Frame::Wants { epoch, upto, blocks: Blocks { volume, first, count } },
+        4 => Frame::Lacks { epoch, blocks: Blocks { volume, first, count } },
         _ => Frame::Compared { epoch, blocks: Blocks { volume, first, count } },
     }
 }
@@ -115,7 +121,9 @@ fn compares(random: u64, epoch: Epoch, upto: Seq) -> Frame {
 fn told(frame: &Frame) -> (String, Vec<u8>) {
     let mut frame = frame.clone();
     let mut bytes = Vec::new();
-    if let Frame::Write { payload, .. } | Frame::Fill { payload, .. } = &mut frame {
+    if let Frame::Write { payload, .. } | Frame::Fill { payload, .. } | Frame::Mend { payload, .. } =
+        &mut frame
+    {
         bytes = payload.take().map(|payload| payload.bytes().to_vec()).unwrap_or_default();
     }
     (format!("{frame:?}"), bytes)
@@ -141,6 +149,7 @@ pub fn life(frame: &Frame) -> u64 {
         Frame::Compare { epoch, .. } | Frame::Differs { epoch, .. } | Frame::Compared { epoch, .. } => {
             epoch.0
         }
+        Frame::Wants { epoch, .. } | Frame::Mend { epoch, .. } | Frame::Lacks { epoch, .. } => epoch.0,
         Frame::Word(word) => match **word {
             Word::Offer { epoch, .. }
             | Word::Ready { epoch, .. }

@@ -9,10 +9,12 @@
     reason = "a test that panics has failed"
 )]
 
-#[path = "common/certificates.rs"]
+#[path = "../common/certificates.rs"]
 mod certificates;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "common/plant.rs"]
+mod damage;
+#[path = "../common/plant.rs"]
 mod plant;
 
 use bulkhead::nbd::client::connection::Client;

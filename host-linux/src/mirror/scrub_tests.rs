@@ -1,0 +1,123 @@
+//! V5, V14, F4, F7, F10: what is damaged in a store is never read; it is mended with what another holder has.
+
+use super::site_tests::Known;
+use super::testing::{Site, read};
+use super::view::{BlockView, State, View};
+use crate::nbd::export::Errno;
+use bulkhead_core::log::batch::Volume;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
+
+const MEBI: u64 = 1 << 20;
+const SOON: Duration = Duration::from_secs(30);
+
+/// A pair with a volume of so many blocks, all of it in both stores; who leads, the volume, and what it has.
+fn stored(site: &mut Site, blocks: u64, seed: u64) -> (u16, Volume, Known) {
+    let mut known = Known::by_chance(seed);
+    let (leads, other, volume) = site.pair(blocks);
+    assert_eq!(known.write(site, leads, volume, 300, 2_000, 8), 300);
+    for node in [leads, other] {
+        until(site, node, |view| 300 < view.log.newest && view.log.applied == view.log.newest);
+    }
+    (leads, volume, known)
+}
+
+fn until(site: &Site, node: u16, is: impl Fn(&View) -> bool) -> View {
+    let begin = Instant::now();
+    loop {
+        let view = site.handle(node).view();
+        if is(&view) {
+            return view;
+        }
+        assert!(begin.elapsed() < SOON, "{view:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A byte of every so many blocks rots. Returns how many blocks that were written rotted.
+fn rot(site: &Site, node: u16, volume: Volume, known: &Known, every: u64) -> u64 {
+    let path = site.directory.path().join(format!("{node}/volumes/volume-{}", volume.0));
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut count = 0;
+    for block in known.written().filter(|block| block % every == 0) {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, block * 4096 + 77).unwrap();
+        file.write_all_at(&[byte[0] ^ 4], block * 4096 + 77).unwrap();
+        count += 1;
+    }
+    assert_ne!(count, 0);
+    count
+}
+
+/// A guest reads it while both are there: it is what was written, and mended on the way.
+#[test]
+fn a_guest_reads_what_the_other_holder_has() {
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 3);
+    let count = rot(&site, leads, volume, &known, 5);
+    known.check(&site, leads, volume, 2_000);
+    let view = until(&site, leads, |view| view.scrub.mended_blocks == count);
+    assert_eq!((view.scrub.damaged_blocks, view.state), (0, State::Synced));
+    // Nobody else is there any more, and it is all there.
+    site.kill(3 - leads);
+    known.check(&site, leads, volume, 2_000);
+}
+
+/// Nobody reads it. It is found, on either side, and mended with what the other one has.
+#[test]
+fn what_nobody_reads_is_found() {
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 4);
+    for node in [leads, 3 - leads] {
+        let count = rot(&site, node, volume, &known, 7);
+        site.handle(node).scrub();
+        let is_over = |view: &View| !view.scrub.hurried && view.scrub.mended_blocks == count;
+        assert_eq!(until(&site, node, is_over).scrub.damaged_blocks, 0);
+    }
+    site.kill(leads);
+    let other = site.await_leader(|view| view.primary == Some(3 - leads));
+    known.check(&site, other, volume, 2_000);
+    assert_eq!(site.handle(other).view().scrub.damaged_blocks, 0);
+}
+
+/// Both copies of a block are damaged: an error, never anything else, until a guest writes it again. What
+/// only one of them has is mended as soon as the other is there.
+#[test]
+fn what_nobody_has_is_an_error_until_it_is_written_again() {
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 5);
+    let first = known.written().next().unwrap();
+    for node in [leads, 3 - leads] {
+        let path = site.directory.path().join(format!("{node}/volumes/volume-{}", volume.0));
+        File::options().write(true).open(path).unwrap().write_all_at(&[1, 2, 3], first * 4096).unwrap();
+    }
+    assert_eq!(read(&site.handle(leads), volume, first, 1), Err(Errno::Io));
+    let view = until(&site, leads, |view| view.scrub.damaged_blocks == 1);
+    assert_eq!(view.scrub.damaged, [BlockView { volume: volume.0, block: first }]);
+    assert!(view.line(1, |_| "a1".into()).contains("DAMAGED"));
+    known.put(&site, leads, volume, first);
+    known.check(&site, leads, volume, 2_000);
+    until(&site, leads, |view| view.scrub.damaged_blocks == 0);
+    until(&site, 3 - leads, |view| view.dirty_bytes == 0);
+    // The other one has it again; this one has not.
+    until(&site, leads, |view| view.dirty_bytes == 0);
+    rot(&site, leads, volume, &known, 11);
+    known.check(&site, leads, volume, 2_000);
+}
+
+/// A holder that is alone looks for damage, and what it cannot mend waits for the other one.
+#[test]
+fn what_one_finds_alone_is_mended_when_the_other_is_back() {
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 6);
+    site.kill(3 - leads);
+    known.put(&site, leads, volume, 0);
+    site.await_leader(|view| view.state == State::Degraded && view.dirty_bytes == 0);
+    let count = rot(&site, leads, volume, &known, 50);
+    site.handle(leads).scrub();
+    until(&site, leads, |view| !view.scrub.hurried && view.scrub.damaged_blocks == count);
+    site.start(3 - leads);
+    until(&site, leads, |view| view.scrub.damaged_blocks == 0 && view.scrub.mended_blocks == count);
+    known.check(&site, leads, volume, 2_000);
+}
