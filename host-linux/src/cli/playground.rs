@@ -46,6 +46,7 @@ pub(super) enum Verb {
 ///   bulkhead playground run
 ///   bulkhead playground run --nodes 2 --dir /tmp/pg
 ///   bulkhead playground run --volumes
+///   bulkhead playground run --nodes 2 --volumes=3
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -60,9 +61,11 @@ pub(super) struct Run {
     /// How fast it is
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Pace::Default)]
     timers: Pace,
-    /// Have the first node of each compartment keep volumes: block devices, served by NBD
-    #[arg(long)]
-    volumes: bool,
+    /// Have the first node of each compartment keep volumes: block devices, served by NBD; with 3,
+    /// also the second one of the first compartment
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+        value_parser = clap::value_parser!(u16).range(2..=3))]
+    volumes: Option<u16>,
     #[command(flatten)]
     outside: Outside,
 }
@@ -160,8 +163,13 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
         Pace::Default => Preset::Default,
         Pace::Tight => Preset::Tight,
     };
-    let (elsewhere, volumes) = (args.outside.elsewhere(), args.volumes);
-    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, volumes };
+    let (elsewhere, holders) = (args.outside.elsewhere(), args.volumes.unwrap_or_default());
+    if args.nodes.saturating_mul(2) < holders {
+        let failure =
+            Failure::usage(format!("{} nodes are no {holders} holders", args.nodes.saturating_mul(2)));
+        return Err(failure.left("Nothing was started.").next("add `--nodes 2`."));
+    }
+    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();

@@ -73,3 +73,5 @@ mod site_tests;
 mod start_bench;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod three_tests;

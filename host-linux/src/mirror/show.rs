@@ -115,11 +115,14 @@ impl Group {
             return State::Failed;
         }
         if let Some(primary) = self.holder.primary() {
-            let others = || self.peers.iter().filter(|(node, _)| !self.wanted.is_removed(**node));
-            return match primary.chosen().holders().len() {
-                in_sync if others().count() < in_sync && 1 < in_sync => State::Synced,
-                _ if others().any(|(_, peer)| peer.stream.is_some()) => State::Resyncing,
-                _ => State::Degraded,
+            let in_sync = primary.chosen().holders();
+            let is_missing =
+                |node: NodeId| !self.wanted.is_removed(node) && in_sync.iter().all(|one| one.node != node);
+            let missing = || self.peers.iter().filter(|(node, _)| is_missing(**node));
+            return match missing().next() {
+                None if 1 < in_sync.len() => State::Synced,
+                Some(_) if missing().any(|(_, peer)| peer.stream.is_some()) => State::Resyncing,
+                Some(_) | None => State::Degraded,
             };
         }
         if self.wanted.is_removed(self.holder.me().node) || self.holder.contradicted().is_some() {

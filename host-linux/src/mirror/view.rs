@@ -60,8 +60,10 @@ impl View {
     /// How the group of this pair is, in one line for people.
     #[must_use]
     pub fn line(&self, pair: u16, name_of: impl Fn(u16) -> String) -> String {
+        let in_sync = self.holders.iter().filter(|holder| holder.in_sync).count();
         let state = match self.state {
             State::Synced => "synced: any one holder may be lost",
+            State::Degraded if 1 < in_sync => "DEGRADED: a holder is away",
             State::Degraded => "DEGRADED: what is written is in one place only",
             State::Resyncing => "resyncing: a holder is being brought up to date",
             State::Stale => "STALE: this node missed writes, and nobody feeds it",

@@ -46,8 +46,8 @@ pub struct Wanted {
     pub preset: Preset,
     /// A witness that is no process of it.
     pub elsewhere: Option<Elsewhere>,
-    /// Whether the first node of each compartment keeps volumes.
-    pub volumes: bool,
+    /// How many nodes keep volumes: of the two compartments in turn, the first nodes first.
+    pub holders: u16,
 }
 
 /// A witness that is no process of the playground: a board, say.
@@ -72,9 +72,9 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
     let sockets = sockets.map_err(|error| failed("no socket on loopback", &error))?;
     let mut ports = sockets.iter().map(|(address, _)| *address);
-    let keeps = |member: &&Member| wanted.volumes && member.voter && !member.duty.is_witness();
-    let nbd: BTreeMap<u16, SocketAddr> =
-        config.members.iter().filter(keeps).map(|member| member.id.0).zip(&mut ports).collect();
+    let keep = config.members.iter().filter(|member| !member.duty.is_witness());
+    let keep = keep.map(|member| member.id.0).take(usize::from(wanted.holders));
+    let nbd: BTreeMap<u16, SocketAddr> = keep.zip(&mut ports).collect();
     let holders: BTreeSet<u16> = nbd.keys().copied().collect();
     for member in &mut config.members {
         member.nbd = nbd.get(&member.id.0).copied();

@@ -16,8 +16,13 @@ pub struct Plant {
 impl Plant {
     /// Starts it, with the volumes of nobody yet.
     pub fn start() -> Self {
+        Self::of(&["--volumes"])
+    }
+
+    /// As these arguments say.
+    pub fn of(what: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = bulkhead(&["playground", "run", "--volumes", "--json", "--dir"]);
+        let mut command = bulkhead(&[&["playground", "run"], what, &["--json", "--dir"]].concat());
         let mut child = command.arg(directory.path()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = lines.next().expect("the playground starts").unwrap();

@@ -16,6 +16,7 @@ mod common;
 mod damage;
 #[path = "../common/plant.rs"]
 mod plant;
+mod three;
 
 use bulkhead::nbd::client::connection::Client;
 use bulkhead::nbd::export::{Content, Export as _, Failed, Piece, Reply, Request, Span};
