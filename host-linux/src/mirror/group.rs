@@ -443,11 +443,12 @@ impl Group {
         let is_through = is_through || self.acks.waits_for_store();
         let dirty = lock(&self.shared.dirty);
         let (sunk, era) = (dirty.sunk(), dirty.era());
+        let is_memory_full = EXTENTS_MAX <= dirty.extents();
         drop(dirty);
         let is_urgent = is_through || !self.waiting.is_empty() || self.is_full() || applied < sunk;
         let Some(log) = self.holder.log() else { return };
         let from = log.marks().before(applied.next());
-        if let Some(upto) = self.apply.round(clock::now(), applied, is_urgent) {
+        if let Some(upto) = self.apply.round(clock::now(), applied, is_urgent, is_memory_full) {
             let logged = from.filter(|_| applied < sunk).map(|from| Logged {
                 applied,
                 upto: sunk.min(upto),

@@ -37,6 +37,7 @@ use bulkhead_core::holder::recovery::Recovered;
 use bulkhead_core::holder::words::{Backing, Settings as Machine};
 use bulkhead_core::id::{GroupId, NodeId, SiteId};
 use bulkhead_core::log::ring::{RING_AT, Ring};
+use bulkhead_core::log::scan::Outcome;
 use bulkhead_core::log::superblock::{Fault as Unusable, Identity};
 use bulkhead_core::log::{Life, Seq};
 use bulkhead_core::volume::CATALOGUE;
@@ -177,6 +178,8 @@ fn run(settings: Settings, shared: Arc<Shared>, connect: Connect) {
 fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<Group, Failure> {
     let (engine, recovered) = open(settings, &shared.pool)?;
     let (device, ring) = (engine.device().clone(), recovered.ring());
+    let (Outcome::Whole(end) | Outcome::Damaged(end)) = recovered.outcome();
+    let found = end.next.before();
     read_back(shared, &device, ring)?;
     let trouble =
         |fault: Fault| Failure::failed(format!("the log {} fails: {fault}", settings.log.display()));
@@ -210,7 +213,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         window: Window::default(),
         peers: BTreeMap::new(),
         applier,
-        apply: Apply::new(applied),
+        apply: Apply::found(applied, found),
         waiting: VecDeque::new(),
         reads: Vec::new(),
         lease: None,
