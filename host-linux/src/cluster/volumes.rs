@@ -130,7 +130,7 @@ impl Volumes {
     }
 
     /// A volume that is not served, and should be; a holder with which there is no stream until somebody
-    /// changes something.
+    /// changes something; a store that has no room.
     pub fn lacks(&self) -> Vec<Lack> {
         let unserved = |failure: Failure| Lack {
             what: "volumes",
@@ -144,6 +144,9 @@ impl Volumes {
             let why = format!("no stream to {}: {why}", name.unwrap_or_default());
             lacks.push(Lack { what: "streams", why });
         }
+        let full = self.running.handle().view().full;
+        let why = |why| format!("{why}; guests go on until the log is full, too: make room there");
+        lacks.extend(full.map(|full| Lack { what: "store", why: why(full) }));
         lacks
     }
 }

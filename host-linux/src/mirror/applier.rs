@@ -3,7 +3,8 @@
 //! In rounds: what is dirty in memory at its start, or the next piece of the log when some of it is only
 //! there, is written in the order of its places, each volume is flushed, and only then it is called applied.
 //! A block that was written ten times since the last round is written once. A store that failed is not
-//! written again: nobody knows what it has (F5).
+//! written again: nobody knows what it has (F5). One that is full is: it took nothing, and says so before
+//! anything is called durable (F12); until it has room the log bounds what guests can write.
 
 use super::compare::differing;
 use super::dirty::{Dirty, Era};
@@ -16,8 +17,13 @@ use crate::replication::words::{Blocks, Digest};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::Volume;
 use std::collections::{BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A store that is full is tried again after so long.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What it is asked.
 #[derive(Debug)]
@@ -62,6 +68,8 @@ pub enum Done {
     Filled(u64),
     /// The store was compared.
     Compared(Compared),
+    /// The store is full, and is tried again and again; `None`: it has room now.
+    Full(Option<String>),
     /// The store failed, or the log, and why. Said once.
     Failed(String),
 }
@@ -142,9 +150,10 @@ fn run(
             }
         };
         drop(jobs);
-        match carry_out(job, (store, dirty), reader.as_mut(), &mut filled) {
+        match carry_out(job, &Hand { store, jobs: shared, tell }, dirty, reader.as_mut(), &mut filled) {
             Ok(done) => done.into_iter().for_each(tell),
-            Err(why) => {
+            Err(Halt::Over) => return,
+            Err(Halt::Failed(why)) => {
                 tell(Done::Failed(why));
                 return;
             }
@@ -152,13 +161,24 @@ fn run(
     }
 }
 
+/// Why it goes on no further.
+#[derive(Debug, PartialEq, Eq)]
+enum Halt {
+    /// It was told to.
+    Over,
+    /// The store or the log failed.
+    Failed(String),
+}
+
 fn carry_out(
     job: Job,
-    (store, dirty): (&Store, &Mutex<Dirty>),
+    hand: &Hand<'_>,
+    dirty: &Mutex<Dirty>,
     reader: Option<&mut Reader>,
     filled: &mut BTreeSet<Volume>,
-) -> Result<Option<Done>, String> {
-    let failed = |error: std::io::Error| format!("{} failed: {error}", store.directory().display());
+) -> Result<Option<Done>, Halt> {
+    let store = hand.store;
+    let failed = |error: std::io::Error| hand.failed(&error);
     match job {
         Job::Apply { applied, upto, era } => {
             let now = lock(dirty);
@@ -168,21 +188,21 @@ fn carry_out(
             }
             let placed = now.upto(upto);
             drop(now);
-            put_all(store, &placed).map_err(failed)?;
+            hand.put_all(&placed)?;
             lock(dirty).settle(&placed);
             Ok(Some(Done::Applied(upto)))
         }
         Job::ApplyLogged(logged) => {
-            let reader = reader.ok_or("there is no log to read")?;
+            let reader = reader.ok_or_else(|| Halt::Failed("there is no log to read".into()))?;
             let nothing = Ok(Some(Done::Applied(logged.applied)));
             let entries = match reader.next(&logged) {
                 Ok(entries) => entries,
                 // The log is another one by now.
                 Err(_) if lock(dirty).era() != logged.era => return nothing,
-                Err(why) => return Err(why),
+                Err(why) => return Err(Halt::Failed(why)),
             };
             let Some(placed) = placed(&entries, dirty, logged.era) else { return nothing };
-            put_all(store, &placed).map_err(failed)?;
+            hand.put_all(&placed)?;
             let mut dirty = lock(dirty);
             entries.iter().for_each(|entry| dirty.settle_logged(entry));
             Ok(entries.last().map(|last| Done::Applied(last.seq)))
@@ -192,7 +212,7 @@ fn carry_out(
                 store.begin_fill().map_err(failed)?;
             }
             filled.insert(placed.volume);
-            put(store, &placed).map(|()| None).map_err(failed)
+            hand.put(&placed).map(|()| None)
         }
         Job::Sync { number } => {
             let volumes = std::mem::take(filled);
@@ -207,16 +227,77 @@ fn carry_out(
     }
 }
 
-/// Writes, and makes durable.
-fn put_all(store: &Store, placed: &[Placed]) -> Result<(), std::io::Error> {
-    let volumes: BTreeSet<_> = placed.iter().map(|one| one.volume).collect();
-    placed.iter().try_for_each(|one| put(store, one))?;
-    volumes.into_iter().try_for_each(|volume| store.sync(volume))
+/// What writes into the store.
+struct Hand<'a> {
+    store: &'a Store,
+    jobs: &'a Shared,
+    tell: &'a dyn Fn(Done),
 }
 
-fn put(store: &Store, Placed { volume, first, extent }: &Placed) -> Result<(), std::io::Error> {
-    let content: &Content = &extent.content;
-    store.write(*volume, *first, extent.blocks, content)
+impl Hand<'_> {
+    fn failed(&self, error: &std::io::Error) -> Halt {
+        Halt::Failed(format!("{} failed: {error}", self.store.directory().display()))
+    }
+
+    /// Writes, and makes durable.
+    fn put_all(&self, placed: &[Placed]) -> Result<(), Halt> {
+        let volumes: BTreeSet<_> = placed.iter().map(|one| one.volume).collect();
+        placed.iter().try_for_each(|one| self.put(one))?;
+        // A flush that finds no room has lost what it was to flush: it is a failure as any other one.
+        volumes
+            .into_iter()
+            .try_for_each(|volume| self.store.sync(volume))
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// Writes, as soon as there is room for it.
+    fn put(&self, Placed { volume, first, extent }: &Placed) -> Result<(), Halt> {
+        let mut is_told = false;
+        loop {
+            let content: &Content = &extent.content;
+            match self.store.write(*volume, *first, extent.blocks, content) {
+                Ok(()) => {
+                    if is_told {
+                        (self.tell)(Done::Full(None));
+                    }
+                    return Ok(());
+                }
+                Err(error) if is_full(&error) => {
+                    if !is_told {
+                        let place = self.store.directory().display();
+                        (self.tell)(Done::Full(Some(format!("{place} is full: {error}"))));
+                    }
+                    is_told = true;
+                    self.wait_for_room()?;
+                }
+                Err(error) => return Err(self.failed(&error)),
+            }
+        }
+    }
+
+    /// Waits for a while. A volume that was deleted gives its room now, and once more in its turn, for some
+    /// of it may still come there before.
+    fn wait_for_room(&self) -> Result<(), Halt> {
+        let jobs = lock(&self.jobs.jobs);
+        let removed = |job: &Job| if let Job::Remove(volume) = job { Some(*volume) } else { None };
+        let removed: Vec<_> = jobs.queue.iter().filter_map(removed).collect();
+        let is_over = |jobs: &mut Jobs| !jobs.over;
+        let waited = self.jobs.wake.wait_timeout_while(jobs, AGAIN, is_over);
+        let (jobs, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if jobs.over {
+            return Err(Halt::Over);
+        }
+        drop(jobs);
+        removed
+            .into_iter()
+            .try_for_each(|volume| self.store.remove(volume))
+            .map_err(|error| self.failed(&error))
+    }
+}
+
+/// Whether there is no room, now, for what was to be written.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]
@@ -231,6 +312,11 @@ mod tests {
 
     fn apply(upto: u64) -> Job {
         Job::Apply { applied: Seq(0), upto: Seq(upto), era: Era::default() }
+    }
+
+    /// A store that is never full.
+    fn alone<'a>(store: &'a Store, jobs: &'a Shared) -> Hand<'a> {
+        Hand { store, jobs, tell: &|done| panic!("{done:?}") }
     }
 
     /// I10, V1: memory is short between a round's begin and the moment at which the applier comes to it. What
@@ -248,7 +334,8 @@ mod tests {
             dirty.lock().unwrap().insert(&Entry { at: Some(Position(seq)), ..entry(seq, write, piece) });
         }
         dirty.lock().unwrap().sink(Seq(2), 1);
-        let done = carry_out(apply(2), (&store, &dirty), None, &mut BTreeSet::new());
+        let jobs = Shared::default();
+        let done = carry_out(apply(2), &alone(&store, &jobs), &dirty, None, &mut BTreeSet::new());
         assert_eq!(done, Ok(Some(Done::Applied(Seq(0)))));
         assert_eq!(dirty.lock().unwrap().data_blocks(), 2, "one in memory, one in the log");
     }
@@ -263,7 +350,8 @@ mod tests {
         let write = Write::new(Volume(1), BlockIndex(0), 1, Kind::Zeroes).unwrap();
         dirty.lock().unwrap().insert(&entry(1, write, None));
         dirty.lock().unwrap().clear();
-        let done = carry_out(apply(1), (&store, &dirty), None, &mut BTreeSet::new());
+        let jobs = Shared::default();
+        let done = carry_out(apply(1), &alone(&store, &jobs), &dirty, None, &mut BTreeSet::new());
         assert_eq!(done, Ok(Some(Done::Applied(Seq(0)))));
         assert!(placed(&[entry(1, write, None)], &dirty, Era::default()).is_none());
     }

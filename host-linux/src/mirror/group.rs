@@ -82,6 +82,8 @@ pub struct Group {
     pub(super) waits: Option<String>,
     pub(super) shown_at: Option<Instant>,
     pub(super) last_error: Option<String>,
+    /// Why the store takes nothing now.
+    pub(super) full: Option<String>,
     /// What failed while an action was carried out.
     pub(super) failed: Option<String>,
     pub(super) is_over: bool,
@@ -209,6 +211,7 @@ impl Group {
             }
             applier::Done::Filled(number) => self.fill_is_durable(number),
             applier::Done::Compared(compared) => self.have_compared(compared),
+            applier::Done::Full(why) => self.full = why,
             // What it has is not known any more: whoever has a whole store is to lead (F13).
             applier::Done::Failed(why) => self.fail(why),
         }

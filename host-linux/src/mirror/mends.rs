@@ -14,6 +14,7 @@
 //! to the store behind it. And only a block that is still damaged is written: what came there meanwhile
 //! stays.
 
+use super::applier::is_full;
 use super::handle::{Shared, Told, lock};
 use super::store::Damaged;
 use crate::cluster::clock;
@@ -178,6 +179,9 @@ pub fn heal(shared: &Shared, damaged: Damaged) -> Result<(), Error> {
         return Err(damaged.into());
     };
     if let Err(error) = shared.store.mend(damaged, &content) {
+        if is_full(&error) {
+            return Err(error);
+        }
         let place = shared.store.directory().display();
         shared.tell(Told::Damaged(format!("{place} failed: {damaged}, and cannot be mended: {error}")));
         return Err(error);

@@ -62,6 +62,8 @@ pub mod words;
 #[cfg(test)]
 mod fill_tests;
 #[cfg(test)]
+mod full_tests;
+#[cfg(test)]
 mod operator_tests;
 #[cfg(test)]
 mod policy_tests;

@@ -233,6 +233,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         waits: None,
         shown_at: None,
         last_error: None,
+        full: None,
         failed: None,
         is_over: false,
     };

@@ -60,6 +60,7 @@ impl Group {
             log: self.log_view(),
             dirty_bytes,
             part_filled: self.shared.store.is_part_filled(),
+            full: self.full.clone(),
             scrub: self.scrub_view(),
             // The handle adds what is at this instant.
             at_risk_bytes: None,

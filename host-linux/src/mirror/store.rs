@@ -66,6 +66,9 @@ pub struct Store {
     /// Held by a test, no write ends: a disk that stands still.
     #[cfg(test)]
     pub gate: Mutex<()>,
+    /// Set by a test: there is no room.
+    #[cfg(test)]
+    pub is_full: std::sync::atomic::AtomicBool,
 }
 
 impl Store {
@@ -82,6 +85,8 @@ impl Store {
             opened: Mutex::default(),
             #[cfg(test)]
             gate: Mutex::default(),
+            #[cfg(test)]
+            is_full: Default::default(),
         })
     }
 
@@ -103,6 +108,10 @@ impl Store {
     pub fn write(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), io::Error> {
         #[cfg(test)]
         drop(self.gate.lock());
+        #[cfg(test)]
+        if self.is_full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         match content {
             Content::Data(piece) => {
                 let kept = self.made(volume)?;
@@ -293,7 +302,9 @@ impl Store {
     ///
     /// The file system refuses.
     pub fn remove(&self, volume: Volume) -> Result<(), io::Error> {
-        lock(&self.opened).remove(&volume);
+        // Nobody opens, meanwhile, what is about to go.
+        let mut opened = lock(&self.opened);
+        opened.remove(&volume);
         // In this order: a volume that has no content is made anew, with other checksums.
         self.remove_durably(&self.path(volume))?;
         self.remove_durably(&self.sums_path(volume))

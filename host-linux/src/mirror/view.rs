@@ -36,6 +36,10 @@ pub struct View {
     /// Whether a fill of this holder's store was begun and has not ended: it has parts of two times.
     #[serde(default)]
     pub part_filled: bool,
+    /// Why this holder's store takes nothing now: it is full. The log goes on as long as it has room; then
+    /// guests' writes wait, or, if this holder follows, it is left behind.
+    #[serde(default)]
+    pub full: Option<String>,
     /// The search for damage in this holder's store.
     #[serde(default)]
     pub scrub: ScrubView,
@@ -88,7 +92,11 @@ impl View {
             0 => String::new(),
             count => format!("; {count} BLOCKS ARE DAMAGED in this node's store, and nobody can mend them"),
         };
-        format!("pair {pair} is {state}{leads}{epoch}{risk}{damaged}{removed}{waits}")
+        let full = self.full.as_ref().map_or_else(String::new, |why| {
+            let free = size(self.log.free_bytes);
+            format!("; THE STORE OF THIS NODE IS FULL ({why}), its log has room for {free}")
+        });
+        format!("pair {pair} is {state}{leads}{epoch}{risk}{full}{damaged}{removed}{waits}")
     }
 }
 
@@ -351,7 +359,7 @@ mod tests {
             }],
             "log": { "bytes": 0, "freeBytes": 0, "newest": 0, "durable": 0, "commit": 0, "applied": 0 },
             "dirtyBytes": 0, "partFilled": false,
-            "scrub": {
+            "full": null, "scrub": {
                 "passes": 0, "bytes": 0, "checkedBytes": 0, "hurried": false, "mendedBlocks": 0,
                 "damagedBlocks": 1, "damaged": [{ "volume": 1, "block": 7 }]
             },

@@ -14,6 +14,7 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod full;
 #[path = "../common/plant.rs"]
 mod plant;
 mod three;
