@@ -20,7 +20,7 @@
 //! 11. [`fence`]: power cut through a witness, for the rightful side only (V20, V21).
 //! 12. [`resource`]: the services of a node, in their order (S1-15).
 //! 13. [`log`]: what a holder of a mirror group has acknowledged, in order (I2, V12).
-//! 14. [`cache`]: where the newest content of each block is (P4).
+//! 14. [`cache`]: where the newest content of each block is, and which stay in memory (P4, S4-02).
 //! 15. [`mirror`]: who holds every acknowledged write, and who may go on with it (I2, I3).
 //! 16. [`holder`]: log and role of one holder, in one machine (I1 to I4).
 //! 17. [`volume`]: what the volumes of a mirror group are (S3-07).

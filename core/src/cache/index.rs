@@ -5,6 +5,8 @@
 //! linear probing; what is removed leaves no mark, so that the table never slows down with age (Knuth, The
 //! Art of Computer Programming, volume 3, section 6.4, algorithm R).
 
+use core::ops::Range;
+
 use crate::log::batch::{BlockIndex, Sum, VOLUME_BLOCKS_MAX, Volume};
 
 /// Room for one block. The caller provides them.
@@ -49,9 +51,39 @@ impl Key {
         is_there.then_some(Self(u64::from(volume.0) << BLOCK_BITS | block.0))
     }
 
-    /// The key of the block behind this one in the volume; the last one's is of no use.
-    const fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
+    /// Where the search for it begins in a table of so many: the upper bits of a product, scaled to the table
+    /// (Lemire 2016).
+    pub(super) fn home(self, table: usize) -> usize {
+        let mixed = (self.0 ^ self.0 >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        let scaled = u128::from(mixed).saturating_mul(u128::try_from(table).unwrap_or(0)) >> 64;
+        usize::try_from(scaled).unwrap_or(0)
+    }
+}
+
+/// Blocks of a volume that follow each other.
+#[derive(Clone, Debug)]
+pub(super) struct Keys(Range<u64>);
+
+impl Keys {
+    /// `blocks` blocks from `first` on, as far as the volume can reach.
+    pub(super) fn of(volume: Volume, first: BlockIndex, blocks: u64) -> Self {
+        let from = Key::new(volume, first).map_or(EMPTY, |first| first.0);
+        let behind = (from | (VOLUME_BLOCKS_MAX - 1)).saturating_add(1);
+        Self(from..from.saturating_add(blocks).min(behind))
+    }
+
+    /// Whether a block is one of them.
+    pub(super) fn has(&self, key: Key) -> bool {
+        self.0.contains(&key.0)
+    }
+}
+
+impl Iterator for Keys {
+    type Item = Key;
+
+    fn next(&mut self) -> Option<Key> {
+        self.0.next().map(Key)
     }
 }
 
@@ -137,22 +169,19 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Index<S> {
 
     /// Forgets `blocks` blocks of a volume from `first` on.
     pub fn remove_range(&mut self, volume: Volume, first: BlockIndex, blocks: u64) {
-        let Some(from) = Key::new(volume, first) else { return };
+        let keys = Keys::of(volume, first, blocks);
         let is_few = usize::try_from(blocks).is_ok_and(|blocks| blocks < self.slots.as_ref().len());
         if is_few {
-            let mut key = from;
-            for _ in 0..blocks {
+            for key in keys {
                 if let Ok(at) = self.find(key) {
                     self.remove_at(at);
                 }
-                key = key.next();
             }
             return;
         }
-        let end = from.0.saturating_add(blocks);
         for at in 0..self.slots.as_ref().len() {
             // What moves into the place of the one removed is looked at, too.
-            while self.slots.as_ref().get(at).is_some_and(|slot| (from.0..end).contains(&slot.key)) {
+            while self.slots.as_ref().get(at).is_some_and(|slot| keys.has(Key(slot.key))) {
                 self.remove_at(at);
             }
         }
@@ -196,13 +225,9 @@ impl<S: AsRef<[Slot]> + AsMut<[Slot]>> Index<S> {
         }
     }
 
-    /// Where the search for a key begins: the upper bits of a product, scaled to the table (Lemire 2016).
+    /// Where the search for a key begins.
     fn home(&self, key: u64) -> usize {
-        let mixed = (key ^ key >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        let scaled =
-            u128::from(mixed).saturating_mul(u128::try_from(self.slots.as_ref().len()).unwrap_or(0)) >> 64;
-        usize::try_from(scaled).unwrap_or(0)
+        Key(key).home(self.slots.as_ref().len())
     }
 
     fn behind(&self, at: usize) -> usize {
