@@ -1,5 +1,5 @@
-//! V41, F2, F4: the group's record of format 1 never changes; a block that is torn, rotten, misdirected or of
-//! a newer format is told apart, and never obeyed.
+//! V41, F2, F4: the group's records of formats 1 and 2 never change; a block that is torn, rotten,
+//! misdirected or of a newer format is told apart, and never obeyed.
 
 use proptest::prelude::*;
 
@@ -31,10 +31,30 @@ fn format_1_never_changes() {
     assert_eq!(Group::decode(&expected), Ok(Some(group())));
 }
 
+/// A group with another read cache than that of before has format 2, so that no Bulkhead of before takes it
+/// for less.
+#[test]
+fn format_2_never_changes() {
+    for (byte, cache) in [(1, Some(Algorithm::Lru)), (2, Some(Algorithm::Clock)), (3, None)] {
+        let other = Group { cache, ..group() };
+        let mut expected = group().encode();
+        (expected[7], expected[10]) = (2, byte);
+        let expected = sealed(expected);
+        assert!(other.encode() == expected, "the layout has changed");
+        assert_eq!(Group::decode(&expected), Ok(Some(other)));
+    }
+    let lru = Group { cache: Some(Algorithm::Lru), ..group() };
+    for (at, byte) in [(7, 1), (10, 0), (10, 4), (11, 1)] {
+        let mut bad = lru.encode();
+        bad[at] = byte;
+        assert_eq!(Group::decode(&sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+    }
+}
+
 #[test]
 fn a_block_of_zeroes_says_what_is_so_by_itself() {
     assert_eq!(Group::decode(&[0; BLOCK_LEN]), Ok(None));
-    assert_eq!(Group::default().policy, Policy::Back);
+    assert_eq!((Group::default().policy, Group::default().cache), (Policy::Back, Some(Algorithm::Arc)));
 }
 
 #[test]
@@ -52,7 +72,8 @@ fn nodes_are_taken_out_and_taken_in() {
 fn a_misdirected_record_is_not_obeyed() {
     let name = crate::volume::name::Name::new("vm1").unwrap();
     let (volume, uuid) = (crate::log::batch::Volume(1), Uuid([1; 16]));
-    let record = Record { volume, state: State::Present, name, uuid, blocks: 1, change: 1, policy: None };
+    let (state, policy, is_cached) = (State::Present, None, true);
+    let record = Record { volume, state, name, uuid, blocks: 1, change: 1, policy, is_cached };
     assert_eq!(Group::decode(&record.encode()), Err(Fault::Damaged));
     assert_eq!(Record::decode(volume, &group().encode()), Err(Fault::Damaged));
 }
@@ -86,8 +107,8 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = group().encode();
-    bytes[7] = 2;
-    let fault = Fault::NewerFormat { found: 2, reads: 1 };
+    bytes[7] = 3;
+    let fault = Fault::NewerFormat { found: 3, reads: 2 };
     assert_eq!(Group::decode(&sealed(bytes)), Err(fault));
 }
 
@@ -98,9 +119,11 @@ proptest! {
         bound: u64,
         change in 1_u64..,
         nodes in prop::collection::vec(any::<u16>(), 0..=REMOVED_MAX),
+        cache in 0..4_usize,
     ) {
         let policy = if is_through { Policy::Through } else { Policy::Back };
-        let start = Group { policy, at_risk_max: NonZeroU64::new(bound), change, ..Group::default() };
+        let cache = [Some(Algorithm::Lru), Some(Algorithm::Clock), Some(Algorithm::Arc), None][cache];
+        let start = Group { policy, at_risk_max: NonZeroU64::new(bound), cache, change, ..Group::default() };
         let group = nodes.iter().fold(start, |group, node| group.without(NodeId(*node)).unwrap());
         prop_assert_eq!(Group::decode(&group.encode()), Ok(Some(group)));
     }

@@ -1,15 +1,16 @@
-//! One volume's block of the catalogue (S0-06, S3-07; F2, F4, V41).
+//! One volume's block of the catalogue (S0-06, S3-07, S4-02; F2, F4, V41).
 //!
 //! A record, 4096 bytes, little-endian; a block of zeroes is a number that was never used:
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version: 2 with a policy, else 1                            |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 3 without the read cache, 2 with a policy, else 1  |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
 //! |   12 |   1 | policy   | 0 that of the group, 1 write-through, 2 write-back; version 1 has none   |
-//! |   13 |   3 | reserved | zero                                                                     |
+//! |   13 |   1 | cache    | of reads: 0 that of the group, 1 none; versions 1 and 2 have 0           |
+//! |   14 |   2 | reserved | zero                                                                     |
 //! |   16 |  16 | uuid     | tells the volume from every other there ever was, not all zero           |
 //! |   32 |   8 | blocks   | of 4096 bytes, 1..=2^40                                                  |
 //! |   40 |   8 | change   | of the catalogue, by which the record became so: +1 a change, never 0    |
@@ -33,7 +34,9 @@ const MAGIC: [u8; 7] = *b"BHVOLU\0";
 /// Without a policy of its own.
 const PLAIN: u8 = 1;
 /// With one.
-const VERSION: u8 = 2;
+const WITH_POLICY: u8 = 2;
+/// Without the read cache, and with a policy of its own or without one.
+const VERSION: u8 = 3;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +79,8 @@ pub struct Record {
     pub change: u64,
     /// When its writes are acknowledged (S0-06); `None`: as the group says.
     pub policy: Option<Policy>,
+    /// Whether what is read of it stays in the read cache, where there is one (S4-02).
+    pub is_cached: bool,
 }
 
 /// Why a block is no record.
@@ -106,7 +111,11 @@ impl Record {
         let mut out = Writer::<BLOCK_LEN>::default();
         let name = self.name.as_str();
         out.put(&MAGIC);
-        out.u8(if self.policy.is_some() { VERSION } else { PLAIN });
+        out.u8(match (self.is_cached, self.policy) {
+            (false, _) => VERSION,
+            (true, Some(_)) => WITH_POLICY,
+            (true, None) => PLAIN,
+        });
         out.u16(self.volume.0);
         out.u8(match self.state {
             State::Present => 1,
@@ -119,7 +128,8 @@ impl Record {
             Some(Policy::Through) => 1,
             Some(Policy::Back) => 2,
         });
-        out.reserved(3);
+        out.u8(if self.is_cached { 0 } else { 1 });
+        out.reserved(2);
         out.put(&self.uuid.0);
         out.u64(self.blocks);
         out.u64(self.change);
@@ -184,14 +194,19 @@ fn read(fields: &mut Reader<'_>) -> Option<Record> {
         2 => Some(Policy::Back),
         3.. => return None,
     };
-    fields.reserved::<3>()?.then_some(())?;
+    let is_cached = match fields.u8()? {
+        0 => true,
+        1 => false,
+        2.. => return None,
+    };
+    fields.reserved::<2>()?.then_some(())?;
     let uuid = Uuid(fields.array()?);
     let (blocks, change) = (fields.u64()?, fields.u64()?);
     let name: [u8; NAME_MAX] = fields.array()?;
     let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
     let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
     let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
-    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy })
+    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached })
 }
 
 #[cfg(test)]

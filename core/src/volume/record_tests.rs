@@ -15,6 +15,7 @@ fn record() -> Record {
         blocks: 0x28_0000,
         change: 9,
         policy: None,
+        is_cached: true,
     }
 }
 
@@ -48,6 +49,28 @@ fn format_2_never_changes() {
         let mut bad = through.encode();
         bad[at] = byte;
         assert_eq!(Record::decode(Volume(0x0102), &sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+    }
+}
+
+/// A volume without the read cache has format 3, with a policy of its own or without one.
+#[test]
+fn format_3_never_changes() {
+    for (byte, policy) in [(0, None), (1, Some(Policy::Through)), (2, Some(Policy::Back))] {
+        let past = Record { is_cached: false, policy, ..record() };
+        let mut expected = record().encode();
+        (expected[7], expected[12], expected[13]) = (3, byte, 1);
+        let expected = sealed(expected);
+        assert!(past.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(past.clone())));
+        for (at, byte) in [(7, 1), (7, 2), (13, 0), (13, 2), (14, 1)] {
+            let mut bad = past.encode();
+            bad[at] = byte;
+            assert_eq!(
+                Record::decode(Volume(0x0102), &sealed(bad)),
+                Err(Fault::Damaged),
+                "byte {at} is {byte}"
+            );
+        }
     }
 }
 
@@ -103,8 +126,8 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
-    bytes[7] = 3;
-    let fault = Fault::NewerFormat { found: 3, reads: 2 };
+    bytes[7] = 4;
+    let fault = Fault::NewerFormat { found: 4, reads: 3 };
     assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(fault));
 }
 
@@ -113,8 +136,8 @@ fn any_record() -> impl Strategy<Value = Record> {
     let uuid = any::<[u8; 16]>().prop_filter("nobody", |uuid| *uuid != [0; 16]).prop_map(Uuid);
     let state = prop_oneof![Just(State::Present), Just(State::Deleted)];
     let policy = prop_oneof![Just(None), Just(Some(Policy::Through)), Just(Some(Policy::Back))];
-    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy).prop_map(
-        |(number, state, name, uuid, blocks, change, policy)| Record {
+    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, any::<bool>()).prop_map(
+        |(number, state, name, uuid, blocks, change, policy, is_cached)| Record {
             volume: Volume(number),
             state,
             name,
@@ -122,6 +145,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             blocks,
             change,
             policy,
+            is_cached,
         },
     )
 }

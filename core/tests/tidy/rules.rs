@@ -23,7 +23,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("log", &["bug", "bytes", "crc", "id"]),
     ("cache", &["bytes", "crc", "log"]),
     ("mirror", &["actions", "bug", "bytes", "id", "log", "register", "time"]),
-    ("volume", &["bytes", "crc", "id", "log", "mirror"]),
+    ("volume", &["bytes", "cache", "crc", "id", "log", "mirror"]),
     ("holder", &["bug", "crc", "id", "log", "mirror", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),

@@ -15,6 +15,7 @@ use std::io::{ErrorKind, Read as _};
 use std::num::NonZeroU64;
 use std::path::Path;
 
+use bulkhead_core::cache::residents::Algorithm;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
@@ -190,7 +191,8 @@ impl Catalogue {
             return Err(unchanged(Failure::refused(what)).next("delete one that nobody needs any more."));
         };
         let change = self.next_change();
-        Ok(Record { volume, state: State::Present, name: named, uuid, blocks, change, policy: None })
+        let (state, policy, is_cached) = (State::Present, None, true);
+        Ok(Record { volume, state, name: named, uuid, blocks, change, policy, is_cached })
     }
 
     /// The record of a volume with another size, to be written to the catalogue.
@@ -228,6 +230,25 @@ impl Catalogue {
     pub fn want(&self, volume: Volume, policy: Option<Policy>) -> Result<Record, Failure> {
         let record = self.present(volume)?;
         Ok(Record { policy, change: self.next_change(), ..record.clone() })
+    }
+
+    /// The record of a volume of which something is to stay in the read caches, or nothing, to be written to
+    /// the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// There is no such volume.
+    pub fn cache(&self, volume: Volume, is_cached: bool) -> Result<Record, Failure> {
+        let record = self.present(volume)?;
+        Ok(Record { is_cached, change: self.next_change(), ..record.clone() })
+    }
+
+    /// The group's record with another algorithm of the read caches, to be written to the catalogue.
+    #[must_use]
+    pub fn cache_of_all(&self, algorithm: Option<Algorithm>) -> Group {
+        let mut group = self.group.clone();
+        (group.cache, group.change) = (algorithm, self.next_change());
+        group
     }
 
     /// The group's record with another policy, to be written to the catalogue.
