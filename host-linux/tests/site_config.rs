@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:34:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:35:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -82,6 +82,11 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     (
         "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nread_cache = \"65GiB\"",
+        &["`local.storage.read_cache`", "1MiB to 64GiB"],
+    ),
+    (
+        "#[local.storage]",
         "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nmode = \"off\"",
         &["`local.storage.tls.mode`", "unknown variant `off`", "`allow` or `require`"],
     ),
@@ -133,9 +138,11 @@ fn a_node_keeps_a_copy_of_its_mirror_group() {
     let storage = config.local.storage.clone().unwrap();
     assert_eq!((storage.log.as_path(), storage.log_size), (Path::new("/etc/disk/log"), None));
     assert_eq!(
-        (storage.volumes.as_path(), storage.memory),
-        (Path::new("/var/lib/bulkhead/volumes"), 64 << 20)
+        (storage.volumes.as_path(), storage.memory, storage.read_cache),
+        (Path::new("/var/lib/bulkhead/volumes"), 64 << 20, 0)
     );
+    let cached = text.replacen("#read_cache =", "read_cache =", 1);
+    assert_eq!(read(&cached).unwrap().local.storage.unwrap().read_cache, 256 << 20);
     assert_eq!(config.me().unwrap().nbd.unwrap().to_string(), "10.0.1.1:10809");
 
     // Its clients encrypt, unless it is said that they need not.

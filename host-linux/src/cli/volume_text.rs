@@ -1,7 +1,7 @@
 //! Volumes in words and as JSON: made here only (BLACKBOX 3).
 
 use super::volume_scrub::places;
-use crate::mirror::view::{FillView, HolderView, Policy, View, VolumeView};
+use crate::mirror::view::{Algorithm, CacheView, FillView, HolderView, Policy, View, VolumeView};
 use crate::nbd::uri::Uri;
 use crate::output::size;
 use crate::volume::orders::Listing;
@@ -33,9 +33,9 @@ pub(super) fn list(listing: &Listing) -> String {
 
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
-    let VolumeView { number, name, uuid, bytes, wanted: own, policy, at_risk_bytes } = volume;
+    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes } = volume;
     let View { leads, primary, wanted, holders, .. } = &listing.storage;
-    let View { log, dirty_bytes, writes, scrub, last_error, .. } = &listing.storage;
+    let View { log, dirty_bytes, cache, writes, reads, scrub, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
     let _ = writeln!(out, "{}", group(listing));
     let when = |policy: &Policy| match policy {
@@ -76,8 +76,13 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
         };
         let _ = writeln!(out, "in one place only: {}; {bound}", size(*at_risk));
     }
-    if let (Some(p50), Some(p99)) = (writes.p50_us, writes.p99_us) {
-        let _ = writeln!(out, "writes take {p50} us (half of them), {p99} us (99 of 100)");
+    if cache.bytes != 0 {
+        let _ = writeln!(out, "{}", said_of_cache(cache, *cached));
+    }
+    for (what, latency) in [("writes", writes), ("reads", reads)] {
+        if let (Some(p50), Some(p99)) = (latency.p50_us, latency.p99_us) {
+            let _ = writeln!(out, "{what} take {p50} us (half of them), {p99} us (99 of 100)");
+        }
     }
     if scrub.damaged_blocks != 0 {
         let _ = writeln!(out, "damaged in this node's store: {}", places(listing, scrub));
@@ -87,6 +92,26 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     }
     out.push('\n');
     uris(&listing.uris(name), &mut out);
+    out
+}
+
+/// How well the read cache does; `is_for_it`: whether what is read of the volume stays there.
+fn said_of_cache(cache: &CacheView, is_for_it: bool) -> String {
+    let CacheView { bytes, used_bytes, algorithm, hits, misses } = cache;
+    let algorithm = match algorithm {
+        Algorithm::Lru => "LRU",
+        Algorithm::Clock => "clock",
+        Algorithm::Arc => "ARC",
+        Algorithm::Off => "switched off",
+    };
+    let mut out = format!("read cache: {algorithm}, {} of {} used", size(*used_bytes), size(*bytes));
+    let all = hits.saturating_add(*misses);
+    if let Some(tenths) = hits.saturating_mul(1000).checked_div(all) {
+        let _ = write!(out, "; {}.{} % of {all} blocks were there", tenths / 10, tenths % 10);
+    }
+    if !is_for_it {
+        out.push_str("; not for this volume");
+    }
     out
 }
 
@@ -178,6 +203,10 @@ mod tests {
         all.storage.holders[1].removed = true;
         all.storage.writes.p50_us = Some(210);
         all.storage.writes.p99_us = Some(900);
+        all.storage.reads.p50_us = Some(12);
+        all.storage.reads.p99_us = Some(340);
+        let (bytes, used_bytes) = (256 << 20, 12 << 20);
+        all.storage.cache = CacheView { bytes, used_bytes, hits: 9876, misses: 123, ..CacheView::default() };
         let expected = "\
 vm1: 10 GiB, volume 3 of pair 1, 07070707-0707-4707-8707-070707070707
 pair 1 is DEGRADED: what is written is in one place only; a1 leads, epoch 7; 8 KiB at risk; \
@@ -190,13 +219,34 @@ b1  TAKEN OUT  , 2 behind  not reached
 
 not yet in the backing store: 12 MiB; log: 0 bytes of 64 MiB free
 in one place only: 8 KiB; no more than 64 MiB of all volumes are let
+read cache: ARC, 12 MiB of 256 MiB used; 98.7 % of 9999 blocks were there
 writes take 210 us (half of them), 900 us (99 of 100)
+reads take 12 us (half of them), 340 us (99 of 100)
 
   a1  nbd://10.0.1.1/vm1
   b1  nbd://10.0.1.2/vm1
   a1  nbd+unix:///vm1?socket=/run/b/nbd.sock
 ";
         assert_eq!(show(&all, &all.storage.volumes[0]), expected);
+    }
+
+    /// S4-02: a volume that goes past the cache, and a cache that is switched off, are said to.
+    #[test]
+    fn a_read_cache_is_shown_where_there_is_one() {
+        let mut all = listing(1);
+        let line = |all: &Listing| {
+            let shown = show(all, &all.storage.volumes[0]);
+            shown.lines().find(|line| line.starts_with("read cache")).map(str::to_owned)
+        };
+        assert_eq!(line(&all), None);
+        all.storage.cache.bytes = 64 << 20;
+        assert_eq!(line(&all).unwrap(), "read cache: ARC, 0 bytes of 64 MiB used");
+        all.storage.volumes[0].cached = false;
+        all.storage.cache.algorithm = Algorithm::Off;
+        all.storage.cache.misses = 3;
+        let expected = "read cache: switched off, 0 bytes of 64 MiB used; 0.0 % of 3 blocks were there; \
+                        not for this volume";
+        assert_eq!(line(&all).unwrap(), expected);
     }
 
     /// V43: who looks sees whether what goes to another holder can be read on the way.

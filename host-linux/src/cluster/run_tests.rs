@@ -110,6 +110,7 @@ fn site(directory: &Path) -> Site {
             log_size: None,
             volumes: state.clone(),
             memory: 64 << 20,
+            read_cache: 0,
             tls: None,
         };
         config.local.storage = (!is_witness).then_some(storage);

@@ -91,6 +91,7 @@ impl Volumes {
             log_bytes: storage.log_size,
             volumes: storage.volumes.clone(),
             memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
+            read_cache: storage.read_cache,
             late: LATE,
         };
         let tls = both.map(|(tls, keeper)| Tls { keeper, is_required: tls.is_required });

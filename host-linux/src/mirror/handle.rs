@@ -11,7 +11,7 @@ use super::reader::{Read, Readers, Wanted};
 use super::risk::Risk;
 use super::scrub::Scrub;
 use super::store::Store;
-use super::view::{View, VolumeView};
+use super::view::{CacheView, View, VolumeView};
 use super::window::{Done, Unknown};
 use super::words::{Order, RegisterNews, RegisterWish};
 use crate::cluster::clock;
@@ -147,7 +147,9 @@ pub struct Shared {
     pub(super) view: Mutex<View>,
     pub(super) catalogue: Mutex<Catalogue>,
     pub(super) risk: Mutex<Risk>,
+    /// Of writes.
     pub(super) latencies: Latencies,
+    pub(super) reads: Latencies,
     pub(super) readers: Readers,
     pub(super) mends: Mends,
     pub(super) scrub: Scrub,
@@ -161,15 +163,15 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// How long the last writes took, in microseconds.
+/// How long the last writes took, or the last reads, in microseconds.
 #[derive(Debug, Default)]
 pub struct Latencies(Mutex<VecDeque<u64>>);
 
-/// Writes whose times are remembered.
+/// Of so many each the times are remembered.
 const TIMED: usize = 1024;
 
 impl Latencies {
-    fn note(&self, began: Instant) {
+    pub(super) fn note(&self, began: Instant) {
         let took = u64::try_from(clock::now().since(began).as_micros()).unwrap_or(u64::MAX);
         let mut all = lock(&self.0);
         if TIMED <= all.len() {
@@ -255,6 +257,8 @@ impl Handle {
         let (wanted, now) = (catalogue.group().policy.into(), view.policy);
         view.volumes = catalogue.list().map(|record| VolumeView::of(record, wanted, now)).collect();
         (view.wanted, view.policy) = (wanted, now.but(wanted));
+        let algorithm = catalogue.group().cache.into();
+        view.cache = CacheView { algorithm, ..self.0.store.cache.view() };
         view.at_risk_max = catalogue.group().at_risk_max.map(NonZeroU64::get);
         if view.leads {
             let risk = lock(&self.0.risk);
@@ -312,7 +316,7 @@ impl Handle {
 
     fn read(&self, volume: Volume, span: Span, wanted: Wanted, reign: Reign, reply: Reply) {
         let (first, blocks) = range(span.offset, span.length);
-        let read = Read { volume, first, blocks, wanted, reply };
+        let read = Read { volume, first, blocks, wanted, began: clock::now(), reply };
         match reign.epoch.filter(|_| reign.is_readable) {
             Some(epoch) => self.0.readers.begin(&self.0, epoch, read),
             None => self.0.tell(Told::Read(read)),

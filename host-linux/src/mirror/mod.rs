@@ -12,7 +12,8 @@
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
 //! 2. [`view`]: what it tells about itself; `show` puts it together.
-//! 3. [`handle`]: how others speak to it; `reader` answers reads, `status` what is zero.
+//! 3. [`handle`]: how others speak to it; `reader` answers reads, `read_cache` remembers them, `status` says
+//!    what is zero.
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
 //!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
 //! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
@@ -45,6 +46,7 @@ mod mends;
 pub mod open;
 mod orders;
 mod peer;
+mod read_cache;
 mod reader;
 mod risk;
 mod scrub;
@@ -59,6 +61,8 @@ pub mod view;
 mod window;
 pub mod words;
 
+#[cfg(test)]
+mod cache_tests;
 #[cfg(test)]
 mod fill_tests;
 #[cfg(test)]

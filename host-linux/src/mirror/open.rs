@@ -13,6 +13,7 @@ use super::group::Group;
 use super::handle::{Handle, Latencies, Shared, Told, lock};
 use super::logged::{LogFile, Reader};
 use super::mends::Mends;
+use super::read_cache::TooLarge as NoMemory;
 use super::reader::Readers;
 use super::reader::THREADS;
 use super::risk::Risk;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub volumes: PathBuf,
     /// Bytes of memory for writes.
     pub memory: usize,
+    /// Bytes of memory for what is read.
+    pub read_cache: u64,
     /// How long another holder may owe a write.
     pub late: Duration,
 }
@@ -123,6 +126,7 @@ impl Running {
             catalogue: Mutex::new(catalogue),
             risk: Mutex::new(Risk::new()),
             latencies: Latencies::default(),
+            reads: Latencies::default(),
             readers: Readers::start().map_err(failed)?,
             mends: Mends::default(),
             scrub: Scrub::default(),
@@ -181,6 +185,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     let (Outcome::Whole(end) | Outcome::Damaged(end)) = recovered.outcome();
     let found = end.next.before();
     read_back(shared, &device, ring)?;
+    remember(shared, settings.read_cache)?;
     let trouble =
         |fault: Fault| Failure::failed(format!("the log {} fails: {fault}", settings.log.display()));
     let space = Space::new(engine, ring, Durably::default()).map_err(trouble)?;
@@ -254,6 +259,17 @@ fn read_back(shared: &Shared, device: &Device, ring: Ring) -> Result<(), Failure
     let log = log.ok_or_else(|| Failure::failed("there is no memory to read the log"))?;
     *lock(&shared.dirty) = dirty;
     *lock(&shared.log) = Some(Arc::new(log));
+    Ok(())
+}
+
+/// What is read may stay in memory from now on. Nobody reads or writes the store yet.
+fn remember(shared: &Shared, bytes: u64) -> Result<(), Failure> {
+    shared.store.cache.take(bytes).map_err(|NoMemory| {
+        Failure::failed(format!("there are no {bytes} bytes of memory for what is read"))
+            .left("Nothing was started.")
+            .next("give `read_cache` in [local.storage] a smaller value.")
+    })?;
+    shared.store.cache.follow(&lock(&shared.catalogue));
     Ok(())
 }
 

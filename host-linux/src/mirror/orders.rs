@@ -59,6 +59,8 @@ impl Group {
                 Order::Admit(node) => Ok((CATALOGUE, catalogue.admit(node).encode())),
                 Order::Dismiss(node) => catalogue.dismiss(node).map(|group| (CATALOGUE, group.encode())),
                 Order::WantOf { volume, policy } => catalogue.want(volume, policy).map(of),
+                Order::Cache(algorithm) => Ok((CATALOGUE, catalogue.cache_of_all(algorithm).encode())),
+                Order::CacheOf { volume, is_cached } => catalogue.cache(volume, is_cached).map(of),
                 Order::Create { name, blocks } => {
                     draw().and_then(|uuid| catalogue.make(&name, blocks, uuid)).map(of)
                 }

@@ -1,7 +1,8 @@
 //! Guests' reads and questions: from what is dirty, in memory or in the log, else from the backing store;
 //! answered only while the lease holds (I5, I12, V5; F7, F19).
 //!
-//! What the page cache has is answered at once, by the thread that asks. Threads of their own wait for disks.
+//! What a cache has, this node's own or that of the system, is answered at once, by the thread that asks.
+//! Threads of their own wait for disks.
 
 use super::backing::How;
 use super::dirty::{Found, Part};
@@ -15,6 +16,7 @@ use bulkhead_core::cache::index::Place;
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
+use bulkhead_core::time::Instant;
 use std::collections::VecDeque;
 use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
@@ -35,6 +37,8 @@ pub struct Read {
     pub blocks: u64,
     /// What about them.
     pub wanted: Wanted,
+    /// When it was asked for.
+    pub began: Instant,
     /// Who waits for it.
     pub reply: Reply,
 }
@@ -104,10 +108,10 @@ impl Readers {
                 shared,
                 Box::new(move |shared| {
                     let found = find(shared, &read);
-                    answer(shared, epoch, read.reply, found);
+                    answer(shared, epoch, read, found);
                 }),
             ),
-            found => answer(shared, epoch, read.reply, found),
+            found => answer(shared, epoch, read, found),
         }
     }
 
@@ -222,7 +226,8 @@ fn look(shared: &Shared, (volume, first, blocks): Blocks, how: How) -> Result<Ve
             Found::Log(places) => Piece::Bytes(Box::new(from_log(shared, volume, at, &places)?)),
             Found::Store => {
                 let mut bytes = vec![0; usize::try_from(length(blocks)).unwrap_or(BLOCK_LEN)];
-                shared.store.read(volume, at, &mut bytes, how)?;
+                let store = |first, bytes: &mut [u8]| shared.store.read(volume, first, bytes, how);
+                shared.store.cache.read((volume, at), &mut bytes, store)?;
                 Piece::Bytes(Box::new(bytes))
             }
         });
@@ -250,13 +255,15 @@ fn from_log(shared: &Shared, volume: Volume, first: u64, places: &[Place]) -> Re
 }
 
 /// Answers, if this node led from the beginning of it to the end: then no other one took a write meanwhile.
-fn answer(shared: &Shared, epoch: Epoch, reply: Reply, found: Result<Content, Error>) {
+fn answer(shared: &Shared, epoch: Epoch, read: Read, found: Result<Content, Error>) {
+    let Read { wanted, began, reply, .. } = read;
     if shared.reigns().is_none_or(|reign| reign.epoch != Some(epoch)) {
         return not_here(reply);
     }
     if found.as_ref().is_err_and(is_of_log) {
         return not_here(reply);
     }
+    let is_read = wanted == Wanted::Content && found.is_ok();
     reply.finish(found.map_err(|error| {
         let place = shared.store.directory().display();
         let what = match Damaged::of(&error) {
@@ -265,6 +272,9 @@ fn answer(shared: &Shared, epoch: Epoch, reply: Reply, found: Result<Content, Er
         };
         Failed::new(Errno::Io, what)
     }));
+    if is_read {
+        shared.reads.note(began);
+    }
 }
 
 /// Whether it is the log that has something else there than what was written: the other holder leads then.

@@ -1,5 +1,5 @@
 //! What an operator wants of a group, from the catalogue to the machine: modes, the bound of what is at risk,
-//! and who is no secondary (S0-06, S4-02, S4-12, X11).
+//! who is no secondary, and what stays in memory of what is read (S0-06, S4-02, S4-12, X11).
 
 use super::group::{Group, end};
 use super::handle::lock;
@@ -34,7 +34,10 @@ impl Asked {
 impl Group {
     /// The catalogue may say something else now. The machine is told when its step is over.
     pub(super) fn catalogue_changed(&mut self) {
-        let wanted = Asked::by(&lock(&self.shared.catalogue));
+        let catalogue = lock(&self.shared.catalogue);
+        let wanted = Asked::by(&catalogue);
+        self.shared.store.cache.follow(&catalogue);
+        drop(catalogue);
         let before = std::mem::replace(&mut self.wanted, wanted);
         let moved = |node: &NodeId| before.is_removed(*node) != self.wanted.is_removed(*node);
         let both = before.removed.iter().chain(&self.wanted.removed).copied();

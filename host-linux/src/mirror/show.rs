@@ -1,10 +1,10 @@
 //! How a group is, put together for the commands and the status (S4-10, X14).
 
 use super::group::Group;
-use super::handle::lock;
+use super::handle::{Latencies, lock};
 use super::store::Damaged;
-use super::view::Latency;
-use super::view::{BlockView, HolderView, LogView, MemoryView, Mode, Policy, ScrubView, State, View};
+use super::view::{BlockView, CacheView, HolderView, Latency, LogView, MemoryView, Mode, Policy};
+use super::view::{ScrubView, State, View};
 use crate::cluster::clock;
 use crate::volume::catalogue::bytes;
 use bulkhead_core::holder::machine;
@@ -43,7 +43,7 @@ impl Group {
         let dirty_bytes = bytes(lock(&self.shared.dirty).data_blocks());
         let free = u64::try_from(self.shared.pool.free()).unwrap_or(0);
         let all = u64::try_from(self.shared.pool_blocks).unwrap_or(0);
-        let percentile = |percent| self.shared.latencies.percentile(percent);
+        let latency = |of: &Latencies| Latency { p50_us: of.percentile(50), p99_us: of.percentile(99) };
         let leads = self.holder.primary();
         let acts = leads.map(|primary| primary.chosen().policy()).unwrap_or(membership::Policy::Through);
         View {
@@ -67,7 +67,10 @@ impl Group {
             at_risk_max: None,
             held_writes: u64::try_from(self.acks.held()).unwrap_or(u64::MAX),
             memory: MemoryView { bytes: bytes(all), free_bytes: bytes(free) },
-            writes: Latency { p50_us: percentile(50), p99_us: percentile(99) },
+            // The handle adds how it is at this instant.
+            cache: CacheView::default(),
+            writes: latency(&self.shared.latencies),
+            reads: latency(&self.shared.reads),
             // The handle adds those of the instant at which it is asked.
             volumes: Vec::new(),
             last_error: self.last_error.clone(),

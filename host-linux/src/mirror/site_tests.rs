@@ -325,7 +325,7 @@ fn what_memory_has_no_room_for_is_read_from_the_log() {
     known.check(&site, site.await_leader(|_| true), volume, 12_000);
 }
 
-fn await_applied(handle: &Handle) {
+pub(super) fn await_applied(handle: &Handle) {
     let begin = Instant::now();
     while lock(&handle.0.dirty).data_blocks() != 0 {
         assert!(begin.elapsed() < Duration::from_secs(60), "{:#?}", handle.view());

@@ -7,6 +7,7 @@
 use super::backing::{Backing, How};
 use super::extents::Content;
 use super::handle::lock;
+use super::read_cache::ReadCache;
 use super::sums::Sums;
 use crate::failure::Failure;
 use bulkhead_core::log::BLOCK_LEN;
@@ -63,6 +64,8 @@ impl From<Damaged> for io::Error {
 pub struct Store {
     directory: PathBuf,
     opened: Mutex<BTreeMap<Volume, Arc<Kept>>>,
+    /// What is read again and again. Whatever changes the content of a volume says so to it.
+    pub cache: ReadCache,
     /// Held by a test, no write ends: a disk that stands still.
     #[cfg(test)]
     pub gate: Mutex<()>,
@@ -83,6 +86,7 @@ impl Store {
         Ok(Self {
             directory: directory.into(),
             opened: Mutex::default(),
+            cache: ReadCache::default(),
             #[cfg(test)]
             gate: Mutex::default(),
             #[cfg(test)]
@@ -106,6 +110,7 @@ impl Store {
     ///
     /// The disk is full, or fails.
     pub fn write(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), io::Error> {
+        let _change = self.cache.change(volume, first, blocks);
         #[cfg(test)]
         drop(self.gate.lock());
         #[cfg(test)]
@@ -176,6 +181,7 @@ impl Store {
     /// The disk failed.
     pub fn mend(&self, Damaged { volume, block }: Damaged, content: &[u8]) -> Result<(), io::Error> {
         let Some(kept) = self.kept(volume)? else { return Ok(()) };
+        let _change = self.cache.change(volume, block, 1);
         let _changing = lock(&kept.changing);
         if !kept.is_damaged(block, &mut [0; BLOCK_LEN])? {
             return Ok(());
@@ -302,6 +308,7 @@ impl Store {
     ///
     /// The file system refuses.
     pub fn remove(&self, volume: Volume) -> Result<(), io::Error> {
+        let _change = self.cache.change_all(volume);
         // Nobody opens, meanwhile, what is about to go.
         let mut opened = lock(&self.opened);
         opened.remove(&volume);

@@ -201,6 +201,8 @@ struct Register {
     epoch: u64,
     record: Option<Payload>,
     held: Option<(NodeId, Instant)>,
+    /// It is not asked whether it takes the register.
+    passed_over: Option<NodeId>,
     turn: usize,
 }
 
@@ -240,7 +242,8 @@ impl Register {
             Some(_) => {}
             None => {
                 self.turn += 1;
-                let nodes: Vec<_> = self.nodes.values().collect();
+                let others = self.nodes.iter().filter(|(node, _)| Some(**node) != self.passed_over);
+                let nodes: Vec<_> = others.map(|(_, handle)| handle).collect();
                 if let Some(handle) = nodes.get(self.turn % nodes.len().max(1)) {
                     handle.told(RegisterNews::Decide(self.record.clone()));
                 }
@@ -320,6 +323,14 @@ impl Site {
         drop(self.running.remove(&node));
     }
 
+    /// The node loses the register, goes on, and has another one lead.
+    pub fn give_up(&self, node: u16) {
+        let mut register = self.register.lock().unwrap();
+        register.passed_over = Some(NodeId(node));
+        register.held = None;
+        self.handle(node).told(RegisterNews::Lost);
+    }
+
     pub fn handle(&self, node: u16) -> Handle {
         self.running[&NodeId(node)].handle()
     }
@@ -371,6 +382,8 @@ fn settings(me: NodeId, home: &Path, log_bytes: u64) -> Settings {
         log_bytes: Some(log_bytes),
         volumes: home.join("volumes"),
         memory: 16 << 20,
+        // Small: whatever a test reads comes, goes and comes again.
+        read_cache: 16 << 12,
         late: Duration::from_millis(500),
     }
 }

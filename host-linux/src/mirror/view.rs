@@ -3,6 +3,7 @@
 
 use crate::output::size;
 use crate::volume::catalogue::bytes;
+use bulkhead_core::cache::residents;
 use bulkhead_core::mirror::membership;
 use bulkhead_core::volume::record::Record;
 use serde::{Deserialize, Serialize};
@@ -52,8 +53,14 @@ pub struct View {
     pub held_writes: u64,
     /// What this holder has for writes on their way.
     pub memory: MemoryView,
+    /// What this node has for what is read, and how well that goes (S4-02).
+    #[serde(default)]
+    pub cache: CacheView,
     /// How long guests' writes take, while this node leads.
     pub writes: Latency,
+    /// How long their reads take.
+    #[serde(default)]
+    pub reads: Latency,
     /// The volumes of the group.
     pub volumes: Vec<VolumeView>,
     /// The last error, in plain words; kept after it is over.
@@ -278,7 +285,61 @@ pub struct MemoryView {
     pub free_bytes: u64,
 }
 
-/// How long the last writes took, from a guest's request to its acknowledgement.
+/// Memory for what is read of the backing store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheView {
+    /// All of it; 0: this node was given none.
+    pub bytes: u64,
+    /// What holds blocks.
+    pub used_bytes: u64,
+    /// Which blocks stay there.
+    pub algorithm: Algorithm,
+    /// Blocks that guests read and that were there, since the start of the agent.
+    pub hits: u64,
+    /// Blocks that were read from the backing store.
+    pub misses: u64,
+}
+
+/// Which blocks stay in the read caches of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    /// What was read last.
+    Lru,
+    /// Nearly so: each one has a second chance.
+    Clock,
+    /// What was read last and what was read again, in shares that follow what is missed.
+    #[default]
+    Arc,
+    /// None.
+    #[serde(rename = "none")]
+    Off,
+}
+
+impl From<Option<residents::Algorithm>> for Algorithm {
+    fn from(algorithm: Option<residents::Algorithm>) -> Self {
+        match algorithm {
+            Some(residents::Algorithm::Lru) => Self::Lru,
+            Some(residents::Algorithm::Clock) => Self::Clock,
+            Some(residents::Algorithm::Arc) => Self::Arc,
+            None => Self::Off,
+        }
+    }
+}
+
+impl From<Algorithm> for Option<residents::Algorithm> {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Lru => Some(residents::Algorithm::Lru),
+            Algorithm::Clock => Some(residents::Algorithm::Clock),
+            Algorithm::Arc => Some(residents::Algorithm::Arc),
+            Algorithm::Off => None,
+        }
+    }
+}
+
+/// How long the last writes took, or the last reads, from a guest's request to its answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
@@ -304,8 +365,16 @@ pub struct VolumeView {
     pub wanted: Option<Policy>,
     /// When they are acknowledged now, as the node that leads knows.
     pub policy: Policy,
+    /// Whether what is read of it stays in the read caches, where there are some.
+    #[serde(default = "yes")]
+    pub cached: bool,
     /// As [`View::at_risk_bytes`], of this volume.
     pub at_risk_bytes: Option<u64>,
+}
+
+/// What an agent of before does not say.
+const fn yes() -> bool {
+    true
 }
 
 impl VolumeView {
@@ -319,6 +388,7 @@ impl VolumeView {
             bytes: bytes(record.blocks),
             wanted,
             policy: now.but(wanted.unwrap_or(of_group)),
+            cached: record.is_cached,
             // The handle adds it.
             at_risk_bytes: None,
         }
@@ -336,6 +406,7 @@ mod tests {
             mode: Mode::Leading,
             state: State::Resyncing,
             policy: Policy::Back,
+            cache: CacheView { algorithm: Algorithm::Off, ..CacheView::default() },
             holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
             scrub: ScrubView {
                 damaged_blocks: 1,
@@ -365,10 +436,11 @@ mod tests {
             },
             "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
             "memory": { "bytes": 0, "freeBytes": 0 },
-            "writes": { "p50Us": null, "p99Us": null },
+            "cache": { "bytes": 0, "usedBytes": 0, "algorithm": "none", "hits": 0, "misses": 0 },
+            "writes": { "p50Us": null, "p99Us": null }, "reads": { "p50Us": null, "p99Us": null },
             "volumes": [{
                 "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "wanted": "through", "policy": "through",
-                "atRiskBytes": null
+                "cached": false, "atRiskBytes": null
             }],
             "lastError": null,
         });

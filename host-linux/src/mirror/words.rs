@@ -3,6 +3,7 @@
 use crate::replication::service::Replication;
 use crate::replication::tally::End;
 use crate::replication::words::{Frame, Stream};
+use bulkhead_core::cache::residents::Algorithm;
 use bulkhead_core::id::{Epoch, NodeId};
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
@@ -78,6 +79,15 @@ pub enum Order {
         volume: Volume,
         /// When.
         policy: Option<Policy>,
+    },
+    /// By which algorithm blocks stay in the read caches; `None`: none does (S4-02).
+    Cache(Option<Algorithm>),
+    /// Whether what is read of a volume stays there.
+    CacheOf {
+        /// Which.
+        volume: Volume,
+        /// Whether.
+        is_cached: bool,
     },
     /// A holder is to be no secondary any more (S4-02, S4-12).
     Dismiss(NodeId),

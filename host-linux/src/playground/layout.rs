@@ -104,6 +104,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
             log_size: Some(LOG_BYTES),
             volumes: part.state.join("volumes"),
             memory: MEMORY_BYTES,
+            read_cache: 0,
             tls: None,
         });
         for peer in &mut config.members {

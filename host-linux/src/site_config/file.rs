@@ -51,6 +51,7 @@ pub(super) struct StorageTable {
     pub log_size: Option<Spanned<Size>>,
     pub volumes: Option<PathBuf>,
     pub memory: Option<Spanned<Size>>,
+    pub read_cache: Option<Spanned<Size>>,
     pub tls: Option<TlsTable>,
 }
 

@@ -83,6 +83,8 @@ pub struct Storage {
     pub volumes: PathBuf,
     /// Bytes of memory for writes that are under way.
     pub memory: u64,
+    /// Bytes of memory for what is read; 0: none but the page cache of the system.
+    pub read_cache: u64,
     /// What is encrypted, and how; `None`: nothing.
     pub tls: Option<Tls>,
 }

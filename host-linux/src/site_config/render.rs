@@ -108,12 +108,15 @@ fn member(member: &Member, out: &mut String) {
 }
 
 fn storage(storage: &Storage, out: &mut String) {
-    let Storage { log, log_size, volumes, memory, tls } = storage;
+    let Storage { log, log_size, volumes, memory, read_cache, tls } = storage;
     let _ = writeln!(out, "\n[local.storage]\nlog = {}\nvolumes = {}", path(log), path(volumes));
     if let Some(bytes) = log_size {
         let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
     }
     let _ = writeln!(out, "memory = \"{}\"", size_text(*memory));
+    if *read_cache != 0 {
+        let _ = writeln!(out, "read_cache = \"{}\"", size_text(*read_cache));
+    }
     if let Some(Tls { is_required, streams, certificate, key, authorities }) = tls {
         let mode = if *is_required { "require" } else { "allow" };
         let streams = match streams {
@@ -270,7 +273,8 @@ mod tests {
                 authorities: "/a".into(),
             };
             let (log, memory) = ("/dev/x \"y\"".into(), 9 << 20);
-            config.local.storage = Some(Storage { log, log_size, volumes, memory, tls: Some(tls) });
+            let (read_cache, tls) = (log_size.unwrap_or(0), Some(tls));
+            config.local.storage = Some(Storage { log, log_size, volumes, memory, read_cache, tls });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");

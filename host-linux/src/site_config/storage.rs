@@ -19,6 +19,9 @@ const MEMORY: u64 = 64 << 20;
 /// The least, and the most that the agent locks.
 const MEMORY_RANGE: (u64, u64) = (8 << 20, 1 << 30);
 
+/// Of memory for what is read: less is not worth it, and more is a slip of the pen.
+const READ_CACHE_RANGE: (u64, u64) = (1 << 20, 64 << 30);
+
 /// `[local.storage]`, and what must be right of this node for it. `state` is the node's own directory.
 pub(super) fn storage(
     file: &File,
@@ -27,7 +30,7 @@ pub(super) fn storage(
     problems: &mut Problems,
 ) -> Option<Storage> {
     let table = file.local.storage.as_ref()?;
-    let StorageTable { log, log_size, volumes, memory, tls } = table.as_ref();
+    let StorageTable { log, log_size, volumes, memory, read_cache, tls } = table.as_ref();
     let me = members.iter().find(|member| member.id.0 == *file.local.node.as_ref());
     if let Some(me) = me.filter(|me| me.duty.is_witness()) {
         let what = format!("{} is a witness and would hold volumes", me.name);
@@ -39,10 +42,11 @@ pub(super) fn storage(
     }
     let log_size = log_size.as_ref().map(|size| within(size, (LOG_MIN, LOG_MAX), problems));
     let memory = memory.as_ref().map_or(MEMORY, |size| within(size, MEMORY_RANGE, problems));
+    let read_cache = read_cache.as_ref().map_or(0, |size| within(size, READ_CACHE_RANGE, problems));
     let state = beside.join(&file.local.state);
     let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
     let tls = tls.as_ref().map(|table| encryption(table, beside));
-    Some(Storage { log: beside.join(log), log_size, volumes, memory, tls })
+    Some(Storage { log: beside.join(log), log_size, volumes, memory, read_cache, tls })
 }
 
 /// Streams go as NBD does, unless said otherwise.

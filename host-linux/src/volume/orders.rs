@@ -283,6 +283,7 @@ pub(crate) mod tests {
             bytes: 10 << 30,
             wanted: None,
             policy: Policy::Back,
+            cached: true,
             at_risk_bytes: None,
         };
         let view = View {
