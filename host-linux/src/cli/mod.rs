@@ -27,6 +27,7 @@ mod timers;
 mod trust;
 mod volume;
 mod volume_attach;
+mod volume_cache;
 mod volume_group;
 mod volume_scrub;
 mod volume_text;

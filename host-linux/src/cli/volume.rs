@@ -1,7 +1,7 @@
 //! `bulkhead volume`: block devices that a pair of compartments keeps (S0-06, S1-27, S3-07, S4-03, S4-11).
 
 use super::cluster::AgentArg;
-use super::{volume_attach, volume_group, volume_scrub, volume_text};
+use super::{volume_attach, volume_cache, volume_group, volume_scrub, volume_text};
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
@@ -28,6 +28,7 @@ pub(super) enum Verb {
     Resize(Resize),
     Delete(Delete),
     Mode(Mode),
+    Cache(volume_cache::Cache),
     Limit(volume_group::Limit),
     Secondary {
         #[command(subcommand)]
@@ -238,6 +239,7 @@ pub(super) fn run(verb: &Verb, voice: Voice) -> Result<Report, Failure> {
         }
         Verb::Delete(args) => delete(args),
         Verb::Mode(args) => mode(args),
+        Verb::Cache(args) => volume_cache::cache(args),
         Verb::Limit(args) => volume_group::limit(args),
         Verb::Secondary { verb } => volume_group::secondary(verb),
         Verb::Recover(args) => volume_group::recover(args),

@@ -2,7 +2,7 @@
 //! both.
 
 use crate::failure::Failure;
-use crate::mirror::view::Policy;
+use crate::mirror::view::{Algorithm, Policy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -92,6 +92,14 @@ pub enum Request {
         /// How; `None`: the volume is to have no mode of its own any more.
         mode: Option<Policy>,
     },
+    /// Which blocks stay in the read caches of the pair (S4-02).
+    VolumeCache {
+        /// Of which volume; `None`: of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        volume: Option<String>,
+        /// Which; `None`: those of the volume as those of the others.
+        algorithm: Option<Algorithm>,
+    },
     /// Acknowledge no more than so many bytes in one place only (X11); `None`: no bound.
     VolumeLimit {
         /// So many.
@@ -142,6 +150,7 @@ impl Request {
                 | Self::VolumeResize { .. }
                 | Self::VolumeDelete { .. }
                 | Self::VolumeMode { .. }
+                | Self::VolumeCache { .. }
                 | Self::VolumeLimit { .. }
                 | Self::VolumeSecondaryRemove { .. }
                 | Self::VolumeSecondaryAdd { .. }
@@ -208,6 +217,14 @@ mod tests {
             (
                 r#"{"request":"volume-mode","volume":"vm1","mode":null}"#,
                 Request::VolumeMode { volume: Some("vm1".into()), mode: None },
+            ),
+            (
+                r#"{"request":"volume-cache","algorithm":"clock"}"#,
+                Request::VolumeCache { volume: None, algorithm: Some(Algorithm::Clock) },
+            ),
+            (
+                r#"{"request":"volume-cache","volume":"vm1","algorithm":"none"}"#,
+                Request::VolumeCache { volume: Some("vm1".into()), algorithm: Some(Algorithm::Off) },
             ),
             (r#"{"request":"volume-limit","bytes":4096}"#, Request::VolumeLimit { bytes: Some(4096) }),
             (

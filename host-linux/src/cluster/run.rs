@@ -377,6 +377,7 @@ impl Agent {
             | Request::VolumeResize { .. }
             | Request::VolumeDelete { .. }
             | Request::VolumeMode { .. }
+            | Request::VolumeCache { .. }
             | Request::VolumeLimit { .. }
             | Request::VolumeSecondaryRemove { .. }
             | Request::VolumeSecondaryAdd { .. }

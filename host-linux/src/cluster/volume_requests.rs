@@ -126,6 +126,9 @@ fn answer_order(question: Question, done: Result<Volume, Failure>) {
         (Request::VolumeMode { mode, .. }, Ok(_)) => {
             Answer::done("mode", serde_json::to_value(mode).unwrap_or_default())
         }
+        (Request::VolumeCache { algorithm, .. }, Ok(_)) => {
+            Answer::done("algorithm", serde_json::to_value(algorithm).unwrap_or_default())
+        }
         (Request::VolumeLimit { bytes }, Ok(_)) => Answer::done("atRiskMax", json!(bytes)),
         (Request::VolumeSecondaryRemove { node, .. } | Request::VolumeSecondaryAdd { node }, Ok(_)) => {
             Answer::done("node", (*node).into())

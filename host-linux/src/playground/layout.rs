@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 const LOG_BYTES: u64 = 64 << 20;
 /// Bytes of a holder's memory for writes on their way.
 const MEMORY_BYTES: u64 = 32 << 20;
+/// Bytes of its memory for what is read.
+const READ_CACHE_BYTES: u64 = 16 << 20;
 
 /// One process of a playground.
 #[derive(Clone, Debug)]
@@ -104,7 +106,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
             log_size: Some(LOG_BYTES),
             volumes: part.state.join("volumes"),
             memory: MEMORY_BYTES,
-            read_cache: 0,
+            read_cache: READ_CACHE_BYTES,
             tls: None,
         });
         for peer in &mut config.members {

@@ -3,7 +3,7 @@
 
 use crate::cluster::request::Request;
 use crate::failure::Failure;
-use crate::mirror::view::{HolderView, Mode, View, VolumeView};
+use crate::mirror::view::{Algorithm, HolderView, Mode, View, VolumeView};
 use crate::mirror::words::Order;
 use crate::nbd::uri::Uri;
 use bulkhead_core::id::NodeId;
@@ -102,6 +102,17 @@ impl Listing {
             Request::VolumeMode { volume: None, mode: None } => {
                 let what = "only a volume can be as the others are, and none was named";
                 let next = "name the volume, or say `through` or `back`.";
+                return Err(unchanged(Failure::usage(what)).next(next));
+            }
+            Request::VolumeCache { volume: Some(name), algorithm } => {
+                Order::CacheOf { volume: number(name)?, is_cached: is_cached(name, *algorithm)? }
+            }
+            Request::VolumeCache { volume: None, algorithm: Some(algorithm) } => {
+                Order::Cache((*algorithm).into())
+            }
+            Request::VolumeCache { volume: None, algorithm: None } => {
+                let what = "only a volume can be as the others are, and none was named";
+                let next = "name the volume, or say `lru`, `clock`, `arc` or `none`.";
                 return Err(unchanged(Failure::usage(what)).next(next));
             }
             Request::VolumeLimit { bytes } => Order::Bound(bound(*bytes)?),
@@ -247,6 +258,19 @@ pub fn no_storage(name: &str) -> Failure {
     failure.next("run it on a node whose configuration has `[local.storage]`, or add it (docs/volumes.md).")
 }
 
+/// Whether something of a volume stays in the read caches; `None`: as of the others.
+fn is_cached(name: &str, algorithm: Option<Algorithm>) -> Result<bool, Failure> {
+    match algorithm {
+        None => Ok(true),
+        Some(Algorithm::Off) => Ok(false),
+        Some(Algorithm::Lru | Algorithm::Clock | Algorithm::Arc) => {
+            let what = format!("{name} has no algorithm of its own: all volumes of a pair share one memory");
+            let next = "say it without a volume; of one, say `none` or `pair`.";
+            Err(unchanged(Failure::usage(what)).next(next))
+        }
+    }
+}
+
 /// A bound of the bytes at risk.
 fn bound(bytes: Option<u64>) -> Result<Option<NonZeroU64>, Failure> {
     let Some(bytes) = bytes else { return Ok(None) };
@@ -268,6 +292,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::failure::Exit;
     use crate::mirror::view::{Policy, State};
+    use bulkhead_core::cache::residents;
 
     /// Two holders; node 1 leads, `me` is asked.
     pub(crate) fn listing(me: u16) -> Listing {
@@ -324,6 +349,19 @@ pub(crate) mod tests {
         assert_eq!(mode(Some("vm1"), Some(Policy::Back)), of(Some(back)));
         assert_eq!(mode(Some("vm1"), None), of(None));
         assert_eq!(mode(None, None).unwrap_err().exit, Exit::Usage);
+        let cache = |volume: Option<&str>, algorithm| {
+            all.order(&Request::VolumeCache { volume: volume.map(str::to_owned), algorithm })
+        };
+        let lru = Some(residents::Algorithm::Lru);
+        assert_eq!(cache(None, Some(Algorithm::Lru)), Ok(Some(Order::Cache(lru))));
+        assert_eq!(cache(None, Some(Algorithm::Off)), Ok(Some(Order::Cache(None))));
+        let of = |is_cached| Ok(Some(Order::CacheOf { volume: Volume(3), is_cached }));
+        assert_eq!(
+            (cache(Some("vm1"), Some(Algorithm::Off)), cache(Some("vm1"), None)),
+            (of(false), of(true))
+        );
+        assert_eq!(cache(Some("vm1"), Some(Algorithm::Arc)).unwrap_err().exit, Exit::Usage);
+        assert_eq!(cache(None, None).unwrap_err().exit, Exit::Usage);
         assert_eq!(all.order(&Request::VolumeList), Ok(None));
         assert_eq!((all.promotion(2), all.promotion(1)), (Ok(Some(NodeId(2))), Ok(None)));
     }

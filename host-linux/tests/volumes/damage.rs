@@ -13,6 +13,8 @@ fn what_rots_in_a_store_is_mended_by_the_other_node() {
     let plant = Plant::start();
     let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    // What was read before the disk rotted would be read from memory.
+    plant.ok(primary, &["cache", "--algorithm", "none"]);
     let near = client(&plant, primary, "vm1", 16 << 20);
     (0..64).for_each(|block| write(&near, block, 1));
     let rot = |node: &str, block: u64| {

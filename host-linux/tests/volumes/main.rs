@@ -9,6 +9,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod cache;
 #[path = "../common/certificates.rs"]
 mod certificates;
 #[path = "../common/mod.rs"]
