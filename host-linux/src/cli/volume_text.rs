@@ -84,6 +84,11 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
             let _ = writeln!(out, "{what} take {p50} us (half of them), {p99} us (99 of 100)");
         }
     }
+    let lacking = listing.storage.placeholder.lacking();
+    if lacking != 0 {
+        let text = "the volumes may need more than the file system of this node's store has, by";
+        let _ = writeln!(out, "{text} {}", size(lacking));
+    }
     if scrub.damaged_blocks != 0 {
         let _ = writeln!(out, "damaged in this node's store: {}", places(listing, scrub));
     }

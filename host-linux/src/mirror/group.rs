@@ -15,6 +15,7 @@ use super::logged::Logged;
 use super::mending::Wanted;
 use super::orders::Orders;
 use super::peer::Peer;
+use super::placeholder::Placeholder;
 use super::reader::Read;
 use super::settings::Asked;
 use super::window::{Done, Entry, Unknown, Window};
@@ -82,6 +83,7 @@ pub struct Group {
     pub(super) waits: Option<String>,
     pub(super) shown_at: Option<Instant>,
     pub(super) last_error: Option<String>,
+    pub(super) placeholder: Placeholder,
     /// Why the store takes nothing now.
     pub(super) full: Option<String>,
     /// What failed while an action was carried out.

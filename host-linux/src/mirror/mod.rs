@@ -11,7 +11,7 @@
 //! # Reading order
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
-//! 2. [`view`]: what it tells about itself; `show` puts it together.
+//! 2. [`view`]: what it tells about itself; `show` puts it together, `placeholder` what it takes of its node.
 //! 3. [`handle`]: how others speak to it; `reader` answers reads, `read_cache` remembers them, `status` says
 //!    what is zero.
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
@@ -46,6 +46,7 @@ mod mends;
 pub mod open;
 mod orders;
 mod peer;
+mod placeholder;
 mod read_cache;
 mod reader;
 mod risk;

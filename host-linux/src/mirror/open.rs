@@ -13,6 +13,7 @@ use super::group::Group;
 use super::handle::{Handle, Latencies, Shared, Told, lock};
 use super::logged::{LogFile, Reader};
 use super::mends::Mends;
+use super::placeholder::Placeholder;
 use super::read_cache::TooLarge as NoMemory;
 use super::reader::Readers;
 use super::reader::THREADS;
@@ -238,6 +239,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         waits: None,
         shown_at: None,
         last_error: None,
+        placeholder: Placeholder::default(),
         full: None,
         failed: None,
         is_over: false,

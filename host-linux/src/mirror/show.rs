@@ -39,7 +39,7 @@ impl Group {
         }
     }
 
-    fn show_all(&self, mode: Mode, primary: Option<NodeId>) -> View {
+    fn show_all(&mut self, mode: Mode, primary: Option<NodeId>) -> View {
         let dirty_bytes = bytes(lock(&self.shared.dirty).data_blocks());
         let free = u64::try_from(self.shared.pool.free()).unwrap_or(0);
         let all = u64::try_from(self.shared.pool_blocks).unwrap_or(0);
@@ -67,6 +67,7 @@ impl Group {
             at_risk_max: None,
             held_writes: u64::try_from(self.acks.held()).unwrap_or(u64::MAX),
             memory: MemoryView { bytes: bytes(all), free_bytes: bytes(free) },
+            placeholder: self.placeholder.view(&self.shared, self.holder.kept().ring.blocks(), clock::now()),
             // The handle adds how it is at this instant.
             cache: CacheView::default(),
             writes: latency(&self.shared.latencies),

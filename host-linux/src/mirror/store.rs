@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -57,6 +58,15 @@ impl From<Damaged> for io::Error {
     fn from(damaged: Damaged) -> Self {
         Self::new(ErrorKind::InvalidData, damaged)
     }
+}
+
+/// Bytes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// That the store takes.
+    pub used: u64,
+    /// That nobody takes.
+    pub free: u64,
 }
 
 /// The volumes of a group.
@@ -293,6 +303,20 @@ impl Store {
     /// all since then, makes it whole.
     pub fn is_part_filled(&self) -> bool {
         self.directory.join(FILLING).exists()
+    }
+
+    /// What its directory takes and can still take.
+    ///
+    /// # Errors
+    ///
+    /// The file system cannot tell.
+    pub fn room(&self) -> Result<Room, io::Error> {
+        let mut used = 0_u64;
+        for file in std::fs::read_dir(&self.directory)? {
+            used = used.saturating_add(file?.metadata()?.blocks().saturating_mul(512));
+        }
+        let system = rustix::fs::statvfs(&self.directory)?;
+        Ok(Room { used, free: system.f_bavail.saturating_mul(system.f_frsize) })
     }
 
     /// The volumes that it has content of.

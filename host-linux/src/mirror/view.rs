@@ -56,6 +56,9 @@ pub struct View {
     /// What this node has for what is read, and how well that goes (S4-02).
     #[serde(default)]
     pub cache: CacheView,
+    /// What this holder takes of its node.
+    #[serde(default)]
+    pub placeholder: PlaceholderView,
     /// How long guests' writes take, while this node leads.
     pub writes: Latency,
     /// How long their reads take.
@@ -285,6 +288,33 @@ pub struct MemoryView {
     pub free_bytes: u64,
 }
 
+/// What a holder takes of its node, so that a guest of its volumes finds all it needs there when it is taken
+/// over (S4-04, S4-16).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceholderView {
+    /// Of the node's memory. Taken at the start, all of it, and never more.
+    pub memory_bytes: u64,
+    /// The log. Taken when it was made.
+    pub log_bytes: u64,
+    /// What the backing store takes when every volume is written in full, with its checksums.
+    pub store_bytes: u64,
+    /// What it takes now; `None`: the file system cannot tell.
+    pub store_used_bytes: Option<u64>,
+    /// What its file system has left.
+    pub store_free_bytes: Option<u64>,
+}
+
+impl PlaceholderView {
+    /// How much the volumes may need that the file system has not; 0: there is room for all of them.
+    #[must_use]
+    pub fn lacking(&self) -> u64 {
+        let used = self.store_used_bytes.unwrap_or(self.store_bytes);
+        let needed = self.store_bytes.saturating_sub(used);
+        needed.saturating_sub(self.store_free_bytes.unwrap_or(needed))
+    }
+}
+
 /// Memory for what is read of the backing store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -408,6 +438,12 @@ mod tests {
             policy: Policy::Back,
             cache: CacheView { algorithm: Algorithm::Off, ..CacheView::default() },
             holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
+            placeholder: PlaceholderView {
+                store_bytes: 9,
+                store_used_bytes: Some(2),
+                store_free_bytes: Some(4),
+                ..PlaceholderView::default()
+            },
             scrub: ScrubView {
                 damaged_blocks: 1,
                 damaged: vec![BlockView { volume: 1, block: 7 }],
@@ -437,6 +473,9 @@ mod tests {
             "atRiskBytes": null, "atRiskMax": null, "heldWrites": 0,
             "memory": { "bytes": 0, "freeBytes": 0 },
             "cache": { "bytes": 0, "usedBytes": 0, "algorithm": "none", "hits": 0, "misses": 0 },
+            "placeholder": {
+                "memoryBytes": 0, "logBytes": 0, "storeBytes": 9, "storeUsedBytes": 2, "storeFreeBytes": 4
+            },
             "writes": { "p50Us": null, "p99Us": null }, "reads": { "p50Us": null, "p99Us": null },
             "volumes": [{
                 "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "wanted": "through", "policy": "through",
@@ -444,6 +483,7 @@ mod tests {
             }],
             "lastError": null,
         });
+        assert_eq!(view.placeholder.lacking(), 3);
         assert_eq!(serde_json::to_value(&view).unwrap(), expected);
         assert_eq!(serde_json::from_value::<View>(expected).unwrap(), view);
     }

@@ -61,6 +61,13 @@ fn a_full_file_system_is_a_state_with_an_exit() {
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
     let near = client(&plant, primary, "vm1", 16 << 20);
     let storage = |node: &str| plant.ok(node, &["list"])["group"]["storage"].clone();
+    // What it may come to need is told before it lacks it.
+    let placeholder = within("the room to be looked at", || {
+        let found = storage(primary)["placeholder"].clone();
+        (found["storeBytes"] == (16 << 20) + (16 << 10)).then_some(found)
+    });
+    assert!(placeholder["storeFreeBytes"].as_u64().unwrap() < 2 << 20, "{placeholder}");
+    assert!(placeholder["logBytes"] != 0 && placeholder["memoryBytes"] != 0, "{placeholder}");
     (0..1024).for_each(|block| write(&near, block, 1));
     for node in [primary, secondary] {
         let full = within("the store to be full", || storage(node)["full"].as_str().map(str::to_owned));
