@@ -21,6 +21,9 @@ use qemu_tests::switch::chance::Chance;
 const TIMERS: &str = "rto = \"5s\"\npause = \"500ms\"";
 /// Transactions that must be committed before anything else happens.
 const SOME: u64 = 10;
+/// Longer than the guest's requests wait on one path, and about as long as TCP waits then until it tries
+/// again what did not arrive.
+const LATE: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -146,9 +149,12 @@ fn act(
             if matches!(fault, Fault::AwayFromGuest | Fault::Alone) {
                 site.cut(primary, Part::Witness);
             }
-            thread::sleep(a_while);
+            // Sometimes so long that the guest has asked elsewhere, and what it sent first comes late.
+            let is_long = chance.below(3) == 0;
+            thread::sleep(if is_long { LATE } else { a_while });
             let longest = goes_on(site)?;
             site.heal();
+            thread::sleep(if is_long { LATE } else { Duration::ZERO });
             Ok(longest)
         }
     }

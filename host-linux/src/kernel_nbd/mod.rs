@@ -17,7 +17,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::failure::Failure;
-use crate::nbd::client::negotiate::{Taken, connect_simple};
+use crate::nbd::client::negotiate::{Refused, Taken, connect_simple};
 use crate::nbd::socket::Socket;
 use crate::nbd::uri::Uri;
 use crate::nbd::wire::number::transmission::MULTI_CONN;
@@ -29,6 +29,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long a request waits on one connection before it is asked on another. What was asked of a node that
 /// was silent for less than 7 s could be done there after what is asked here (docs/nbd.md).
 const TIMEOUT: Duration = Duration::from_secs(8);
+/// What was sent to a node and did not reach it by then never does. A network that was cut would deliver it
+/// when it is whole again, to a node that cannot know how old it is: behind what was done elsewhere since,
+/// and done here after [`TIMEOUT`] (V8).
+const IN_TIME: Duration = Duration::from_secs(6);
 /// From one look at the connections to the next.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -113,7 +117,7 @@ impl Attached {
         let mut driver = open()?;
         let (mut ways, mut shape, mut whys) = (Vec::new(), None, Vec::new());
         for uri in uris {
-            let (socket, said) = match connect_simple(uri, CONNECT_MAX) {
+            let (socket, said) = match connect(uri) {
                 Ok((socket, taken)) => {
                     fits(uri, &taken, uris.len(), shape.map(|shape: Shape| shape.size)).map_err(usage)?;
                     shape.get_or_insert(shape_of(&taken, patience));
@@ -168,9 +172,16 @@ impl Attached {
     }
 }
 
+/// A connection on which nothing arrives late.
+fn connect(uri: &Uri) -> Result<(Socket, Taken), Refused> {
+    let (socket, taken) = connect_simple(uri, CONNECT_MAX)?;
+    socket.set_in_time(IN_TIME)?;
+    Ok((socket, taken))
+}
+
 /// A new connection for `way`, in the place of one that ended.
 fn renew(way: &mut Way, driver: &mut Driver, device: Device, size: u64, ways: usize) -> Result<(), String> {
-    let (socket, taken) = connect_simple(&way.uri, CONNECT_MAX).map_err(|why| why.to_string())?;
+    let (socket, taken) = connect(&way.uri).map_err(|why| why.to_string())?;
     fits(&way.uri, &taken, ways, Some(size))?;
     driver.replace(device.0, socket.as_fd()).map_err(|error| format!("the kernel takes none: {error}"))?;
     way.socket = socket;

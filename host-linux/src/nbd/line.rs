@@ -5,6 +5,7 @@
 use super::batch::{BATCH, Part, Slot, send};
 use super::limits::{CONNECTION_BYTES, Limits, OWN_BYTES, REQUESTS};
 use super::pool::Pool;
+use super::pulse::Pulse;
 use super::seats::Seat;
 use super::socket::Socket;
 use super::together::later;
@@ -58,6 +59,8 @@ pub struct Line {
     _seat: Seat,
     /// The turn of its session, kept as long and for the same reason: see [`Turn`].
     turn: OnceLock<Arc<Turn>>,
+    /// How often this process had stood still when it began.
+    stops: u64,
     state: Mutex<State>,
     /// `state.end` is something. For the pool, whose lock is taken under that of the state.
     over: AtomicBool,
@@ -130,6 +133,7 @@ impl Line {
             pool,
             _seat: seat,
             turn: OnceLock::new(),
+            stops: Pulse::of_process().stops(),
             state: Mutex::new(state),
             over: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -161,6 +165,13 @@ impl Line {
     pub fn listens(&self) -> bool {
         let here = !self.over.load(Ordering::Acquire) && !self.left.load(Ordering::Acquire);
         here && !self.socket.is_closed_there()
+    }
+
+    /// Whether this process stood still since the connection began: nobody knows how old a request is that is
+    /// read now.
+    #[must_use]
+    pub fn stood_still(&self) -> bool {
+        Pulse::of_process().stops() != self.stops
     }
 
     /// Waits until a request with so many bytes may begin.

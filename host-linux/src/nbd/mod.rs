@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Reading order: [`export`] (what the storage is to us), [`wire`], [`handshake`], [`transmission`] (bytes
-//! and decisions, no I/O), [`limits`], [`pool`], [`turns`], [`line`], [`batch`], [`together`], [`reader`],
-//! [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`encryption`] what `nbds` adds to
-//! both.
+//! and decisions, no I/O), [`limits`], [`pool`], [`turns`], [`line`], [`batch`], [`together`], [`pulse`],
+//! [`reader`], [`door`], [`server`], [`file`](mod@file); [`client`] is the other side, [`encryption`] what
+//! `nbds` adds to both.
 
 pub mod batch;
 pub mod client;
@@ -23,6 +23,7 @@ pub mod handshake;
 pub mod limits;
 pub mod line;
 pub mod pool;
+pub mod pulse;
 pub mod reader;
 pub mod seats;
 pub mod server;

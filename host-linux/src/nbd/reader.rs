@@ -162,6 +162,10 @@ fn submit(inbox: &mut Inbox, work: Work, export: &Arc<dyn Export>) -> Result<(),
         inbox.line.answer(slot, work.form.frames(Err(gone)));
         return Ok(());
     }
+    if inbox.line.stood_still() {
+        inbox.line.give_up(slot);
+        return Err(Over);
+    }
     let client = Client { line: Arc::clone(&inbox.line), slot, work };
     export.submit(work.request(data), Reply::to(client));
     Ok(())

@@ -48,6 +48,21 @@ impl Socket {
         }
     }
 
+    /// What was sent, and did not reach the other end within this time, never does: the connection ends.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses.
+    pub fn set_in_time(&self, time: Duration) -> std::io::Result<()> {
+        let millis = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        match self {
+            // What is sent on this machine is there.
+            Self::Unix(_) => Ok(()),
+            Self::Tcp(stream) => Ok(sockopt::set_tcp_user_timeout(stream, millis)?),
+            Self::Tls(secure) => Ok(sockopt::set_tcp_user_timeout(secure.as_fd(), millis)?),
+        }
+    }
+
     /// Whether reads wait. Sends never do.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod certificates;
 mod common;
 mod damage;
 mod full;
+mod late;
 #[path = "../common/plant.rs"]
 mod plant;
 mod three;
