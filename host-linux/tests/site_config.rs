@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:35:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:38:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -99,6 +99,31 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "#[local.storage]",
         "[local.storage]\nlog = \"l\"\n[local.storage.tls]\nkey = \"k\"",
         &["`local.storage.tls`", "missing field `certificate`"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.backing]\nvm1 = \"/srv/vm1.img\"",
+        &["`local.storage.backing.vm1`", "`/srv/vm1.img` is no block device", "is in a file in `volumes`"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.backing]\nvm1 = \"/dev/x\"\nvm2 = \"/dev/x\"",
+        &["`local.storage.backing.vm2`", "vm2 is to be on /dev/x, as vm1 is", "a device of its own"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.backing]\nvm1 = \"nbds://10.0.5.1/x\"",
+        &["`local.storage.backing.vm1`", "by which certificates", "?tls-certificates=/DIRECTORY"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.backing]\nvm1 = \"http://10.0.5.1/x\"",
+        &["`http://10.0.5.1/x` is no NBD URI", "begins with nbd://", "nbd://10.0.5.1/vm1"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\n[local.storage.backing]\n\"a/b\" = \"/dev/x\"",
+        &["no volume can be called \"a/b\"", "write the name of a volume"],
     ),
     ("#nbd = \"10.0.1.1:10809\"", "nbd = \"10.0.1.1:0\"", &["`node.nbd`", "is no place of a node"]),
     ("witness = true", "witness = true\nnbd = \"10.0.1.3\"", &["`node.nbd`", "would serve volumes"]),

@@ -33,7 +33,8 @@ pub(super) fn list(listing: &Listing) -> String {
 
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
-    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes } = volume;
+    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes, backing } =
+        volume;
     let View { leads, primary, wanted, holders, .. } = &listing.storage;
     let View { log, dirty_bytes, cache, writes, reads, scrub, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
@@ -69,6 +70,7 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     let (free, all) = (size(log.free_bytes), size(log.bytes));
     let _ =
         writeln!(out, "\nnot yet in the backing store: {}; log: {free} of {all} free", size(*dirty_bytes));
+    let _ = writeln!(out, "content on {}: {backing}", listing.name_of(listing.me));
     if let Some(at_risk) = at_risk_bytes {
         let bound = match listing.storage.at_risk_max {
             Some(max) => format!("no more than {} of all volumes are let", size(max)),
@@ -203,6 +205,7 @@ mod tests {
         all.storage.dirty_bytes = 12 << 20;
         all.storage.log.bytes = 64 << 20;
         all.storage.volumes[0].at_risk_bytes = Some(8192);
+        all.storage.volumes[0].backing = "/dev/sdb".into();
         all.storage.at_risk_bytes = Some(8192);
         all.storage.at_risk_max = Some(64 << 20);
         all.storage.holders[1].removed = true;
@@ -223,6 +226,7 @@ a1  in sync      leads  has write 40  (this node)
 b1  TAKEN OUT  , 2 behind  not reached
 
 not yet in the backing store: 12 MiB; log: 0 bytes of 64 MiB free
+content on a1: /dev/sdb
 in one place only: 8 KiB; no more than 64 MiB of all volumes are let
 read cache: ARC, 12 MiB of 256 MiB used; 98.7 % of 9999 blocks were there
 writes take 210 us (half of them), 900 us (99 of 100)

@@ -111,6 +111,7 @@ fn site(directory: &Path) -> Site {
             volumes: state.clone(),
             memory: 64 << 20,
             read_cache: 0,
+            backing: Default::default(),
             tls: None,
         };
         config.local.storage = (!is_witness).then_some(storage);

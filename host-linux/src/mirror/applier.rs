@@ -78,6 +78,7 @@ pub enum Done {
 #[derive(Debug)]
 pub struct Applier {
     shared: Arc<Shared>,
+    store: Arc<Store>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -107,9 +108,9 @@ impl Applier {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("applier".into());
-        let jobs = Arc::clone(&shared);
-        let thread = thread.spawn(move || run(&jobs, (&store, &dirty), reader, &tell))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let (jobs, own) = (Arc::clone(&shared), Arc::clone(&store));
+        let thread = thread.spawn(move || run(&jobs, (&own, &dirty), reader, &tell))?;
+        Ok(Self { shared, store, thread: Some(thread) })
     }
 
     /// Asks for something. Jobs are done in the order they come in.
@@ -124,6 +125,8 @@ impl Drop for Applier {
     fn drop(&mut self) {
         self.shared.jobs.lock().unwrap_or_else(PoisonError::into_inner).over = true;
         self.shared.wake.notify_one();
+        // It may wait for a store that is away.
+        self.store.claims().stop();
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has said so.
             let _ = thread.join();
@@ -153,6 +156,7 @@ fn run(
         match carry_out(job, &Hand { store, jobs: shared, tell }, dirty, reader.as_mut(), &mut filled) {
             Ok(done) => done.into_iter().for_each(tell),
             Err(Halt::Over) => return,
+            Err(Halt::Failed(_)) if lock(&shared.jobs).over => return,
             Err(Halt::Failed(why)) => {
                 tell(Done::Failed(why));
                 return;

@@ -238,6 +238,8 @@ impl Work {
             drop(state);
             // Every volume that was made up to then is known.
             let volumes = self.volumes();
+            // Where the other one keeps a volume depends on it: it has it before anything else comes.
+            self.pass(vec![(CATALOGUE, 0, CATALOGUE_BLOCKS)], upto)?;
             let all = || volumes.iter().map(|(volume, blocks)| (*volume, 0, *blocks)).collect();
             self.pass(if pass == 0 { all() } else { touched.parts(&volumes) }, upto)?;
             pass = pass.saturating_add(1);

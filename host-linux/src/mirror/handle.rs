@@ -11,7 +11,7 @@ use super::reader::{Read, Readers, Wanted};
 use super::risk::Risk;
 use super::scrub::Scrub;
 use super::store::Store;
-use super::view::{CacheView, View, VolumeView};
+use super::view::{CacheView, View, VolumeView, in_a_file};
 use super::window::{Done, Unknown};
 use super::words::{Order, RegisterNews, RegisterWish};
 use crate::cluster::clock;
@@ -256,6 +256,10 @@ impl Handle {
         let catalogue = lock(&self.0.catalogue);
         let (wanted, now) = (catalogue.group().policy.into(), view.policy);
         view.volumes = catalogue.list().map(|record| VolumeView::of(record, wanted, now)).collect();
+        for volume in &mut view.volumes {
+            let place = self.0.store.claims().place_of(&volume.name);
+            volume.backing = place.unwrap_or_else(in_a_file);
+        }
         (view.wanted, view.policy) = (wanted, now.but(wanted));
         let algorithm = catalogue.group().cache.into();
         view.cache = CacheView { algorithm, ..self.0.store.cache.view() };

@@ -63,6 +63,8 @@ mod window;
 pub mod words;
 
 #[cfg(test)]
+mod backing_tests;
+#[cfg(test)]
 mod cache_tests;
 #[cfg(test)]
 mod fill_tests;

@@ -27,6 +27,7 @@ use super::words::{RegisterWish, Streams};
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
 use crate::replication::words::News;
+use crate::site_config::BackedBy;
 use crate::storage::buffers::Pool;
 use crate::storage::device::{Device, Part};
 use crate::storage::engine::{Engine, Means};
@@ -69,6 +70,8 @@ pub struct Settings {
     pub log_bytes: Option<u64>,
     /// The directory of its store.
     pub volumes: PathBuf,
+    /// What these volumes have their content on, if not in files there.
+    pub backing: BTreeMap<String, BackedBy>,
     /// Bytes of memory for writes.
     pub memory: usize,
     /// Bytes of memory for what is read.
@@ -110,7 +113,7 @@ impl Running {
                 .left("Nothing was started.")
                 .next("give `memory` in [local.storage] a smaller value.")
         })?;
-        let store = Arc::new(Store::open(&settings.volumes)?);
+        let store = Arc::new(Store::open(&settings.volumes)?.backed_by(settings.backing.clone())?);
         let catalogue = Catalogue::load(&store.path(CATALOGUE))?;
         let shared = Arc::new(Shared {
             told: Mutex::default(),
@@ -238,7 +241,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         next_read: 0,
         waits: None,
         shown_at: None,
-        last_error: None,
+        last_error: shared.store.claims().note(),
         placeholder: Placeholder::default(),
         full: None,
         failed: None,

@@ -62,9 +62,13 @@ impl Group {
                 Order::Cache(algorithm) => Ok((CATALOGUE, catalogue.cache_of_all(algorithm).encode())),
                 Order::CacheOf { volume, is_cached } => catalogue.cache(volume, is_cached).map(of),
                 Order::Create { name, blocks } => {
-                    draw().and_then(|uuid| catalogue.make(&name, blocks, uuid)).map(of)
+                    let made = draw().and_then(|uuid| catalogue.make(&name, blocks, uuid));
+                    made.and_then(|record| self.has_room(record)).map(of)
                 }
-                Order::Resize { volume, blocks } => catalogue.resize(volume, blocks).map(of),
+                Order::Resize { volume, blocks } => {
+                    let larger = catalogue.resize(volume, blocks);
+                    larger.and_then(|record| self.has_room(record)).map(of)
+                }
                 Order::Delete { volume } => catalogue.delete(volume).map(of),
             };
             match block {
@@ -72,6 +76,14 @@ impl Group {
                 Err(failure) => done(Err(failure)),
             }
         }
+    }
+
+    /// Where this node is to have a volume's content there is room for it. The other holders see for
+    /// themselves, and fail by it.
+    fn has_room(&self, record: Record) -> Result<Record, Failure> {
+        let claims = self.shared.store.claims();
+        claims.check(record.name.as_str(), record.blocks).map_err(unchanged)?;
+        Ok(record)
     }
 
     /// Writes the block of a volume, or of the group, to the catalogue.

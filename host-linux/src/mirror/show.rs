@@ -33,6 +33,9 @@ impl Group {
             return;
         }
         self.shown_at = Some(now);
+        if let Some(trouble) = self.shared.store.claims().trouble() {
+            self.last_error = Some(trouble);
+        }
         *lock(&self.shared.view) = self.show_all(mode, primary);
         if is_other {
             (self.shared.changed)();

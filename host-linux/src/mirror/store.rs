@@ -4,14 +4,20 @@
 //! What does not fit its checksum is damaged, and never read as good: it is mended with what another holder
 //! has there (`mends`).
 
+use super::backing::claims::{Claims, blocks_of};
+use super::backing::file::Sparse;
 use super::backing::{Backing, How};
 use super::extents::Content;
 use super::handle::lock;
 use super::read_cache::ReadCache;
 use super::sums::Sums;
 use crate::failure::Failure;
-use bulkhead_core::log::BLOCK_LEN;
+use crate::site_config::BackedBy;
+use crate::volume::catalogue::Catalogue;
 use bulkhead_core::log::batch::Volume;
+use bulkhead_core::log::{BLOCK_LEN, Block};
+use bulkhead_core::volume::record::Record;
+use bulkhead_core::volume::{CATALOGUE, CATALOGUE_BLOCKS};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -73,6 +79,7 @@ pub struct Room {
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
+    claims: Claims,
     opened: Mutex<BTreeMap<Volume, Arc<Kept>>>,
     /// What is read again and again. Whatever changes the content of a volume says so to it.
     pub cache: ReadCache,
@@ -95,6 +102,7 @@ impl Store {
         made.map_err(|error| Failure::io("use", directory, &error))?;
         Ok(Self {
             directory: directory.into(),
+            claims: Claims::none(directory),
             opened: Mutex::default(),
             cache: ReadCache::default(),
             #[cfg(test)]
@@ -102,6 +110,22 @@ impl Store {
             #[cfg(test)]
             is_full: Default::default(),
         })
+    }
+
+    /// The same, with the content of these volumes where the configuration says.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or cannot be used.
+    pub fn backed_by(self, entries: BTreeMap<String, BackedBy>) -> Result<Self, Failure> {
+        let catalogue = Catalogue::load(&self.path(CATALOGUE))?;
+        let claims = Claims::open(&self.directory, entries, &catalogue)?;
+        Ok(Self { claims, ..self })
+    }
+
+    /// Which volumes have their content where.
+    pub const fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Where it is.
@@ -127,6 +151,40 @@ impl Store {
         if self.is_full.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(ErrorKind::StorageFull.into());
         }
+        if volume == CATALOGUE {
+            return self.write_catalogue(first, blocks, content);
+        }
+        self.put(volume, first, blocks, content)
+    }
+
+    /// Where a volume's content is depends on what the catalogue says of it.
+    fn write_catalogue(&self, first: u64, blocks: u64, content: &Content) -> Result<(), io::Error> {
+        let news = match content {
+            Content::Data(piece) => blocks_of(piece.bytes()),
+            Content::Zeroes => vec![None; usize::try_from(blocks.min(CATALOGUE_BLOCKS)).unwrap_or(0)],
+        };
+        let gone = self.learn(first, &news)?;
+        self.put(CATALOGUE, first, blocks, content)?;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.sync(CATALOGUE)?;
+        self.claims.forget(&gone)
+    }
+
+    /// The catalogue is about to have these blocks. Returns what is to be forgotten when it has, durably.
+    fn learn(&self, first: u64, news: &[Option<&Block>]) -> Result<Vec<Record>, io::Error> {
+        let learnt = self.claims.learn(first, news)?;
+        for volume in &learnt.changed {
+            // The checksums, and what is in memory, are of what was there before.
+            let _change = self.cache.change_all(*volume);
+            lock(&self.opened).remove(volume);
+            self.remove_durably(&self.sums_path(*volume))?;
+        }
+        Ok(learnt.gone)
+    }
+
+    fn put(&self, volume: Volume, first: u64, blocks: u64, content: &Content) -> Result<(), io::Error> {
         match content {
             Content::Data(piece) => {
                 let kept = self.made(volume)?;
@@ -196,10 +254,13 @@ impl Store {
         if !kept.is_damaged(block, &mut [0; BLOCK_LEN])? {
             return Ok(());
         }
+        let is_catalogue = volume == CATALOGUE;
+        let gone = if is_catalogue { self.learn(block, &blocks_of(content))? } else { Vec::new() };
         kept.content.write(block, content)?;
         kept.sums.write(block, content)?;
         kept.content.sync()?;
-        kept.sums.sync()
+        kept.sums.sync()?;
+        self.claims.forget(&gone)
     }
 
     /// For how many blocks, of so many, nothing was ever written.
@@ -333,6 +394,10 @@ impl Store {
     /// The file system refuses.
     pub fn remove(&self, volume: Volume) -> Result<(), io::Error> {
         let _change = self.cache.change_all(volume);
+        if let Some(claimed) = self.claims.get(volume) {
+            // It is given back when the catalogue says so.
+            claimed.clear()?;
+        }
         // Nobody opens, meanwhile, what is about to go.
         let mut opened = lock(&self.opened);
         opened.remove(&volume);
@@ -365,26 +430,42 @@ impl Store {
     }
 
     fn opened(&self, volume: Volume, make: bool) -> Result<Option<Arc<Kept>>, io::Error> {
+        let claimed = self.claims.get(volume);
         let mut opened = lock(&self.opened);
-        if let Some(kept) = opened.get(&volume) {
+        // It may have been given back, or been claimed, since it was opened.
+        if let Some(kept) = opened.get(&volume).filter(|kept| kept.content.is_on(claimed.as_ref())) {
             return Ok(Some(Arc::clone(kept)));
         }
         let (path, sums) = (self.path(volume), self.sums_path(volume));
-        let (content, sums) = match Backing::open(&path, false) {
-            Ok(content) => (content, Sums::open(&sums, volume)?),
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Err(_) if !make => return Ok(None),
-            Err(_) => {
-                // Before there is content, so that none is without them.
-                let sums = Sums::create(&sums, volume)?;
-                let content = Backing::open(&path, true)?;
-                File::open(&self.directory)?.sync_all()?;
-                (content, sums)
+        let (content, sums) = match claimed {
+            Some(claimed) => {
+                let is_new = claimed.is_empty() && !sums.exists();
+                let sums = if is_new { self.new_sums(volume)? } else { Sums::open(&sums, volume)? };
+                (Backing::Claimed(Arc::downgrade(&claimed)), sums)
             }
+            None => match Sparse::open(&path, false) {
+                Ok(content) => (Backing::File(content), Sums::open(&sums, volume)?),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(_) if !make => return Ok(None),
+                Err(_) => {
+                    let sums = self.new_sums(volume)?;
+                    let content = Sparse::open(&path, true)?;
+                    File::open(&self.directory)?.sync_all()?;
+                    (Backing::File(content), sums)
+                }
+            },
         };
         let kept = Arc::new(Kept { content, sums, changing: Mutex::default() });
         opened.insert(volume, Arc::clone(&kept));
         Ok(Some(kept))
+    }
+
+    /// The checksums of a volume without content, durably: before there is content, so that none is without
+    /// them.
+    fn new_sums(&self, volume: Volume) -> Result<Sums, io::Error> {
+        let sums = Sums::create(&self.sums_path(volume), volume)?;
+        File::open(&self.directory)?.sync_all()?;
+        Ok(sums)
     }
 }
 

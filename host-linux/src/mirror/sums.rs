@@ -6,7 +6,8 @@
 //! They are written behind the content, and neither is one step with the other. They need not be: until both
 //! are durable the log has the block, and whoever starts reads it there and writes both again.
 
-use super::backing::{How, make_zero, next_data, read_at};
+use super::backing::How;
+use super::backing::file::{make_zero, next_data, read_at};
 use crate::storage::space::sums;
 use bulkhead_core::cache::stored::{HEAD_LEN, Head, SUM_LEN, SUMS_AT, stored};
 use bulkhead_core::log::BLOCK_LEN;

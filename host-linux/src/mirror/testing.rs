@@ -12,6 +12,7 @@ use crate::nbd::export::{Content, Errno, Failed, Reply, Request, Span};
 use crate::replication::frame::meta;
 use crate::replication::tally::End as Ended;
 use crate::replication::words::{Frame, News, Stream};
+use crate::site_config::BackedBy;
 use crate::storage::buffers::{Piece, Pool};
 use bulkhead_core::id::{Epoch, GroupId, NodeId, SiteId};
 use bulkhead_core::log::batch::Volume;
@@ -263,6 +264,8 @@ pub struct Site {
     pub directory: tempfile::TempDir,
     pub wires: Arc<Wires>,
     pub log_bytes: u64,
+    /// What the nodes' configurations say of their volumes.
+    pub backing: BTreeMap<NodeId, BTreeMap<String, BackedBy>>,
     running: BTreeMap<NodeId, Running>,
     register: Arc<Mutex<Register>>,
     stop: Arc<AtomicBool>,
@@ -286,6 +289,7 @@ impl Site {
             directory: tempfile::tempdir().unwrap(),
             wires: Arc::new(Wires::default()),
             log_bytes,
+            backing: BTreeMap::new(),
             running: BTreeMap::new(),
             register,
             stop,
@@ -298,7 +302,8 @@ impl Site {
         let home = self.directory.path().join(node.0.to_string());
         std::fs::create_dir_all(&home).unwrap();
         let wires = Arc::clone(&self.wires);
-        let settings = settings(node, &home, self.log_bytes);
+        let backing = self.backing.get(&node).cloned().unwrap_or_default();
+        let settings = settings(node, &home, self.log_bytes, backing);
         let connect = Box::new(move |pool, inbox| {
             wires.join(node, pool, inbox);
             Ok(Arc::new(End { me: node, wires }) as Arc<dyn Streams>)
@@ -372,7 +377,7 @@ impl Drop for Site {
     }
 }
 
-fn settings(me: NodeId, home: &Path, log_bytes: u64) -> Settings {
+fn settings(me: NodeId, home: &Path, log_bytes: u64, backing: BTreeMap<String, BackedBy>) -> Settings {
     Settings {
         site: SiteId([1; 16]),
         group: GroupId([2; 16]),
@@ -381,6 +386,7 @@ fn settings(me: NodeId, home: &Path, log_bytes: u64) -> Settings {
         log: home.join("log"),
         log_bytes: Some(log_bytes),
         volumes: home.join("volumes"),
+        backing,
         memory: 16 << 20,
         // Small: whatever a test reads comes, goes and comes again.
         read_cache: 16 << 12,

@@ -400,6 +400,14 @@ pub struct VolumeView {
     pub cached: bool,
     /// As [`View::at_risk_bytes`], of this volume.
     pub at_risk_bytes: Option<u64>,
+    /// Where its content is on this node: `file`, the device's path, or the URI of an export.
+    #[serde(default = "in_a_file")]
+    pub backing: String,
+}
+
+/// What the configuration does not name otherwise.
+pub(super) fn in_a_file() -> String {
+    "file".into()
 }
 
 /// What an agent of before does not say.
@@ -419,8 +427,9 @@ impl VolumeView {
             wanted,
             policy: now.but(wanted.unwrap_or(of_group)),
             cached: record.is_cached,
-            // The handle adds it.
+            // The handle adds these.
             at_risk_bytes: None,
+            backing: in_a_file(),
         }
     }
 }
@@ -453,6 +462,7 @@ mod tests {
                 number: 1,
                 name: "vm1".into(),
                 wanted: Some(Policy::Through),
+                backing: in_a_file(),
                 ..VolumeView::default()
             }],
             ..View::default()
@@ -479,7 +489,7 @@ mod tests {
             "writes": { "p50Us": null, "p99Us": null }, "reads": { "p50Us": null, "p99Us": null },
             "volumes": [{
                 "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "wanted": "through", "policy": "through",
-                "cached": false, "atRiskBytes": null
+                "cached": false, "atRiskBytes": null, "backing": "file"
             }],
             "lastError": null,
         });

@@ -107,6 +107,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
             volumes: part.state.join("volumes"),
             memory: MEMORY_BYTES,
             read_cache: READ_CACHE_BYTES,
+            backing: Default::default(),
             tls: None,
         });
         for peer in &mut config.members {

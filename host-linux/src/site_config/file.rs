@@ -52,6 +52,8 @@ pub(super) struct StorageTable {
     pub volumes: Option<PathBuf>,
     pub memory: Option<Spanned<Size>>,
     pub read_cache: Option<Spanned<Size>>,
+    #[serde(default)]
+    pub backing: BTreeMap<String, Spanned<String>>,
     pub tls: Option<TlsTable>,
 }
 

@@ -19,6 +19,7 @@ mod storage;
 pub mod value;
 
 use crate::failure::Failure;
+use crate::nbd::uri::Uri;
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use problem::Problem;
@@ -85,8 +86,28 @@ pub struct Storage {
     pub memory: u64,
     /// Bytes of memory for what is read; 0: none but the page cache of the system.
     pub read_cache: u64,
+    /// What the volumes of these names have their content on, if not in a file. Invariant: no two the same.
+    pub backing: BTreeMap<String, BackedBy>,
     /// What is encrypted, and how; `None`: nothing.
     pub tls: Option<Tls>,
+}
+
+/// What has the content of a volume on this node (S1-24, S1-26).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackedBy {
+    /// A block device of this node, below `/dev`.
+    Device(PathBuf),
+    /// An export of an NBD server, which has it for this node alone.
+    Nbd(Uri),
+}
+
+impl std::fmt::Display for BackedBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(path) => write!(f, "{}", path.display()),
+            Self::Nbd(uri) => write!(f, "{uri}"),
+        }
+    }
 }
 
 /// How NBD over TCP is encrypted, and the streams between the holders.

@@ -108,7 +108,7 @@ fn member(member: &Member, out: &mut String) {
 }
 
 fn storage(storage: &Storage, out: &mut String) {
-    let Storage { log, log_size, volumes, memory, read_cache, tls } = storage;
+    let Storage { log, log_size, volumes, memory, read_cache, backing, tls } = storage;
     let _ = writeln!(out, "\n[local.storage]\nlog = {}\nvolumes = {}", path(log), path(volumes));
     if let Some(bytes) = log_size {
         let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
@@ -116,6 +116,12 @@ fn storage(storage: &Storage, out: &mut String) {
     let _ = writeln!(out, "memory = \"{}\"", size_text(*memory));
     if *read_cache != 0 {
         let _ = writeln!(out, "read_cache = \"{}\"", size_text(*read_cache));
+    }
+    if !backing.is_empty() {
+        let _ = writeln!(out, "\n[local.storage.backing]");
+    }
+    for (volume, place) in backing {
+        let _ = writeln!(out, "{} = {}", quoted(volume), quoted(&place.to_string()));
     }
     if let Some(Tls { is_required, streams, certificate, key, authorities }) = tls {
         let mode = if *is_required { "require" } else { "allow" };
@@ -273,8 +279,13 @@ mod tests {
                 authorities: "/a".into(),
             };
             let (log, memory) = ("/dev/x \"y\"".into(), 9 << 20);
+            let device = |path: &str| super::super::BackedBy::Device(path.into());
+            let backing = [("vm.1".to_owned(), device("/dev/x")), ("vm2".to_owned(), device("/dev/y \""))];
+            let remote = "nbd+unix:///a%20b?socket=/run/s".parse().unwrap();
+            let remote = ("vm3".to_owned(), super::super::BackedBy::Nbd(remote));
+            let backing = backing.into_iter().chain([remote]).collect();
             let (read_cache, tls) = (log_size.unwrap_or(0), Some(tls));
-            config.local.storage = Some(Storage { log, log_size, volumes, memory, read_cache, tls });
+            config.local.storage = Some(Storage { log, log_size, volumes, memory, read_cache, backing, tls });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");

@@ -5,7 +5,10 @@ use super::check::Problems;
 use super::file::{File, NodeTable, StorageTable, StreamsWord, TlsTable, TlsWord};
 use super::problem::Problem;
 use super::value::{Size, size_text};
-use super::{Member, Secrecy, Storage, Tls};
+use super::{BackedBy, Member, Secrecy, Storage, Tls};
+use crate::nbd::uri::{Place as UriPlace, Secured, Uri};
+use bulkhead_core::volume::name::Name;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use toml::Spanned;
@@ -30,7 +33,7 @@ pub(super) fn storage(
     problems: &mut Problems,
 ) -> Option<Storage> {
     let table = file.local.storage.as_ref()?;
-    let StorageTable { log, log_size, volumes, memory, read_cache, tls } = table.as_ref();
+    let StorageTable { log, log_size, volumes, memory, read_cache, backing, tls } = table.as_ref();
     let me = members.iter().find(|member| member.id.0 == *file.local.node.as_ref());
     if let Some(me) = me.filter(|me| me.duty.is_witness()) {
         let what = format!("{} is a witness and would hold volumes", me.name);
@@ -45,8 +48,62 @@ pub(super) fn storage(
     let read_cache = read_cache.as_ref().map_or(0, |size| within(size, READ_CACHE_RANGE, problems));
     let state = beside.join(&file.local.state);
     let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
+    let backing = backed_by(backing, problems);
     let tls = tls.as_ref().map(|table| encryption(table, beside));
-    Some(Storage { log: beside.join(log), log_size, volumes, memory, read_cache, tls })
+    Some(Storage { log: beside.join(log), log_size, volumes, memory, read_cache, backing, tls })
+}
+
+/// What is not kept in a file: of volumes that can be, each on a place of its own.
+fn backed_by(
+    table: &BTreeMap<String, Spanned<String>>,
+    problems: &mut Problems,
+) -> BTreeMap<String, BackedBy> {
+    let mut found = BTreeMap::new();
+    for (name, place) in table {
+        let mut wrong = |what: String, remedy: &str| problems.push(Problem::new(place.span(), what, remedy));
+        if let Err(why) = Name::new(name) {
+            wrong(format!("no volume can be called {name:?}: {why}"), "write the name of a volume");
+        }
+        match of_text(place.as_ref()) {
+            Ok(place) => match found.iter().find(|(_, other)| **other == place) {
+                Some((other, _)) => wrong(
+                    format!("{name} is to be on {place}, as {other} is"),
+                    "give each volume a device of its own",
+                ),
+                None => drop(found.insert(name.clone(), place)),
+            },
+            Err((what, remedy)) => wrong(what, remedy),
+        }
+    }
+    found
+}
+
+/// What and where, or why not and what to do.
+fn of_text(text: &str) -> Result<BackedBy, (String, &'static str)> {
+    let plain = Path::new(text).components().all(|part| part != std::path::Component::ParentDir);
+    if text.starts_with("/dev/") && plain {
+        return Ok(BackedBy::Device(text.into()));
+    }
+    if !text.contains("://") {
+        let what = format!("`{text}` is no block device and no NBD URI");
+        return Err((
+            what,
+            "write such as \"/dev/disk/by-id/...\"; what has no entry is in a file in `volumes`",
+        ));
+    }
+    let uri: Uri = text
+        .parse()
+        .map_err(|why| (format!("`{text}` is no NBD URI: {why}"), "write such as \"nbd://10.0.5.1/vm1\""))?;
+    match (&uri.tls, &uri.place) {
+        (Some(Secured { certificates: None, .. }), _) => {
+            let what = format!("`{text}` does not say by which certificates it is encrypted");
+            Err((what, "write `?tls-certificates=/DIRECTORY` behind it"))
+        }
+        (_, UriPlace::Unix(path)) if !path.is_absolute() => {
+            Err((format!("`{text}` names a socket by a relative path"), "write all of its path"))
+        }
+        (Some(_) | None, UriPlace::Unix(_) | UriPlace::Tcp { .. }) => Ok(BackedBy::Nbd(uri)),
+    }
 }
 
 /// Streams go as NBD does, unless said otherwise.

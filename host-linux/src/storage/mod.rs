@@ -23,3 +23,5 @@ mod raw;
 pub mod recovery;
 pub mod space;
 mod threads;
+
+pub(crate) use raw::lock as lock_bytes;

@@ -310,6 +310,7 @@ pub(crate) mod tests {
             policy: Policy::Back,
             cached: true,
             at_risk_bytes: None,
+            backing: "file".into(),
         };
         let view = View {
             mode: if me == 1 { Mode::Leading } else { Mode::Following },

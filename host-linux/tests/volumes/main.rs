@@ -9,6 +9,7 @@
     reason = "a test that panics has failed"
 )]
 
+mod backed;
 mod cache;
 #[path = "../common/certificates.rs"]
 mod certificates;

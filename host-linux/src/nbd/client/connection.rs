@@ -88,6 +88,18 @@ impl Client {
         Ok(client)
     }
 
+    /// Whether the server can be asked to make writes durable.
+    #[must_use]
+    pub fn can_flush(&self) -> bool {
+        self.0.taken.flags & transmission::FLUSH != 0
+    }
+
+    /// The largest read or write that the server takes.
+    #[must_use]
+    pub fn request_max(&self) -> u32 {
+        self.0.taken.request_max
+    }
+
     /// Why the connection is over, if it is. Then every request fails, and only a new one helps.
     #[must_use]
     pub fn ended(&self) -> Option<&'static str> {

@@ -1,8 +1,9 @@
-//! Where the content of one volume is: a sparse file (F10 to F13).
+//! The content of one volume in a sparse file (F10 to F13).
 //!
 //! Written through the page cache, and flushed before anything is called durable. What was never written, or
 //! lies behind the end of the file, reads as zeroes.
 
+use super::{BLOCK, How, byte};
 use bulkhead_core::log::BLOCK_LEN;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -18,27 +19,13 @@ const PIECE: usize = 256 << 10;
 /// Read ahead at most: as much as the longest read. A guest must not fill the page cache with one word.
 const FETCH_MAX: u64 = 32 << 20;
 
-/// Bytes of a block.
-const BLOCK: u64 = 4096;
-
 const _: () = assert!(BLOCK_LEN == 4096, "one size of block");
-
-/// Whether a read may wait for a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// It may not: [`ErrorKind::WouldBlock`] when it would have to.
-    AtOnce,
-    /// It may.
-    Waiting,
-    /// It may, and what is in the page cache is read again.
-    FromDisk,
-}
 
 /// The content of one volume.
 #[derive(Debug)]
-pub struct Backing(File);
+pub struct Sparse(File);
 
-impl Backing {
+impl Sparse {
     /// The file at `path`; made, if `make` says so and it is not there.
     ///
     /// # Errors
@@ -77,10 +64,7 @@ impl Backing {
 
     /// Has the system read some blocks ahead: a hint, and no more of it than [`FETCH_MAX`].
     pub fn fetch(&self, first: u64, blocks: u64) {
-        if let Some(bytes) = NonZeroU64::new(byte(blocks).min(FETCH_MAX)) {
-            // Nothing depends on it.
-            let _ = fadvise(&self.0, byte(first), Some(bytes), Advice::WillNeed);
-        }
+        read_ahead(&self.0, byte(first), byte(blocks));
     }
 
     /// Whether there is data at a block, and for how many blocks, of so many, it goes on like that.
@@ -110,17 +94,23 @@ impl Backing {
     }
 }
 
-/// Where a block is.
-const fn byte(block: u64) -> u64 {
-    block.saturating_mul(BLOCK)
-}
-
 /// Reads; what lies behind the end of the file is zero.
 ///
 /// # Errors
 ///
 /// The disk failed, or would have to be waited for.
-pub(super) fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8], how: How) -> Result<(), Error> {
+pub(in super::super) fn read_at(file: &File, at: u64, bytes: &mut [u8], how: How) -> Result<(), Error> {
+    let count = read_some(file, at, bytes, how)?;
+    bytes.get_mut(count..).unwrap_or_default().fill(0);
+    Ok(())
+}
+
+/// Reads to the end of the file. Returns how many bytes there were.
+///
+/// # Errors
+///
+/// The disk failed, or would have to be waited for.
+pub(super) fn read_some(file: &File, mut at: u64, bytes: &mut [u8], how: How) -> Result<usize, Error> {
     let flags = match how {
         How::AtOnce => ReadWriteFlags::NOWAIT,
         How::Waiting | How::FromDisk => ReadWriteFlags::empty(),
@@ -129,14 +119,12 @@ pub(super) fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8], how: How) 
         // What is still to be written stays. Where it cannot be dropped, it is what is read.
         let _ = fadvise(file, at, Some(length), Advice::DontNeed);
     }
-    while !bytes.is_empty() {
-        match preadv2(file, &mut [IoSliceMut::new(bytes)], at, flags) {
-            Ok(0) => {
-                bytes.fill(0);
-                return Ok(());
-            }
+    let mut done = 0_usize;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match preadv2(file, &mut [IoSliceMut::new(rest)], at, flags) {
+            Ok(0) => break,
             Ok(count) => {
-                bytes = bytes.get_mut(count..).unwrap_or_default();
+                done = done.saturating_add(count);
                 at = at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
             }
             Err(Errno::INTR) => {}
@@ -145,7 +133,15 @@ pub(super) fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8], how: How) 
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    Ok(done)
+}
+
+/// Has the system read ahead: a hint, and no more of it than [`FETCH_MAX`].
+pub(super) fn read_ahead(file: &File, at: u64, bytes: u64) {
+    if let Some(bytes) = NonZeroU64::new(bytes.min(FETCH_MAX)) {
+        // Nothing depends on it.
+        let _ = fadvise(file, at, Some(bytes), Advice::WillNeed);
+    }
 }
 
 /// Makes some bytes of a file zero, without room on the disk where the file system can. Behind its end there
@@ -154,18 +150,34 @@ pub(super) fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8], how: How) 
 /// # Errors
 ///
 /// The disk is full, or fails.
-pub(super) fn make_zero(file: &File, at: u64, bytes: u64) -> Result<(), Error> {
+pub(in super::super) fn make_zero(file: &File, at: u64, bytes: u64) -> Result<(), Error> {
     let end = at.saturating_add(bytes).min(file.metadata()?.len());
-    let Some(bytes) = end.checked_sub(at).filter(|bytes| *bytes != 0) else { return Ok(()) };
+    if end <= at || is_punched(file, at, end)? { Ok(()) } else { write_zeroes(file, at, end) }
+}
+
+/// Has the file system or the device give up what is there, so that it is zero. Whether it can.
+///
+/// # Errors
+///
+/// The disk fails.
+pub(super) fn is_punched(file: &File, at: u64, end: u64) -> Result<bool, Error> {
     let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     loop {
-        match rustix::fs::fallocate(file, how, at, bytes) {
+        match rustix::fs::fallocate(file, how, at, end.saturating_sub(at)) {
             Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
-            done => return done.map_err(Error::from),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV) => return Ok(false),
+            done => return done.map(|()| true).map_err(Error::from),
         }
     }
-    let (zeroes, mut at) = (vec![0; PIECE], at);
+}
+
+/// Writes zeroes, piece after piece.
+///
+/// # Errors
+///
+/// The disk is full, or fails.
+pub(super) fn write_zeroes(file: &File, mut at: u64, end: u64) -> Result<(), Error> {
+    let zeroes = vec![0; PIECE];
     while at < end {
         let left = usize::try_from(end.saturating_sub(at)).unwrap_or(PIECE);
         file.write_all_at(zeroes.get(..left.min(PIECE)).unwrap_or_default(), at)?;
@@ -179,7 +191,7 @@ pub(super) fn make_zero(file: &File, at: u64, bytes: u64) -> Result<(), Error> {
 /// # Errors
 ///
 /// The disk failed.
-pub(super) fn next_data(file: &File, at: u64, end: u64) -> Result<Option<u64>, Error> {
+pub(in super::super) fn next_data(file: &File, at: u64, end: u64) -> Result<Option<u64>, Error> {
     match seek(file, SeekFrom::Data(at)) {
         Ok(data) => Ok(Some(data.min(end))),
         Err(Errno::NXIO) => Ok(Some(end)),
