@@ -88,6 +88,8 @@ fn a_database_goes_on_and_has_every_transaction_whatever_happens_to_its_nodes() 
 
 /// A round: load, the fault, load that goes on, the repair, and a look at everything.
 fn one(site: &mut Site, database: &mut Database, fault: Fault, chance: &mut Chance) -> Result<()> {
+    // A node that was agreed on as the one who goes on alone is not taken over from (X04).
+    site.wait_protected()?;
     let begin = Instant::now();
     let primary = site.wait_synced()?;
     let journal = if chance.below(2) == 0 { Journal::Rollback } else { Journal::Ahead };
