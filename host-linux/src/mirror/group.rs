@@ -371,6 +371,7 @@ impl Group {
         self.follow_catalogue();
         self.tell_safe();
         self.answer_reads();
+        self.ask_for_mends();
         self.give_mends();
         self.move_scrub();
         self.forget();

@@ -26,10 +26,15 @@ pub struct Wanted {
 }
 
 impl Group {
-    /// Asks another holder what was there.
+    /// Asks another holder what was there. One that is there and not in sync may be so in a moment: whoever
+    /// waits, waits for that.
     pub(super) fn ask_for_mends(&mut self) {
+        let is_alone = self.peers.values().all(|peer| peer.stream.is_none());
         for damaged in self.shared.mends.unasked() {
             let whom = self.whom_to_ask();
+            if whom.is_none() && !is_alone {
+                continue;
+            }
             self.shared.mends.asks(damaged, whom.map(|(stream, _)| stream.peer()));
             let Some((stream, epoch)) = whom else { continue };
             let blocks = Blocks { volume: damaged.volume, first: BlockIndex(damaged.block), count: 1 };

@@ -39,8 +39,12 @@ fn look(shared: &Shared, log_blocks: u64) -> PlaceholderView {
     let cells = u32::try_from(cache / 4096).unwrap_or(u32::MAX);
     let cache = cache.saturating_add(size(entries_for(cells), size_of::<Entry>()));
     let pool = bytes(u64::try_from(shared.pool_blocks).unwrap_or(u64::MAX));
-    let each = |blocks: u64| bytes(blocks).saturating_add(blocks.saturating_mul(SUM_LEN));
-    let store = lock(&shared.catalogue).list().map(|record| each(record.blocks)).sum();
+    let volumes: Vec<_> = lock(&shared.catalogue).list().map(|one| (one.volume, one.blocks)).collect();
+    // What is on a device or an export has its checksums here.
+    let is_here = |volume| shared.store.claims().get(volume).is_none();
+    let content = |(volume, blocks)| if is_here(volume) { bytes(blocks) } else { 0 };
+    let each = |(volume, blocks)| content((volume, blocks)).saturating_add(blocks.saturating_mul(SUM_LEN));
+    let store = volumes.into_iter().map(each).sum();
     let room = shared.store.room().ok();
     PlaceholderView {
         memory_bytes: pool.saturating_add(index).saturating_add(cache),

@@ -42,7 +42,8 @@ fn a_volume_in_write_through_is_in_the_store_when_it_is_answered() {
     order(&handle, Order::WantOf { volume: slow, policy: through }).unwrap();
     let is_back = |view: &View| view.policy == Policy::Back && view.state == State::Synced;
     assert_eq!(site.await_leader(is_back), leads, "the group is in write-back all the same");
-    assert_eq!(modes(&handle.view()), [(Some(Policy::Through), Policy::Through), (None, Policy::Back)]);
+    let expected = [(Some(Policy::Through), Policy::Through), (None, Policy::Back)];
+    assert_eq!(site.await_leader(|view| modes(view) == expected), leads);
     assert_eq!(stored_when_answered(&site, leads, slow, 40, 1), 40);
     let stored = stored_when_answered(&site, leads, fast, 40, 2);
     assert!(stored < 40, "a volume in write-back waited for the store each time");
@@ -54,7 +55,9 @@ fn a_volume_in_write_through_is_in_the_store_when_it_is_answered() {
     assert_eq!(stored_when_answered(&site, leads, slow, 40, 3), 40);
     let stored = stored_when_answered(&site, leads, fast, 40, 4);
     assert!(stored < 40, "a volume in write-back waited for the store each time");
-    assert_eq!(modes(&handle.view()), [(None, Policy::Through), (Some(Policy::Back), Policy::Back)]);
+    // A holder that is late for a moment, on a busy machine, makes it write-through until it is back.
+    let expected = [(None, Policy::Through), (Some(Policy::Back), Policy::Back)];
+    assert_eq!(site.await_leader(|view| modes(view) == expected), leads);
 }
 
 /// Who leads next knows of it from its first write on; so does whoever starts after both were down.

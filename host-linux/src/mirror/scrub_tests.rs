@@ -57,8 +57,8 @@ fn a_guest_reads_what_the_other_holder_has() {
     let (leads, volume, mut known) = stored(&mut site, 2_048, 3);
     let count = rot(&site, leads, volume, &known, 5);
     known.check(&site, leads, volume, 2_000);
-    let view = until(&site, leads, |view| view.scrub.mended_blocks == count);
-    assert_eq!((view.scrub.damaged_blocks, view.state), (0, State::Synced));
+    let is_mended = |view: &View| view.scrub.mended_blocks == count && view.state == State::Synced;
+    assert_eq!(until(&site, leads, is_mended).scrub.damaged_blocks, 0);
     // Nobody else is there any more, and it is all there.
     site.kill(3 - leads);
     known.check(&site, leads, volume, 2_000);
