@@ -38,6 +38,9 @@ struct Session {
     owed: usize,
     /// Bytes that came in the handshake.
     shaken: usize,
+    /// This end has said its last: farewell, or that it believes nothing more. What comes now is not looked
+    /// at, for TLS has no words left to complain of it.
+    over: bool,
     why: Option<String>,
 }
 
@@ -75,7 +78,7 @@ impl Secure {
     /// A connection over `wire`, whose reads do not wait.
     #[must_use]
     pub fn new(wire: OwnedFd, connection: Connection) -> Self {
-        let session = Mutex::new(Session { connection, owed: 0, shaken: 0, why: None });
+        let session = Mutex::new(Session { connection, owed: 0, shaken: 0, over: false, why: None });
         let inbox = Inbox { bytes: vec![0; SMALL_INBOX], from: 0, to: 0 };
         Self { wire, session, inbox: Mutex::new(inbox), waits: AtomicBool::new(false) }
     }
@@ -195,6 +198,7 @@ impl Secure {
     /// Says farewell if that does not wait.
     pub fn close(&self) {
         if let Ok(mut session) = self.session.try_lock() {
+            session.over = true;
             session.connection.send_close_notify();
             let _ = session.flush(&self.wire);
         }
@@ -232,6 +236,9 @@ impl Session {
 
     /// Decrypts some of what came.
     fn take(&mut self, inbox: &mut Inbox, wire: &OwnedFd) -> Result<(), Gone> {
+        if self.over {
+            return Err(Gone);
+        }
         let mut rest = inbox.here();
         let count = self.connection.read_tls(&mut rest).map_err(|_| Gone)?;
         inbox.from = inbox.from.saturating_add(count);
@@ -243,7 +250,7 @@ impl Session {
             }
         }
         if let Err(error) = self.connection.process_new_packets() {
-            self.why = Some(error.to_string());
+            (self.over, self.why) = (true, Some(error.to_string()));
             // It says so to the other side.
             let _ = self.flush(wire);
             return Err(Gone);

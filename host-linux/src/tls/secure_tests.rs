@@ -92,6 +92,25 @@ fn the_end_of_the_other_side_is_the_end() {
     assert!(server.why().is_some());
 }
 
+/// Who has said farewell, or has found that something was changed, does not look at what comes after it.
+#[test]
+fn nothing_is_read_behind_the_last_word() {
+    let forged = [&[0x17, 3, 3, 0, 40][..], &[9; 40]].concat();
+    let [server, client] = ends();
+    let mut wire = UnixStream::from(client.wire.try_clone().unwrap());
+    let mut buffer = [0; 64];
+    wire.write_all(&forged).unwrap();
+    server.close();
+    assert_eq!((server.receive(&mut buffer), server.why()), (Err(Gone), None));
+    let [server, client] = ends();
+    let mut wire = UnixStream::from(client.wire.try_clone().unwrap());
+    for _ in 0..2 {
+        wire.write_all(&forged).unwrap();
+        assert_eq!(server.receive(&mut buffer), Err(Gone));
+        assert!(server.why().is_some());
+    }
+}
+
 /// Who waits for a whole record hears that a part of it came, and has the rest of one that is decrypted.
 #[test]
 fn a_record_comes_by_and_by() {

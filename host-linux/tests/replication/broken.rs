@@ -84,7 +84,8 @@ fn through(
         let two = scope.spawn(|| run(&high, ENDS, &done, &met));
         let begun = Instant::now();
         while met.load(Ordering::Acquire) < streams && !one.is_finished() && !two.is_finished() {
-            assert!(begun.elapsed() < 4 * SOON, "seed {seed}: {met:?} streams in time");
+            let views = || [&low, &high].map(|node| node.streams.view());
+            assert!(begun.elapsed() < 4 * SOON, "seed {seed}: {met:?} streams in time: {:?}", views());
             std::thread::sleep(millis(10));
         }
         done.store(true, Ordering::Release);
