@@ -153,6 +153,7 @@ impl<
             Event::FenceAnswered { fenced, confirmed } => fence_answered(fenced, confirmed, &mut work),
             Event::PowerDone { order, done } => self.power_done(now, order, done, out),
             Event::Command(command) => self.command(now, command, &mut work, out),
+            Event::Force(lost) => self.force(&lost, &mut work),
             Event::Storage(event) => self.storage_event(event, &mut work),
             Event::History(history) => self.history = history,
             Event::Timeout => {}
@@ -244,6 +245,13 @@ impl<
             }
             Command::Move { office, to } => self.hand_over(now, office, to, work, out),
             Command::Power { node, want } => self.want_power(now, node, want, work, out),
+        }
+    }
+
+    /// Gives the operator's word to every seat.
+    fn force(&self, lost: &seat::Lost, work: &mut Work<WORK>) {
+        for post in &self.posts {
+            push(work, Inner::Seat(post.office, seat::Event::Force(lost.clone())));
         }
     }
 

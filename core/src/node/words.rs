@@ -12,6 +12,7 @@ use crate::node::roster::Match;
 use crate::node::storage;
 use crate::register::acceptor::PersistId;
 use crate::register::message::Fenced;
+use crate::register::seat::Lost;
 use crate::register::store::STORED_LEN;
 use crate::register::voters::Set;
 
@@ -45,6 +46,9 @@ pub enum Event<'a> {
     },
     /// The operator or the boot profile wants something.
     Command(Command),
+    /// The operator says that these voters are lost for good: this node decides without them wherever the
+    /// others cannot (X14).
+    Force(Lost),
     /// The mirror group answers or wants something.
     Storage(storage::Event),
     /// What the earlier starts of this voter came to, for those who ask how it is.

@@ -141,6 +141,7 @@ impl<'a> Step<'a> {
             Event::Received { .. }
             | Event::FenceAnswered { .. }
             | Event::PowerDone { .. }
+            | Event::Force(_)
             | Event::Storage(_)
             | Event::Command(Command::Move { .. } | Command::Power { .. }) => return None,
         };

@@ -7,6 +7,7 @@
 //! - [`proposer`]: one round of read, decide, write.
 //! - [`seat`]: obtains and keeps a register for this node; the only thing the machines above talk to, so that
 //!   another engine can keep the same registers (S2-04).
+//! - [`era`]: what an operator decided for voters that are lost is above all that they can have said.
 //!
 //! # Why no two nodes can hold one register (I1, I5, V3)
 //!
@@ -21,6 +22,7 @@
 
 pub mod acceptor;
 pub mod ballot;
+pub mod era;
 pub mod kept;
 pub mod lease;
 pub mod message;

@@ -21,6 +21,8 @@ pub struct Round {
     fenced: Option<Fenced>,
     /// Who decides, as far as is known: from the newest record heard.
     voters: Voters,
+    /// They decide whatever else is found: an operator says that others are lost (X14).
+    forced: bool,
     /// The attempt whose record is known to be chosen: its set of voters need not agree with the one before.
     /// Not an epoch: an attempt that failed may have left another record of the same one.
     settled: Option<Ballot>,
@@ -72,6 +74,7 @@ impl Round {
             sent: now,
             fenced,
             voters,
+            forced: false,
             settled,
             phase: Phase::Preparing,
             asked: Vec::new(),
@@ -81,6 +84,16 @@ impl Round {
             found: None,
             epoch_max: Epoch(0),
         }
+    }
+
+    /// As it is, but its voters decide whatever voters are named by what is found.
+    pub fn forced(self) -> Self {
+        Self { forced: true, ..self }
+    }
+
+    /// Whether its voters decide whatever is found.
+    pub const fn is_forced(&self) -> bool {
+        self.forced
     }
 
     /// The attempt.
@@ -197,7 +210,9 @@ impl Round {
             self.epoch_max = self.epoch_max.max(record.epoch);
             let newer = |(newest, _): &(Ballot, Record)| newest < attempt && !is_planted(Bug::FirstFoundWins);
             if self.found.as_ref().is_none_or(newer) {
-                self.voters = record.voters.clone();
+                if !self.forced {
+                    self.voters = record.voters.clone();
+                }
                 self.found = Some((*attempt, record.clone()));
             }
         }

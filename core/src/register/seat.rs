@@ -8,7 +8,9 @@
 #![doc = include_str!("seat.edges.txt")]
 //! ```
 
+mod force;
 mod holder;
+mod learning;
 mod mode;
 mod pausing;
 mod words;
@@ -19,20 +21,22 @@ use heapless::Vec;
 
 use super::ballot::Ballot;
 use super::lease::Lease;
-use super::message::{Answer, Ask, AskId, Fenced, Leased, Millis, Refusal, Reply, Request};
+use super::message::{Answer, Ask, AskId, Fenced, Leased, Millis, Request};
 use super::proposer::{Progress, Round};
 use super::record::{Payload, Record};
-use super::voters::{ASKED_MAX, Set, Voter, Voters};
+use super::voters::{ASKED_MAX, Set, VOTERS_MAX, Voter, Voters};
 use crate::actions::Actions;
 use crate::bug::{Bug, is_planted};
 use crate::id::{Epoch, NodeId, RegisterId};
 use crate::time::Instant;
 
+pub use force::Lost;
 pub use mode::{EDGES, Holding, Mode, Wait};
 pub use words::{Action, Event, Settings, Verdict, Why, Wish};
 
-/// Most actions of one step: a question to every voter, twice, and what became of the register.
-pub const ACTIONS_MAX: usize = 2 * ASKED_MAX + 4;
+/// Most actions of one step: a question to every voter, twice, to every founder once more, and what became of
+/// the register.
+pub const ACTIONS_MAX: usize = 2 * ASKED_MAX + VOTERS_MAX + 4;
 
 type Todo = Actions<Action, ACTIONS_MAX>;
 
@@ -62,6 +66,8 @@ pub struct Seat {
     chance: u64,
     /// How often the machine above had no verdict for it, or left it, since it was wanted.
     left_alone: u32,
+    /// Voters are lost for good, as the operator says.
+    forcing: Option<force::Forcing>,
 }
 
 impl Seat {
@@ -86,6 +92,7 @@ impl Seat {
             ask,
             chance,
             left_alone: 0,
+            forcing: None,
         }
     }
 
@@ -142,6 +149,11 @@ impl Seat {
 
     /// When [`Event::Timeout`] is due.
     pub fn deadline(&self) -> Instant {
+        self.forces_at().map_or_else(|| self.due(), |at| at.min(self.due()))
+    }
+
+    /// When the mode has something to do.
+    fn due(&self) -> Instant {
         match &self.mode {
             Mode::Following { read_at } => *read_at,
             Mode::Preparing(round) | Mode::Deciding(round) | Mode::Writing(round) => self.late_at(round),
@@ -157,6 +169,7 @@ impl Seat {
         match event {
             Event::Want(wish) => self.want(now, wish, &mut todo),
             Event::Decided(verdict) => self.decided(now, verdict, &mut todo),
+            Event::Force(lost) => self.force(now, lost, &mut todo),
             Event::Revote(set) => self.revote(now, set, &mut todo),
             Event::Rewrite(payload) => self.rewrite(now, payload, &mut todo),
             Event::Fenced(fenced) => {
@@ -190,6 +203,9 @@ impl Seat {
         if self.wish != wish {
             self.left_alone = 0;
         }
+        if wish == Wish::Follow {
+            self.stop_forcing();
+        }
         self.wish = wish;
         match (&self.mode, wish) {
             (Mode::Following { .. }, Wish::Hold) => self.begin(now, todo),
@@ -216,7 +232,8 @@ impl Seat {
     }
 
     fn timeout(&mut self, now: Instant, todo: &mut Todo) {
-        if now < self.deadline() {
+        self.go_on_forcing(now, todo);
+        if now < self.due() {
             return;
         }
         match &mut self.mode {
@@ -239,6 +256,7 @@ impl Seat {
     fn answered(&mut self, now: Instant, from: NodeId, answer: &Answer, todo: &mut Todo) {
         self.learn(now, &answer.body, todo);
         let is_news = self.meet(Voter { node: from, life: answer.life });
+        self.answered_force(from, answer);
         match &mut self.mode {
             Mode::Following { .. } | Mode::Deciding(_) | Mode::Pausing { .. } => {}
             Mode::Preparing(round) => match round.answer(from, answer) {
@@ -260,52 +278,6 @@ impl Seat {
                     self.go_on_changing(now, todo);
                 }
             }
-        }
-    }
-
-    /// Notes what any answer tells beside its own question.
-    fn learn(&mut self, now: Instant, reply: &Reply, todo: &mut Todo) {
-        match reply {
-            Reply::State { accepted, lease } => {
-                if let Some(lease) = lease {
-                    self.told = Some((*lease, now.after(lease.left.duration())));
-                }
-                self.learn_record(accepted.as_ref(), todo);
-            }
-            Reply::Promised { accepted } => self.learn_record(accepted.as_ref(), todo),
-            Reply::Refused(Refusal::Outbid { promised }) => {
-                self.round_max = self.round_max.max(promised.round)
-            }
-            Reply::Refused(Refusal::Leased(lease)) => {
-                self.told = Some((*lease, now.after(lease.left.duration())));
-            }
-            Reply::Refused(Refusal::OldEpoch { epoch } | Refusal::NotHolder { epoch })
-            | Reply::Granted { epoch } => self.epoch_max = self.epoch_max.max(*epoch),
-            Reply::Refused(Refusal::LeaseTooLong { .. } | Refusal::Full)
-            | Reply::Accepted
-            | Reply::Released => {}
-        }
-    }
-
-    /// Notes in which life a voter is; `true` when that is news.
-    fn meet(&mut self, voter: Voter) -> bool {
-        if let Some(known) = self.lives.iter_mut().find(|known| known.node == voter.node) {
-            return core::mem::replace(known, voter) != voter;
-        }
-        if self.lives.is_full() {
-            // More voters than one register ever had: forget the one met first.
-            self.lives.remove(0);
-        }
-        self.lives.push(voter).is_ok()
-    }
-
-    fn learn_record(&mut self, accepted: Option<&(Ballot, Record)>, todo: &mut Todo) {
-        let Some((ballot, record)) = accepted else { return };
-        self.round_max = self.round_max.max(ballot.round);
-        self.epoch_max = self.epoch_max.max(record.epoch);
-        if self.known.as_ref().is_none_or(|known| known.epoch < record.epoch) {
-            self.known = Some(record.clone());
-            todo.push(Action::Seen(record.clone()));
         }
     }
 
@@ -334,8 +306,10 @@ impl Seat {
         let ballot = Ballot::new(self.round_max, self.settings.me).above(self.settings.me);
         self.round_max = ballot.round;
         let ask = self.next_ask();
-        let voters = self.voters();
-        Round::prepare(now, ask, ballot, voters, self.settled, self.fenced)
+        match self.alone() {
+            Some(me) => Round::prepare(now, ask, ballot, me, self.settled, self.fenced).forced(),
+            None => Round::prepare(now, ask, ballot, self.voters(), self.settled, self.fenced),
+        }
     }
 
     fn voters(&self) -> Voters {
@@ -348,10 +322,11 @@ impl Seat {
 
     fn decide(&mut self, now: Instant, todo: &mut Todo) {
         let Mode::Preparing(round) = &self.mode else { return };
-        let current = round.current().cloned();
+        let current = round.current().filter(|_| !round.is_forced()).cloned();
         // Nobody of this majority has a record, but one was learned of meanwhile: its voters are to be asked.
         let others = |known: &Record| known.voters != *round.voters();
-        if current.is_none() && self.known.as_ref().is_some_and(others) {
+        let is_first = current.is_none() && !round.is_forced();
+        if is_first && self.known.as_ref().is_some_and(others) {
             return self.pause(now, Wait::Majority);
         }
         let round = round.clone();
@@ -367,7 +342,7 @@ impl Seat {
             Verdict::Take(payload) => {
                 let mut round = round.clone();
                 let record = Record {
-                    epoch: next_epoch(self.epoch_max.max(round.epoch_max())),
+                    epoch: self.epoch_of(&round),
                     holder: Some(self.settings.me),
                     voters: round.voters().pinned(round.heard()),
                     payload,
@@ -407,6 +382,7 @@ impl Seat {
         self.epoch_max = self.epoch_max.max(record.epoch);
         self.known = Some(record.clone());
         self.fenced = None;
+        self.stop_forcing();
     }
 
     fn late_at(&self, round: &Round) -> Instant {
@@ -463,10 +439,6 @@ impl Seat {
     }
 }
 
-fn next_epoch(epoch: Epoch) -> Epoch {
-    if is_planted(Bug::EpochReused) && epoch.0 != 0 { epoch } else { epoch.next() }
-}
-
 #[cfg(test)]
 #[path = "seat_tests.rs"]
 mod tests;
@@ -474,3 +446,7 @@ mod tests;
 #[cfg(test)]
 #[path = "seat_change_tests.rs"]
 mod change_tests;
+
+#[cfg(test)]
+#[path = "seat_force_tests.rs"]
+mod force_tests;

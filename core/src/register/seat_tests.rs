@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::string::String;
 
 use super::*;
-use crate::register::message::{Fenced, Start};
+use crate::register::message::{Fenced, Reply, Start};
 use crate::register::testing::{LEASE, Message, REGISTER, Sent, Site, Verdicts};
 
 const MS: Duration = Duration::from_millis(1);

@@ -114,6 +114,13 @@ pub(super) struct Found {
     alive: bool,
 }
 
+impl Found {
+    /// Its `id`.
+    pub(super) const fn id(&self) -> u16 {
+        self.node
+    }
+}
+
 /// What `fence-status` answers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -12,6 +12,7 @@ mod config;
 mod events;
 mod fence;
 mod fence_agent;
+mod force_quorum;
 mod image;
 mod image_disk;
 mod image_flash;

@@ -1,7 +1,7 @@
 //! `bulkhead node`: who this node is.
 
 use super::target::{DiskArg, DryRun, Target, dry_run};
-use super::{Common, cluster};
+use super::{Common, cluster, force_quorum};
 use crate::failure::Failure;
 use crate::node_config::record::Kind;
 use crate::node_config::schema::NodeConfig;
@@ -24,6 +24,7 @@ pub(super) enum Verb {
     Join(cluster::Join),
     Leave(cluster::Leave),
     Fences(cluster::Fences),
+    ForceQuorum(force_quorum::ForceQuorum),
 }
 
 #[derive(Debug, Subcommand)]
@@ -47,6 +48,7 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
         Verb::Join(args) => cluster::join(&args),
         Verb::Leave(args) => cluster::leave(&args),
         Verb::Fences(args) => cluster::fences(&args),
+        Verb::ForceQuorum(args) => force_quorum::run(&args),
     }
 }
 

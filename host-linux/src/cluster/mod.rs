@@ -24,6 +24,7 @@ pub mod fence_agent;
 pub mod fence_history;
 mod fence_requests;
 pub mod fencer;
+mod force_requests;
 pub mod hands;
 pub mod management;
 pub mod marks;

@@ -151,7 +151,7 @@ fn too_few(pair: &Pair, nodes: &[Node]) -> String {
     match (pair.voters.as_slice(), names.as_slice()) {
         ([_], [alone]) => format!(
             "{alone} was agreed on as the one who goes on alone, and is away. Nobody else may act until it \
-             is back"
+             is back; if it is lost for good: `bulkhead node force-quorum`"
         ),
         (voters, []) => format!("this node hears too few of its {} voters that count", voters.len()),
         (voters, _) => {

@@ -131,6 +131,13 @@ pub enum Request {
         /// Which node.
         node: u16,
     },
+    /// The operator says that voters are lost for good: this node decides without them (X14).
+    ForceQuorum {
+        /// Which nodes.
+        lost: Vec<u16>,
+    },
+    /// How far that is.
+    ForceShow,
     /// The operator says that a node is off.
     FenceConfirm {
         /// Which.
@@ -235,6 +242,8 @@ mod tests {
                 r#"{"request":"volume-recover","evenPartFilled":true}"#,
                 Request::VolumeRecover { even_part_filled: true },
             ),
+            (r#"{"request":"force-quorum","lost":[1,3]}"#, Request::ForceQuorum { lost: vec![1, 3] }),
+            (r#"{"request":"force-show"}"#, Request::ForceShow),
             (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,

@@ -386,6 +386,8 @@ impl Agent {
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }
+            Request::ForceQuorum { lost } => self.force_quorum(lost),
+            Request::ForceShow => self.forcing(),
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),
         };
         question.answer(answer);

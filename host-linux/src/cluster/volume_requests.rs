@@ -1,6 +1,7 @@
 //! What the control socket is asked about volumes: looked at here, carried out by the mirror group (S4-03,
 //! S4-10, S4-11, S0-06).
 
+use super::clock;
 use super::control::Question;
 use super::request::{Answer, Request};
 use super::run::Agent;
@@ -80,7 +81,9 @@ impl Agent {
     /// Why nobody who is here can have the register, if it is so (X04).
     fn why_nobody_may_lead(&self) -> Option<String> {
         let config = &self.hands.config;
-        let record = self.node.post(Office::Storage)?.seat().known()?;
+        let seat = self.node.post(Office::Storage)?.seat();
+        // An operator has said that those who are away are lost.
+        let record = seat.known().filter(|_| !seat.decides_alone())?;
         let voters = in_force(&record.voters);
         let is_here = |node: NodeId| node == config.local.node || self.node.links().verdict(node).is_alive();
         let away: Vec<_> = voters.iter().map(|voter| voter.node).filter(|node| !is_here(*node)).collect();
@@ -88,13 +91,21 @@ impl Agent {
         match (voters.iter().count(), away.len()) {
             (1, 1) => Some(format!(
                 "{names} was agreed on as the one who goes on alone, and is away; nobody else may lead until \
-                 it is back"
+                 it is back; if it is lost for good: `bulkhead node force-quorum`"
             )),
             (all, gone) if all <= gone.saturating_mul(2) => {
                 Some(format!("too few voters are heard to decide who leads; away: {names}"))
             }
             (_, _) => None,
         }
+    }
+
+    /// Whose lease of the volumes runs still.
+    fn who_leads_still(&self) -> Option<String> {
+        let config = &self.hands.config;
+        let lease = self.node.post(Office::Storage)?.seat().told(clock::now())?;
+        let is_other = lease.holder != config.local.node;
+        is_other.then(|| format!("{} may still lead: its lease runs", config.name_of(lease.holder)))
     }
 
     /// Has this holder lead with what it has, unless somebody who has all can.
@@ -106,7 +117,11 @@ impl Agent {
         let is_heard = |node: &NodeId| *node != me && self.node.links().verdict(*node).is_alive();
         let heard: Vec<_> = in_sync.clone().filter(is_heard).map(|node| node.0).collect();
         let away: Vec<_> = in_sync.filter(|node| *node != me).map(|node| node.0).collect();
-        listing.recovery(&heard, self.why_nobody_may_lead(), part_filled)?;
+        listing.recovery(
+            &heard,
+            self.why_nobody_may_lead().or_else(|| self.who_leads_still()),
+            part_filled,
+        )?;
         group.recover();
         Ok(Answer::done("recovering", json!({ "node": me.0, "without": away })))
     }

@@ -26,6 +26,10 @@ impl Group {
         let now = clock::now();
         let mode = mode(self.holder.mode());
         let primary = self.primary_node();
+        if primary.is_some() {
+            // What it once waited for is over.
+            self.waits = None;
+        }
         let old = lock(&self.shared.view);
         let is_other = (old.mode, old.primary) != (mode, primary.map(|node| node.0));
         drop(old);
@@ -105,12 +109,14 @@ impl Group {
     }
 
     fn followed(&self) -> Option<secondary::Following> {
-        match self.holder.secondary()?.mode() {
+        let one = match self.holder.secondary()?.mode() {
             secondary::Mode::Following(one)
             | secondary::Mode::Behind(one)
-            | secondary::Mode::Adopting(one) => Some(one),
-            secondary::Mode::Idle | secondary::Mode::Failed => None,
-        }
+            | secondary::Mode::Adopting(one) => one,
+            secondary::Mode::Idle | secondary::Mode::Failed => return None,
+        };
+        // Whoever is gone may lead, and feeds nobody here.
+        self.peers.get(&one.primary).and_then(|peer| peer.stream.as_ref()).map(|_| one)
     }
 
     fn epoch(&self) -> u64 {
@@ -136,7 +142,7 @@ impl Group {
         if self.wanted.is_removed(self.holder.me().node) || self.holder.contradicted().is_some() {
             return State::Stale;
         }
-        match self.holder.secondary().map(|one| one.mode()) {
+        match self.holder.secondary().map(|one| one.mode()).filter(|_| self.followed().is_some()) {
             Some(secondary::Mode::Following(_)) => State::Synced,
             Some(secondary::Mode::Behind(_) | secondary::Mode::Adopting(_)) => State::Resyncing,
             Some(secondary::Mode::Idle | secondary::Mode::Failed) | None if self.waits.is_some() => {

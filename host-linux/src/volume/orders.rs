@@ -135,6 +135,8 @@ impl Listing {
             | Request::ResourceCleanup { .. }
             | Request::FenceStatus
             | Request::FencePower { .. }
+            | Request::ForceQuorum { .. }
+            | Request::ForceShow
             | Request::FenceConfirm { .. }
             | Request::VolumeList
             | Request::VolumeRecover { .. }
@@ -213,7 +215,11 @@ impl Listing {
             return refused(what, next);
         }
         if let Some(why) = voters {
-            return refused(why, "bring a voter back: without them a second node could lead at once.");
+            return refused(
+                why,
+                "bring a voter back, or wait: a second node could lead at once; if they are lost for good, \
+                        `bulkhead node force-quorum` first.",
+            );
         }
         if self.storage.part_filled && !part_filled {
             let me = self.name_of(self.me);

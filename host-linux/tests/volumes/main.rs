@@ -18,6 +18,7 @@ mod common;
 mod damage;
 mod full;
 mod late;
+mod lost;
 #[path = "../common/plant.rs"]
 mod plant;
 mod three;

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::super::message::{Answer, Fenced, Lending, Millis, Request, Start};
 use super::super::record::{Payload, Record};
 use super::super::voters::Set;
+use super::force::Lost;
 use crate::id::{NodeId, RegisterId};
 use crate::time::Drift;
 
@@ -23,6 +24,9 @@ pub enum Event {
     Rewrite(Payload),
     /// The fencing device confirmed that this holder cannot act any more (V20).
     Fenced(Fenced),
+    /// The operator says that these voters are lost for good: this node decides without them, if the others
+    /// cannot (X14).
+    Force(Lost),
     /// A voter answered.
     Answered {
         /// Which, authenticated.

@@ -1,0 +1,181 @@
+//! Voters that are lost for good, and an operator who says so (X14, F56).
+
+use core::time::Duration;
+
+use super::*;
+use crate::register::era;
+use crate::register::testing::{LEASE, Site, founders};
+
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+
+/// Node 1 holds the register, and was agreed on as the one who goes on alone.
+fn alone() -> Site {
+    let mut site = Site::new(3, 5);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.seat_step(ONE, Event::Revote(Set::on([ONE]).unwrap()));
+    site.pass(LEASE);
+    let known = site.machine(1).seat.as_ref().unwrap().known().unwrap().voters.clone();
+    assert!(known.previous.is_none() && known.current.iter().map(|voter| voter.node).eq([ONE]));
+    site
+}
+
+/// The same, and node 1 is gone.
+fn lost() -> Site {
+    let mut site = alone();
+    site.machine(1).up = false;
+    site.want(2, Wish::Hold);
+    site.pass(20 * LEASE);
+    assert_eq!(site.holders(), [], "2 and 3 know that 1 decides alone");
+    site
+}
+
+fn force(site: &mut Site, lost: &[NodeId]) {
+    site.seat_step(TWO, Event::Force(Lost::from_slice(lost).unwrap()));
+}
+
+fn seat(site: &mut Site, node: u16) -> &Seat {
+    site.machine(node).seat.as_ref().unwrap()
+}
+
+fn era(site: &mut Site, node: u16) -> u64 {
+    era::of(seat(site, node).known().unwrap().epoch.0)
+}
+
+/// Time passes, and whoever believes so holds the register: an operator who is wrong has two holders.
+fn pass_unchecked(site: &mut Site, time: Duration) {
+    for _ in 0..time.as_millis() / 5 {
+        site.now += 5_000;
+        site.timeouts();
+        site.settle();
+    }
+}
+
+#[test]
+fn who_is_left_decides_when_the_one_who_decided_alone_is_lost() {
+    let mut site = lost();
+    force(&mut site, &[ONE]);
+    site.pass(2 * LEASE);
+    assert_eq!(site.holders(), [TWO]);
+    assert_eq!(era(&mut site, 2), 1 << 16 | 2);
+    assert!(!seat(&mut site, 2).is_forcing(), "that was all");
+    // Node 1 is replaced: all vote again, and the next one needs nobody's word.
+    site.wipe(ONE);
+    site.seat_step(TWO, Event::Revote(founders(3)));
+    site.pass(4 * LEASE);
+    assert_eq!(seat(&mut site, 2).known().unwrap().voters.current.iter().count(), 3);
+    site.machine(2).up = false;
+    site.want(1, Wish::Hold);
+    site.pass(4 * LEASE);
+    assert_eq!(site.holders(), [ONE]);
+    assert_eq!(era(&mut site, 1), 1 << 16 | 2, "an era goes on with other holders");
+}
+
+/// F25: those that are left answer, but none remembers its votes.
+#[test]
+fn voters_that_forgot_everything_are_no_majority() {
+    let mut site = Site::new(3, 8);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.machine(1).up = false;
+    site.wipe(THREE);
+    site.want(2, Wish::Hold);
+    site.pass(20 * LEASE);
+    assert_eq!(site.holders(), []);
+    force(&mut site, &[ONE]);
+    site.pass(2 * LEASE);
+    assert_eq!(site.holders(), [TWO]);
+}
+
+#[test]
+fn nobody_decides_for_voters_that_can() {
+    let mut site = Site::new(3, 6);
+    site.want(1, Wish::Hold);
+    site.settle();
+    site.machine(1).up = false;
+    site.pass(LEASE);
+    assert!(seat(&mut site, 2).decides_without(&[ONE]) && !seat(&mut site, 2).decides_without(&[ONE, THREE]));
+    force(&mut site, &[ONE]);
+    site.pass(LEASE);
+    assert!(!seat(&mut site, 2).is_forcing());
+    site.want(2, Wish::Hold);
+    site.pass(4 * LEASE);
+    assert_eq!((site.holders(), era(&mut site, 2)), (std::vec![TWO], 0), "2 and 3 decided");
+}
+
+/// One that was not asked could know of voters that decide.
+#[test]
+fn nobody_decides_before_all_who_are_left_were_read() {
+    let mut site = lost();
+    site.cut.insert(THREE);
+    force(&mut site, &[ONE]);
+    site.pass(LEASE);
+    assert!(seat(&mut site, 2).is_forcing() && !seat(&mut site, 2).decides_alone());
+    site.pass(10 * LEASE);
+    assert!(!seat(&mut site, 2).is_forcing(), "nobody waits for it any more");
+    site.cut.clear();
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), []);
+    // A lost message is not the end of it.
+    force(&mut site, &[ONE]);
+    site.wire.clear();
+    site.pass(4 * LEASE);
+    assert_eq!(site.holders(), [TWO]);
+}
+
+#[test]
+fn who_answers_is_not_lost() {
+    let mut site = lost();
+    site.cut.insert(THREE);
+    force(&mut site, &[ONE]);
+    site.restart(ONE);
+    site.cut.clear();
+    site.pass(10 * LEASE);
+    assert_eq!((site.holders(), era(&mut site, 1)), (std::vec![ONE], 0));
+    assert!(!seat(&mut site, 2).is_forcing());
+    // Nor does a holder decide for others, or one for itself.
+    site.seat_step(ONE, Event::Force(Lost::from_slice(&[TWO]).unwrap()));
+    force(&mut site, &[TWO]);
+    assert!(!seat(&mut site, 1).is_forcing() && !seat(&mut site, 2).is_forcing());
+}
+
+/// It was called lost, and comes back with its disk: it hears of the new era before it asks for anything.
+#[test]
+fn who_comes_back_follows() {
+    let mut site = lost();
+    force(&mut site, &[ONE]);
+    site.pass(2 * LEASE);
+    site.machine(1).wish = Wish::Follow;
+    site.restart(ONE);
+    site.pass(LEASE);
+    site.want(1, Wish::Hold);
+    site.pass(10 * LEASE);
+    assert_eq!(site.holders(), [TWO]);
+    site.seat_step(TWO, Event::Revote(founders(3)));
+    site.pass(4 * LEASE);
+    let voters = &seat(&mut site, 2).known().unwrap().voters;
+    assert!(voters.previous.is_none() && voters.current.iter().count() == 3, "{voters:?}");
+}
+
+/// The operator was wrong: it was only cut off. When it is heard again it gives way at once, and what it
+/// wrote in the old era never comes back.
+#[test]
+fn who_went_on_without_a_right_gives_way() {
+    let mut site = alone();
+    site.cut.insert(ONE);
+    site.want(2, Wish::Hold);
+    site.pass(4 * LEASE);
+    force(&mut site, &[ONE]);
+    pass_unchecked(&mut site, 4 * LEASE);
+    assert_eq!(site.holders(), [ONE, TWO]);
+    site.cut.clear();
+    pass_unchecked(&mut site, LEASE / 2);
+    assert_eq!(site.holders(), [TWO]);
+    assert!(site.told().contains(&"1 outranked".into()));
+    site.seat_step(TWO, Event::Revote(founders(3)));
+    site.pass(10 * LEASE);
+    assert_eq!((site.holders(), era(&mut site, 1)), (std::vec![TWO], 1 << 16 | 2));
+    assert_eq!(seat(&mut site, 2).known().unwrap().voters.current.iter().count(), 3);
+}
