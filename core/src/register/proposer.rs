@@ -21,7 +21,8 @@ pub struct Round {
     fenced: Option<Fenced>,
     /// Who decides, as far as is known: from the newest record heard.
     voters: Voters,
-    /// They decide whatever else is found: an operator says that others are lost (X14).
+    /// All of them have to agree, and they decide whatever else is found: an operator says that others are
+    /// lost (X14).
     forced: bool,
     /// The attempt whose record is known to be chosen: its set of voters need not agree with the one before.
     /// Not an epoch: an attempt that failed may have left another record of the same one.
@@ -86,7 +87,7 @@ impl Round {
         }
     }
 
-    /// As it is, but its voters decide whatever voters are named by what is found.
+    /// As it is, but its voters decide, all of them together, whatever voters are named by what is found.
     pub fn forced(self) -> Self {
         Self { forced: true, ..self }
     }
@@ -236,7 +237,9 @@ impl Round {
         self.refusal = Some(weightier(self.refusal, refusal));
         // Whoever did not refuse may still agree; on a first record also who was never seen.
         let possible = self.voters.all().filter(|voter| !self.refused.contains(&voter.node));
-        let seen = |voter: Voter| if self.found.is_none() { Voter { life: Life(1), ..voter } } else { voter };
+        let seen = |voter: Voter| {
+            if self.found.is_none() && !self.forced { Voter { life: Life(1), ..voter } } else { voter }
+        };
         let possible: Vec<Voter, ASKED_MAX> = possible.map(seen).collect();
         match self.decides(&possible) {
             true => Progress::Waiting,
@@ -254,6 +257,9 @@ impl Round {
     }
 
     fn decides(&self, heard: &[Voter]) -> bool {
+        if self.forced {
+            return self.voters.all().all(|voter| heard.contains(&voter));
+        }
         // Before there is any record, nobody has been seen: the first to answer are who they are.
         let voters = match self.found {
             None => &self.voters.pinned(heard),

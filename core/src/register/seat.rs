@@ -295,7 +295,9 @@ impl Seat {
         if is_planted(Bug::FoundersForgotten) {
             return;
         }
-        let (register, ask, voters) = (self.settings.register, self.ask, self.voters());
+        let (register, ask) = (self.settings.register, self.ask);
+        // The lost ones, too: who answers is not lost.
+        let voters = self.all_left().unwrap_or_else(|| self.voters());
         let others = self.settings.founders.iter().map(|voter| voter.node);
         for to in others.filter(|node| voters.all().all(|voter| voter.node != *node)) {
             todo.push(Action::Ask { to, request: Request { register, ask, body: Ask::Read } });
@@ -306,8 +308,8 @@ impl Seat {
         let ballot = Ballot::new(self.round_max, self.settings.me).above(self.settings.me);
         self.round_max = ballot.round;
         let ask = self.next_ask();
-        match self.alone() {
-            Some(me) => Round::prepare(now, ask, ballot, me, self.settled, self.fenced).forced(),
+        match self.all_left() {
+            Some(left) => Round::prepare(now, ask, ballot, left, self.settled, self.fenced).forced(),
             None => Round::prepare(now, ask, ballot, self.voters(), self.settled, self.fenced),
         }
     }
@@ -344,7 +346,7 @@ impl Seat {
                 let record = Record {
                     epoch: self.epoch_of(&round),
                     holder: Some(self.settings.me),
-                    voters: round.voters().pinned(round.heard()),
+                    voters: self.voters_of(&round),
                     payload,
                 };
                 let ask = self.next_ask();

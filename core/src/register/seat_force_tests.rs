@@ -2,9 +2,10 @@
 
 use core::time::Duration;
 
+use super::tests::{disorder, walk};
 use super::*;
 use crate::register::era;
-use crate::register::testing::{LEASE, Site, founders};
+use crate::register::testing::{LEASE, Site, Verdicts, founders};
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -141,6 +142,20 @@ fn who_answers_is_not_lost() {
     assert!(!seat(&mut site, 1).is_forcing() && !seat(&mut site, 2).is_forcing());
 }
 
+/// Nothing was decided yet, for the machine above does not want to.
+#[test]
+fn who_answers_later_is_not_lost() {
+    let mut site = lost();
+    site.verdicts = Verdicts::Leave;
+    force(&mut site, &[ONE]);
+    site.pass(10 * LEASE);
+    assert!(seat(&mut site, 2).decides_alone());
+    site.machine(1).wish = Wish::Follow;
+    site.restart(ONE);
+    site.pass(200 * LEASE);
+    assert!(!seat(&mut site, 2).is_forcing());
+}
+
 /// It was called lost, and comes back with its disk: it hears of the new era before it asks for anything.
 #[test]
 fn who_comes_back_follows() {
@@ -178,4 +193,49 @@ fn who_went_on_without_a_right_gives_way() {
     site.pass(10 * LEASE);
     assert_eq!((site.holders(), era(&mut site, 1)), (std::vec![TWO], 1 << 16 | 2));
     assert_eq!(seat(&mut site, 2).known().unwrap().voters.current.iter().count(), 3);
+}
+
+fn say_lost(site: &mut Site, node: NodeId) {
+    site.seat_step(node, Event::Force(Lost::from_slice(&[ONE]).unwrap()));
+}
+
+/// Whatever state node 1 leaves behind when it is lost for good, an operator can go on, at any time and in
+/// any disorder, and there are never two holders (I1, I5, X14).
+#[test]
+fn there_is_a_way_on_from_everywhere() {
+    let mut eras = 0;
+    for seed in 1..=300 {
+        let mut site = walk(seed);
+        site.dead = Some(ONE);
+        site.machine(1).up = false;
+        let voters = u64::try_from(site.machines.len()).unwrap();
+        site.seat_at(THREE);
+        for _ in 0..2_000 {
+            disorder(&mut site, voters);
+            match site.chance.below(200) {
+                0..=9 => site.want(3, Wish::Hold),
+                10 => site.want(3, Wish::Follow),
+                11 => site.seat_step(THREE, Event::Revote(Set::on([THREE]).unwrap())),
+                12..=19 => [TWO, THREE].iter().for_each(|node| say_lost(&mut site, *node)),
+                20.. => {}
+            }
+            site.check();
+        }
+        site.cut.clear();
+        site.verdicts = Verdicts::Take;
+        for node in site.machines.keys().copied().collect::<std::vec::Vec<_>>() {
+            if !site.machines[&node].up {
+                site.restart(node);
+            }
+        }
+        site.want(2, Wish::Hold);
+        site.want(3, Wish::Follow);
+        for _ in 0..10 {
+            say_lost(&mut site, TWO);
+            site.pass(4 * LEASE);
+        }
+        assert_eq!(site.holders(), [TWO], "seed {seed}");
+        eras += era(&mut site, 2).min(1);
+    }
+    assert!((30..270).contains(&eras), "an operator was needed in {eras} of 300");
 }

@@ -277,7 +277,7 @@ fn no_disorder_makes_two_holders() {
 }
 
 /// One random life of a register.
-fn walk(seed: u64) -> Site {
+pub(super) fn walk(seed: u64) -> Site {
     let mut site = Site::new(3 + 2 * u16::from(seed.is_multiple_of(4)), seed);
     let voters = u64::try_from(site.machines.len()).unwrap();
     for step in 0..4_000_u64 {
@@ -333,7 +333,7 @@ fn every_planted_bug_of_the_register_is_caught() {
 }
 
 /// One random thing happens.
-fn disorder(site: &mut Site, voters: u64) {
+pub(super) fn disorder(site: &mut Site, voters: u64) {
     let node = NodeId(u16::try_from(1 + site.chance.below(voters)).unwrap());
     let seat = u16::try_from(1 + site.chance.below(2)).unwrap();
     match site.chance.below(100) {

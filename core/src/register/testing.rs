@@ -69,6 +69,8 @@ pub enum Verdicts {
 pub struct Site {
     /// Whose disk was replaced.
     pub wiped: Option<NodeId>,
+    /// Who never starts again.
+    pub dead: Option<NodeId>,
     pub verdicts: Verdicts,
     pub machines: BTreeMap<NodeId, Machine>,
     pub wire: Vec<Sent>,
@@ -107,6 +109,7 @@ impl Site {
         }
         Self {
             wiped: None,
+            dead: None,
             verdicts: Verdicts::Take,
             machines,
             wire: Vec::new(),
@@ -130,6 +133,14 @@ impl Site {
         Instant::from_micros(
             u64::try_from(now + now / 1_000_000 * rate + now % 1_000_000 * rate / 1_000_000).unwrap(),
         )
+    }
+
+    /// Gives a voter a seat.
+    pub fn seat_at(&mut self, node: NodeId) {
+        let (now, voters) = (self.clock(node), u16::try_from(self.machines.len()).unwrap());
+        let machine = self.machine(node.0);
+        let known = machine.voter.accepted(REGISTER);
+        machine.seat = Some(Seat::new(now, seat_settings(node, voters, machine.start), known));
     }
 
     pub fn want(&mut self, node: u16, wish: Wish) {
@@ -240,6 +251,9 @@ impl Site {
 
     /// Power off and on: what is left is the disk.
     pub fn restart(&mut self, node: NodeId) {
+        if self.dead == Some(node) {
+            return;
+        }
         let (now, voters) = (self.clock(node), u16::try_from(self.machines.len()).unwrap());
         let machine = self.machines.get_mut(&node).unwrap();
         machine.voter = Acceptor::new(now, settings(machine.life), machine.disk.values().cloned());

@@ -2,8 +2,9 @@
 //!
 //! It is for the one state without another exit: a majority of the voters in force will never answer again.
 //! All founders that are not lost are read first, for one of them may know of voters that can decide, or of a
-//! newer record. Only if they cannot does this node's own voter decide alone, in an era of its own
-//! ([`crate::register::era`]). What the record said before does not count then: those who are lost may have
+//! newer record. Only if they cannot are all of them asked together to let this node's own voter decide alone
+//! from now on, in an era of its own ([`crate::register::era`]): all, so that of two operators who say it at
+//! two nodes one is heard. What the record said before does not count then: those who are lost may have
 //! changed it without anybody else. The holder has all founders vote again when it hears them all.
 //!
 //! It is given up when anybody who was called lost answers, when a newer record is learned of, when the
@@ -38,15 +39,17 @@ pub(super) struct Forcing {
     again: Instant,
     /// Until when all must have.
     until: Instant,
-    /// This node's own voter, once it decides alone.
-    alone: Option<Voter>,
+    /// A lease after all were read.
+    free_at: Option<Instant>,
+    /// All that are left, once they were read and cannot decide.
+    left: Option<Set>,
 }
 
 impl Seat {
-    /// Whether this node, if it asks for the register, decides without the voters that are lost.
+    /// Whether this node, if it asks for the register, asks those that are left to decide without the lost.
     pub const fn decides_alone(&self) -> bool {
         match &self.forcing {
-            Some(forcing) => forcing.alone.is_some(),
+            Some(forcing) => forcing.left.is_some(),
             None => false,
         }
     }
@@ -77,27 +80,28 @@ impl Seat {
             return;
         }
         let (ask, until) = (self.next_ask(), now.after(self.settings.watch.saturating_mul(PATIENCE)));
-        self.forcing = Some(Forcing { lost, ask, heard: Vec::new(), again: now, until, alone: None });
+        self.forcing =
+            Some(Forcing { lost, ask, heard: Vec::new(), again: now, until, free_at: None, left: None });
         self.go_on_forcing(now, todo);
     }
 
     /// When [`Self::go_on_forcing`] is due.
     pub(super) fn forces_at(&self) -> Option<Instant> {
-        self.forcing.as_ref().filter(|forcing| forcing.alone.is_none()).map(|forcing| forcing.again)
+        self.forcing.as_ref().filter(|forcing| forcing.left.is_none()).map(|forcing| forcing.again)
     }
 
     /// Looks whether all were read, and reads all founders again if not: the lost ones, too, for one that
     /// answers is not lost.
     pub(super) fn go_on_forcing(&mut self, now: Instant, todo: &mut Todo) {
         let answer_max = self.settings.answer_max;
-        let Some(forcing) = self.forcing.as_mut().filter(|forcing| forcing.alone.is_none()) else { return };
+        let Some(forcing) = self.forcing.as_mut().filter(|forcing| forcing.left.is_none()) else { return };
         if now < forcing.again {
             return;
         }
         let is_read =
             |node| forcing.lost.contains(&node) || forcing.heard.iter().any(|voter| voter.node == node);
         if self.settings.founders.iter().all(|founder| is_read(founder.node)) {
-            return self.decide_alone(now, todo);
+            return self.go_on_when_read(now, todo);
         }
         if forcing.until <= now {
             return self.stop_forcing();
@@ -109,16 +113,24 @@ impl Seat {
         }
     }
 
-    /// All that are left were read: this node decides alone, if they cannot decide together.
-    fn decide_alone(&mut self, now: Instant, todo: &mut Todo) {
-        let Some(forcing) = &self.forcing else { return };
+    /// All that are left were read. If they cannot decide, all of them are asked for this node to do it, once
+    /// every lease is over that a voter granted before it was lost, or has forgotten.
+    fn go_on_when_read(&mut self, now: Instant, todo: &mut Todo) {
+        let lease = self.settings.drift.at_least(self.settings.lease);
+        let Some(forcing) = &mut self.forcing else { return };
+        let free_at = *forcing.free_at.get_or_insert_with(|| now.after(lease));
+        forcing.again = free_at;
         let (me, heard) = (self.settings.me, forcing.heard.clone());
         if self.has_quorum(&heard) {
             return self.stop_forcing();
         }
+        if now < free_at {
+            return;
+        }
         self.round_max = era::after(self.round_max.max(self.epoch_max.0), me);
         if let Some(forcing) = &mut self.forcing {
-            forcing.alone = heard.iter().find(|voter| voter.node == me).copied();
+            // Each is there once, and this node is one of them.
+            forcing.left = Set::new(heard).ok();
         }
         if let Mode::Pausing { .. } = self.mode {
             self.begin(now, todo);
@@ -153,9 +165,19 @@ impl Seat {
         }
     }
 
-    /// This node's own voter, if it decides alone.
-    pub(super) fn alone(&self) -> Option<Voters> {
-        let voter = self.forcing.as_ref()?.alone?;
-        Set::new([voter]).ok().map(Voters::settled)
+    /// All that are left, if they are to let this node decide.
+    pub(super) fn all_left(&self) -> Option<Voters> {
+        self.forcing.as_ref()?.left.clone().map(Voters::settled)
+    }
+
+    /// Who votes by the record of a round that may write.
+    pub(super) fn voters_of(&self, round: &Round) -> Voters {
+        let me = round.heard().iter().copied().filter(|voter| voter.node == self.settings.me);
+        match Set::new(me).ok().filter(|_| round.is_forced()) {
+            // An attempt that failed may have left this with one voter: whoever finds it asks the others that
+            // are left, too, as in any change of voters.
+            Some(me) => Voters { current: me, previous: Some(round.voters().current.clone()) },
+            None => round.voters().pinned(round.heard()),
+        }
     }
 }
