@@ -5,7 +5,9 @@ use core::time::Duration;
 use super::tests::{disorder, walk};
 use super::*;
 use crate::register::era;
-use crate::register::testing::{LEASE, Site, Verdicts, founders};
+use crate::register::message::Reply;
+use crate::register::testing::{LEASE, Message, REGISTER, Site, Verdicts, founders};
+use crate::register::voters::Life;
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -140,6 +142,23 @@ fn who_answers_is_not_lost() {
     site.seat_step(ONE, Event::Force(Lost::from_slice(&[TWO]).unwrap()));
     force(&mut site, &[TWO]);
     assert!(!seat(&mut site, 1).is_forcing() && !seat(&mut site, 2).is_forcing());
+}
+
+/// F25: a voter counts in the life in which it was read before the wait for leases began.
+#[test]
+fn a_late_answer_of_another_life_counts_for_nothing() {
+    let mut site = lost();
+    force(&mut site, &[ONE]);
+    let ask = site.wire.iter().find_map(|sent| match &sent.message {
+        Message::Request(request) if sent.to == THREE => Some(request.ask),
+        Message::Request(_) | Message::Answer(_) => None,
+    });
+    site.pass(LEASE / 2);
+    let body = Reply::State { accepted: None, lease: None };
+    let answer = Answer { register: REGISTER, ask: ask.unwrap(), life: Life(999), body };
+    site.seat_step(TWO, Event::Answered { from: THREE, answer });
+    site.pass(2 * LEASE);
+    assert_eq!(site.holders(), [TWO]);
 }
 
 /// Nothing was decided yet, for the machine above does not want to.

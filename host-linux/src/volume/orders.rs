@@ -218,7 +218,7 @@ impl Listing {
             return refused(
                 why,
                 "bring a voter back, or wait: a second node could lead at once; if they are lost for good, \
-                        `bulkhead node force-quorum` first.",
+                 `bulkhead node force-quorum` first.",
             );
         }
         if self.storage.part_filled && !part_filled {

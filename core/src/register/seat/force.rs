@@ -148,7 +148,9 @@ impl Seat {
         if forcing.lost.contains(&from) {
             return self.stop_forcing();
         }
-        if answer.ask == forcing.ask && matches!(answer.body, Reply::State { .. }) {
+        // When the wait for leases has begun, a voter in another life may have granted one since, and forgot.
+        let is_asked = answer.ask == forcing.ask && forcing.free_at.is_none();
+        if is_asked && matches!(answer.body, Reply::State { .. }) {
             forcing.heard.retain(|voter| voter.node != from);
             // Founders alone were asked: there is room.
             let _ = forcing.heard.push(Voter { node: from, life: answer.life });
