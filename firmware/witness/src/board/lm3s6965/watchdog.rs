@@ -22,8 +22,11 @@ const PERIOD_CYCLES: u32 = 1_500_000 * CYCLES_PER_MICRO;
 /// It is fed when that much has passed, so that a feeding's own time does not count as drift.
 const FEED_CYCLES: u32 = 100_000 * CYCLES_PER_MICRO;
 /// The status and the counter are read until they belong together: at once, or at the end of a period once
-/// more.
-const READS_MAX: u32 = 4;
+/// more. An emulator whose process stood still finds the end of a period only when its main loop comes to it,
+/// and until then the counter stands at its end: that long, at most.
+const READS_MAX: u32 = 1_000_000;
+/// Where the counter stands at its end: at 0, or at 1 for an emulator that rounds up.
+const END: u32 = 1;
 
 /// The watchdog, running.
 #[derive(Debug)]
@@ -58,9 +61,11 @@ pub fn cycles_since_fed() -> u32 {
     let mut cycles = 0;
     for _ in 0..READS_MAX {
         let before = WATCHDOG.read(RAW_STATUS) & STATUS_ENDED;
-        let passed = PERIOD_CYCLES.saturating_sub(WATCHDOG.read(VALUE));
-        cycles = before.saturating_mul(PERIOD_CYCLES).saturating_add(passed);
-        if WATCHDOG.read(RAW_STATUS) & STATUS_ENDED == before {
+        let left = WATCHDOG.read(VALUE);
+        cycles = before.saturating_mul(PERIOD_CYCLES).saturating_add(PERIOD_CYCLES.saturating_sub(left));
+        // At its end it says no more than that a period has ended: what passed since is not in it yet, and
+        // feeding it now would lose that.
+        if left > END && WATCHDOG.read(RAW_STATUS) & STATUS_ENDED == before {
             break;
         }
     }
