@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:38:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:39:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -124,6 +124,16 @@ const WRONG: &[(&str, &str, &[&str])] = &[
         "#[local.storage]",
         "[local.storage]\nlog = \"l\"\n[local.storage.backing]\n\"a/b\" = \"/dev/x\"",
         &["no volume can be called \"a/b\"", "write the name of a volume"],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nshared = true",
+        &["`local.storage`", "nobody knows where the store is that all reach", "write such as `volumes = "],
+    ),
+    (
+        "#[local.storage]",
+        "[local.storage]\nlog = \"l\"\nvolumes = \"v\"\nshared = true\nbacking.vm1 = \"/dev/x\"",
+        &["`local.storage.backing.vm1`", "all other content in a shared store", "take it out"],
     ),
     ("#nbd = \"10.0.1.1:10809\"", "nbd = \"10.0.1.1:0\"", &["`node.nbd`", "is no place of a node"]),
     ("witness = true", "witness = true\nnbd = \"10.0.1.3\"", &["`node.nbd`", "would serve volumes"]),

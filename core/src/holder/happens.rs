@@ -65,7 +65,8 @@ impl World {
             Backing::Shared if is_primary => self.shared.len(),
             Backing::Shared => return,
         };
-        let upto = usize::try_from(self.nodes[node].to_apply.0).unwrap();
+        let to_apply = self.nodes[node].to_apply;
+        let upto = usize::try_from(to_apply.0).unwrap();
         if store < upto && self.nodes[node].holder.is_some() {
             let more = 1 + self.pick(upto - store);
             let all = self.everything(node);
@@ -75,6 +76,9 @@ impl World {
                 Backing::Shared => self.shared.extend(new),
             }
             self.step(node, Event::Applied(Seq((store + more) as u64)));
+        } else if self.nodes[node].holder.as_ref().is_some_and(|holder| holder.applied() < to_apply) {
+            // It was there already, of which this start did not know: written again.
+            self.step(node, Event::Applied(to_apply));
         }
     }
 
@@ -201,6 +205,26 @@ impl World {
                 && primary.chosen().policy() == Policy::Back
                 && primary.newest() == primary.acknowledged()
         })
+    }
+
+    /// Guests write nothing, until what was written is in the store and all know it; `false`: they never do.
+    pub(super) fn rest(&mut self) -> bool {
+        for _ in 0..20_000 {
+            self.now += self.chance.below(MS);
+            let node = self.pick(3);
+            let other = (node + 1 + self.pick(2)) % 3;
+            self.deliver(other, node);
+            self.complete(node);
+            self.keep(node);
+            self.apply(node);
+            self.register(node);
+            let holders: Vec<_> = self.nodes.iter().filter_map(|node| node.holder.as_ref()).collect();
+            let newest = holders.iter().find_map(|holder| holder.primary()).map(|primary| primary.newest());
+            if newest.is_some_and(|newest| holders.iter().all(|holder| holder.applied() == newest)) {
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn something(&mut self, is_calm: bool) {

@@ -53,6 +53,9 @@ pub struct Holder {
     /// Holders that there is a path to.
     met: Vec<NodeId, HOLDERS_MAX>,
     applied: Seq,
+    /// What the primary that is followed has applied to the store of all, as it said; this log may lack some
+    /// of it yet.
+    shared: Option<(secondary::Following, Seq)>,
     settle_at: Option<Instant>,
     contradicted: Option<(NodeId, Epoch)>,
     /// An operator said that it is to lead, whoever has more. Over when it leads.
@@ -92,6 +95,7 @@ impl Holder {
             stage,
             taking: None,
             met: Vec::new(),
+            shared: None,
             settle_at: None,
             contradicted: None,
             recovers: false,
@@ -400,14 +404,24 @@ impl Holder {
             self.applied = self.applied.max(seq.min(open.commit()));
             self.lead(now, primary::Event::Applied(self.applied), out);
             self.unsettled(now);
+            self.tell_applied(out);
         }
     }
 
     /// A primary says what it has applied to the store of all.
-    fn is_shared_applied(&mut self, now: Instant, from: NodeId, applied: Seq) {
-        if let Some(secondary) = self.secondary()
-            && matches!(secondary.mode(), secondary::Mode::Following(one) if one.primary == from)
+    fn is_shared_applied(&mut self, from: NodeId, applied: Seq) {
+        if let Some(secondary::Mode::Following(one)) = self.secondary().map(Secondary::mode)
+            && one.primary == from
             && self.settings.backing == Backing::Shared
+        {
+            self.shared = Some((one, applied));
+        }
+    }
+
+    /// What the primary has applied and this log has need not be applied by this holder when it leads.
+    fn share_applied(&mut self, now: Instant) {
+        if let (Some((by, applied)), Some(secondary)) = (self.shared, self.secondary())
+            && secondary.mode() == secondary::Mode::Following(by)
         {
             self.applied = self.applied.max(applied.min(secondary.commit()).min(secondary.durable()));
             self.unsettled(now);

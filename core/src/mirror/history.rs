@@ -76,6 +76,11 @@ impl History {
         }
     }
 
+    /// The epoch of a write, if it is known.
+    pub fn epoch_of(&self, write: Seq) -> Option<Epoch> {
+        self.of(write).map(|(epoch, _)| epoch)
+    }
+
     /// The epoch of a write, and the first write that is known to have it.
     fn of(&self, write: Seq) -> Option<(Epoch, Seq)> {
         let is_known = write < self.next;

@@ -47,6 +47,7 @@ pub(super) enum Verb {
 ///   bulkhead playground run --nodes 2 --dir /tmp/pg
 ///   bulkhead playground run --volumes
 ///   bulkhead playground run --nodes 2 --volumes=3
+///   bulkhead playground run --volumes --shared
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -66,6 +67,9 @@ pub(super) struct Run {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "2",
         value_parser = clap::value_parser!(u16).range(2..=3))]
     volumes: Option<u16>,
+    /// Have them share one store, as a cluster's file system would be, and only whoever leads write there
+    #[arg(long, requires = "volumes")]
+    shared: bool,
     #[command(flatten)]
     outside: Outside,
 }
@@ -169,7 +173,7 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
             Failure::usage(format!("{} nodes are no {holders} holders", args.nodes.saturating_mul(2)));
         return Err(failure.left("Nothing was started.").next("add `--nodes 2`."));
     }
-    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders };
+    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders, is_shared: args.shared };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();

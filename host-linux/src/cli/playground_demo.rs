@@ -87,7 +87,7 @@ pub(super) fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
             if elsewhere.is_some() { ", and a witness that is no process of it" } else { " and a witness" };
         println!("Two compartments as processes on this machine{witness}:\n");
     }
-    let wanted = Wanted { per_side: 1, preset: Preset::Default, elsewhere, holders: 2 };
+    let wanted = Wanted { per_side: 1, preset: Preset::Default, elsewhere, holders: 2, is_shared: false };
     let site = Site::start(&args.dir, &wanted)?;
     let mut story = Story { site, as_json, begun: Instant::now() };
     story.tell("operator", "switches on a1, b1 and the witness");

@@ -109,6 +109,7 @@ fn site(directory: &Path) -> Site {
             log: state.join("log"),
             log_size: None,
             volumes: state.clone(),
+            is_shared: false,
             memory: 64 << 20,
             read_cache: 0,
             backing: Default::default(),

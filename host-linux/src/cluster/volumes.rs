@@ -90,6 +90,7 @@ impl Volumes {
             log: storage.log.clone(),
             log_bytes: storage.log_size,
             volumes: storage.volumes.clone(),
+            is_shared: storage.is_shared,
             backing: storage.backing.clone(),
             memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
             read_cache: storage.read_cache,

@@ -13,6 +13,7 @@ use super::fill::Compared;
 use super::handle::lock;
 use super::logged::{Logged, Reader, placed};
 use super::store::Store;
+use super::tenancy::{Said, Wish};
 use crate::replication::words::{Blocks, Digest};
 use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::Volume;
@@ -57,6 +58,8 @@ pub enum Job {
     },
     /// A volume was deleted.
     Remove(Volume),
+    /// Whose a store is that other holders reach, too.
+    Tenancy(Wish),
 }
 
 /// What it says.
@@ -70,6 +73,8 @@ pub enum Done {
     Compared(Compared),
     /// The store is full, and is tried again and again; `None`: it has room now.
     Full(Option<String>),
+    /// Whose the store is.
+    Tenancy(Said),
     /// The store failed, or the log, and why. Said once.
     Failed(String),
 }
@@ -131,7 +136,14 @@ impl Drop for Applier {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        leave(&self.store);
     }
+}
+
+/// Whoever writes nothing there any more lets another holder have it.
+fn leave(store: &Store) {
+    // It is never refused.
+    let _ = store.tenancy(Wish::Leave);
 }
 
 fn run(
@@ -158,9 +170,12 @@ fn run(
             Err(Halt::Over) => return,
             Err(Halt::Failed(_)) if lock(&shared.jobs).over => return,
             Err(Halt::Failed(why)) => {
+                leave(store);
                 tell(Done::Failed(why));
                 return;
             }
+            // What found no room is in the log of whoever leads next.
+            Err(Halt::Left) => [Done::Full(None), Done::Applied(Seq(0))].into_iter().for_each(tell),
         }
     }
 }
@@ -170,6 +185,8 @@ fn run(
 enum Halt {
     /// It was told to.
     Over,
+    /// It is to leave the store, which is full.
+    Left,
     /// The store or the log failed.
     Failed(String),
 }
@@ -228,6 +245,7 @@ fn carry_out(
             Ok(Some(Done::Compared(Compared { number, blocks, differing })))
         }
         Job::Remove(volume) => store.remove(volume).map(|()| None).map_err(failed),
+        Job::Tenancy(wish) => store.tenancy(wish).map(|said| said.map(Done::Tenancy)).map_err(failed),
     }
 }
 
@@ -290,6 +308,9 @@ impl Hand<'_> {
         let (jobs, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if jobs.over {
             return Err(Halt::Over);
+        }
+        if jobs.queue.iter().any(|job| matches!(job, Job::Tenancy(Wish::Leave))) {
+            return Err(Halt::Left);
         }
         drop(jobs);
         removed

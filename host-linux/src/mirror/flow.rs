@@ -4,6 +4,7 @@
 use super::group::{Group, Offered, end};
 use super::handle::lock;
 use super::tape::Found;
+use super::tenant;
 use super::window::{Entry, Unknown};
 use crate::cluster::clock;
 use crate::replication::words::Frame;
@@ -47,6 +48,7 @@ impl Group {
     /// Takes one frame; gives it back when there is no room for it now.
     fn heard(&mut self, from: NodeId, frame: Frame) -> Option<Frame> {
         match frame {
+            Frame::Word(word) if self.looks_first(from, &word) => return Some(Frame::Word(word)),
             Frame::Word(word) => self.step(Event::Heard { from, word: &word }),
             Frame::Write { epoch, made, seq, write, sums, payload } => {
                 let entry = Entry { seq, made, write, sums, piece: payload, at: None, done: None };
@@ -107,9 +109,11 @@ impl Group {
         }
     }
 
-    /// What was written into a volume while it was deleted goes nowhere.
+    /// What was written into a volume while it was deleted goes nowhere; and nothing does by a holder that
+    /// has no store.
     fn is_shown(&self, volume: Volume) -> bool {
-        volume == CATALOGUE || lock(&self.shared.catalogue).get(volume).is_some()
+        let is_there = || volume == CATALOGUE || lock(&self.shared.catalogue).get(volume).is_some();
+        self.has_store() && is_there()
     }
 
     /// As [`Self::show`], of a write that was read from the log, and is read there again.
@@ -131,7 +135,9 @@ impl Group {
     fn read_log(&mut self, next: Seq) {
         let id = self.read_id();
         let Some(log) = self.holder.log() else { return };
-        if let Ok(false) = self.apply.tape.ask(id, next, log, &mut self.space) {
+        if let Ok(false) = self.apply.tape.ask(id, next, log, &mut self.space)
+            && !self.passes_over(next)
+        {
             self.failed = Some(format!("write {} is safe, and not in this holder's log", next.0));
         }
     }
@@ -148,7 +154,9 @@ impl Group {
                     lock(&self.shared.dirty).forget(record.volume);
                     self.fillers.values().for_each(|filler| filler.renewed(record.volume));
                     lock(&self.shared.risk).remove(record.volume);
-                    self.applier.ask(super::applier::Job::Remove(record.volume));
+                    if self.has_store() {
+                        self.applier.ask(super::applier::Job::Remove(record.volume));
+                    }
                 }
                 Err(failure) => self.last_error = Some(failure.what),
             }
@@ -170,6 +178,7 @@ impl Group {
                         }
                     }
                 }
+                Found::Lost(seq) if self.passes_over(seq) => {}
                 Found::Lost(seq) => {
                     self.failed = Some(format!("write {} is safe, and cannot be read in the log", seq.0));
                 }
@@ -203,9 +212,11 @@ impl Group {
         let applied = self.holder.applied();
         self.apply.restart(applied, applied);
         self.tell_filled();
-        match Catalogue::load(&self.shared.store.path(CATALOGUE)) {
+        match tenant::catalogue(&self.shared.store) {
             Ok(catalogue) => {
-                self.remove_others(&catalogue);
+                if self.tenant.is_none() {
+                    self.remove_others(&catalogue);
+                }
                 *lock(&self.shared.catalogue) = catalogue;
             }
             Err(failure) => self.last_error = Some(failure.what),

@@ -18,6 +18,7 @@ use super::peer::Peer;
 use super::placeholder::Placeholder;
 use super::reader::Read;
 use super::settings::Asked;
+use super::tenant::Tenant;
 use super::window::{Done, Entry, Unknown, Window};
 use super::words::{RegisterNews, RegisterWish, Streams};
 use crate::cluster::clock;
@@ -84,6 +85,8 @@ pub struct Group {
     pub(super) shown_at: Option<Instant>,
     pub(super) last_error: Option<String>,
     pub(super) placeholder: Placeholder,
+    /// Of a store that others reach, too.
+    pub(super) tenant: Option<Tenant>,
     /// Why the store takes nothing now.
     pub(super) full: Option<String>,
     /// What failed while an action was carried out.
@@ -125,7 +128,8 @@ impl Group {
         if !lock(&self.shared.told).is_empty() {
             return Duration::ZERO;
         }
-        let due = earliest([self.holder.deadline(), self.apply.due_at()]);
+        let applies_at = self.apply.due_at().filter(|_| self.has_store());
+        let due = earliest([self.holder.deadline(), applies_at]);
         due.map_or(TICK, |at| at.since(clock::now())).min(TICK)
     }
 
@@ -147,11 +151,8 @@ impl Group {
 
     fn register(&mut self, news: RegisterNews) {
         match news {
-            RegisterNews::Decide(current) => {
-                self.decided_on = current.as_deref().map(Membership::parse);
-                self.waits = self.holder.may_lead(current.as_deref()).err().map(|why| why.to_string());
-                self.step(Event::Decide(current.as_deref()));
-            }
+            RegisterNews::Decide(current) => self.decide(current),
+            RegisterNews::Held { .. } if !self.may_hold() => self.wish(RegisterWish::Release),
             RegisterNews::Held { epoch, payload, until } => {
                 self.lease = Some(until);
                 self.step(Event::Held { epoch, payload: &payload, until });
@@ -214,6 +215,7 @@ impl Group {
             applier::Done::Filled(number) => self.fill_is_durable(number),
             applier::Done::Compared(compared) => self.have_compared(compared),
             applier::Done::Full(why) => self.full = why,
+            applier::Done::Tenancy(said) => self.told_of_store(said),
             // What it has is not known any more: whoever has a whole store is to lead (F13).
             applier::Done::Failed(why) => self.fail(why),
         }
@@ -276,12 +278,14 @@ impl Group {
             (false, true) => {
                 self.led_from = self.holder.primary().map(|primary| primary.newest());
                 self.weigh();
+                self.move_in();
                 // Who may lead has all that was acknowledged; or an operator says that this is to count.
                 self.is_of_one_time();
             }
             (true, false) => {
                 self.led_from = None;
                 self.forsake();
+                self.move_out();
             }
             (true, true) | (false, false) => {}
         }
@@ -333,7 +337,7 @@ impl Group {
         }
     }
 
-    fn wish(&self, wish: RegisterWish) {
+    pub(super) fn wish(&self, wish: RegisterWish) {
         lock(&self.shared.wishes).push(wish);
         self.shared.loop_wake.wake();
     }
@@ -361,6 +365,7 @@ impl Group {
     /// Does what can be done now.
     fn pump(&mut self) {
         self.hear();
+        self.move_tenant();
         self.look_after_fill();
         self.write();
         self.show();
@@ -443,6 +448,9 @@ impl Group {
 
     /// The applier is asked for another round, when it is worth it.
     fn round(&mut self) {
+        if !self.has_store() {
+            return;
+        }
         let applied = self.holder.applied();
         let primary = self.holder.primary();
         let is_through = primary.is_some_and(|primary| primary.chosen().policy() == Policy::Through);

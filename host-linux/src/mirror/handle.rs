@@ -258,7 +258,8 @@ impl Handle {
         view.volumes = catalogue.list().map(|record| VolumeView::of(record, wanted, now)).collect();
         for volume in &mut view.volumes {
             let place = self.0.store.claims().place_of(&volume.name);
-            volume.backing = place.unwrap_or_else(in_a_file);
+            let file = if self.0.store.is_shared() { "shared".into() } else { in_a_file() };
+            volume.backing = place.unwrap_or(file);
         }
         (view.wanted, view.policy) = (wanted, now.but(wanted));
         let algorithm = catalogue.group().cache.into();

@@ -53,7 +53,8 @@ impl Group {
         stream(primary).map(|stream| (stream, epoch))
     }
 
-    fn follows(&self) -> Option<Following> {
+    /// Whom it follows, and has all of the log of.
+    pub(super) fn follows(&self) -> Option<Following> {
         match self.holder.secondary()?.mode() {
             Mode::Following(by) => Some(by),
             Mode::Idle | Mode::Behind(_) | Mode::Adopting(_) | Mode::Failed => None,
@@ -114,6 +115,10 @@ impl Group {
     pub(super) fn is_settled(&mut self) -> bool {
         if self.holder.primary().is_some() {
             return self.led_from.is_some_and(|from| self.apply.shows_all(from));
+        }
+        if self.tenant.is_some() {
+            // The store is another one's.
+            return false;
         }
         let follows = self.follows();
         if self.followed_from.map(|(by, _)| by) != follows {

@@ -17,8 +17,9 @@
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
 //!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
 //! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
-//!    `logged` reads it there; `store`: that store; `backing`, `sums`: a volume of it; `applier`: who
-//!    writes it.
+//!    `logged` reads it there; `store`: that store, `store_directory`: what else is there; `backing`, `sums`:
+//!    a volume of it; `applier`: who writes it. `tenancy`: whose it is, if several holders reach it;
+//!    `tenant`: when this one has it.
 //! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`, `settings`: its parts.
 //! 7. `compare`: where two stores differ; `touched`: where guests wrote meanwhile; `filler`: who fills.
 //! 8. `mends`: what is damaged in the store, and what others have there; `mending`, `given`: how they are
@@ -55,8 +56,11 @@ mod settings;
 mod show;
 mod status;
 mod store;
+mod store_directory;
 mod sums;
 mod tape;
+mod tenancy;
+mod tenant;
 mod touched;
 pub mod view;
 mod window;
@@ -76,6 +80,8 @@ mod operator_tests;
 mod policy_tests;
 #[cfg(test)]
 mod scrub_tests;
+#[cfg(test)]
+mod shared_tests;
 #[cfg(test)]
 mod site_tests;
 #[cfg(test)]

@@ -21,6 +21,8 @@ use super::risk::Risk;
 use super::scrub::{Scrub, Scrubber};
 use super::settings::Asked;
 use super::store::Store;
+use super::tenancy::Tenancy;
+use super::tenant::{self, Tenant};
 use super::view::{self, View};
 use super::window::Window;
 use super::words::{RegisterWish, Streams};
@@ -34,7 +36,6 @@ use crate::storage::engine::{Engine, Means};
 use crate::storage::job::{Durably, Fault};
 use crate::storage::recovery::{format, front, recover};
 use crate::storage::space::Space;
-use crate::volume::catalogue::Catalogue;
 use bulkhead_core::holder::machine::Holder;
 use bulkhead_core::holder::recovery::Recovered;
 use bulkhead_core::holder::words::{Backing, Settings as Machine};
@@ -43,7 +44,6 @@ use bulkhead_core::log::ring::{RING_AT, Ring};
 use bulkhead_core::log::scan::Outcome;
 use bulkhead_core::log::superblock::{Fault as Unusable, Identity};
 use bulkhead_core::log::{Life, Seq};
-use bulkhead_core::volume::CATALOGUE;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -70,6 +70,8 @@ pub struct Settings {
     pub log_bytes: Option<u64>,
     /// The directory of its store.
     pub volumes: PathBuf,
+    /// Whether the other holders reach that very directory, and only the one that leads writes there.
+    pub is_shared: bool,
     /// What these volumes have their content on, if not in files there.
     pub backing: BTreeMap<String, BackedBy>,
     /// Bytes of memory for writes.
@@ -113,8 +115,8 @@ impl Running {
                 .left("Nothing was started.")
                 .next("give `memory` in [local.storage] a smaller value.")
         })?;
-        let store = Arc::new(Store::open(&settings.volumes)?.backed_by(settings.backing.clone())?);
-        let catalogue = Catalogue::load(&store.path(CATALOGUE))?;
+        let store = Arc::new(store(&settings)?);
+        let catalogue = tenant::catalogue(&store)?;
         let shared = Arc::new(Shared {
             told: Mutex::default(),
             wake: OnceLock::new(),
@@ -155,6 +157,15 @@ impl Drop for Running {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+    }
+}
+
+fn store(settings: &Settings) -> Result<Store, Failure> {
+    let Settings { site, group, me, volumes, .. } = settings;
+    let store = Store::open(volumes)?;
+    match settings.is_shared {
+        true => Ok(store.shared(Tenancy::open(volumes, *site, *group, *me)?)),
+        false => store.backed_by(settings.backing.clone()),
     }
 }
 
@@ -204,7 +215,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     let inbox = Arc::clone(shared);
     let streams = connect(shared.pool.clone(), Box::new(move |news| inbox.tell(Told::News(news))))?;
     let machine = Machine {
-        backing: Backing::Local,
+        backing: if settings.is_shared { Backing::Shared } else { Backing::Local },
         late: settings.late,
         policy: lock(&shared.catalogue).least_policy(),
         is_founder: settings.is_founder,
@@ -243,6 +254,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         shown_at: None,
         last_error: shared.store.claims().note(),
         placeholder: Placeholder::default(),
+        tenant: settings.is_shared.then(Tenant::default),
         full: None,
         failed: None,
         is_over: false,

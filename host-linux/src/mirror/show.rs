@@ -116,7 +116,8 @@ impl Group {
             secondary::Mode::Idle | secondary::Mode::Failed => return None,
         };
         // Whoever is gone may lead, and feeds nobody here.
-        self.peers.get(&one.primary).and_then(|peer| peer.stream.as_ref()).map(|_| one)
+        let stream = self.peers.get(&one.primary).and_then(|peer| peer.stream.as_ref());
+        stream.filter(|_| !self.is_left_by(&one)).map(|_| one)
     }
 
     fn epoch(&self) -> u64 {

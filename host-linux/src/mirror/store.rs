@@ -11,27 +11,25 @@ use super::extents::Content;
 use super::handle::lock;
 use super::read_cache::ReadCache;
 use super::sums::Sums;
+use super::tenancy::{Said, Tenancy, Wish};
 use crate::failure::Failure;
 use crate::site_config::BackedBy;
 use crate::volume::catalogue::Catalogue;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::log::{BLOCK_LEN, Block};
 use bulkhead_core::volume::record::Record;
+use bulkhead_core::volume::tenure::Tenure;
 use bulkhead_core::volume::{CATALOGUE, CATALOGUE_BLOCKS};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-/// Is there while a primary fills this store: between its first block and its last one, the store has parts
-/// of two times.
-const FILLING: &str = "filling";
-
-/// Says where the search for damage goes on.
-const SCRUB: &str = "scrub";
+/// Whoever has a file of a store open that is left is waited for; it is looked so often.
+const CLOSING: Duration = Duration::from_millis(2);
 
 /// One volume.
 #[derive(Debug)]
@@ -66,20 +64,13 @@ impl From<Damaged> for io::Error {
     }
 }
 
-/// Bytes of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// That the store takes.
-    pub used: u64,
-    /// That nobody takes.
-    pub free: u64,
-}
-
 /// The volumes of a group.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
     claims: Claims,
+    /// Whose it is; `None`: nobody else reaches it.
+    tenancy: Option<Tenancy>,
     opened: Mutex<BTreeMap<Volume, Arc<Kept>>>,
     /// What is read again and again. Whatever changes the content of a volume says so to it.
     pub cache: ReadCache,
@@ -103,6 +94,7 @@ impl Store {
         Ok(Self {
             directory: directory.into(),
             claims: Claims::none(directory),
+            tenancy: None,
             opened: Mutex::default(),
             cache: ReadCache::default(),
             #[cfg(test)]
@@ -121,6 +113,59 @@ impl Store {
         let catalogue = Catalogue::load(&self.path(CATALOGUE))?;
         let claims = Claims::open(&self.directory, entries, &catalogue)?;
         Ok(Self { claims, ..self })
+    }
+
+    /// The same, as one that other holders reach, too: it is used only while this one has it.
+    pub fn shared(self, tenancy: Tenancy) -> Self {
+        Self { tenancy: Some(tenancy), ..self }
+    }
+
+    /// Whether other holders reach it, too.
+    pub const fn is_shared(&self) -> bool {
+        self.tenancy.is_some()
+    }
+
+    /// Whether it is this holder's now.
+    pub fn is_ours(&self) -> bool {
+        self.tenancy.as_ref().is_none_or(Tenancy::is_held)
+    }
+
+    /// Whether this holder can take over a store that another one has.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn in_reach(&self, of: &Tenure) -> Result<(), String> {
+        self.tenancy.as_ref().map_or(Ok(()), |tenancy| tenancy.is_in_reach(of))
+    }
+
+    /// Does what is asked of a store that others reach, too; of any other one, nothing. To leave it takes as
+    /// long as what is being read there.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be said whose it is.
+    pub fn tenancy(&self, wish: Wish) -> Result<Option<Said>, io::Error> {
+        let Some(tenancy) = &self.tenancy else { return Ok(None) };
+        match wish {
+            Wish::Take => Ok(Some(Said::Took(tenancy.take()))),
+            Wish::Look => Ok(Some(Said::Saw(tenancy.look()))),
+            Wish::Mark(epoch) => tenancy.mark(epoch).map(|()| None),
+            Wish::Leave => {
+                // From now on nobody opens anything there.
+                let held = tenancy.close();
+                let volumes = std::mem::take(&mut *lock(&self.opened));
+                for (volume, kept) in volumes {
+                    drop(self.cache.change_all(volume));
+                    // Nothing of it is open when another one may have it.
+                    while 1 < Arc::strong_count(&kept) {
+                        std::thread::sleep(CLOSING);
+                    }
+                }
+                drop(held);
+                Ok(None)
+            }
+        }
     }
 
     /// Which volumes have their content where.
@@ -276,17 +321,6 @@ impl Store {
         }
     }
 
-    /// What [`Self::remember`] was told last.
-    pub fn recall(&self) -> Option<String> {
-        std::fs::read_to_string(self.directory.join(SCRUB)).ok()
-    }
-
-    /// Keeps a note over a start. It is lost without harm.
-    pub fn remember(&self, note: &str) {
-        let (new, path) = (self.directory.join("scrub.new"), self.directory.join(SCRUB));
-        let _ = std::fs::write(&new, note).and_then(|()| std::fs::rename(&new, &path));
-    }
-
     /// Whether every block of a volume has a checksum; one that was written by a Bulkhead of before has not.
     ///
     /// # Errors
@@ -338,55 +372,6 @@ impl Store {
         self.kept(volume)?.map_or(Ok((false, blocks)), |kept| kept.content.run(first, blocks))
     }
 
-    /// Says durably that what is in it now is of two times, until [`Self::end_fill`].
-    ///
-    /// # Errors
-    ///
-    /// The file system refuses.
-    pub fn begin_fill(&self) -> Result<(), io::Error> {
-        if self.is_part_filled() {
-            return Ok(());
-        }
-        File::create(self.directory.join(FILLING))?;
-        File::open(&self.directory)?.sync_all()
-    }
-
-    /// What is in it is of one time again.
-    ///
-    /// # Errors
-    ///
-    /// The file system refuses.
-    pub fn end_fill(&self) -> Result<(), io::Error> {
-        self.remove_durably(&self.directory.join(FILLING))
-    }
-
-    /// Whether a fill was begun and has not ended: only another one, or the log of a primary that still has
-    /// all since then, makes it whole.
-    pub fn is_part_filled(&self) -> bool {
-        self.directory.join(FILLING).exists()
-    }
-
-    /// What its directory takes and can still take.
-    ///
-    /// # Errors
-    ///
-    /// The file system cannot tell.
-    pub fn room(&self) -> Result<Room, io::Error> {
-        let mut used = 0_u64;
-        for file in std::fs::read_dir(&self.directory)? {
-            used = used.saturating_add(file?.metadata()?.blocks().saturating_mul(512));
-        }
-        let system = rustix::fs::statvfs(&self.directory)?;
-        Ok(Room { used, free: system.f_bavail.saturating_mul(system.f_frsize) })
-    }
-
-    /// The volumes that it has content of.
-    pub fn volumes(&self) -> Vec<Volume> {
-        let files = std::fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let number = |name: std::ffi::OsString| name.to_str()?.strip_prefix("volume-")?.parse().ok();
-        files.filter_map(|file| number(file.file_name())).map(Volume).collect()
-    }
-
     /// Deletes a volume's content, durably.
     ///
     /// # Errors
@@ -404,14 +389,6 @@ impl Store {
         // In this order: a volume that has no content is made anew, with other checksums.
         self.remove_durably(&self.path(volume))?;
         self.remove_durably(&self.sums_path(volume))
-    }
-
-    fn remove_durably(&self, path: &Path) -> Result<(), io::Error> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => File::open(&self.directory)?.sync_all(),
-        }
     }
 
     fn sums_path(&self, volume: Volume) -> PathBuf {
@@ -432,6 +409,9 @@ impl Store {
     fn opened(&self, volume: Volume, make: bool) -> Result<Option<Arc<Kept>>, io::Error> {
         let claimed = self.claims.get(volume);
         let mut opened = lock(&self.opened);
+        if let Some(tenancy) = self.tenancy.as_ref().filter(|tenancy| !tenancy.is_held()) {
+            return Err(tenancy.not_ours());
+        }
         // It may have been given back, or been claimed, since it was opened.
         if let Some(kept) = opened.get(&volume).filter(|kept| kept.content.is_on(claimed.as_ref())) {
             return Ok(Some(Arc::clone(kept)));
@@ -455,6 +435,10 @@ impl Store {
                 }
             },
         };
+        if let (Some(_), Backing::File(file)) = (&self.tenancy, &content) {
+            file.take()?;
+            sums.take()?;
+        }
         let kept = Arc::new(Kept { content, sums, changing: Mutex::default() });
         opened.insert(volume, Arc::clone(&kept));
         Ok(Some(kept))

@@ -8,6 +8,7 @@
 
 use super::backing::How;
 use super::backing::file::{make_zero, next_data, read_at};
+use super::tenancy::lock_file;
 use crate::storage::space::sums;
 use bulkhead_core::cache::stored::{HEAD_LEN, Head, SUM_LEN, SUMS_AT, stored};
 use bulkhead_core::log::BLOCK_LEN;
@@ -66,6 +67,15 @@ impl Sums {
         file.write_all_at(&Head { volume, is_whole }.encode(), 0)?;
         file.sync_all()?;
         Ok(Self { file, volume, is_whole: AtomicBool::new(is_whole) })
+    }
+
+    /// Keeps other holders that reach it from taking it.
+    ///
+    /// # Errors
+    ///
+    /// One of them has it; or the file system refuses.
+    pub fn take(&self) -> Result<(), Error> {
+        lock_file(&self.file)
     }
 
     /// Whether every block has its sum.

@@ -266,6 +266,8 @@ pub struct Site {
     pub log_bytes: u64,
     /// What the nodes' configurations say of their volumes.
     pub backing: BTreeMap<NodeId, BTreeMap<String, BackedBy>>,
+    /// The one store that all reach, below the site's directory, if there is one.
+    pub shared: Option<&'static str>,
     running: BTreeMap<NodeId, Running>,
     register: Arc<Mutex<Register>>,
     stop: Arc<AtomicBool>,
@@ -290,6 +292,7 @@ impl Site {
             wires: Arc::new(Wires::default()),
             log_bytes,
             backing: BTreeMap::new(),
+            shared: None,
             running: BTreeMap::new(),
             register,
             stop,
@@ -303,7 +306,11 @@ impl Site {
         std::fs::create_dir_all(&home).unwrap();
         let wires = Arc::clone(&self.wires);
         let backing = self.backing.get(&node).cloned().unwrap_or_default();
-        let settings = settings(node, &home, self.log_bytes, backing);
+        let mut settings = settings(node, &home, self.log_bytes, backing);
+        if let Some(shared) = self.shared {
+            settings.is_shared = true;
+            settings.volumes = self.directory.path().join(shared);
+        }
         let connect = Box::new(move |pool, inbox| {
             wires.join(node, pool, inbox);
             Ok(Arc::new(End { me: node, wires }) as Arc<dyn Streams>)
@@ -386,6 +393,7 @@ fn settings(me: NodeId, home: &Path, log_bytes: u64, backing: BTreeMap<String, B
         log: home.join("log"),
         log_bytes: Some(log_bytes),
         volumes: home.join("volumes"),
+        is_shared: false,
         backing,
         memory: 16 << 20,
         // Small: whatever a test reads comes, goes and comes again.

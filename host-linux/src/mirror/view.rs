@@ -400,7 +400,7 @@ pub struct VolumeView {
     pub cached: bool,
     /// As [`View::at_risk_bytes`], of this volume.
     pub at_risk_bytes: Option<u64>,
-    /// Where its content is on this node: `file`, the device's path, or the URI of an export.
+    /// Where its content is on this node: `file`, `shared`, the device's path, or the URI of an export.
     #[serde(default = "in_a_file")]
     pub backing: String,
 }

@@ -50,6 +50,8 @@ pub struct Wanted {
     pub elsewhere: Option<Elsewhere>,
     /// How many nodes keep volumes: of the two compartments in turn, the first nodes first.
     pub holders: u16,
+    /// Whether they share one store.
+    pub is_shared: bool,
 }
 
 /// A witness that is no process of the playground: a board, say.
@@ -104,7 +106,8 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
         config.local.storage = part.nbd.map(|_| Storage {
             log: part.state.join("mirror.log"),
             log_size: Some(LOG_BYTES),
-            volumes: part.state.join("volumes"),
+            volumes: if wanted.is_shared { directory } else { part.state.as_path() }.join("volumes"),
+            is_shared: wanted.is_shared,
             memory: MEMORY_BYTES,
             read_cache: READ_CACHE_BYTES,
             backing: Default::default(),

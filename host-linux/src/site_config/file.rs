@@ -50,6 +50,8 @@ pub(super) struct StorageTable {
     pub log: PathBuf,
     pub log_size: Option<Spanned<Size>>,
     pub volumes: Option<PathBuf>,
+    #[serde(default)]
+    pub shared: bool,
     pub memory: Option<Spanned<Size>>,
     pub read_cache: Option<Spanned<Size>>,
     #[serde(default)]

@@ -82,6 +82,8 @@ pub struct Storage {
     pub log_size: Option<u64>,
     /// The directory of what the volumes hold.
     pub volumes: PathBuf,
+    /// Whether all holders reach that directory, and only the one that leads writes there (S4-03).
+    pub is_shared: bool,
     /// Bytes of memory for writes that are under way.
     pub memory: u64,
     /// Bytes of memory for what is read; 0: none but the page cache of the system.

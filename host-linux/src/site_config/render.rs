@@ -108,8 +108,11 @@ fn member(member: &Member, out: &mut String) {
 }
 
 fn storage(storage: &Storage, out: &mut String) {
-    let Storage { log, log_size, volumes, memory, read_cache, backing, tls } = storage;
+    let Storage { log, log_size, volumes, is_shared, memory, read_cache, backing, tls } = storage;
     let _ = writeln!(out, "\n[local.storage]\nlog = {}\nvolumes = {}", path(log), path(volumes));
+    if *is_shared {
+        let _ = writeln!(out, "shared = true");
+    }
     if let Some(bytes) = log_size {
         let _ = writeln!(out, "log_size = \"{}\"", size_text(*bytes));
     }
@@ -284,8 +287,10 @@ mod tests {
             let remote = "nbd+unix:///a%20b?socket=/run/s".parse().unwrap();
             let remote = ("vm3".to_owned(), super::super::BackedBy::Nbd(remote));
             let backing = backing.into_iter().chain([remote]).collect();
-            let (read_cache, tls) = (log_size.unwrap_or(0), Some(tls));
-            config.local.storage = Some(Storage { log, log_size, volumes, memory, read_cache, backing, tls });
+            let (read_cache, tls, is_shared) = (log_size.unwrap_or(0), Some(tls), streams == Secrecy::Clear);
+            let backing = if is_shared { Default::default() } else { backing };
+            config.local.storage =
+                Some(Storage { log, log_size, volumes, is_shared, memory, read_cache, backing, tls });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");

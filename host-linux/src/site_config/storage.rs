@@ -33,7 +33,7 @@ pub(super) fn storage(
     problems: &mut Problems,
 ) -> Option<Storage> {
     let table = file.local.storage.as_ref()?;
-    let StorageTable { log, log_size, volumes, memory, read_cache, backing, tls } = table.as_ref();
+    let StorageTable { log, log_size, volumes, shared, memory, read_cache, backing, tls } = table.as_ref();
     let me = members.iter().find(|member| member.id.0 == *file.local.node.as_ref());
     if let Some(me) = me.filter(|me| me.duty.is_witness()) {
         let what = format!("{} is a witness and would hold volumes", me.name);
@@ -46,11 +46,23 @@ pub(super) fn storage(
     let log_size = log_size.as_ref().map(|size| within(size, (LOG_MIN, LOG_MAX), problems));
     let memory = memory.as_ref().map_or(MEMORY, |size| within(size, MEMORY_RANGE, problems));
     let read_cache = read_cache.as_ref().map_or(0, |size| within(size, READ_CACHE_RANGE, problems));
+    if *shared && volumes.is_none() {
+        let what = "`shared = true`, and nobody knows where the store is that all reach".to_owned();
+        let remedy =
+            "write such as `volumes = \"/srv/shared/volumes\"`, a directory of a file system for that";
+        problems.push(Problem::new(table.span(), what, remedy));
+    }
+    if *shared && let Some((name, place)) = backing.iter().next() {
+        let what = format!("{name} is to be on {}, and all other content in a shared store", place.as_ref());
+        let remedy = "take it out: in a shared store volumes are files, which its file system locks";
+        problems.push(Problem::new(place.span(), what, remedy));
+    }
     let state = beside.join(&file.local.state);
     let volumes = volumes.as_ref().map_or_else(|| state.join("volumes"), |volumes| beside.join(volumes));
     let backing = backed_by(backing, problems);
     let tls = tls.as_ref().map(|table| encryption(table, beside));
-    Some(Storage { log: beside.join(log), log_size, volumes, memory, read_cache, backing, tls })
+    let (log, is_shared) = (beside.join(log), *shared);
+    Some(Storage { log, log_size, volumes, is_shared, memory, read_cache, backing, tls })
 }
 
 /// What is not kept in a file: of volumes that can be, each on a place of its own.

@@ -14,9 +14,10 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub struct Plant(Playground);
 
 impl Plant {
-    /// Both nodes in sync, and an empty volume.
-    pub fn start() -> Self {
-        let plant = Self(Playground::start());
+    /// Both nodes in sync, and an empty volume, in a store of each or in one of both.
+    pub fn start(is_shared: bool) -> Self {
+        let shared = || Playground::of(&["--volumes", "--shared"]);
+        let plant = Self(if is_shared { shared() } else { Playground::start() });
         plant.is_whole();
         plant.ok(plant.primary(), &["create", VOLUME, "--size", "4MiB"]);
         plant

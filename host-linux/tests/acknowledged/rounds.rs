@@ -37,11 +37,21 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn what_was_acknowledged_is_there_whatever_fails() {
+    play(false);
+}
+
+/// The same, of a store that both nodes reach: whoever stands still has it until it goes on.
+#[test]
+fn what_was_acknowledged_is_there_in_a_store_of_both() {
+    play(true);
+}
+
+fn play(is_shared: bool) {
     let rounds = number("BULKHEAD_ROUNDS", 5);
     let seed = number("BULKHEAD_SEED", u64::from(std::process::id()));
-    println!("{rounds} rounds, BULKHEAD_SEED={seed}");
+    println!("{rounds} rounds, BULKHEAD_SEED={seed}, one store of both: {is_shared}");
     let mut chance = Chance(seed);
-    let plant = Plant::start();
+    let plant = Plant::start(is_shared);
     let guests = Guests::start(GUESTS, &plant.uris(), seed);
     for round in 1..=rounds {
         let fault = match FAULTS.get(round as usize - 1) {

@@ -21,6 +21,7 @@ mod late;
 mod lost;
 #[path = "../common/plant.rs"]
 mod plant;
+mod shared;
 mod three;
 
 use bulkhead::nbd::client::connection::Client;

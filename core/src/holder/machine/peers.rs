@@ -45,7 +45,7 @@ impl Holder {
             Word::Commit { epoch, seq, applied } => {
                 let (epoch, seq) = (*epoch, *seq);
                 self.follow(secondary::Event::Committed { from, epoch, seq }, out);
-                self.is_shared_applied(now, from, *applied);
+                self.is_shared_applied(from, *applied);
             }
             Word::Ready { epoch, life, next } => {
                 let (from, epoch, next) = (Member { node: from, life: *life }, *epoch, *next);
@@ -96,6 +96,18 @@ impl Holder {
             }
             // Offered again, when it can be answered.
             Stage::Open(_) | Stage::Opening { .. } | Stage::Remaking { .. } | Stage::Failed => {}
+        }
+    }
+
+    /// Who follows, and has no store of its own, needs its log only from there on: it is told, also when no
+    /// write comes any more.
+    pub(super) fn tell_applied(&self, out: &mut Out<'_>) {
+        let Some(primary) = self.primary().filter(|_| self.settings.backing == Backing::Shared) else {
+            return;
+        };
+        let (epoch, seq, applied) = (primary.epoch(), primary.commit(), self.applied);
+        for (holder, _) in primary.fed() {
+            out(Action::Say { to: holder.node, word: Word::Commit { epoch, seq, applied } });
         }
     }
 

@@ -21,6 +21,7 @@ impl Holder {
     pub(super) fn go_on(&mut self, now: Instant, out: &mut Out<'_>) {
         self.open(out);
         self.turn(now, out);
+        self.share_applied(now);
         self.settle(now, out);
         self.check();
     }

@@ -4,6 +4,7 @@
 //! lies behind the end of the file, reads as zeroes.
 
 use super::{BLOCK, How, byte};
+use crate::mirror::tenancy::lock_file;
 use bulkhead_core::log::BLOCK_LEN;
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, seek};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -33,6 +34,15 @@ impl Sparse {
     /// [`ErrorKind::NotFound`], or the file system refuses.
     pub fn open(path: &Path, make: bool) -> Result<Self, Error> {
         OpenOptions::new().read(true).write(true).create(make).mode(0o600).open(path).map(Self)
+    }
+
+    /// Keeps other holders that reach it from taking it.
+    ///
+    /// # Errors
+    ///
+    /// One of them has it; or the file system refuses.
+    pub fn take(&self) -> Result<(), Error> {
+        lock_file(&self.0)
     }
 
     /// Writes from a block on; [`Self::sync`] makes it durable.
