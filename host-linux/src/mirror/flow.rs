@@ -135,9 +135,7 @@ impl Group {
     fn read_log(&mut self, next: Seq) {
         let id = self.read_id();
         let Some(log) = self.holder.log() else { return };
-        if let Ok(false) = self.apply.tape.ask(id, next, log, &mut self.space)
-            && !self.passes_over(next)
-        {
+        if let Ok(false) = self.apply.tape.ask(id, next, log, &mut self.space) {
             self.failed = Some(format!("write {} is safe, and not in this holder's log", next.0));
         }
     }
@@ -178,7 +176,6 @@ impl Group {
                         }
                     }
                 }
-                Found::Lost(seq) if self.passes_over(seq) => {}
                 Found::Lost(seq) => {
                     self.failed = Some(format!("write {} is safe, and cannot be read in the log", seq.0));
                 }

@@ -224,16 +224,6 @@ impl Group {
         self.apply.restart(applied, applied);
     }
 
-    /// Whether a write that is not in this log any more, or cannot be read there, is in the store of all: who
-    /// follows looked for it only because of the catalogue.
-    pub(super) fn passes_over(&mut self, seq: Seq) -> bool {
-        let is_stored = !self.has_store() && seq <= self.holder.applied();
-        if is_stored {
-            self.begin_behind_store();
-        }
-        is_stored
-    }
-
     fn leave_store(&mut self) {
         if let Some(tenant) = self.tenant.as_mut().filter(|tenant| tenant.has) {
             tenant.has = false;
@@ -254,6 +244,11 @@ impl Group {
         }
         if let Some(secondary) = self.holder.secondary() {
             self.apply.target(secondary.commit().min(secondary.durable()));
+            self.show();
+            if self.apply.visible() < self.holder.applied() {
+                // What is in the store need not be read in the log, which may have it no more.
+                self.begin_behind_store();
+            }
         }
     }
 
