@@ -379,6 +379,9 @@ impl Store {
     /// The file system refuses.
     pub fn remove(&self, volume: Volume) -> Result<(), io::Error> {
         let _change = self.cache.change_all(volume);
+        if self.is_shared() {
+            return self.empty(volume);
+        }
         if let Some(claimed) = self.claims.get(volume) {
             // It is given back when the catalogue says so.
             claimed.clear()?;
@@ -389,6 +392,17 @@ impl Store {
         // In this order: a volume that has no content is made anew, with other checksums.
         self.remove_durably(&self.path(volume))?;
         self.remove_durably(&self.sums_path(volume))
+    }
+
+    /// As [`Self::remove`], of a store that others reach: a name could be taken away from whoever has the
+    /// store by then, what is in a locked file cannot.
+    fn empty(&self, volume: Volume) -> Result<(), io::Error> {
+        let Some(kept) = self.kept(volume)? else { return Ok(()) };
+        let _changing = lock(&kept.changing);
+        if let Backing::File(file) = &kept.content {
+            file.clear()?;
+        }
+        kept.sums.clear()
     }
 
     fn sums_path(&self, volume: Volume) -> PathBuf {
@@ -420,11 +434,15 @@ impl Store {
         let (content, sums) = match claimed {
             Some(claimed) => {
                 let is_new = claimed.is_empty() && !sums.exists();
-                let sums = if is_new { self.new_sums(volume)? } else { Sums::open(&sums, volume)? };
+                let sums = if is_new {
+                    self.new_sums(volume)?
+                } else {
+                    Sums::open(&sums, volume, self.is_shared())?
+                };
                 (Backing::Claimed(Arc::downgrade(&claimed)), sums)
             }
             None => match Sparse::open(&path, false) {
-                Ok(content) => (Backing::File(content), Sums::open(&sums, volume)?),
+                Ok(content) => (Backing::File(content), Sums::open(&sums, volume, self.is_shared())?),
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 Err(_) if !make => return Ok(None),
                 Err(_) => {
@@ -447,7 +465,7 @@ impl Store {
     /// The checksums of a volume without content, durably: before there is content, so that none is without
     /// them.
     fn new_sums(&self, volume: Volume) -> Result<Sums, io::Error> {
-        let sums = Sums::create(&self.sums_path(volume), volume)?;
+        let sums = Sums::create(&self.sums_path(volume), volume, self.is_shared())?;
         File::open(&self.directory)?.sync_all()?;
         Ok(sums)
     }

@@ -33,8 +33,8 @@ impl Sums {
     /// # Errors
     ///
     /// The file system refuses.
-    pub fn create(path: &Path, volume: Volume) -> Result<Self, Error> {
-        Self::make(path, volume, true)
+    pub fn create(path: &Path, volume: Volume, is_shared: bool) -> Result<Self, Error> {
+        Self::make(path, volume, true, is_shared)
     }
 
     /// Those of a volume that has content; made, without a sum, if it was written before there were any.
@@ -42,9 +42,11 @@ impl Sums {
     /// # Errors
     ///
     /// The file system refuses, or the file is damaged, or of another volume.
-    pub fn open(path: &Path, volume: Volume) -> Result<Self, Error> {
+    pub fn open(path: &Path, volume: Volume, is_shared: bool) -> Result<Self, Error> {
         let file = match OpenOptions::new().read(true).write(true).open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::make(path, volume, false),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Self::make(path, volume, false, is_shared);
+            }
             opened => opened?,
         };
         let mut head = [0; HEAD_LEN];
@@ -61,12 +63,33 @@ impl Sums {
         Ok(Self { file, volume, is_whole: AtomicBool::new(head.is_whole) })
     }
 
-    fn make(path: &Path, volume: Volume, is_whole: bool) -> Result<Self, Error> {
+    fn make(path: &Path, volume: Volume, is_whole: bool, is_shared: bool) -> Result<Self, Error> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all_at(&Head { volume, is_whole }.encode(), 0)?;
-        file.sync_all()?;
-        Ok(Self { file, volume, is_whole: AtomicBool::new(is_whole) })
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        if is_shared {
+            // Another holder may have it by now, and what it has must not go.
+            lock_file(&file)?;
+        }
+        let sums = Self { file, volume, is_whole: AtomicBool::new(is_whole) };
+        sums.begin_anew(is_whole)?;
+        Ok(sums)
+    }
+
+    /// There are no sums any more: no block of the volume was written.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn clear(&self) -> Result<(), Error> {
+        self.begin_anew(true)?;
+        self.is_whole.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn begin_anew(&self, is_whole: bool) -> Result<(), Error> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(&Head { volume: self.volume, is_whole }.encode(), 0)?;
+        self.file.sync_all()
     }
 
     /// Keeps other holders that reach it from taking it.

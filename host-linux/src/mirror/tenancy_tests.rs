@@ -1,8 +1,10 @@
 //! One holder has a store at a time, whatever the others do (S4-03, I1, F19, V5).
 
 use super::*;
+use crate::mirror::backing::How;
 use crate::mirror::extents::Content;
 use crate::mirror::store::Store;
+use crate::storage::buffers::Pool;
 use bulkhead_core::log::batch::Volume;
 use std::sync::Arc;
 
@@ -93,5 +95,29 @@ fn a_store_that_was_left_is_touched_no_more() {
         assert!(old.unwritten(Volume(1), 0, 8).is_err());
         assert!(matches!(new.tenancy(Wish::Take), Ok(Some(Said::Took(Ok(_))))));
         put(new).unwrap();
+    }
+}
+
+/// S1-33: a volume that is deleted leaves an empty file, and one that is made with its number has nothing of
+/// it.
+#[test]
+fn a_volume_that_is_removed_leaves_its_name_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap().shared(tenancy(directory.path(), 1));
+    store.tenancy(Wish::Take).unwrap();
+    store.remove(Volume(1)).unwrap();
+    let pool = Pool::new(1 << 20).unwrap();
+    for byte in 1..=3 {
+        let mut buffer = pool.take(1).unwrap();
+        buffer.bytes_mut().fill(byte);
+        store.write(Volume(1), 3, 1, &Content::Data(buffer.keep().piece())).unwrap();
+        let mut bytes = vec![9; 4 * 4096];
+        store.read(Volume(1), 0, &mut bytes, How::Waiting).unwrap();
+        assert_eq!((bytes[0], bytes[3 * 4096]), (0, byte));
+        store.remove(Volume(1)).unwrap();
+        assert_eq!(store.unwritten(Volume(1), 0, 8).unwrap(), 8);
+        store.read(Volume(1), 0, &mut bytes, How::Waiting).unwrap();
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        assert_eq!(std::fs::metadata(store.path(Volume(1))).unwrap().len(), 0);
     }
 }

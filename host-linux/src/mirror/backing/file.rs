@@ -45,6 +45,16 @@ impl Sparse {
         lock_file(&self.0)
     }
 
+    /// Durably, there is nothing in it any more.
+    ///
+    /// # Errors
+    ///
+    /// The file system refuses.
+    pub fn clear(&self) -> Result<(), Error> {
+        self.0.set_len(0)?;
+        self.0.sync_all()
+    }
+
     /// Writes from a block on; [`Self::sync`] makes it durable.
     ///
     /// # Errors
