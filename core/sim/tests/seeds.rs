@@ -126,6 +126,8 @@ fn nothing_acknowledged_is_lost() {
         "read",
         "store filled",
         "store full",
+        "store left",
+        "store of another one",
         "write acknowledged",
     ] {
         assert!(sum.reached.contains_key(what), "never reached: {what}");

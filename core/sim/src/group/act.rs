@@ -139,13 +139,14 @@ impl World {
 
     /// The disk has done it, whether anybody is awake to hear of it or not.
     pub(crate) fn flushed_io(&mut self, node: NodeId, io: Io, works: bool, what: Flushed) {
-        let Self { machines, chance, .. } = self;
+        let Self { machines, chance, site, .. } = self;
         let Some(machine) = machines.get_mut(&node) else { return };
+        let store = site.shared.as_mut().map_or(&mut machine.group.store, |all| &mut all.store);
         match (what, works) {
             (Flushed::Log | Flushed::Superblock, true) => machine.group.log.flush(io),
             (Flushed::Log | Flushed::Superblock, false) => machine.group.log.lose(io, chance),
-            (Flushed::Store(_) | Flushed::Fill, true) => machine.group.store.flush_all(),
-            (Flushed::Store(_) | Flushed::Fill, false) => machine.group.store.lose(io, chance),
+            (Flushed::Store(_) | Flushed::Fill, true) => store.flush_all(),
+            (Flushed::Store(_) | Flushed::Fill, false) => store.lose(io, chance),
         }
         if !works {
             self.note(&|| format!("a flush of n{} fails: {what:?}", node.0));

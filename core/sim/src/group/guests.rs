@@ -135,7 +135,7 @@ impl World {
             return Err(format!("it shows writes up to {mine}, and {all} count"));
         }
         for block in first..first + blocks {
-            let stored = || group.store.read(block).value();
+            let stored = || self.store(node).read(block).value();
             let (seen, image) = (shell.apply.dirty(block).or_else(stored), self.site.ledger.block(block));
             if seen != Some(image) {
                 return Err(format!("block {block} says {seen:x?}, and not {image:x}"));

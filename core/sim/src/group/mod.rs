@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Reading order: [`ledger`] (what must hold), [`shell`] and [`act`] (what a holder is told and asks for),
-//! [`store`] (the backing store, and fills), [`start`] (how it begins, and ends), [`streams`], [`guests`],
-//! [`drive`], [`harm`] (what happens to disks).
+//! [`store`] (the backing store, and fills), [`tenancy`] (a store that all reach), [`start`] (how it begins,
+//! and ends), [`streams`], [`guests`], [`drive`], [`harm`] (what happens to disks).
 
 pub(crate) mod act;
 pub(crate) mod drive;
@@ -21,6 +21,7 @@ pub(crate) mod shell;
 pub(crate) mod start;
 pub(crate) mod store;
 pub(crate) mod streams;
+pub(crate) mod tenancy;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -54,6 +55,15 @@ pub(crate) struct Site {
     pub(crate) harms: bool,
     /// Of the logs so far.
     pub(crate) lives: BTreeSet<u32>,
+    /// The store that all holders reach; `None`: each has its own.
+    pub(crate) shared: Option<Common>,
+}
+
+/// A store that all holders reach, and whose it is.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) store: Drive,
+    pub(crate) tenant: Option<NodeId>,
 }
 
 /// What a machine has of the group: its disks, and the process while it runs.
@@ -241,12 +251,12 @@ impl World {
             return Err(format!("{} writes, {} acknowledged", primary.newest().0, primary.acknowledged().0));
         }
         for node in holders {
-            let group = &self.machines[&node].group;
+            let store = self.store(node);
             let applied = self.holder(node).map(Holder::applied).unwrap_or_default();
             if applied != primary.newest() {
                 return Err(format!("n{} has applied {} of {}", node.0, applied.0, primary.newest().0));
             }
-            let seen = (0..BLOCKS).map(|block| group.store.read(block).value());
+            let seen = (0..BLOCKS).map(|block| store.read(block).value());
             self.site.ledger.compare(seen).map_err(|why| format!("the store of n{}: {why}", node.0))?;
         }
         Ok(())

@@ -11,6 +11,7 @@ use bulkhead_core::log::writer::Log;
 use bulkhead_core::mirror::membership::Membership;
 use bulkhead_core::node::storage;
 use bulkhead_core::register::record::Payload;
+use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
 
 use super::act::Act;
@@ -19,7 +20,7 @@ use super::guests::Outcome;
 use super::ledger::Entry;
 use super::store::{Apply, Filled};
 use super::streams::Message;
-use super::{Flushed, Told};
+use super::{Flushed, Told, Wish};
 use crate::queue::Timer;
 use crate::world::World;
 
@@ -43,6 +44,8 @@ pub(crate) struct Shell {
     pub(crate) knows_loss: bool,
     pub(crate) apply: Apply,
     pub(crate) filled: Option<Filled>,
+    /// When it was asked last whether to lead.
+    pub(crate) asked_at: u64,
 }
 
 /// Another holder.
@@ -150,21 +153,36 @@ impl World {
     }
 
     fn register_news(&mut self, node: NodeId, action: storage::Action) {
-        let Some(shell) = self.shell(node) else { return };
+        if self.shell(node).is_none() {
+            return;
+        }
         match action {
-            storage::Action::Decide(current) => self.shell_step(node, Event::Decide(current.as_deref())),
+            storage::Action::Decide(current) if self.takes_store(node, current.as_deref()) => {
+                self.shell_step(node, Event::Decide(current.as_deref()));
+            }
+            storage::Action::Decide(_) => {
+                self.wish(node, Wish::Say(storage::Event::Decided(Verdict::Leave)));
+            }
+            // To lead without the store is of no use.
+            storage::Action::Held { .. } if !self.is_tenant(node) => {
+                self.wish(node, Wish::Say(storage::Event::Release));
+            }
             storage::Action::Held { epoch, payload, until } => {
-                shell.lease = Some(until);
-                shell.knows_loss = false;
+                self.shell(node).into_iter().for_each(|shell| {
+                    shell.lease = Some(until);
+                    shell.knows_loss = false;
+                });
                 self.chosen(node, epoch, &payload);
                 self.shell_step(node, Event::Held { epoch, payload: &payload, until });
             }
             storage::Action::Leased { until } => {
-                shell.lease = shell.lease.map(|lease| lease.max(until));
+                self.shell(node).into_iter().for_each(|shell| {
+                    shell.lease = shell.lease.map(|lease| lease.max(until));
+                });
                 self.shell_step(node, Event::Leased { until });
             }
             storage::Action::Lost => {
-                shell.lease = None;
+                self.shell(node).into_iter().for_each(|shell| shell.lease = None);
                 self.shell_step(node, Event::Lost);
             }
         }
@@ -203,6 +221,9 @@ impl World {
             (Flushed::Superblock, false) => self.shell_step(node, Event::KeepFailed),
             // What the store has is not known any more: whoever has a whole one is to lead (F13).
             (Flushed::Log | Flushed::Store(_) | Flushed::Fill, false) => {
+                if let (Flushed::Store(_), Some(shell)) = (what, self.shell(node)) {
+                    shell.apply.fail();
+                }
                 self.shell_step(node, Event::CommitFailed);
             }
             (Flushed::Store(upto), true) => self.is_stored(node, upto),
@@ -251,9 +272,11 @@ impl World {
         }
         let next = shell.holder.log().map(Log::next).unwrap_or_default();
         let (window, applied) = (&shell.window, shell.holder.applied());
-        if let Err(why) = self.site.ledger.is_whole(next, window, (&machine.group.store, applied)) {
+        let store = self.site.shared.as_ref().map_or(&machine.group.store, |all| &all.store);
+        if let Err(why) = self.site.ledger.is_whole(next, window, (store, applied)) {
             self.oracle.violated(self.now, format!("n{} leads, but {why}", node.0));
         }
+        self.begin_behind_store(node);
     }
 
     /// Nobody who waits here will be told that what was asked for is done.
@@ -263,6 +286,7 @@ impl World {
         let owed: Vec<_> = std::mem::take(&mut shell.owed).into_values().collect();
         let waiting: Vec<_> = shell.waiting.drain(..).filter_map(|(_, request)| request).collect();
         owed.into_iter().chain(waiting).for_each(|request| self.ended(request, Outcome::Unknown));
+        self.begin_behind_store(node);
     }
 
     /// Does what can be done now.
@@ -270,6 +294,7 @@ impl World {
         self.hear(node);
         self.write(node);
         self.show(node);
+        self.leave_store(node);
         self.set_pulse(node);
     }
 

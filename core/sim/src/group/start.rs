@@ -20,7 +20,7 @@ use super::guests::Outcome;
 use super::ledger::{BLOCKS, Entry};
 use super::shell::Shell;
 use super::store::Apply;
-use super::{Group, Told};
+use super::{Common, Group, Told};
 use crate::world::{Due, SITE, World};
 
 const GROUP: GroupId = GroupId([0x6d; 16]);
@@ -31,6 +31,8 @@ impl World {
         self.site.late = std::time::Duration::from_millis(self.chance.between(40, 300));
         let slowest = if self.chance.happens(200) { 60_000 } else { 600_000 };
         self.site.pace = self.chance.between(20_000, slowest);
+        let is_shared = self.chance.happens(200);
+        self.site.shared = is_shared.then(|| Common { store: Drive::blank(BLOCKS), tenant: None });
         for node in self.holders() {
             if let Some(machine) = self.machines.get_mut(&node) {
                 machine.group.log = Drive::blank(BLOCKS_MIN + 2);
@@ -60,12 +62,15 @@ impl World {
         }
         self.harm(node);
         let with_power = self.chance.happens(700);
-        let Self { machines, chance, .. } = self;
+        let Self { machines, chance, site, .. } = self;
         let group = &mut machines.get_mut(&node).expect("a holder has a machine").group;
+        // What others have written to a store of all is not lost with this node.
+        let mut shared = site.shared.as_mut().filter(|all| all.tenant == Some(node));
         if with_power {
             group.log.cut(chance);
-            group.store.cut(chance);
+            shared.as_mut().map_or(&mut group.store, |all| &mut all.store).cut(chance);
         }
+        shared.into_iter().for_each(|all| all.tenant = None);
         let shell = group.shell.take();
         group.missed.clear();
         group.untold.clear();
@@ -87,7 +92,8 @@ impl World {
         let (recovered, window) = recover(&group.log, &superblock);
         let outcome = recovered.outcome();
         let (is_founder, policy) = (node == NodeId(1), Policy::Back);
-        let settings = Settings { backing: Backing::Local, late, policy, is_founder, seed };
+        let backing = if self.site.shared.is_some() { Backing::Shared } else { Backing::Local };
+        let settings = Settings { backing, late, policy, is_founder, seed };
         let mut acts = Vec::new();
         let holder = Holder::new(settings, recovered, &mut |action| acts.extend(Act::of(action)));
         let applied = holder.applied();
@@ -104,6 +110,7 @@ impl World {
             knows_loss: false,
             apply: Apply::new(applied),
             filled: None,
+            asked_at: 0,
         }));
         self.note(&|| format!("n{} has read its log: {outcome:?}, applied {}", node.0, applied.0));
         if matches!(outcome, scan::Outcome::Damaged(_)) {

@@ -40,9 +40,19 @@ impl Apply {
         Self { target: applied, visible: applied, ..Self::default() }
     }
 
-    fn restart(&mut self, applied: Seq, target: Seq) {
+    pub(crate) fn restart(&mut self, applied: Seq, target: Seq) {
         let (is_running, is_due) = (self.is_running, self.is_due);
         *self = Self { is_running, is_due, target: target.max(applied), ..Self::new(applied) };
+    }
+
+    /// What was on its way to the store failed.
+    pub(crate) const fn fail(&mut self) {
+        self.is_running = false;
+    }
+
+    /// Whether something is on its way to the store.
+    pub(crate) const fn is_running(&self) -> bool {
+        self.is_running
     }
 
     /// Whether all that may be read can be, and this write with it.
@@ -117,18 +127,20 @@ impl World {
 
     /// Everything that may be read goes to the store.
     pub(crate) fn round(&mut self, node: NodeId) {
+        let has_store = self.has_store(node);
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let Some(shell) = &mut machine.group.shell else { return };
         let apply = &mut shell.apply;
         apply.is_due = false;
-        if apply.is_running || apply.is_stopped || apply.visible <= shell.holder.applied() {
+        if !has_store || apply.is_running || apply.is_stopped || apply.visible <= shell.holder.applied() {
             return;
         }
         apply.is_running = true;
         let upto = apply.visible;
         let cells: Vec<_> =
             apply.dirty.iter().map(|(block, (_, value))| (*block, Cell::of(*value))).collect();
-        let io = machine.group.store.write(cells);
+        let store = self.site.shared.as_mut().map_or(&mut machine.group.store, |all| &mut all.store);
+        let io = store.write(cells);
         self.flush_later(node, io, Flushed::Store(upto));
     }
 
@@ -175,7 +187,7 @@ impl World {
             return;
         }
         if at < BLOCKS {
-            let store = &self.machines[&node].group.store;
+            let store = self.store(node);
             let cells = (at..at + RUN).map(|block| store.read(block).clone()).collect();
             self.send(node, to, stream, Message::Fill { epoch, first: at, cells });
             let later = self.now + self.chance.between(100, 20_000);
