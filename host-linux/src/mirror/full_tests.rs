@@ -2,8 +2,8 @@
 //! room it goes on by itself.
 
 use super::site_tests::Known;
-use super::testing::{Site, ask};
-use super::view::{State, View};
+use super::testing::{Site, ask, until};
+use super::view::State;
 use crate::nbd::export::Request;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::RecvTimeoutError;
@@ -13,14 +13,6 @@ const MEBI: u64 = 1 << 20;
 
 fn fill(site: &Site, node: u16, is_full: bool) {
     site.handle(node).0.store.is_full.store(is_full, Ordering::SeqCst);
-}
-
-fn until(site: &Site, node: u16, is: impl Fn(&View) -> bool) {
-    let begin = Instant::now();
-    while !is(&site.handle(node).view()) {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{:#?}", site.handle(node).view());
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Both stores are full, as with two disks of one size.

@@ -1,17 +1,14 @@
 //! V5, V14, F4, F7, F10: what is damaged in a store is never read; it is mended with what another holder has.
 
 use super::site_tests::Known;
-use super::testing::{Site, read};
+use super::testing::{Site, read, until};
 use super::view::{BlockView, State, View};
 use crate::nbd::export::Errno;
 use bulkhead_core::log::batch::Volume;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
 
 const MEBI: u64 = 1 << 20;
-const SOON: Duration = Duration::from_secs(30);
-
 /// A pair with a volume of so many blocks, all of it in both stores; who leads, the volume, and what it has.
 fn stored(site: &mut Site, blocks: u64, seed: u64) -> (u16, Volume, Known) {
     let mut known = Known::by_chance(seed);
@@ -21,18 +18,6 @@ fn stored(site: &mut Site, blocks: u64, seed: u64) -> (u16, Volume, Known) {
         until(site, node, |view| 300 < view.log.newest && view.log.applied == view.log.newest);
     }
     (leads, volume, known)
-}
-
-fn until(site: &Site, node: u16, is: impl Fn(&View) -> bool) -> View {
-    let begin = Instant::now();
-    loop {
-        let view = site.handle(node).view();
-        if is(&view) {
-            return view;
-        }
-        assert!(begin.elapsed() < SOON, "{view:#?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// A byte of every so many blocks rots. Returns how many blocks that were written rotted.

@@ -2,9 +2,9 @@
 //! and the other one goes on there with every acknowledged write.
 
 use super::site_tests::Known;
-use super::testing::{Site, create, delete};
-use super::view::{State, View};
-use std::time::{Duration, Instant};
+use super::testing::{Site, create, delete, until};
+use super::view::State;
+use std::time::Duration;
 
 const MEBI: u64 = 1 << 20;
 
@@ -12,14 +12,6 @@ fn site(log_bytes: u64) -> Site {
     let mut site = Site::new(log_bytes);
     site.shared = Some("store");
     site
-}
-
-fn until(site: &Site, node: u16, is: impl Fn(&View) -> bool) {
-    let begin = Instant::now();
-    while !is(&site.handle(node).view()) {
-        assert!(begin.elapsed() < Duration::from_secs(30), "{:#?}", site.handle(node).view());
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn has_store(site: &Site, node: u16) -> bool {

@@ -402,6 +402,19 @@ fn settings(me: NodeId, home: &Path, log_bytes: u64, backing: BTreeMap<String, B
     }
 }
 
+/// Waits until a node is like this. Its view is a moment old.
+pub fn until(site: &Site, node: u16, is: impl Fn(&View) -> bool) -> View {
+    let begin = std::time::Instant::now();
+    loop {
+        let view = site.handle(node).view();
+        if is(&view) {
+            return view;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(30), "{view:#?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Asks a node to make a volume.
 pub fn create(handle: &Handle, name: &str, blocks: u64) -> Volume {
     order(handle, Order::Create { name: name.into(), blocks }).unwrap()
