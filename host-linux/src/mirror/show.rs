@@ -14,7 +14,9 @@ use bulkhead_core::mirror::membership;
 use bulkhead_core::mirror::secondary;
 use std::time::Duration;
 
-/// The view is made anew so often at most, unless something has changed that decides who serves.
+/// The view is made anew so often at most, unless something has changed that decides who serves or how
+/// many copies there are: who was told that a write is durable must not read here that it is in more
+/// places than it is.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Damaged blocks that are shown; of the others the number.
@@ -32,8 +34,9 @@ impl Group {
         }
         let old = lock(&self.shared.view);
         let is_other = (old.mode, old.primary) != (mode, primary.map(|node| node.0));
+        let is_kept_otherwise = old.state != self.state(mode);
         drop(old);
-        if !is_other && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
+        if !is_other && !is_kept_otherwise && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
             return;
         }
         self.shown_at = Some(now);

@@ -187,13 +187,27 @@ fn a_holder_with_a_smaller_log_gets_all_of_it() {
     let volume = create(&site.handle(1), "vm1", 4096);
     site.kill(2);
     assert_eq!(known.write(&site, 1, volume, 120, 4000, 64), 120);
-    // A view is a moment old: it may still say that both have everything.
-    site.await_leader(|view| view.state == State::Degraded);
+    assert_eq!(site.handle(1).view().state, State::Degraded);
     site.start(2);
     assert_eq!(site.await_synced(), 1);
     site.kill(1);
     assert_eq!(site.await_leader(|_| true), 2);
     known.check(&site, 2, volume, 4000);
+}
+
+/// S4-10, X14: who was told that a write is durable, and asks at once, hears that it is in one place only.
+#[test]
+fn what_is_in_one_place_only_is_never_told_to_be_in_two() {
+    let mut site = Site::new(64 * MEBI);
+    let mut known = Known::by_chance(31);
+    let (leads, other, volume) = site.pair(4096);
+    for round in 0..5 {
+        site.kill(other);
+        known.write(&site, leads, volume, 2, 4000, 8);
+        assert_eq!(site.handle(leads).view().state, State::Degraded, "round {round}");
+        site.start(other);
+        assert_eq!(site.await_synced(), leads);
+    }
 }
 
 /// F7, F10, X14: the log of the primary cannot be read where another holder lacks it. That one is filled from
