@@ -196,6 +196,25 @@ fn a_killed_playground_takes_its_parts_along() {
     }
 }
 
+/// Without the relay between them they are one site all the same, and what only it can do is refused.
+#[test]
+fn parts_that_reach_each_other_directly_cannot_be_cut_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let (_playground, told) = Playground::start_with(dir, &["--direct"]);
+    let [a1, b1] = [0, 1].map(|place| &told["parts"][place]);
+    let (master, slave) = master_and_slave(a1, b1);
+    any_part_may_fail([a1, b1]);
+    for wrong in [&["cut", "a1", "b1"][..], &["slow", "a1"]] {
+        let wrong = fault(dir, wrong);
+        assert_eq!(wrong.code, 2);
+        assert!(wrong.err.contains("without its relay (--direct)"), "{}", wrong.err);
+        assert!(wrong.err.contains("start it without `--direct`"), "{}", wrong.err);
+    }
+    assert_eq!(fault(dir, &["kill", master["name"].as_str().unwrap()]).code, 0);
+    wait("the takeover", || role(slave) == "master");
+}
+
 /// P1: the witness is no process of the playground. Its file says where it finds the others; once it runs,
 /// any part may fail, and it can be cut off, but not killed from here.
 #[test]
@@ -225,6 +244,7 @@ fn a_witness_that_runs_elsewhere_votes() {
     let wrong = fault(dir, &["kill", "witness"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("witness runs elsewhere"), "{}", wrong.err);
+    assert!(wrong.err.contains("`fault cut witness a1` takes it off"), "{}", wrong.err);
     let half = answer(&["playground", "run", "--witness", "127.0.0.1:1"]);
     assert_eq!(half.code, 2, "{}", half.err);
 

@@ -70,6 +70,10 @@ pub(super) struct Run {
     /// Have them share one store, as a cluster's file system would be, and only whoever leads write there
     #[arg(long, requires = "volumes")]
     shared: bool,
+    /// Have all reach each other without the relay of the playground: links cannot be cut or slow, and
+    /// cost no more than they must
+    #[arg(long, conflicts_with = "witness")]
+    direct: bool,
     #[command(flatten)]
     outside: Outside,
 }
@@ -173,7 +177,8 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
             Failure::usage(format!("{} nodes are no {holders} holders", args.nodes.saturating_mul(2)));
         return Err(failure.left("Nothing was started.").next("add `--nodes 2`."));
     }
-    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders, is_shared: args.shared };
+    let (is_shared, is_direct) = (args.shared, args.direct);
+    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders, is_shared, is_direct };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();
@@ -310,7 +315,7 @@ fn serve(site: &mut Site, stream: UnixStream) {
     }
     let answer = match apply(site, &line) {
         Ok(()) => json!({ "ok": true }),
-        Err(failure) => json!({ "ok": false, "what": failure.what }),
+        Err(failure) => failure.json(),
     };
     let _ = writeln!(&stream, "{answer}");
 }
@@ -325,7 +330,7 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
         (Fault::Heal, []) => site.heal(),
         (Fault::Cut, [one, other]) => {
             let (one, other) = (site.place(one)?, site.place(other)?);
-            site.cut(one, other);
+            site.cut(one, other)?;
         }
         (Fault::Kill, [name]) => {
             let place = site.process(name)?;
@@ -345,7 +350,7 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
                 let what = format!("a delay is between 1 ms and {} s", SLOW_MAX.as_secs());
                 return Err(Failure::usage(what));
             }
-            site.slow(place, delay, span);
+            site.slow(place, delay, span)?;
         }
         (
             Fault::Heal
@@ -386,8 +391,9 @@ fn ask_for_fault(args: &FaultArgs) -> Result<Report, Failure> {
             Ok(Report::new(text, json!({ "ok": true })))
         }
         Some(_) | None => {
-            let what = answer.get("what").and_then(Value::as_str).unwrap_or("the playground ended");
-            Err(Failure::usage(what))
+            let word = |key: &str| answer.pointer(&format!("/error/{key}")).and_then(Value::as_str);
+            let failure = Failure::usage(word("what").unwrap_or("the playground ended"));
+            Err(failure.left("").next(word("next").unwrap_or_default()))
         }
     }
 }

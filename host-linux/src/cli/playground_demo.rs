@@ -87,7 +87,14 @@ pub(super) fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
             if elsewhere.is_some() { ", and a witness that is no process of it" } else { " and a witness" };
         println!("Two compartments as processes on this machine{witness}:\n");
     }
-    let wanted = Wanted { per_side: 1, preset: Preset::Default, elsewhere, holders: 2, is_shared: false };
+    let wanted = Wanted {
+        per_side: 1,
+        preset: Preset::Default,
+        elsewhere,
+        holders: 2,
+        is_shared: false,
+        is_direct: false,
+    };
     let site = Site::start(&args.dir, &wanted)?;
     let mut story = Story { site, as_json, begun: Instant::now() };
     story.tell("operator", "switches on a1, b1 and the witness");
@@ -164,7 +171,7 @@ impl Story {
     /// The links between the compartments are cut, and only one acts.
     fn cut(&self, master: usize, slave: usize) -> Result<(), Failure> {
         self.tell("room", "the links between the two compartments are cut; both still reach the witness");
-        self.site.cut(master, slave);
+        self.site.cut(master, slave)?;
         std::thread::sleep(Duration::from_secs(3));
         let is_master = |place: &usize| role(&self.site, *place).as_deref() == Some("master");
         let masters: Vec<_> = [master, slave].into_iter().filter(is_master).collect();

@@ -109,14 +109,12 @@ impl Group {
     pub(super) fn run(mut self) {
         let mut news = Vec::new();
         while !self.is_over {
-            let told = std::mem::take(&mut *lock(&self.shared.told));
-            told.into_iter().for_each(|told| self.take(told));
+            self.shared.mailbox.take().into_iter().for_each(|told| self.take(told));
             if self.holder.deadline().is_some_and(|at| at <= clock::now()) {
                 self.step(Event::Timeout);
             }
             self.pump();
             self.publish();
-            self.space.send();
             self.space.wait(self.patience(), &mut news);
             news.drain(..).for_each(|news| self.disk(news));
         }
@@ -125,7 +123,7 @@ impl Group {
 
     /// How long there is nothing to do, unless somebody says something.
     fn patience(&self) -> Duration {
-        if !lock(&self.shared.told).is_empty() {
+        if !self.shared.mailbox.sleep() {
             return Duration::ZERO;
         }
         let applies_at = self.apply.due_at().filter(|_| self.has_store());

@@ -6,6 +6,7 @@
 use super::dirty::Dirty;
 use super::extents::Content;
 use super::logged::LogFile;
+use super::mailbox::Mailbox;
 use super::mends::Mends;
 use super::reader::{Read, Readers, Wanted};
 use super::risk::Risk;
@@ -130,7 +131,7 @@ impl Throne {
 
 /// What the thread of a group and others share.
 pub struct Shared {
-    pub(super) told: Mutex<Vec<Told>>,
+    pub(super) mailbox: Mailbox,
     /// Of the thread, once it waits for its log's ring.
     pub(super) wake: OnceLock<Wake>,
     pub(super) dirty: Arc<Mutex<Dirty>>,
@@ -201,13 +202,14 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// Tells the thread.
     pub(super) fn tell(&self, told: Told) {
-        lock(&self.told).push(told);
-        self.wake();
+        self.tell_all([told]);
     }
 
-    /// Has the thread look at what it was told.
-    fn wake(&self) {
-        if let Some(wake) = self.wake.get() {
+    /// Tells the thread things that follow each other, with nothing of others in between.
+    fn tell_all(&self, told: impl IntoIterator<Item = Told>) {
+        if self.mailbox.put(told)
+            && let Some(wake) = self.wake.get()
+        {
             wake.wake();
         }
     }
@@ -345,15 +347,12 @@ impl Handle {
         // Its pieces are taken in in this order: who has the last has all.
         let mut done = Some(done(&self.0, reply));
         let count = pieces.len();
-        let mut told = lock(&self.0.told);
-        for (number, (write, payload)) in (1..).zip(pieces) {
+        self.0.tell_all((1..).zip(pieces).map(|(number, (write, payload))| {
             // Each stays in memory until it is safe: what is at risk of it counts then.
             let none: Done = Box::new(|_| ());
             let done = if number == count { done.take() } else { Some(none) };
-            told.push(Told::Write(Pending { write, payload: Some(payload), done }));
-        }
-        drop(told);
-        self.0.wake();
+            Told::Write(Pending { write, payload: Some(payload), done })
+        }));
     }
 
     fn clear(&self, volume: Volume, span: Span, kind: Kind, reply: Reply) {

@@ -12,8 +12,8 @@
 //!
 //! 1. [`words`]: what the agent's loop and the operator say to a group, and what it asks of them.
 //! 2. [`view`]: what it tells about itself; `show` puts it together, `placeholder` what it takes of its node.
-//! 3. [`handle`]: how others speak to it; `reader` answers reads, `read_cache` remembers them, `status` says
-//!    what is zero.
+//! 3. [`handle`]: how others speak to it, by its `mailbox`; `reader` answers reads, `read_cache` remembers
+//!    them, `status` says what is zero.
 //! 4. `window`: the writes of the log that are in memory; `tape`: those that are not; `batches`: how the log
 //!    is read; `acks`: of which writes guests are told; `risk`: what the loss of this node would lose.
 //! 5. `dirty`: what is to go to the backing store: `extents` in memory, the rest where the log has it;
@@ -42,6 +42,7 @@ mod given;
 mod group;
 pub mod handle;
 mod logged;
+mod mailbox;
 mod mending;
 mod mends;
 pub mod open;

@@ -12,6 +12,7 @@ use super::dirty::{Dirty, RUN, TooLarge};
 use super::group::Group;
 use super::handle::{Handle, Latencies, Shared, Told, lock};
 use super::logged::{LogFile, Reader};
+use super::mailbox::Mailbox;
 use super::mends::Mends;
 use super::placeholder::Placeholder;
 use super::read_cache::TooLarge as NoMemory;
@@ -118,7 +119,7 @@ impl Running {
         let store = Arc::new(store(&settings)?);
         let catalogue = tenant::catalogue(&store)?;
         let shared = Arc::new(Shared {
-            told: Mutex::default(),
+            mailbox: Mailbox::default(),
             wake: OnceLock::new(),
             dirty: Arc::new(Mutex::new(Dirty::default())),
             store,

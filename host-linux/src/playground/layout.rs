@@ -52,6 +52,8 @@ pub struct Wanted {
     pub holders: u16,
     /// Whether they share one store.
     pub is_shared: bool,
+    /// Whether all reach each other without the relay in between: nothing can be cut, and nothing is slower.
+    pub is_direct: bool,
 }
 
 /// A witness that is no process of the playground: a board, say.
@@ -92,8 +94,9 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
         exits.extend((0..2).zip(one.at).map(|(network, at)| ((witness, network), at)));
     }
     let far = outside.filter(|(_, one)| one.here.is_some()).map(|(witness, _)| witness);
+    let carried = if wanted.is_direct { BTreeMap::new() } else { exits.clone() };
     let relay =
-        Relay::start(&exits, far, &holders).map_err(|error| failed("cannot start the relay", &error))?;
+        Relay::start(&carried, far, &holders).map_err(|error| failed("cannot start the relay", &error))?;
     drop(sockets);
 
     let mut parts = Vec::new();

@@ -96,8 +96,14 @@ impl Relay {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("relay".into()).spawn(work)?;
-        Ok(Self { entrances, weather, stop, thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("relay".into());
+        let thread = if entrances.is_empty() { None } else { Some(thread.spawn(work)?) };
+        Ok(Self { entrances, weather, stop, thread })
+    }
+
+    /// Whether anything goes through it.
+    pub fn carries(&self) -> bool {
+        self.thread.is_some()
     }
 
     /// Cuts everything between two nodes, on both networks, in both directions.

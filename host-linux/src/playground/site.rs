@@ -124,16 +124,38 @@ impl Site {
     }
 
     /// Nothing gets from one part to the other, in both directions, on both networks.
-    pub fn cut(&self, one: usize, other: usize) {
+    ///
+    /// # Errors
+    ///
+    /// No relay is between them.
+    pub fn cut(&self, one: usize, other: usize) -> Result<(), Failure> {
+        self.has_weather()?;
         if let (Some(one), Some(other)) = (self.parts.get(one), self.parts.get(other)) {
             self.relay.part(one.node, other.node);
         }
+        Ok(())
     }
 
     /// Everything from and to a part takes `delay` longer, until `span` is over (X07).
-    pub fn slow(&self, place: usize, delay: Duration, span: Duration) {
+    ///
+    /// # Errors
+    ///
+    /// No relay is between it and others.
+    pub fn slow(&self, place: usize, delay: Duration, span: Duration) -> Result<(), Failure> {
+        self.has_weather()?;
         if let Some(part) = self.parts.get(place) {
             self.relay.slow(part.node, delay, span);
+        }
+        Ok(())
+    }
+
+    fn has_weather(&self) -> Result<(), Failure> {
+        match self.relay.carries() {
+            true => Ok(()),
+            false => {
+                let what = "the parts of this playground reach each other without its relay (--direct)";
+                Err(Failure::usage(what).next("start it without `--direct`"))
+            }
         }
     }
 

@@ -162,6 +162,32 @@ mod tests {
         assert!(pool.take(64).is_some(), "in one piece again");
     }
 
+    /// V16: whatever comes and goes, what is free is counted, and as much as follows each other is given.
+    #[test]
+    fn what_is_free_can_be_taken() {
+        let pool = Pool::new(64 * BLOCK).unwrap();
+        let mut held: Vec<Buffer> = Vec::new();
+        let mut chance = 7_usize;
+        for round in 0..5_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pick = chance >> 40;
+            if pick & 1 == 0 && !held.is_empty() {
+                held.swap_remove(pick % held.len());
+            } else {
+                held.extend(pool.take(1 + pick % 3));
+                held.extend(pick.is_multiple_of(7).then(|| pool.take(16 + pick % 9)).flatten());
+            }
+            let taken: usize = held.iter().map(|buffer| buffer.bytes().len() / BLOCK).sum();
+            assert_eq!(pool.free(), 64 - taken, "round {round}");
+            assert_eq!(pool.take(1).is_some(), taken < 64, "round {round}");
+        }
+        let mut places: Vec<_> = held.iter().map(|buffer| buffer.bytes().as_ptr_range()).collect();
+        places.sort_by_key(|place| place.start);
+        assert!(places.windows(2).all(|two| two[0].end <= two[1].start), "two have the same block");
+        held.clear();
+        assert!(pool.take(64).is_some());
+    }
+
     #[test]
     fn memory_that_is_shared_is_not_filled_anew() {
         let pool = Pool::new(BLOCK).unwrap();

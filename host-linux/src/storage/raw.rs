@@ -16,7 +16,7 @@ use std::fs::File;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes of a block, of memory as of a disk.
@@ -27,8 +27,51 @@ pub const BLOCK: usize = bulkhead_core::log::BLOCK_LEN;
 pub struct Arena {
     base: NonNull<u8>,
     layout: Layout,
+    map: Mutex<Map>,
+}
+
+/// Which blocks of an arena belong to a span.
+#[derive(Debug)]
+struct Map {
     /// One entry a block. Invariant: true exactly when a span covers it.
-    taken: Mutex<Vec<bool>>,
+    taken: Vec<bool>,
+    /// Invariant: so many are false.
+    free: usize,
+    /// Invariant: no block before this one is free.
+    low: usize,
+}
+
+impl Map {
+    /// Takes blocks that follow each other. Large spans are taken from the other end than small ones, so that
+    /// these leave no holes too small for those.
+    fn take(&mut self, blocks: usize) -> Option<usize> {
+        let Self { taken, free, low } = self;
+        if blocks == 0 || *free < blocks {
+            return None;
+        }
+        let above = taken.get(*low..)?;
+        let is_free = |part: &[bool]| part.iter().all(|one| !one);
+        let behind = |place: usize| low.saturating_add(place);
+        let first = match blocks {
+            1 => above.iter().position(|one| !one).map(behind)?,
+            ..LARGE => above.windows(blocks).position(is_free).map(behind)?,
+            LARGE.. => last_free(taken, blocks)?,
+        };
+        taken.get_mut(first..first.checked_add(blocks)?)?.fill(true);
+        *free = free.saturating_sub(blocks);
+        if blocks == 1 {
+            *low = first.saturating_add(1);
+        }
+        Some(first)
+    }
+
+    fn give(&mut self, first: usize, blocks: usize) {
+        if let Some(part) = self.taken.get_mut(first..first.saturating_add(blocks)) {
+            part.fill(false);
+            self.free = self.free.saturating_add(blocks);
+            self.low = self.low.min(first);
+        }
+    }
 }
 
 // SAFETY: the memory is reached through spans only, which never overlap, and the map of them has a lock.
@@ -45,27 +88,23 @@ impl Arena {
         }
         // SAFETY: the layout has a size.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Arc::new(Self { base, layout, taken: Mutex::new(vec![false; blocks]) }))
+        let map = Mutex::new(Map { taken: vec![false; blocks], free: blocks, low: 0 });
+        Some(Arc::new(Self { base, layout, map }))
     }
 
-    /// Takes blocks that follow each other; `None` when nowhere so many are free. Large spans are taken from
-    /// the other end than small ones, so that these leave no holes too small for those.
+    /// Takes blocks that follow each other; `None` when nowhere so many are free.
     pub fn take(self: &Arc<Self>, blocks: usize) -> Option<Span> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_free = |part: &[bool]| part.iter().all(|one| !one);
-        let first = match blocks {
-            0 => return None,
-            1 => taken.iter().position(|one| !one)?,
-            2..LARGE => taken.windows(blocks).position(is_free)?,
-            LARGE.. => last_free(&taken, blocks)?,
-        };
-        taken.get_mut(first..first.checked_add(blocks)?)?.fill(true);
+        let first = self.map().take(blocks)?;
         Some(Span { arena: Arc::clone(self), first, blocks })
     }
 
     /// How many blocks are free.
     pub fn free(&self) -> usize {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|one| !**one).count()
+        self.map().free
+    }
+
+    fn map(&self) -> MutexGuard<'_, Map> {
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All of it, as the kernel wants to know it.
@@ -135,10 +174,7 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let mut taken = self.arena.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = taken.get_mut(self.first..self.first.saturating_add(self.blocks)) {
-            part.fill(false);
-        }
+        self.arena.map().give(self.first, self.blocks);
     }
 }
 
@@ -293,23 +329,30 @@ impl Queue {
         most: Duration,
         done: &mut Vec<(Job, Result<usize, Errno>)>,
     ) -> std::io::Result<bool> {
-        if self.ring.completion().is_empty() || !self.ring.submission().is_empty() {
-            let time = Timespec::from(most);
-            let arguments = SubmitArgs::new().timespec(&time);
-            forgive(self.ring.submitter().submit_with_args(1, &arguments))?;
-        }
-        let completions: Vec<_> = self.ring.completion().map(|one| (one.user_data(), one.result())).collect();
-        let mut is_woken = false;
-        for (mark, result) in completions {
-            if mark == WAKE {
-                is_woken = true;
-                let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-                self.listen();
-            } else if let Some((job, result)) = self.take(mark, result) {
-                done.push((job, result));
+        let begun = std::time::Instant::now();
+        loop {
+            if self.ring.completion().is_empty() || !self.ring.submission().is_empty() {
+                let time = Timespec::from(most.saturating_sub(begun.elapsed()));
+                let arguments = SubmitArgs::new().timespec(&time);
+                forgive(self.ring.submitter().submit_with_args(1, &arguments))?;
+            }
+            let completions: Vec<_> =
+                self.ring.completion().map(|one| (one.user_data(), one.result())).collect();
+            let (mut is_woken, before, came) = (false, done.len(), completions.len());
+            for (mark, result) in completions {
+                if mark == WAKE {
+                    is_woken = true;
+                    let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+                    self.listen();
+                } else if let Some((job, result)) = self.take(mark, result) {
+                    done.push((job, result));
+                }
+            }
+            // A write whose flush is still to come is nobody's news.
+            if is_woken || before != done.len() || came == 0 {
+                return Ok(is_woken);
             }
         }
-        Ok(is_woken)
     }
 
     /// The job of a completion, once nothing of it is under way.

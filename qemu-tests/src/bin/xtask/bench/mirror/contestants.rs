@@ -115,7 +115,7 @@ fn processes() -> Vec<Process> {
 /// Two agents and a witness, and the socket of the node that leads.
 fn playground(bulkhead: &Path, directory: &Path) -> Result<(Owned, PathBuf)> {
     let mut command = Command::new(bulkhead);
-    command.args(["playground", "run", "--volumes", "--dir"]).arg(directory);
+    command.args(["playground", "run", "--volumes", "--direct", "--dir"]).arg(directory);
     let running = Owned::start(&command, [Stdio::null(), Stdio::null(), Stdio::null()])?;
     let begun = Instant::now();
     loop {
