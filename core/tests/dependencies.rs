@@ -102,6 +102,16 @@ fn allowed(expression: &str) -> bool {
     parts.into_iter().all(|part| part.split(" OR ").any(|one| LICENCES.contains(&one.trim())))
 }
 
+/// What speaks of a guest's memory and of KVM must speak of the same types: there is one of each.
+#[test]
+fn there_is_one_of_each_of_rust_vmm() {
+    let metadata = metadata(&["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    for name in ["kvm-bindings", "vm-memory", "vmm-sys-util"] {
+        let count = packages(&metadata).iter().filter(|package| text(package, "name") == name).count();
+        assert_eq!(count, 1, "{name}");
+    }
+}
+
 #[test]
 fn licences_are_read_as_they_are_written() {
     for good in ["MIT", "MIT OR GPL-3.0", "MIT/Apache-2.0", "(MIT OR Apache-2.0) AND Unicode-3.0"] {

@@ -26,7 +26,8 @@
 //! 19. [`volume`]: the volumes in it.
 //! 20. [`replication`]: the streams between the holders of a mirror group.
 //! 21. [`kernel_nbd`]: volumes as block devices of this machine.
-//! 22. [`cli`]: the commands.
+//! 22. [`vmm`]: one guest, on KVM.
+//! 23. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -49,6 +50,7 @@ pub mod site_config;
 pub mod slots;
 pub mod storage;
 pub mod tls;
+pub mod vmm;
 pub mod volume;
 pub mod witness_card;
 pub mod witness_log;

@@ -9,6 +9,7 @@ mod database;
 mod firmware_failures;
 #[path = "firmware_fence/main.rs"]
 mod firmware_fence;
+mod guest;
 mod harness;
 mod secure_boot;
 mod site;

@@ -26,6 +26,7 @@ mod status;
 mod target;
 mod timers;
 mod trust;
+mod vmm;
 mod volume;
 mod volume_attach;
 mod volume_cache;
@@ -120,6 +121,7 @@ enum Noun {
     /// Block devices that a pair of compartments keeps
     #[command(subcommand)]
     Volume(volume::Verb),
+    Vmm(vmm::Vmm),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
     #[command(subcommand)]
@@ -182,6 +184,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
         Noun::Volume(verb) => volume::run(&verb, common.voice()),
         Noun::Playground(verb) => playground::run(verb, common),
+        Noun::Vmm(args) => vmm::run(&args, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),

@@ -3,12 +3,14 @@
 //! Reading order: `workspace` (where things are), `progress`, `command` and `failures` (how work is shown
 //! and run, and what failed), `packages` and `toolchain` (what is needed), `setup` (make it so), then the
 //! builders: `programs` (our two programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel
-//! gets), `node_image` (all of it), and `signed` (what a boot partition takes).
+//! gets), `guest_image` (a guest of the tests), `node_image` (all of it), and `signed` (what a boot
+//! partition takes).
 
 pub mod command;
 pub mod elf;
 pub mod failures;
 pub mod firmware;
+pub mod guest_image;
 pub mod initramfs;
 pub mod kernel;
 pub mod modules;

@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::command::output;
+use super::guest_image::guest_image;
 use super::initramfs::{Archive, Compression, Entry, align, compress};
 use super::kernel::{self, Kernel};
 use super::modules::{Module, in_load_order};
@@ -102,6 +103,8 @@ pub struct Recipe {
     pub overlays: Vec<String>,
     /// Programs of this machine to add, with the libraries they load.
     pub programs: Vec<PathBuf>,
+    /// Whether what a guest boots is in it: `/guest/vmlinuz` and `/guest/initrd`.
+    pub has_guest: bool,
 }
 
 impl Recipe {
@@ -116,6 +119,7 @@ impl Recipe {
             extra: String::new(),
             overlays: Vec::new(),
             programs: Vec::new(),
+            has_guest: false,
         }
     }
 
@@ -123,7 +127,8 @@ impl Recipe {
     #[must_use]
     pub fn name(&self) -> String {
         let programs = self.programs.iter().filter_map(|path| path.file_name()?.to_str());
-        let more = self.overlays.iter().map(String::as_str).chain(programs);
+        let guest = self.has_guest.then_some("guest");
+        let more = self.overlays.iter().map(String::as_str).chain(programs).chain(guest);
         let overlays = more.fold(String::new(), |all, name| format!("{all}-{name}"));
         format!("{}-v{}{overlays}", self.variant.name(), self.version)
     }
@@ -204,12 +209,17 @@ fn base_archive(workspace: &Workspace, kernel: &Kernel, bulkhead: &Path) -> Resu
     archive.add("dev/console", Entry::Device { mode: 0o600, major: 5, minor: 1 });
     archive.file("init", 0o755, read(&workspace.root().join("qemu-tests/node/init"))?);
     archive.file("bin/bulkhead", 0o755, read(bulkhead)?);
-    busybox(&mut archive, Path::new("/bin/busybox"))?;
+    busybox(&mut archive)?;
     modules(&mut archive, kernel)?;
     Ok(archive)
 }
 
-fn busybox(archive: &mut Archive, program: &Path) -> Result<()> {
+/// Adds busybox with all it can do.
+///
+/// # Errors
+/// When it is not installed, or needs libraries.
+pub(super) fn busybox(archive: &mut Archive) -> Result<()> {
+    let program = Path::new("/bin/busybox");
     let content = read(program)?;
     anyhow::ensure!(elf::is_static(&content)?, "{} is not static; install busybox-static", program.display());
     archive.file("bin/busybox", 0o755, content);
@@ -263,6 +273,11 @@ fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
     for program in &recipe.programs {
         add_program(&mut archive, program)?;
     }
+    if recipe.has_guest {
+        let guest = guest_image(workspace)?;
+        archive.file("guest/vmlinuz", 0o644, read(&guest.kernel)?);
+        archive.file("guest/initrd", 0o644, read(&guest.initrd)?);
+    }
     Ok(archive)
 }
 
@@ -293,6 +308,10 @@ fn add_tree(archive: &mut Archive, folder: &Path, below: &str) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// A file, named when it cannot be read.
+///
+/// # Errors
+/// It cannot.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -85,6 +85,7 @@ pub fn node_image(workspace: &Workspace, arguments: &NodeImage) -> Result<()> {
         extra: arguments.append.clone(),
         overlays: arguments.overlay.clone(),
         programs: Vec::new(),
+        has_guest: false,
     };
     programs::bulkhead(workspace)?;
     let key = match &arguments.key {

@@ -1,0 +1,98 @@
+//! What a guest's disk comes from: an NBD server, by a connection that is made anew when it ends.
+//!
+//! What was asked on a connection that ended is asked again on the next. That asks of a server what ours
+//! promises (`volume::route`): it begins nothing any more for a client that has left.
+
+use super::description;
+use crate::failure::Failure;
+use crate::nbd::client::connection::Client;
+use crate::nbd::export::{Export, Geometry, Reply, Request};
+use crate::nbd::uri::Uri;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How long a connection may take to be made, and an answer to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The smallest block that a guest knows.
+const SECTOR: u32 = 512;
+
+/// A disk's content.
+#[derive(Debug)]
+pub struct Disk {
+    uri: Uri,
+    geometry: Geometry,
+    is_read_only: bool,
+}
+
+/// A connection to it.
+#[derive(Debug)]
+pub struct Server {
+    client: Client,
+    is_given_up: AtomicBool,
+}
+
+impl Disk {
+    /// Looks at what the description names.
+    ///
+    /// # Errors
+    ///
+    /// Nobody serves it, or it is nothing that a guest can write.
+    pub fn open(described: &description::Disk) -> Result<Self, Failure> {
+        let uri = described.uri.clone();
+        let wrong = |why: String| Failure::failed(format!("the disk {uri}: {why}"));
+        let client = Client::connect(&uri, PATIENCE).map_err(|why| wrong(why.to_string()))?;
+        let geometry = client.geometry();
+        if geometry.is_read_only() && !described.is_read_only {
+            let why = wrong("its server lets nobody write".into());
+            return Err(why.next("say `read_only = true` in its [[disk]], or have it served otherwise"));
+        }
+        drop(client);
+        Ok(Self { uri, geometry, is_read_only: described.is_read_only })
+    }
+
+    /// Connects, if it is served, and still what it was.
+    pub fn connect(&self) -> Option<Server> {
+        let client = Client::connect(&self.uri, PATIENCE).ok()?;
+        let is_same = client.geometry().size() == self.geometry.size();
+        is_same.then(|| Server { client, is_given_up: AtomicBool::new(false) })
+    }
+
+    /// Bytes.
+    pub const fn size(&self) -> u64 {
+        self.geometry.size()
+    }
+
+    /// Bytes of the smallest block that can be read and written.
+    pub fn block(&self) -> u32 {
+        self.geometry.block_min().max(SECTOR)
+    }
+
+    /// Whether the guest may not write.
+    pub const fn is_read_only(&self) -> bool {
+        self.is_read_only
+    }
+
+    /// Whether it has these bytes, and they are whole blocks and not none.
+    pub fn has(&self, offset: u64, length: u64) -> bool {
+        let is_whole = |number: u64| number.is_multiple_of(u64::from(self.block()));
+        let is_within = offset.checked_add(length).is_some_and(|end| end <= self.size());
+        length != 0 && is_within && is_whole(offset) && is_whole(length)
+    }
+}
+
+impl Server {
+    /// Whether nothing more comes of it.
+    pub fn is_over(&self) -> bool {
+        self.is_given_up.load(Ordering::Acquire) || self.client.ended().is_some()
+    }
+
+    /// It goes away: another connection is to be made.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Release);
+    }
+
+    /// Asks it.
+    pub fn submit(&self, request: Request, reply: Reply) {
+        self.client.submit(request, reply);
+    }
+}

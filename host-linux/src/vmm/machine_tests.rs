@@ -1,0 +1,179 @@
+//! Guests of a few instructions, on this machine's own KVM. Where it has none, the tests say so and pass.
+
+use super::*;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// Whether this machine runs guests; says why not.
+fn runs_guests() -> bool {
+    kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
+}
+
+/// What a guest said.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl Said {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An ELF file with this code at 1 MiB; 32-bit code that starts by PVH, or 64-bit code.
+fn elf(code: &[u8], is_pvh: bool) -> Vec<u8> {
+    const ENTRY: u64 = 0x10_0000;
+    let mut file = Vec::new();
+    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+    file.extend([2_u16, 62].map(u16::to_le_bytes).concat());
+    file.extend(1_u32.to_le_bytes());
+    file.extend([ENTRY, 64, 0].map(u64::to_le_bytes).concat());
+    file.extend(0_u32.to_le_bytes());
+    file.extend([64_u16, 56, if is_pvh { 2 } else { 1 }, 64, 0, 0].map(u16::to_le_bytes).concat());
+    let (note_at, code_at) = (64 + 2 * 56, 64 + 2 * 56 + 24);
+    let length = u64::try_from(code.len()).unwrap();
+    for (kind, at, address, length) in [(1_u32, code_at, ENTRY, length), (4, note_at, 0, 24)] {
+        file.extend([kind, 5].map(u32::to_le_bytes).concat());
+        file.extend([at, address, address, length, length, 4].map(u64::to_le_bytes).concat());
+    }
+    // XEN_ELFNOTE_PHYS32_ENTRY
+    file.extend([4_u32, 8, 18].map(u32::to_le_bytes).concat());
+    file.extend(b"Xen\0");
+    file.extend(ENTRY.to_le_bytes());
+    file.extend(code);
+    file
+}
+
+/// `out` of a byte to a port, in 32-bit and in 64-bit code.
+fn out(port: u16, byte: u8) -> Vec<u8> {
+    let [low, high] = port.to_le_bytes();
+    vec![0x66, 0xba, low, high, 0xb0, byte, 0xee]
+}
+
+fn say(text: &str) -> Vec<u8> {
+    text.bytes().flat_map(|byte| out(0x3f8, byte)).collect()
+}
+
+/// A loop without end.
+const FOR_EVER: [u8; 2] = [0xeb, 0xfe];
+
+fn described(directory: &Path, kernel: &[u8]) -> Description {
+    let path: PathBuf = directory.join("kernel");
+    std::fs::write(&path, kernel).unwrap();
+    Description {
+        name: "test".into(),
+        processors: 1,
+        memory: 16 << 20,
+        kernel: path,
+        initrd: None,
+        command_line: "hello".into(),
+        disks: Vec::new(),
+    }
+}
+
+/// Runs a guest of this code until it ends.
+fn run(kernel: &[u8]) -> (String, End) {
+    let directory = tempfile::tempdir().unwrap();
+    let said = Said::default();
+    let machine = Machine::start(&described(directory.path(), kernel), Box::new(said.clone())).unwrap();
+    let end = machine.wait(LONG).unwrap_or_else(|| panic!("it did not end; it said {:?}", said.text()));
+    drop(machine);
+    (said.text(), end)
+}
+
+#[test]
+fn a_guest_speaks_and_is_off() {
+    if !runs_guests() {
+        return;
+    }
+    for is_pvh in [true, false] {
+        let code = [say("hello"), out(0x601, 0x34), FOR_EVER.to_vec()].concat();
+        assert_eq!(run(&elf(&code, is_pvh)), ("hello".into(), End::PowerOff));
+    }
+}
+
+#[test]
+fn a_guest_resets_in_each_way_that_guests_know() {
+    if !runs_guests() {
+        return;
+    }
+    // The last one is a fault without anybody to take it.
+    for way in [out(0x600, 1), out(0x64, 0xfe), vec![0x0f, 0x0b]] {
+        let code = [say("x"), way, FOR_EVER.to_vec()].concat();
+        assert_eq!(run(&elf(&code, true)), ("x".into(), End::Reset));
+    }
+}
+
+/// A guest that begins anew as a PC does, by a jump to where its firmware would be, in 16-bit mode.
+#[test]
+fn a_guest_resets_by_its_firmware() {
+    if !runs_guests() {
+        return;
+    }
+    // From 32-bit mode by a 16-bit code segment into real mode: a table of descriptors at 0x1000 with one at
+    // place 8, and 16-bit code at 0x2000.
+    let segment: [u8; 8] = [0xff, 0xff, 0, 0, 0, 0x9b, 0, 0];
+    // mov eax, cr0; and al, 0xfe; mov cr0, eax; jmp 0xffff:0
+    let real: [u8; 13] = [0x0f, 0x20, 0xc0, 0x24, 0xfe, 0x0f, 0x22, 0xc0, 0xea, 0, 0, 0xff, 0xff];
+    let bytes = [(0x1008_u32, &segment[..]), (0x2000, &real), (0x1800, &[0xff, 0, 0, 0x10, 0, 0])];
+    // mov byte [at], value
+    let put = |at: u32, value: u8| [&[0xc6, 0x05][..], &at.to_le_bytes(), &[value]].concat();
+    let puts =
+        bytes.into_iter().flat_map(|(at, bytes)| (at..).zip(bytes)).flat_map(|(at, byte)| put(at, *byte));
+    // lgdt [0x1800]; jmp 8:0x2000
+    let jump = [0x0f, 0x01, 0x15, 0, 0x18, 0, 0, 0xea, 0, 0x20, 0, 0, 8, 0];
+    let code: Vec<u8> = say("x").into_iter().chain(puts).chain(jump).collect();
+    assert_eq!(run(&elf(&code, true)), ("x".into(), End::Reset));
+}
+
+/// A guest that is busy with itself ends when it is dropped, and so does one that sleeps.
+#[test]
+fn a_guest_is_dropped_whatever_it_does() {
+    if !runs_guests() {
+        return;
+    }
+    for rest in [FOR_EVER.to_vec(), vec![0xfa, 0xf4, 0xeb, 0xfd]] {
+        let directory = tempfile::tempdir().unwrap();
+        let said = Said::default();
+        let mut described = described(directory.path(), &elf(&[say("on"), rest].concat(), true));
+        described.processors = 4;
+        let machine = Machine::start(&described, Box::new(said.clone())).unwrap();
+        let begun = std::time::Instant::now();
+        while said.text() != "on" {
+            assert!(begun.elapsed() < LONG);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(machine.wait(Duration::from_millis(20)), None);
+        drop(machine);
+    }
+}
+
+/// I11: what is no kernel is refused, and the file is named.
+#[test]
+fn what_is_no_kernel_is_refused_by_name() {
+    if !runs_guests() {
+        return;
+    }
+    let whole = elf(&[0x90; 64], true);
+    let mut beyond = whole.clone();
+    beyond[64 + 24..64 + 32].copy_from_slice(&(1_u64 << 40).to_le_bytes());
+    let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
+    for kernel in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let why =
+            Machine::start(&described(directory.path(), kernel), Box::new(std::io::sink())).unwrap_err();
+        assert!(why.what.contains("/kernel"), "{}", why.what);
+    }
+}

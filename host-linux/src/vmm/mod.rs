@@ -1,0 +1,24 @@
+//! A virtual machine monitor, made for failing over: one process runs one guest on KVM, with few devices, so
+//! that all of its state can be named (P3; S2-01, S3-06, S4-01).
+//!
+//! # Reading order
+//!
+//! 1. [`description`]: what a guest is, as its file says it.
+//! 2. [`layout`]: what is where in a guest's memory; [`memory`]: that memory.
+//! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, [`registers`]: how the
+//!    first of them begins.
+//! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
+//! 5. [`ports`]: the serial console, reset and power; [`virtio`]: disks and chance; [`disk`]: what a disk's
+//!    content comes from.
+
+pub mod acpi;
+pub mod boot;
+pub mod description;
+pub mod disk;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod ports;
+pub mod registers;
+pub mod vcpu;
+pub mod virtio;

@@ -1,0 +1,229 @@
+//! A disk between a driver written by hand and a real NBD server, which may die and come back.
+
+use super::super::VERSION_1;
+use super::super::testing::{DATA, Driver, event, initialise, set};
+use super::super::transport::Transport;
+use super::*;
+use crate::nbd::file::FileExport;
+use crate::nbd::limits::Limits;
+use crate::nbd::server::Server as NbdServer;
+use crate::nbd::uri::Uri;
+use crate::vmm::description;
+use proptest::prelude::*;
+use std::path::PathBuf;
+
+const DISK: u64 = 1 << 20;
+const STATUS: u64 = DATA + 0x8_0000;
+
+/// A server of a file, on a Unix socket.
+struct Served {
+    directory: tempfile::TempDir,
+    server: Option<NbdServer>,
+}
+
+impl Served {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("disk"), vec![7; usize::try_from(DISK).unwrap()]).unwrap();
+        let mut served = Self { directory, server: None };
+        served.start();
+        served
+    }
+
+    fn start(&mut self) {
+        let mut server = NbdServer::start(Limits::default()).unwrap();
+        server.listen_unix(&self.socket()).unwrap();
+        let file = FileExport::open(&self.directory.path().join("disk"), false).unwrap();
+        server.publish("disk", "", Arc::new(file)).unwrap();
+        self.server = Some(server);
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("nbd.sock")
+    }
+
+    fn block(&self, is_read_only: bool) -> Block {
+        let described = description::Disk { uri: Uri::unix(&self.socket(), "disk"), is_read_only };
+        Block::new(Disk::open(&described).unwrap(), "disk0")
+    }
+
+    fn content(&self) -> Vec<u8> {
+        std::fs::read(self.directory.path().join("disk")).unwrap()
+    }
+}
+
+/// A driver with a disk.
+struct Guest {
+    driver: Driver,
+    transport: Transport,
+}
+
+impl Guest {
+    fn new(block: Block) -> Self {
+        let driver = Driver::default();
+        let device = Box::new(block);
+        let mut transport = Transport::new(device, driver.memory.clone(), event(), vec![event()]).unwrap();
+        assert_eq!(initialise(&mut transport, VERSION_1 | feature::FLUSH), 15);
+        Self { driver, transport }
+    }
+
+    /// Offers a request at place `first` of the table, with this much data.
+    fn offer(&mut self, first: u16, kind: u32, sector: u64, data: &[(u64, u32, bool)]) {
+        let header = DATA + 0x9_0000 + u64::from(first) * 16;
+        let bytes = [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat();
+        self.driver.put(header, &bytes);
+        let status = STATUS + u64::from(first);
+        self.driver.put(status, &[0xee]);
+        let parts = [&[(header, 16, false)], data, &[(status, 1, true)]].concat();
+        self.driver.ask(first, &parts);
+        set(&mut self.transport, 0x50, 0);
+    }
+
+    /// Asks, and waits for the end: its status.
+    fn ask(&mut self, kind: u32, sector: u64, data: &[(u64, u32, bool)]) -> u8 {
+        self.offer(0, kind, sector, data);
+        assert_eq!(self.driver.wait(1)[0].0, 0);
+        self.driver.get(STATUS, 1)[0]
+    }
+}
+
+#[test]
+fn a_guest_reads_writes_flushes_and_discards() {
+    let served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    let mut size = [0; 8];
+    guest.transport.read(0x100, &mut size);
+    assert_eq!(u64::from_le_bytes(size), DISK / 512);
+
+    assert_eq!(guest.ask(ask::READ, 8, &[(DATA, 1024, true), (DATA + 4096, 1024, true)]), status::DONE);
+    assert_eq!((guest.driver.get(DATA, 1024), guest.driver.get(DATA + 5119, 2)), (vec![7; 1024], vec![7, 0]));
+    guest.driver.put(DATA, &[9; 2048]);
+    assert_eq!(guest.ask(ask::WRITE, 16, &[(DATA, 512, false), (DATA + 512, 1536, false)]), status::DONE);
+    assert_eq!(guest.ask(ask::FLUSH, 0, &[]), status::DONE);
+    let content = served.content();
+    assert_eq!((&content[8191..8194], &content[10239..10241]), (&[7, 9, 9][..], &[9, 7][..]));
+
+    let range = [&20_u64.to_le_bytes()[..], &2_u32.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+    guest.driver.put(DATA, &range);
+    assert_eq!(guest.ask(ask::WRITE_ZEROES, 0, &[(DATA, 16, false)]), status::DONE);
+    assert_eq!(&served.content()[10239..10242], &[9, 0, 0]);
+    assert_eq!(guest.ask(ask::DISCARD, 0, &[(DATA, 16, false)]), status::DONE);
+    assert_eq!(guest.ask(ask::NAME, 0, &[(DATA, 20, true)]), status::DONE);
+    assert_eq!(&guest.driver.get(DATA, 6), b"disk0\0");
+}
+
+/// F43: what is no request of the standard, or of this disk, is refused, and the next one is served.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    let last = DISK / 512 - 1;
+    type Parts<'a> = &'a [(u64, u32, bool)];
+    let cases: [(u32, u64, Parts<'_>, u8); 9] = [
+        (ask::READ, last, &[(DATA, 1024, true)], status::FAILED),
+        (ask::READ, u64::MAX, &[(DATA, 512, true)], status::FAILED),
+        (ask::READ, 0, &[(DATA, 100, true)], status::FAILED),
+        (ask::READ, 0, &[], status::FAILED),
+        (ask::WRITE, last + 1, &[(DATA, 512, false)], status::FAILED),
+        (ask::WRITE, 0, &[(u64::MAX - 600, 512, false)], status::FAILED),
+        (ask::WRITE, 0, &[(DATA, 512, false), (DATA, 0x8000_0000, false)], status::FAILED),
+        (ask::DISCARD, 0, &[(DATA, 3, false)], status::FAILED),
+        (77, 0, &[], status::UNKNOWN),
+    ];
+    for (kind, sector, data, expected) in cases {
+        assert_eq!(guest.ask(kind, sector, data), expected, "{kind} {sector} {data:?}");
+    }
+    // A read into what is not there: the server has answered, and nothing of it arrives.
+    assert_eq!(guest.ask(ask::READ, 0, &[(1 << 40, 512, true)]), status::FAILED);
+    // No header, and no room for a status.
+    guest.driver.ask(0, &[(DATA, 3, false), (STATUS, 1, true)]);
+    guest.driver.ask(4, &[(DATA, 16, false)]);
+    set(&mut guest.transport, 0x50, 0);
+    assert_eq!(guest.driver.wait(2).len(), 2);
+    assert_eq!(guest.ask(ask::READ, last, &[(DATA, 512, true)]), status::DONE);
+    assert_eq!(served.content(), vec![7; usize::try_from(DISK).unwrap()], "nothing was written");
+}
+
+#[test]
+fn a_disk_that_is_only_read_is_not_written() {
+    let served = Served::new();
+    let mut guest = Guest::new(served.block(true));
+    assert_eq!(guest.ask(ask::WRITE, 0, &[(DATA, 512, false)]), status::FAILED);
+    assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true)]), status::DONE);
+    assert_eq!(guest.driver.get(DATA, 1), [7]);
+}
+
+/// S1-27, F31: a guest whose server goes away waits, and what it asked is done once the server is back.
+#[test]
+fn a_server_that_dies_is_waited_for() {
+    let mut served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    for round in 1..4_u8 {
+        served.server = None;
+        guest.driver.put(DATA, &[round; 512]);
+        guest.offer(0, ask::WRITE, round.into(), &[(DATA, 512, false)]);
+        guest.offer(4, ask::READ, 100, &[(DATA + 4096, 512, true)]);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(guest.driver.used().is_empty(), "nobody has answered");
+        served.start();
+        let mut heads: Vec<_> = guest.driver.wait(2).into_iter().map(|(head, _)| head).collect();
+        heads.sort_unstable();
+        assert_eq!(heads, [0, 4]);
+        assert_eq!((guest.driver.get(STATUS, 1), guest.driver.get(STATUS + 4, 1)), (vec![0], vec![0]));
+        assert_eq!(served.content()[usize::from(round) * 512], round);
+    }
+}
+
+/// A driver that resets with much under way, and begins again, gets only what it asks then.
+#[test]
+fn a_reset_ends_what_is_under_way() {
+    let served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    for _ in 0..20 {
+        for first in [0, 3, 6, 9] {
+            guest.offer(first, ask::READ, 0, &[(DATA + u64::from(first) * 4096, 4096, true)]);
+        }
+        set(&mut guest.transport, 0x70, 0);
+        guest.driver.restart();
+        guest.driver.put(DATA, &[1; 4096]);
+        assert_eq!(initialise(&mut guest.transport, VERSION_1 | feature::FLUSH), 15);
+        assert_eq!(guest.driver.get(DATA, 4096), [1; 4096], "nothing came late");
+        assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true)]), status::DONE);
+    }
+}
+
+/// Where a hostile driver says that something is, how long it is, and whether the device may write it.
+fn any_part() -> impl Strategy<Value = (u64, u32, bool)> {
+    let at = prop_oneof![
+        4 => DATA..DATA + 0x1_0000,
+        1 => Just(super::super::testing::MEMORY - 8),
+        1 => any::<u64>(),
+    ];
+    let length = prop_oneof![4 => 0_u32..9000, 2 => Just(512), 2 => Just(16), 1 => any::<u32>()];
+    (at, length, any::<bool>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// F43: whatever is asked, in whatever pieces, wherever they lie: it is given back, and the next one is
+    /// served.
+    #[test]
+    fn any_request_is_answered(requests in proptest::collection::vec(
+        (0_u32..16, any::<u16>(), proptest::collection::vec(any_part(), 1..8)), 1..8,
+    )) {
+        let served = Served::new();
+        let mut guest = Guest::new(served.block(false));
+        for (kind, sector, parts) in requests {
+            let header = [&kind.to_le_bytes()[..], &[0; 4], &u64::from(sector).to_le_bytes()].concat();
+            let (at, _, _) = parts[0];
+            if (DATA..DATA + 0x1_0000).contains(&at) {
+                guest.driver.put(at, &header);
+            }
+            guest.driver.ask(0, &parts);
+            set(&mut guest.transport, 0x50, 0);
+            prop_assert_eq!(guest.driver.wait(1)[0].0, 0);
+        }
+        prop_assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true)]), status::DONE);
+    }
+}

@@ -1,0 +1,221 @@
+//! A queue in a guest's memory, for threads of its device, until the driver resets the device: then nothing
+//! of the guest's memory is touched any more (F43, V44).
+
+use super::super::memory::Memory;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use virtio_queue::{Queue, QueueT as _};
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
+
+/// The interrupt of a device, and why it was raised.
+#[derive(Debug)]
+pub struct Interrupt {
+    why: AtomicU32,
+    line: EventFd,
+}
+
+/// A queue has something for the driver.
+const USED: u32 = 1;
+/// The device's configuration, or whether it needs a reset, has changed.
+const CHANGED: u32 = 2;
+
+impl Interrupt {
+    /// One that is raised by `line`.
+    #[must_use]
+    pub const fn new(line: EventFd) -> Self {
+        Self { why: AtomicU32::new(0), line }
+    }
+
+    /// The device has changed.
+    pub fn changed(&self) {
+        self.raise(CHANGED);
+    }
+
+    /// Why it was raised.
+    #[must_use]
+    pub fn why(&self) -> u32 {
+        self.why.load(Ordering::SeqCst)
+    }
+
+    /// The driver knows of these reasons.
+    pub fn acknowledge(&self, why: u32) {
+        self.why.fetch_and(!why, Ordering::SeqCst);
+    }
+
+    /// None was ever raised.
+    pub fn reset(&self) {
+        self.why.store(0, Ordering::SeqCst);
+    }
+
+    fn raise(&self, why: u32) {
+        self.why.fetch_or(why, Ordering::SeqCst);
+        // A full counter is an interrupt that is pending already.
+        let _ = self.line.write(1);
+    }
+}
+
+/// What a driver asked: a private copy of where, checked when it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    head: u16,
+    /// What the device may read.
+    readable: Vec<(GuestAddress, u32)>,
+    /// What it may write.
+    writable: Vec<(GuestAddress, u32)>,
+}
+
+impl Chain {
+    /// How much there is to read, and room to write.
+    #[must_use]
+    pub fn lengths(&self) -> (u64, u64) {
+        let sum = |parts: &[(GuestAddress, u32)]| parts.iter().map(|(_, length)| u64::from(*length)).sum();
+        (sum(&self.readable), sum(&self.writable))
+    }
+}
+
+/// The queue cannot be used any more: what is in it makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// A queue in use.
+#[derive(Debug)]
+struct Open {
+    queue: Queue,
+    /// Chains that were taken and are not done. Invariant: no more than the queue is long.
+    taken: usize,
+}
+
+/// A queue, and the memory that it and what is asked with it lie in.
+#[derive(Debug)]
+pub struct Ring {
+    /// `None` once the driver has reset the device.
+    open: Mutex<Option<Open>>,
+    memory: Memory,
+    interrupt: Arc<Interrupt>,
+    /// The driver has put something in it, or the device is to look again.
+    pub notify: EventFd,
+}
+
+impl Ring {
+    /// Opens a queue that a driver has set up.
+    #[must_use]
+    pub fn new(queue: Queue, memory: Memory, interrupt: Arc<Interrupt>, notify: EventFd) -> Self {
+        Self { open: Mutex::new(Some(Open { queue, taken: 0 })), memory, interrupt, notify }
+    }
+
+    /// Whether its place makes sense. All parts of it lie in memory.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.lock().as_ref().is_some_and(|open| open.queue.is_valid(&self.memory))
+    }
+
+    /// Nothing of the guest's memory is touched after this.
+    pub fn close(&self) {
+        *self.lock() = None;
+    }
+
+    /// What was asked and not taken yet: chains with no more parts altogether than the queue is long, or one
+    /// chain, so that nobody is busy with one queue for ever. If there may be more, it notifies itself.
+    ///
+    /// # Errors
+    ///
+    /// The driver has written nonsense.
+    pub fn take(&self) -> Result<VecDeque<Chain>, Broken> {
+        let mut guard = self.lock();
+        let mut chains = VecDeque::new();
+        let Some(Open { queue, taken }) = guard.as_mut() else { return Ok(chains) };
+        // More than the queue is long was never asked, nor what was not given back asked again.
+        let asked = queue.avail_idx(&self.memory, Ordering::Acquire).map_err(|_| Broken)?;
+        let more = usize::from(asked.0.wrapping_sub(queue.next_avail()));
+        if usize::from(queue.size()) < taken.saturating_add(more) {
+            return Err(Broken);
+        }
+        let mut parts = 0_usize;
+        while parts < usize::from(queue.size()) {
+            let Some(found) = queue.pop_descriptor_chain(&self.memory) else { return Ok(chains) };
+            let mut chain = Chain { head: found.head_index(), readable: Vec::new(), writable: Vec::new() };
+            for part in found {
+                let list = if part.is_write_only() { &mut chain.writable } else { &mut chain.readable };
+                list.push((part.addr(), part.len()));
+                parts = parts.saturating_add(1);
+            }
+            parts = parts.max(chains.len().saturating_add(1));
+            *taken = taken.saturating_add(1);
+            if usize::from(queue.size()) < *taken {
+                return Err(Broken);
+            }
+            chains.push_back(chain);
+        }
+        let _ = self.notify.write(1);
+        Ok(chains)
+    }
+
+    /// Reads so many bytes of what a chain has, from `skip` on. `None`: there are not so many, or they are
+    /// not in memory, or the queue is closed.
+    #[must_use]
+    pub fn read(&self, chain: &Chain, skip: u64, count: usize) -> Option<Vec<u8>> {
+        let guard = self.lock();
+        guard.as_ref()?;
+        let mut bytes = vec![0; count];
+        let mut rest = bytes.as_mut_slice();
+        for (at, length) in within(&chain.readable, skip, count) {
+            let (here, behind) = rest.split_at_mut_checked(length)?;
+            self.memory.read_slice(here, at).ok()?;
+            rest = behind;
+        }
+        rest.is_empty().then_some(bytes)
+    }
+
+    /// Writes bytes into what a chain has room for, from `skip` on. Whether there was room, in memory, and
+    /// the queue is open.
+    pub fn write(&self, chain: &Chain, skip: u64, bytes: &[u8]) -> bool {
+        let guard = self.lock();
+        let mut rest = bytes;
+        for (at, length) in within(&chain.writable, skip, bytes.len()) {
+            let Some((here, behind)) = rest.split_at_checked(length) else { return false };
+            if guard.is_none() || self.memory.write_slice(here, at).is_err() {
+                return false;
+            }
+            rest = behind;
+        }
+        rest.is_empty()
+    }
+
+    /// The device has done what a chain asks, and has written so many bytes.
+    pub fn done(&self, chain: &Chain, written: u64) {
+        let mut guard = self.lock();
+        let Some(Open { queue, taken }) = guard.as_mut() else { return };
+        *taken = taken.saturating_sub(1);
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        let is_put = queue.add_used(&self.memory, chain.head, written).is_ok();
+        if is_put && queue.needs_notification(&self.memory).unwrap_or(true) {
+            self.interrupt.raise(USED);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The places of so many bytes, from `skip` on.
+fn within(parts: &[(GuestAddress, u32)], skip: u64, count: usize) -> Vec<(GuestAddress, usize)> {
+    let (mut skip, mut left, mut places) = (skip, count, Vec::new());
+    for (at, length) in parts {
+        let beyond = skip.min(u64::from(*length));
+        skip = skip.saturating_sub(beyond);
+        let rest = u64::from(*length).saturating_sub(beyond);
+        let here = usize::try_from(rest).unwrap_or(usize::MAX).min(left);
+        if here != 0 {
+            places.push((GuestAddress(at.0.saturating_add(beyond)), here));
+            left = left.saturating_sub(here);
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;

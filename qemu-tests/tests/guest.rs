@@ -1,0 +1,102 @@
+//! Linux guests in nodes, on nested KVM, by `bulkhead vmm` (S2-01, S3-06, S4-01).
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_core::bcb::state::Reason;
+use bulkhead_core::slot::SlotId;
+use qemu_tests::artefacts::Artefacts;
+use qemu_tests::lab::{LONG, Lab, NodeDisk};
+use qemu_tests::site::{Part, Site};
+use qemu_tests::tooling::node_image::{Recipe, Variant};
+use serde_json::Value;
+
+/// A guest from its start to its end, under emulation of emulation.
+const GUEST: Duration = Duration::from_secs(120);
+/// As for other sites of emulated nodes: a pause of half a second must not count as a death.
+const TIMERS: &str = "rto = \"5s\"\npause = \"500ms\"";
+
+fn recipe(overlays: &[&str]) -> Recipe {
+    let overlays = overlays.iter().map(|name| (*name).to_owned()).collect();
+    // A node that is busy with its guest is to be slow, not to be reset.
+    Recipe { overlays, has_guest: true, watchdog_seconds: 60, ..Lab::recipe(Variant::Good, 1) }
+}
+
+/// The command that describes a guest with so many processors, which does this, and runs it.
+fn guest(does: &str, processors: u32, disk: Option<&str>) -> String {
+    let disk = disk.map(|uri| format!("[[disk]]\\nuri = \"{uri}\"\\n")).unwrap_or_default();
+    let described = format!(
+        "version = 1\\nname = \"{does}\"\\nprocessors = {processors}\\nmemory = \"128M\"\\n\
+         kernel = \"/guest/vmlinuz\"\\ninitrd = \"/guest/initrd\"\\n\
+         command_line = \"console=ttyS0 loglevel=4 pci=off guest.does={does}\"\\n{disk}"
+    );
+    format!("printf %b '{described}' >/tmp/{does}.toml; bulkhead vmm /tmp/{does}.toml --once")
+}
+
+/// What a guest said behind these words.
+fn said<'a>(text: &'a str, words: &str) -> Result<&'a str> {
+    let line = text.lines().find_map(|line| line.split_once(&format!("guest: {words} ")));
+    Ok(line.with_context(|| format!("the guest did not say `{words}`: {text}"))?.1.trim())
+}
+
+/// S2-01: the kernel of the node itself starts in a guest with two processors, finds its memory and its
+/// devices, and is off when it wants to be; a guest that resets is told from one that is off.
+#[test]
+fn a_linux_guest_runs_in_a_node() -> Result<()> {
+    Artefacts::of("guest", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell"]))?;
+        let mut rig = NodeDisk { image, ..NodeDisk::new(lab, "host")? }.node(artefacts)?;
+        rig.node.power_on()?;
+        rig.boots(SlotId::A, 1, Reason::Confirmed)?;
+        rig.shell.ready(LONG)?;
+        let first = rig.shell.exit(0, &guest("chance", 2, None), GUEST)?;
+        let up = said(&first, "up")?;
+        let kib: u32 = up.split(' ').nth(3).context("the memory")?.parse()?;
+        // The kernel keeps a part for itself.
+        ensure!((64 << 10..128 << 10).contains(&kib), "{up}");
+        ensure!(up.starts_with("with 2 processors, ") && up.contains("virtio"), "{up}");
+        let second = rig.shell.exit(0, &guest("chance", 1, None), GUEST)?;
+        ensure!(said(&first, "chance")? != said(&second, "chance")?, "{first}{second}");
+        let json = format!("{} --json", guest("reset", 1, None));
+        let resets = rig.shell.exit(0, &json, GUEST)?;
+        ensure!(resets.contains("\"ended\":\"reset\""), "{resets}");
+        let typed = format!("(sleep 20; echo hello) | ({})", guest("echo", 1, None));
+        let echoes = rig.shell.exit(0, &typed, GUEST)?;
+        ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
+        rig.node.power_cut()
+    })
+}
+
+/// S4-01, S3-06: a guest's disk is a mirrored volume. What one guest has written and flushed on one node, one
+/// on the other node reads when the first node has lost its power.
+#[test]
+fn what_a_guest_wrote_is_there_when_its_node_is_not() -> Result<()> {
+    Artefacts::of("guest-volume", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
+        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
+        site.power_on(&Part::ALL)?;
+        let primary = site.wait_synced()?;
+        let other = primary.peer().context("the other node")?;
+        site.command(primary, "bulkhead volume create vm1 --size 64MiB")?;
+        let wrote = run(&site, primary, "write")?;
+        ensure!(said(&wrote, "disk of")? == "131072 sectors, blocks of 4096", "{wrote}");
+        let content = said(&wrote, "wrote")?;
+        site.power_cut(primary)?;
+        site.wait(other, "the other node leads", |status| {
+            status.pointer("/storage/leads") == Some(&Value::Bool(true))
+        })?;
+        let read = run(&site, other, "read")?;
+        ensure!(said(&read, "read")? == content, "{wrote}{read}");
+        Ok(())
+    })
+}
+
+/// Runs a guest of the volume by the socket of its node.
+fn run(site: &Site, part: Part, does: &str) -> Result<String> {
+    let shown: Value = serde_json::from_str(&site.command(part, "bulkhead volume show vm1 --json")?)?;
+    let uris = shown.to_string();
+    let uri = uris.split('"').find(|text| text.starts_with("nbd+unix:")).context(uris.clone())?;
+    site.rig(part)?.shell.exit(0, &guest(does, 1, Some(uri)), GUEST)
+}
