@@ -14,9 +14,9 @@ use bulkhead_core::mirror::membership;
 use bulkhead_core::mirror::secondary;
 use std::time::Duration;
 
-/// The view is made anew so often at most, unless something has changed that decides who serves or how
-/// many copies there are: who was told that a write is durable must not read here that it is in more
-/// places than it is.
+/// The view is made anew so often at most, unless something has changed that decides who serves, or there
+/// are fewer copies: who was told that a write is durable must not read here that it is in more places than
+/// it is. That there are more again can wait: who follows hears of it before the voters do.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Damaged blocks that are shown; of the others the number.
@@ -34,9 +34,9 @@ impl Group {
         }
         let old = lock(&self.shared.view);
         let is_other = (old.mode, old.primary) != (mode, primary.map(|node| node.0));
-        let is_kept_otherwise = old.state != self.state(mode);
+        let is_less = old.state == State::Synced && self.state(mode) != State::Synced;
         drop(old);
-        if !is_other && !is_kept_otherwise && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
+        if !is_other && !is_less && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
             return;
         }
         self.shown_at = Some(now);

@@ -1,4 +1,5 @@
-//! Block status of a volume: which blocks are zero without anybody reading them (S1-27, S4-01; V42).
+//! Block status of a volume: which blocks are zero without anybody reading them, and which are dirty: not in
+//! the store yet (S1-27, S4-01; V42).
 //!
 //! As for a read, what is dirty counts first, and the store has the rest: a block leaves what is dirty only
 //! after the store has it, so what was acknowledged before the question is never called zero. Zeroes that are
@@ -35,12 +36,16 @@ pub fn status(
             let end = at.saturating_add(blocks);
             while at < end {
                 let left = end.saturating_sub(at);
-                let (is_data, run) = match &found {
-                    Found::Memory(Content::Zeroes) => (false, left),
-                    Found::Memory(Content::Data(_)) | Found::Log(_) => (true, left),
-                    Found::Store => store.run(volume, at, left)?,
+                let (is_data, dirty, run) = match &found {
+                    Found::Memory(Content::Zeroes) => (false, true, left),
+                    Found::Memory(Content::Data(_)) | Found::Log(_) => (true, true, left),
+                    Found::Store => {
+                        let (is_data, run) = store.run(volume, at, left)?;
+                        (is_data, false, run)
+                    }
                 };
-                if !add(&mut extents, max, is_data, length(run)) {
+                let extent = Extent { length: length(run), hole: !is_data, zero: !is_data, dirty };
+                if !add(&mut extents, max, extent) {
                     return Ok(extents);
                 }
                 at = at.saturating_add(run);
@@ -51,12 +56,14 @@ pub fn status(
 }
 
 /// Adds what comes next; whether there was room for it.
-fn add(extents: &mut Vec<Extent>, max: usize, is_data: bool, bytes: u32) -> bool {
+fn add(extents: &mut Vec<Extent>, max: usize, next: Extent) -> bool {
     let is_full = max <= extents.len();
     match extents.last_mut() {
-        Some(last) if last.zero != is_data => last.length = last.length.saturating_add(bytes),
+        Some(last) if (last.zero, last.dirty) == (next.zero, next.dirty) => {
+            last.length = last.length.saturating_add(next.length);
+        }
         Some(_) | None if is_full => return false,
-        Some(_) | None => extents.push(Extent { length: bytes, hole: !is_data, zero: !is_data }),
+        Some(_) | None => extents.push(next),
     }
     true
 }
@@ -88,9 +95,10 @@ mod tests {
     }
 
     proptest! {
-        /// Against a model block by block, dirty or in the store: exactly what is zero is called so.
+        /// Against a model block by block, dirty or in the store: exactly what is zero, and what the store
+        /// does not have, is called so.
         #[test]
-        fn what_is_zero_is_called_so_and_nothing_else(
+        fn what_is_zero_or_dirty_is_called_so_and_nothing_else(
             ops in prop::collection::vec((0..SPAN / 64, 1..65_u64, 0..5_u8), 1..40),
         ) {
             let directory = tempfile::tempdir().unwrap();
@@ -101,7 +109,7 @@ mod tests {
                 tell.send(done).unwrap();
             });
             let (applier, pool) = (applier.unwrap(), Pool::new(16 << 20).unwrap());
-            let mut data = BTreeSet::new();
+            let (mut data, mut dirty_blocks) = (BTreeSet::new(), BTreeSet::new());
             for (seq, (place, blocks, kind)) in (1..).zip(ops) {
                 let first = place * 64;
                 let kind = match kind {
@@ -110,6 +118,7 @@ mod tests {
                     2 => {
                         applier.ask(Job::Apply { applied: Seq(0), upto: Seq(seq), era: Era::default() });
                         told.recv().unwrap();
+                        dirty_blocks.clear();
                         continue;
                     }
                     _ => Kind::Data,
@@ -124,12 +133,17 @@ mod tests {
                 (first..first + blocks).for_each(|block| {
                     data.remove(&block);
                     data.extend((kind == Kind::Data).then_some(block));
+                    dirty_blocks.insert(block);
                 });
             }
             let all = status((&dirty, &store), V, (0, SPAN), 4096).unwrap();
             let model: Vec<_> = (0..SPAN).map(|block| data.contains(&block)).collect();
             prop_assert!(spread(&all) == model);
-            prop_assert!(all.windows(2).all(|two| two[0].zero != two[1].zero), "what is alike is one extent");
+            let dirty_model: Vec<_> = (0..SPAN).map(|block| dirty_blocks.contains(&block)).collect();
+            let blocks = |one: &Extent| std::iter::repeat_n(one.dirty, (one.length / 4096) as usize);
+            prop_assert!(all.iter().flat_map(blocks).eq(dirty_model));
+            let is_other = |two: &[Extent]| (two[0].zero, two[0].dirty) != (two[1].zero, two[1].dirty);
+            prop_assert!(all.windows(2).all(is_other), "what is alike is one extent");
             prop_assert!(all.iter().all(|one| one.hole == one.zero));
             for max in 1..4 {
                 let some = status((&dirty, &store), V, (0, SPAN), max).unwrap();

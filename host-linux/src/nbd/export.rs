@@ -269,6 +269,8 @@ pub struct Extent {
     pub hole: bool,
     /// It reads as zeroes.
     pub zero: bool,
+    /// Its newest content is in a write log, and not where it is kept.
+    pub dirty: bool,
 }
 
 /// What a request brought.

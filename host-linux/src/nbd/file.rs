@@ -153,14 +153,14 @@ impl Inner {
     }
 
     fn read(&self, span: Span) -> Result<Vec<Piece>, Failed> {
-        let whole = Extent { length: span.length, hole: false, zero: false };
+        let whole = Extent { length: span.length, hole: false, zero: false, dirty: false };
         let extents = if span.length < HOLES_FROM { vec![whole] } else { self.extents(span, 64) };
         let mut pieces = Vec::with_capacity(extents.len().saturating_add(1));
         let mut at = span.offset;
         let told: u64 = extents.iter().map(|one| u64::from(one.length)).sum();
         // Beyond so many holes, the rest is read as it is.
         let rest = u32::try_from(u64::from(span.length).saturating_sub(told)).unwrap_or(0);
-        let rest = Extent { length: rest, hole: false, zero: false };
+        let rest = Extent { length: rest, hole: false, zero: false, dirty: false };
         for extent in extents.into_iter().chain([rest]).filter(|one| one.length != 0) {
             if extent.zero {
                 pieces.push(Piece::Zeroes(extent.length));
@@ -254,7 +254,7 @@ impl Inner {
             };
             let end = if end <= at { span.end() } else { end.min(span.end()) };
             let length = u32::try_from(end.saturating_sub(at)).unwrap_or(u32::MAX);
-            extents.push(Extent { length, hole, zero: hole });
+            extents.push(Extent { length, hole, zero: hole, dirty: false });
             at = end;
         }
         extents

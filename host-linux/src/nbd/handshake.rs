@@ -3,7 +3,8 @@
 
 use super::encryption::Encryption;
 use super::export::Geometry;
-use super::wire::number::{ALLOCATION, ALLOCATION_ID, BASE, answer, handshake, info, option};
+use super::wire::context::{Chosen, Context};
+use super::wire::number::{answer, handshake, info, option};
 use super::wire::option::{Ask, Contexts, HEADER, Header, NAME_MAX, OPTION_MAX, Refused, Wanted};
 use super::wire::option_reply as say;
 use super::wire::take::Take;
@@ -62,8 +63,8 @@ pub struct Session {
     pub geometry: Geometry,
     /// Reads are answered in chunks.
     pub structured: bool,
-    /// `base:allocation` was chosen.
-    pub allocation: bool,
+    /// In what block status is told.
+    pub contexts: Chosen,
 }
 
 /// Where the client is.
@@ -104,8 +105,8 @@ pub struct Handshake {
     zeroes: bool,
     secure: bool,
     structured: bool,
-    /// The canonical name of the export whose `base:allocation` was chosen.
-    allocation: Option<String>,
+    /// What was chosen, and the canonical name of the export for which.
+    contexts: Option<(String, Chosen)>,
 }
 
 impl Default for Handshake {
@@ -120,7 +121,7 @@ impl Default for Handshake {
             zeroes: true,
             secure: false,
             structured: false,
-            allocation: None,
+            contexts: None,
         }
     }
 }
@@ -175,7 +176,7 @@ impl Handshake {
     /// Its connection is encrypted from now on: what it said before counts no more.
     pub fn secured(&mut self) {
         self.stage = Stage::Options;
-        (self.secure, self.structured, self.allocation) = (true, false, None);
+        (self.secure, self.structured, self.contexts) = (true, false, None);
     }
 
     /// What the client sent beyond its handshake.
@@ -312,8 +313,10 @@ impl Handshake {
 
     fn enter<T>(&mut self, entry: &Entry, ticket: T) -> Progress<T> {
         self.stage = Stage::Over;
-        let allocation = self.structured && self.allocation.as_ref() == Some(&entry.canonical);
-        let session = Session { geometry: entry.geometry, structured: self.structured, allocation };
+        let (geometry, structured) = (entry.geometry, self.structured);
+        let chosen = self.contexts.as_ref().filter(|(name, _)| structured && *name == entry.canonical);
+        let contexts = chosen.map(|(_, chosen)| *chosen).unwrap_or_default();
+        let session = Session { geometry, structured, contexts };
         Progress::Enter(session, ticket)
     }
 
@@ -346,21 +349,27 @@ impl Handshake {
             return;
         }
         if purpose == Purpose::Set {
-            self.allocation = None;
+            self.contexts = None;
         }
         let Some(entry) = catalogue.look(contexts.name) else {
             self.refuse(option, answer::UNKNOWN, "there is no such export");
             return;
         };
-        let all = purpose == Purpose::List && contexts.count == 0;
-        let matches = |query: &str| query == ALLOCATION || (purpose == Purpose::List && query == BASE);
-        if all || contexts.queries().any(matches) {
+        let is_list = purpose == Purpose::List;
+        let is_asked = |context: Context| {
+            let matches = |query: &str| query == context.name() || (is_list && context.is_in(query));
+            (is_list && contexts.count == 0) || contexts.queries().any(matches)
+        };
+        let asked = Context::ALL.into_iter().filter(|context| is_asked(*context));
+        let mut chosen = Chosen::default();
+        for context in asked {
             // In a list the number means nothing.
-            let id = if purpose == Purpose::Set { ALLOCATION_ID } else { 0 };
-            say::context(&mut self.output, option, id);
-            if purpose == Purpose::Set {
-                self.allocation = Some(entry.canonical);
-            }
+            let number = if is_list { 0 } else { context.number() };
+            say::context(&mut self.output, option, context, number);
+            chosen = chosen.with(context);
+        }
+        if !is_list {
+            self.contexts = Some((entry.canonical, chosen));
         }
         self.done(option);
     }

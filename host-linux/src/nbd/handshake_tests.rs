@@ -118,7 +118,7 @@ fn a_client_lists_asks_and_enters() {
     );
     let session = session.unwrap();
     // The default export is the one the context was chosen for, under its own name.
-    assert!(session.structured && session.allocation);
+    assert!(session.structured && session.contexts == Chosen::default().with(Context::Allocation));
 }
 
 #[test]
@@ -129,18 +129,24 @@ fn a_context_holds_for_its_own_export_only_and_the_last_choice_counts() {
         &[option(8, b""), option(10, &chosen), option(7, &name("b", b"\0\0"))],
         "8:ack 10:context 10:ack 7:export 7:blocks 7:ack",
     );
-    assert!(!other.unwrap().allocation);
+    assert!(other.unwrap().contexts.is_empty());
     let unchosen = check(
         &[option(8, b""), option(10, &chosen), option(10, &none), option(7, &name("a", b"\0\0"))],
         "8:ack 10:context 10:ack 10:ack 7:export 7:blocks 7:ack",
     );
-    assert!(!unchosen.unwrap().allocation);
+    assert!(unchosen.unwrap().contexts.is_empty());
     // In a list no query means everything, in a choice nothing; a namespace is a wish only in a list.
     let base = name("a", b"\0\0\0\x01\0\0\0\x05base:");
     check(
         &[option(8, b""), option(9, &none), option(9, &base), option(10, &base)],
-        "8:ack 9:context 9:ack 9:context 9:ack 10:ack",
+        "8:ack 9:context 9:context 9:ack 9:context 9:ack 10:ack",
     );
+    let both = name("a", b"\0\0\0\x02\0\0\0\x10x-bulkhead:dirty\0\0\0\x0fbase:allocation");
+    let both = check(
+        &[option(8, b""), option(10, &both), option(7, &name("a", b"\0\0"))],
+        "8:ack 10:context 10:context 10:ack 7:export 7:blocks 7:ack",
+    );
+    assert!(both.unwrap().contexts.iter().eq(Context::ALL));
 }
 
 #[test]
@@ -178,7 +184,7 @@ fn what_is_said_beyond_the_handshake_is_kept_for_the_export() {
     let mut handshake = Handshake::default();
     let all = [&0_u32.to_be_bytes()[..], &option(1, b"a"), b"request"].concat();
     let progress = handshake.receive(&all, &two(1));
-    assert!(matches!(progress, Progress::Enter(Session { structured: false, allocation: false, .. }, ())));
+    assert!(matches!(progress, Progress::Enter(Session { structured: false, .. }, ())));
     assert_eq!(handshake.output().len(), 18 + 10 + 124);
     assert_eq!(handshake.rest(), b"request");
 }

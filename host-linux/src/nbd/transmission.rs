@@ -3,7 +3,8 @@
 use super::export::{Answer, Content, Errno, Extent, Failed, Payload, Piece, Request, Span};
 use super::handshake::Session;
 use super::limits::{EXTENTS_MAX, REQUEST_MAX};
-use super::wire::number::{ALLOCATION_ID, chunk, command, extent, flag};
+use super::wire::context::{Chosen, Context};
+use super::wire::number::{chunk, command, flag};
 use super::wire::reply::{self, Head, Place};
 use super::wire::request::Header;
 
@@ -38,6 +39,8 @@ pub struct Work {
     flags: u16,
     /// How it is answered.
     pub form: Form,
+    /// In what block status is told.
+    pub contexts: Chosen,
 }
 
 /// The commands that reach an export.
@@ -122,7 +125,9 @@ pub fn judge(header: &Header, session: &Session) -> Verdict {
         Err((why, errno)) => Verdict::Answer { answer: Err(Failed::new(errno, why)), form, payload },
         // Nothing to do, and done. The protocol leaves it open.
         Ok(kind) if length == 0 && kind != Kind::Flush => Verdict::Answer { answer: Ok(()), form, payload },
-        Ok(kind) => Verdict::Submit(Work { kind, span, flags: header.flags, form }),
+        Ok(kind) => {
+            Verdict::Submit(Work { kind, span, flags: header.flags, form, contexts: session.contexts })
+        }
     }
 }
 
@@ -141,7 +146,7 @@ fn check(kind: Kind, flags: u16, span: Span, session: &Session) -> Result<(), Wr
         let zero = span == Span { offset: 0, length: 0 };
         return if zero { Ok(()) } else { invalid("a flush has no offset and no length") };
     }
-    if kind == Kind::Status && !session.allocation {
+    if kind == Kind::Status && session.contexts.is_empty() {
         return invalid("no metadata context was negotiated");
     }
     if kind == Kind::Status && span.length == 0 {
@@ -171,7 +176,10 @@ impl Work {
     pub fn bytes(&self) -> u64 {
         match self.kind {
             Kind::Read | Kind::Write => u64::from(self.span.length),
-            Kind::Status => u64::try_from(self.extents_max().saturating_mul(8)).unwrap_or(u64::MAX),
+            Kind::Status => {
+                let each = self.extents_max().saturating_mul(8).saturating_mul(self.contexts.iter().count());
+                u64::try_from(each).unwrap_or(u64::MAX)
+            }
             Kind::Flush | Kind::Trim | Kind::Cache | Kind::Zeroes => 0,
         }
     }
@@ -215,7 +223,7 @@ impl Work {
                 read(&self.form, self.span, pieces)
             }
             (Kind::Status, Ok(Content::Extents(extents))) if fits(&extents, self.span) => {
-                status(&self.form, &extents, self.extents_max())
+                status(&self.form, &extents, self.extents_max(), self.contexts)
             }
             (Kind::Write | Kind::Flush | Kind::Trim | Kind::Cache | Kind::Zeroes, Ok(Content::Done)) => {
                 self.form.frames(Ok(()))
@@ -326,19 +334,28 @@ fn read(form: &Form, span: Span, pieces: Vec<Piece>) -> Vec<Frame> {
     frames
 }
 
-fn status(form: &Form, extents: &[Extent], extents_max: usize) -> Vec<Frame> {
-    let mut body = Vec::with_capacity(extents.len().saturating_mul(8).saturating_add(4));
-    body.extend_from_slice(&ALLOCATION_ID.to_be_bytes());
-    for one in extents.iter().take(extents_max) {
-        let hole = if one.hole { extent::HOLE } else { 0 };
-        let zero = if one.zero { extent::ZERO } else { 0 };
-        body.extend_from_slice(&one.length.to_be_bytes());
-        body.extend_from_slice(&(hole | zero).to_be_bytes());
-    }
-    let place = Place { cookie: form.cookie, flags: chunk::DONE };
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    let head = reply::chunk(place, chunk::BLOCK_STATUS, length);
-    vec![Frame { head, body: Body::Bytes(Box::new(body)) }]
+/// A chunk for each context. What is alike there is one extent, whatever the other says of it.
+fn status(form: &Form, extents: &[Extent], extents_max: usize, contexts: Chosen) -> Vec<Frame> {
+    let last = contexts.iter().last();
+    let frame = |context: Context| {
+        let mut told: Vec<(u32, u32)> = Vec::new();
+        for one in extents.iter().take(extents_max) {
+            let flags = context.flags(one);
+            match told.last_mut() {
+                Some((length, before)) if *before == flags => *length = length.saturating_add(one.length),
+                Some(_) | None => told.push((one.length, flags)),
+            }
+        }
+        let numbers = told.into_iter().flat_map(|(length, flags)| [length, flags]);
+        let body: Vec<u8> =
+            std::iter::once(context.number()).chain(numbers).flat_map(u32::to_be_bytes).collect();
+        let flags = if last == Some(context) { chunk::DONE } else { 0 };
+        let place = Place { cookie: form.cookie, flags };
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let head = reply::chunk(place, chunk::BLOCK_STATUS, length);
+        Frame { head, body: Body::Bytes(Box::new(body)) }
+    };
+    contexts.iter().map(frame).collect()
 }
 
 fn total(pieces: &[Piece]) -> u64 {

@@ -10,7 +10,7 @@ const SIZE: u64 = 1 << 30;
 
 fn session(block_min: u32) -> Session {
     let geometry = Geometry::new(SIZE, block_min, 4096).unwrap();
-    Session { geometry, structured: true, allocation: true }
+    Session { geometry, structured: true, contexts: Chosen::default().with(Context::Allocation) }
 }
 
 fn header(flags: u16, command: u16, offset: u64, length: u32) -> Header {
@@ -124,7 +124,7 @@ fn a_read_is_told_in_chunks_whole_or_simply() {
 
 #[test]
 fn extents_are_told_as_far_as_they_were_asked_for() {
-    let extent = |length, hole, zero| Extent { length, hole, zero };
+    let extent = |length, hole, zero| Extent { length, hole, zero, dirty: hole };
     let extents = || Ok(Content::Extents(vec![extent(30, true, true), extent(10, false, false)]));
     let told = chunks(&work(0, 7, 40, true).frames(extents()));
     assert_eq!(told, [(5, 1, b"\0\0\0\x01\0\0\0\x1e\0\0\0\x03\0\0\0\x0a\0\0\0\0".to_vec())]);
@@ -132,11 +132,29 @@ fn extents_are_told_as_far_as_they_were_asked_for() {
     assert_eq!(one, [(5, 1, b"\0\0\0\x01\0\0\0\x1e\0\0\0\x03".to_vec())]);
 }
 
+/// S1-27: each context is told in a chunk of its own, the last one ends the answer, and what is alike in one
+/// of them is one extent there.
+#[test]
+fn every_context_that_was_chosen_is_told() {
+    let extent = |length, zero, dirty| Extent { length, hole: zero, zero, dirty };
+    let extents = || {
+        let all = vec![extent(10, true, true), extent(10, true, false), extent(20, false, false)];
+        Ok(Content::Extents(all))
+    };
+    let allocation = b"\0\0\0\x01\0\0\0\x14\0\0\0\x03\0\0\0\x14\0\0\0\0".to_vec();
+    let dirty = b"\0\0\0\x02\0\0\0\x0a\0\0\0\x01\0\0\0\x1e\0\0\0\0".to_vec();
+    let both = Chosen::default().with(Context::Dirty).with(Context::Allocation);
+    let work = Work { contexts: both, ..work(0, 7, 40, true) };
+    assert_eq!(chunks(&work.frames(extents())), [(5, 0, allocation), (5, 1, dirty.clone())]);
+    let work = Work { contexts: Chosen::default().with(Context::Dirty), ..work };
+    assert_eq!(chunks(&work.frames(extents())), [(5, 1, dirty)]);
+}
+
 #[test]
 fn an_answer_to_something_else_is_an_error_and_never_breaks_the_stream() {
     let wrong = |answer: Answer, command| chunks(&work(0, command, 40, true).frames(answer))[0].0;
     let short = || Ok(Content::Data(vec![Piece::Zeroes(39)]));
-    let long = || Ok(Content::Extents(vec![Extent { length: 41, hole: false, zero: false }]));
+    let long = || Ok(Content::Extents(vec![Extent { length: 41, hole: false, zero: false, dirty: false }]));
     assert_eq!(wrong(short(), 0), chunk::ERROR);
     assert_eq!(wrong(Ok(Content::Data(Vec::new())), 0), chunk::ERROR);
     assert_eq!(wrong(Ok(Content::Done), 0), chunk::ERROR);

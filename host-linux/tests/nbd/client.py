@@ -100,7 +100,7 @@ h.opt_list(lambda name, description: names.append((name, description)))
 assert names == [("disk", "a disk of the plant")], names
 contexts = []
 h.opt_list_meta_context(lambda name: contexts.append(name))
-assert contexts == ["base:allocation"], contexts
+assert contexts == ["base:allocation", "x-bulkhead:dirty"], contexts
 h.add_meta_context("base:")
 contexts.clear()
 h.opt_list_meta_context(lambda name: contexts.append(name))

@@ -58,7 +58,7 @@ pub fn all_works_by(uri: &str) {
     done(&client, Request::Flush);
     let status = Request::Status { span: Span { offset: 1 << 20, length: 1 << 20 }, extents_max: 9 };
     let Ok(Content::Extents(extents)) = answer(&client, status) else { panic!("no extents") };
-    assert_eq!(extents, [Extent { length: 1 << 20, hole: false, zero: false }]);
+    assert_eq!(extents, [Extent { length: 1 << 20, hole: false, zero: false, dirty: false }]);
     // Many at once, each with its own answer.
     let writes: Vec<_> = (0..200_u64)
         .map(|at| {
@@ -193,7 +193,7 @@ fn a_server_without_a_word_for_zeroes_is_sent_zeroes() {
     assert_eq!(answer(&client, zeroes(long, false)).unwrap_err().errno, Errno::NoSpace);
     done(&client, Request::Trim { span, durable: false });
     done(&client, Request::Cache { span });
-    let whole = Extent { length: 1 << 20, hole: false, zero: false };
+    let whole = Extent { length: 1 << 20, hole: false, zero: false, dirty: false };
     let Ok(Content::Extents(told)) = answer(&client, Request::Status { span, extents_max: 4 }) else {
         panic!()
     };

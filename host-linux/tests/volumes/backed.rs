@@ -102,7 +102,8 @@ fn nothing_is_lost_whatever_the_content_is_on() {
 
     // Either of them alone has everything, and nothing of what was there before.
     for node in [primary, secondary] {
-        plant.ok(primary, &["wait", "--for", "in-sync", "--timeout", "60s"]);
+        // It leads, and only who leads knows that the voters know.
+        plant.ok(node, &["wait", "--for", "in-sync", "--timeout", "60s"]);
         plant.fault(&["kill", node]);
         let other = if node == primary { secondary } else { primary };
         plant.ok(other, &["wait", "--for", "primary", "--timeout", "60s"]);

@@ -1,6 +1,7 @@
 //! One answer, put together from what a server sends about it: in any order, in any pieces, or wrongly.
 
 use crate::nbd::export::{Answer, Content, Errno, Extent, Failed, Piece, Request, Span};
+use crate::nbd::wire::context::Numbers;
 use crate::nbd::wire::number::{chunk, extent};
 use crate::nbd::wire::take::Take;
 use std::collections::BTreeMap;
@@ -44,15 +45,24 @@ pub struct Assembly {
     pieces: BTreeMap<u64, Piece>,
     /// Invariant: the bytes of all pieces, which do not overlap.
     covered: u64,
-    extents: Option<Vec<Extent>>,
+    contexts: Numbers,
+    /// By the number of their context: lengths and flags, which lie within what was asked for.
+    extents: BTreeMap<u32, Vec<(u32, u32)>>,
     failed: Option<Failed>,
 }
 
 impl Assembly {
     /// Nothing has come yet.
     #[must_use]
-    pub const fn new(awaited: Awaited) -> Self {
-        Self { awaited, pieces: BTreeMap::new(), covered: 0, extents: None, failed: None }
+    pub const fn new(awaited: Awaited, contexts: Numbers) -> Self {
+        Self {
+            awaited,
+            pieces: BTreeMap::new(),
+            covered: 0,
+            contexts,
+            extents: BTreeMap::new(),
+            failed: None,
+        }
     }
 
     /// Content at `offset`.
@@ -114,25 +124,56 @@ impl Assembly {
         if let Some(failed) = self.failed {
             return Ok(Err(failed));
         }
-        match (self.awaited, self.extents) {
-            (Awaited::Done, None) => Ok(Ok(Content::Done)),
-            (Awaited::Data(span), None) if self.covered == u64::from(span.length) => {
+        match self.awaited {
+            Awaited::Done if self.extents.is_empty() => Ok(Ok(Content::Done)),
+            Awaited::Data(span) if self.extents.is_empty() && self.covered == u64::from(span.length) => {
                 Ok(Ok(Content::Data(self.pieces.into_values().collect())))
             }
-            (Awaited::Extents(..), Some(extents)) => Ok(Ok(Content::Extents(extents))),
-            (Awaited::Done | Awaited::Data(_) | Awaited::Extents(..), _) => {
-                Err(Broken("an answer with a part missing"))
+            Awaited::Extents(_, max) => match self.together(max) {
+                extents if extents.is_empty() => Err(Broken("an answer with a part missing")),
+                extents => Ok(Ok(Content::Extents(extents))),
+            },
+            Awaited::Done | Awaited::Data(_) => Err(Broken("an answer with a part missing")),
+        }
+    }
+
+    /// What all contexts say, as far as each of them says something.
+    fn together(&self, max: usize) -> Vec<Extent> {
+        let of = |number: Option<u32>| number.and_then(|number| self.extents.get(&number));
+        let (Some(allocation), dirty) = (of(self.contexts.allocation), of(self.contexts.dirty)) else {
+            return Vec::new();
+        };
+        let whole = [(u32::MAX, 0)];
+        let mut dirty = match self.contexts.dirty {
+            Some(_) => dirty.map_or(&[][..], Vec::as_slice),
+            // A server without this context has nothing dirty that anybody could know of.
+            None => &whole,
+        }
+        .iter()
+        .copied();
+        let (mut extents, mut now) = (Vec::new(), dirty.next());
+        for (length, flags) in allocation {
+            let mut left = *length;
+            while left != 0 && extents.len() < max {
+                let Some((rest, is_dirty)) = now else { return extents };
+                let here = left.min(rest);
+                let (hole, zero) = (flags & extent::HOLE != 0, flags & extent::ZERO != 0);
+                extents.push(Extent { length: here, hole, zero, dirty: is_dirty & extent::DIRTY != 0 });
+                left = left.saturating_sub(here);
+                now = if here == rest { dirty.next() } else { Some((rest.saturating_sub(here), is_dirty)) };
             }
         }
+        extents
     }
 
     fn status(&mut self, mut take: Take<'_>) -> Result<(), Broken> {
         let Awaited::Extents(span, max) = self.awaited else {
             return Err(Broken("extents nobody asked for"));
         };
-        // Servers choose the number; there is one context, so any will do, but only once.
-        if take.u32().is_none() || self.extents.is_some() {
-            return Err(Broken("extents twice, or of nothing"));
+        let number = take.u32().filter(|number| !self.extents.contains_key(number));
+        let number = number.ok_or(Broken("extents twice, or of nothing"))?;
+        if ![self.contexts.allocation, self.contexts.dirty].contains(&Some(number)) {
+            return Err(Broken("extents of a context that nobody chose"));
         }
         let mut extents = Vec::new();
         let mut left = span.length;
@@ -147,11 +188,10 @@ impl Assembly {
                 return Err(Broken("an empty extent"));
             }
             if here != 0 && extents.len() < max {
-                let (hole, zero) = (flags & extent::HOLE != 0, flags & extent::ZERO != 0);
-                extents.push(Extent { length: here, hole, zero });
+                extents.push((here, flags));
             }
         }
-        self.extents = Some(extents);
+        self.extents.insert(number, extents);
         if left == span.length { Err(Broken("extents of nothing")) } else { Ok(()) }
     }
 }

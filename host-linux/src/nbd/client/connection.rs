@@ -216,7 +216,7 @@ impl Inner {
             Request::Cache { span } => can(transmission::CACHE).then(|| wire(command::CACHE, 0, span))?,
             Request::Status { span, extents_max } => {
                 let one = if extents_max == 1 { flag::REQ_ONE } else { 0 };
-                self.taken.allocation.then(|| wire(command::BLOCK_STATUS, one, span))?
+                self.taken.contexts.allocation.map(|_| wire(command::BLOCK_STATUS, one, span))?
             }
         }
     }
@@ -224,8 +224,8 @@ impl Inner {
     /// The answer to what the server has no word for: hints are taken, and all is data.
     fn without(&self, awaited: Awaited) -> Result<Content, Failed> {
         match awaited {
-            Awaited::Extents(span, _) => {
-                let extent = Extent { length: span.length, hole: false, zero: false };
+            Awaited::Extents(span, ..) => {
+                let extent = Extent { length: span.length, hole: false, zero: false, dirty: false };
                 Ok(Content::Extents(vec![extent]))
             }
             Awaited::Done => Ok(Content::Done),
@@ -249,7 +249,7 @@ impl Inner {
         let header = Header { flags, command, cookie, offset: span.offset, length: span.length };
         let body = if data.is_empty() { Body::None } else { Body::Bytes(Box::new(data)) };
         state.queue.push_back(Part { frame: Frame { head: head(&header), body }, slot: None });
-        let assembly = Assembly::new(awaited);
+        let assembly = Assembly::new(awaited, self.taken.contexts);
         state.pending.insert(cookie, Pending { since: Instant::now(), reply, assembly });
         self.work.notify_one();
     }

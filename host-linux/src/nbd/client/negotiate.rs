@@ -5,6 +5,7 @@ use crate::nbd::export::Geometry;
 use crate::nbd::limits::REQUEST_MAX;
 use crate::nbd::socket::Socket;
 use crate::nbd::uri::{Place, Uri};
+use crate::nbd::wire::context::Numbers;
 use crate::nbd::wire::number::{answer, command, handshake, option, transmission};
 use crate::nbd::wire::request::Header;
 use crate::nbd::wire::server::{self, Begin, GREETING_LEN, NotAServer, OPTION_REPLY, REPLY, Told};
@@ -30,8 +31,8 @@ pub struct Taken {
     pub flags: u16,
     /// The largest read or write.
     pub request_max: u32,
-    /// Block status can be asked for.
-    pub allocation: bool,
+    /// In what block status can be asked for.
+    pub contexts: Numbers,
 }
 
 /// Why there is no connection. Nothing was written.
@@ -275,14 +276,19 @@ fn negotiate(server: &mut Patient, uri: &Uri, wish: &Wish, replies: Replies) -> 
     let nothing = |_: u32, _: &[u8]| Ok(());
     let structured =
         replies == Replies::Structured && server.ask(option::STRUCTURED_REPLY, &[], nothing)?.is_ok();
-    let mut allocation = false;
+    let mut contexts = Numbers::default();
     if structured {
-        let contexts = server::contexts(name);
-        let granted = server.ask(option::SET_META_CONTEXT, &contexts, |kind, _| {
-            allocation |= kind == answer::META_CONTEXT;
+        let wanted = server::contexts(name);
+        let granted = server.ask(option::SET_META_CONTEXT, &wanted, |kind, data| {
+            let told = data.split_first_chunk().filter(|_| kind == answer::META_CONTEXT);
+            if let Some((number, name)) = told {
+                contexts.take(name, u32::from_be_bytes(*number));
+            }
             Ok(())
         })?;
-        allocation &= granted.is_ok();
+        if granted.is_err() {
+            contexts = Numbers::default();
+        }
     }
     let (mut export, mut blocks) = (None, (1, 4096, REQUEST_MAX));
     let granted = server.ask(option::GO, &server::go(name), |kind, data| {
@@ -297,10 +303,10 @@ fn negotiate(server: &mut Patient, uri: &Uri, wish: &Wish, replies: Replies) -> 
     })?;
     granted.map_err(|(number, why)| Refused::Denied(number, why))?;
     let (size, flags) = export.ok_or(Refused::NotAServer)?;
-    shape(size, flags, blocks, allocation).ok_or(Refused::Shape)
+    shape(size, flags, blocks, contexts).ok_or(Refused::Shape)
 }
 
-fn shape(size: u64, flags: u16, blocks: (u32, u32, u32), allocation: bool) -> Option<Taken> {
+fn shape(size: u64, flags: u16, blocks: (u32, u32, u32), contexts: Numbers) -> Option<Taken> {
     let (least, preferred, most) = blocks;
     // A preferred block that is none of ours is only a hint that is lost.
     let preferred =
@@ -309,5 +315,5 @@ fn shape(size: u64, flags: u16, blocks: (u32, u32, u32), allocation: bool) -> Op
     let has = |flag: u16| flags & flag != 0;
     let geometry = geometry.read_only(has(transmission::READ_ONLY)).multi_conn(has(transmission::MULTI_CONN));
     let request_max = most.min(REQUEST_MAX);
-    (least <= request_max).then_some(Taken { geometry, flags, request_max, allocation })
+    (least <= request_max).then_some(Taken { geometry, flags, request_max, contexts })
 }

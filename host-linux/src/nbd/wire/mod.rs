@@ -4,6 +4,7 @@
 //! The format is the one of the protocol's own document, `doc/proto.md` of NetworkBlockDevice/nbd:
 //! big-endian, no padding. All numbers are in [`number`].
 
+pub mod context;
 pub mod number;
 pub mod option;
 pub mod option_reply;

@@ -155,19 +155,15 @@ pub mod chunk {
     pub const ERROR: u16 = 0x8001;
 }
 
-/// Flags of an extent in `base:allocation`.
+/// Flags of an extent.
 pub mod extent {
     /// Not allocated.
     pub const HOLE: u32 = 1;
     /// Reads as zeroes.
     pub const ZERO: u32 = 2;
+    /// In `x-bulkhead:dirty`, as in QEMU's contexts of that kind: dirty.
+    pub const DIRTY: u32 = 1;
 }
 
-/// The one context that is served.
-pub const ALLOCATION: &str = "base:allocation";
-/// Its number, chosen by us.
-pub const ALLOCATION_ID: u32 = 1;
-/// The namespace of [`ALLOCATION`], with its colon: in a query, all of it.
-pub const BASE: &str = "base:";
 /// IANA's port.
 pub const PORT: u16 = 10_809;

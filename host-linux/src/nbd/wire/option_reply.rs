@@ -1,6 +1,7 @@
 //! What a server says before requests begin, appended to a buffer.
 
-use super::number::{ALLOCATION, GREETING, OPTION_MAGIC, OPTION_REPLY_MAGIC, answer, handshake, info};
+use super::context::Context;
+use super::number::{GREETING, OPTION_MAGIC, OPTION_REPLY_MAGIC, answer, handshake, info};
 use crate::nbd::export::Geometry;
 use crate::nbd::limits::REQUEST_MAX;
 
@@ -29,9 +30,9 @@ pub fn server(out: &mut Vec<u8>, option: u32, name: &str, description: &str) {
     reply(out, option, answer::SERVER, &[&length, name.as_bytes(), description.as_bytes()]);
 }
 
-/// The context that is served, under `id`.
-pub fn context(out: &mut Vec<u8>, option: u32, id: u32) {
-    reply(out, option, answer::META_CONTEXT, &[&id.to_be_bytes(), ALLOCATION.as_bytes()]);
+/// A context that is served, under `number`.
+pub fn context(out: &mut Vec<u8>, option: u32, context: Context, number: u32) {
+    reply(out, option, answer::META_CONTEXT, &[&number.to_be_bytes(), context.name().as_bytes()]);
 }
 
 /// Size and flags.

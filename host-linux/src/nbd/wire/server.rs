@@ -1,8 +1,8 @@
 //! What a server sends, for our client: parsed, bounded, or refused. And what our client sends.
 
+use super::context::Context;
 use super::number::{
-    ALLOCATION, CHUNK_MAGIC, GREETING, OPTION_MAGIC, OPTION_REPLY_MAGIC, REQUEST_MAGIC, SIMPLE_REPLY_MAGIC,
-    info,
+    CHUNK_MAGIC, GREETING, OPTION_MAGIC, OPTION_REPLY_MAGIC, REQUEST_MAGIC, SIMPLE_REPLY_MAGIC, info,
 };
 use super::request::Header;
 use super::take::Take;
@@ -150,10 +150,12 @@ pub fn go(name: &str) -> Vec<u8> {
     [&text(name)[..], &1_u16.to_be_bytes(), &info::BLOCK_SIZE.to_be_bytes()].concat()
 }
 
-/// The data of `SET_META_CONTEXT`: `base:allocation` of an export.
+/// The data of `SET_META_CONTEXT`: all that we know, of an export.
 #[must_use]
 pub fn contexts(name: &str) -> Vec<u8> {
-    [&text(name)[..], &1_u32.to_be_bytes(), &text(ALLOCATION)].concat()
+    let count = u32::try_from(Context::ALL.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let queries = Context::ALL.map(|context| text(context.name())).concat();
+    [&text(name)[..], &count, &queries].concat()
 }
 
 fn text(text: &str) -> Vec<u8> {

@@ -1,10 +1,11 @@
 //! These bytes are the protocol's. If a test fails here, we are wrong, not the bytes.
 
+use super::context::Context;
 use super::number::{GREETING, OPTION_MAGIC, OPTION_REPLY_MAGIC, answer, chunk, info, option};
 use super::option::{Ask, Header as OptionHeader, NotAnOption, OPTION_MAX, Refused, Wanted};
+use super::option_reply as say;
 use super::reply::{self, Place};
 use super::request::{Header, NotARequest};
-use super::{number, option_reply as say};
 use crate::nbd::export::{Errno, Geometry};
 use proptest::prelude::*;
 
@@ -39,8 +40,10 @@ fn the_server_says_these_bytes() {
     assert_eq!(blocks, expect(head(6, [0, 0, 0, 3], 14), b"\0\x03\0\0\x02\0\0\0\x10\0\x02\0\0\0"));
     let name = said(&|out| say::info_text(out, option::GO, info::NAME, "vol"));
     assert_eq!(name, expect(head(7, [0, 0, 0, 3], 5), b"\0\x01vol"));
-    let context = said(&|out| say::context(out, option::SET_META_CONTEXT, number::ALLOCATION_ID));
+    let context = said(&|out| say::context(out, option::SET_META_CONTEXT, Context::Allocation, 1));
     assert_eq!(context, expect(head(10, [0, 0, 0, 4], 19), b"\0\0\0\x01base:allocation"));
+    let context = said(&|out| say::context(out, option::LIST_META_CONTEXT, Context::Dirty, 0));
+    assert_eq!(context, expect(head(9, [0, 0, 0, 4], 20), b"\0\0\0\0x-bulkhead:dirty"));
     let old = said(&|out| say::old_style(out, &geometry.read_only(true), true));
     assert_eq!(old, [&b"\0\0\0\0\x01\x23\x40\0\x05\x8f"[..], &[0; 124]].concat());
 }
