@@ -3,9 +3,9 @@
 use super::Common;
 use crate::failure::Failure;
 use crate::output::Report;
+use crate::vmm::console::Console;
 use crate::vmm::description::Description;
 use crate::vmm::machine::Machine;
-use crate::vmm::ports::Console;
 use crate::vmm::vcpu::End;
 use clap::Args;
 use serde_json::json;
@@ -67,15 +67,17 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         tell(panic);
         std::process::abort();
     }));
+    let console = match common.json {
+        true => Console::to(std::io::stderr()),
+        false => Console::to(std::io::stdout()),
+    };
+    let console = console.map_err(|error| Failure::failed(format!("no thread for a console: {error}")))?;
     let typed = typed();
     loop {
-        let console: Console = match common.json {
-            true => Box::new(std::io::stderr()),
-            false => Box::new(std::io::stdout()),
-        };
-        let machine = Machine::start(&description, console)?;
+        let machine = Machine::start(&description, console.clone())?;
         let end = until_end(&machine, &typed, &stop);
         drop(machine);
+        console.drain();
         match end {
             End::Reset if !args.once => {}
             End::Failed(why) => {

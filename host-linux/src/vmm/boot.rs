@@ -104,7 +104,10 @@ fn place(path: &Path, memory: &Memory, kernel: &KernelLoaderResult) -> Result<In
     let highest = kernel.setup_header.map(|header| header.initrd_addr_max).filter(|max| *max != 0);
     let top = highest.map_or(top, |max| top.min(u64::from(max).saturating_add(1)));
     let at = top.checked_sub(length).map(|at| at & !PAGE.wrapping_sub(1));
-    let at = at.filter(|at| kernel.kernel_end <= *at).ok_or_else(|| does_not_fit("the initrd"))?;
+    // A packed kernel needs more when it is unpacked, and does not look whether something is there.
+    let unpacked = kernel.setup_header.map_or(0, |header| u64::from(header.init_size));
+    let end = kernel.kernel_end.max(kernel.kernel_load.0.saturating_add(unpacked));
+    let at = at.filter(|at| end <= *at).ok_or_else(|| does_not_fit("the initrd"))?;
     let count = usize::try_from(length).map_err(|_| does_not_fit("the initrd"))?;
     memory
         .read_exact_volatile_from(GuestAddress(at), &mut file, count)

@@ -5,13 +5,14 @@
 #![allow(unsafe_code, reason = "see JUSTIFICATION above")]
 
 use super::boot;
+use super::console::Console;
 use super::description::Description;
 use super::disk::Disk;
 use super::layout::{
     ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
 use super::memory::{self, Memory};
-use super::ports::{Console, Ports};
+use super::ports::Ports;
 use super::registers::{begin, identity};
 use super::vcpu::{Board, End, Processors};
 use super::virtio::Device;

@@ -1,7 +1,7 @@
 //! Guests of a few instructions, on this machine's own KVM. Where it has none, the tests say so and pass.
 
 use super::*;
-use std::io::Write;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -11,24 +11,20 @@ fn runs_guests() -> bool {
     kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
 }
 
-/// What a guest said.
-#[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
+/// What a guest says.
+struct Said(std::io::PipeReader);
 
 impl Said {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Said {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
+    fn new() -> (Self, Console) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (Self(reader), Console::to(writer).unwrap())
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+    /// Its next bytes, as many as these are.
+    fn hears(&mut self, expected: &str) {
+        let mut bytes = vec![0; expected.len()];
+        self.0.read_exact(&mut bytes).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes), expected);
     }
 }
 
@@ -83,14 +79,15 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
     }
 }
 
-/// Runs a guest of this code until it ends.
-fn run(kernel: &[u8]) -> (String, End) {
+/// Runs a guest of this code until it ends; it must say this before.
+fn run(kernel: &[u8], says: &str) -> End {
     let directory = tempfile::tempdir().unwrap();
-    let said = Said::default();
-    let machine = Machine::start(&described(directory.path(), kernel), Box::new(said.clone())).unwrap();
-    let end = machine.wait(LONG).unwrap_or_else(|| panic!("it did not end; it said {:?}", said.text()));
+    let (mut said, console) = Said::new();
+    let machine = Machine::start(&described(directory.path(), kernel), console).unwrap();
+    let end = machine.wait(LONG);
     drop(machine);
-    (said.text(), end)
+    said.hears(says);
+    end.expect("it ends")
 }
 
 #[test]
@@ -100,7 +97,7 @@ fn a_guest_speaks_and_is_off() {
     }
     for is_pvh in [true, false] {
         let code = [say("hello"), out(0x601, 0x34), FOR_EVER.to_vec()].concat();
-        assert_eq!(run(&elf(&code, is_pvh)), ("hello".into(), End::PowerOff));
+        assert_eq!(run(&elf(&code, is_pvh), "hello"), End::PowerOff);
     }
 }
 
@@ -112,7 +109,7 @@ fn a_guest_resets_in_each_way_that_guests_know() {
     // The last one is a fault without anybody to take it.
     for way in [out(0x600, 1), out(0x64, 0xfe), vec![0x0f, 0x0b]] {
         let code = [say("x"), way, FOR_EVER.to_vec()].concat();
-        assert_eq!(run(&elf(&code, true)), ("x".into(), End::Reset));
+        assert_eq!(run(&elf(&code, true), "x"), End::Reset);
     }
 }
 
@@ -135,7 +132,7 @@ fn a_guest_resets_by_its_firmware() {
     // lgdt [0x1800]; jmp 8:0x2000
     let jump = [0x0f, 0x01, 0x15, 0, 0x18, 0, 0, 0xea, 0, 0x20, 0, 0, 8, 0];
     let code: Vec<u8> = say("x").into_iter().chain(puts).chain(jump).collect();
-    assert_eq!(run(&elf(&code, true)), ("x".into(), End::Reset));
+    assert_eq!(run(&elf(&code, true), "x"), End::Reset);
 }
 
 /// A guest that is busy with itself ends when it is dropped, and so does one that sleeps.
@@ -146,15 +143,11 @@ fn a_guest_is_dropped_whatever_it_does() {
     }
     for rest in [FOR_EVER.to_vec(), vec![0xfa, 0xf4, 0xeb, 0xfd]] {
         let directory = tempfile::tempdir().unwrap();
-        let said = Said::default();
+        let (mut said, console) = Said::new();
         let mut described = described(directory.path(), &elf(&[say("on"), rest].concat(), true));
         described.processors = 4;
-        let machine = Machine::start(&described, Box::new(said.clone())).unwrap();
-        let begun = std::time::Instant::now();
-        while said.text() != "on" {
-            assert!(begun.elapsed() < LONG);
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let machine = Machine::start(&described, console).unwrap();
+        said.hears("on");
         assert_eq!(machine.wait(Duration::from_millis(20)), None);
         drop(machine);
     }
@@ -172,8 +165,7 @@ fn what_is_no_kernel_is_refused_by_name() {
     let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
     for kernel in cases {
         let directory = tempfile::tempdir().unwrap();
-        let why =
-            Machine::start(&described(directory.path(), kernel), Box::new(std::io::sink())).unwrap_err();
+        let why = Machine::start(&described(directory.path(), kernel), Console::default()).unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
     }
 }

@@ -8,11 +8,12 @@
 //! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, [`registers`]: how the
 //!    first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
-//! 5. [`ports`]: the serial console, reset and power; [`virtio`]: disks and chance; [`disk`]: what a disk's
-//!    content comes from.
+//! 5. [`ports`]: the serial line, reset and power; [`console`]: where the line goes; [`virtio`]: disks and
+//!    chance; [`disk`]: what a disk's content comes from.
 
 pub mod acpi;
 pub mod boot;
+pub mod console;
 pub mod description;
 pub mod disk;
 pub mod layout;

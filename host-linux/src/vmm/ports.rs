@@ -1,14 +1,11 @@
 //! What a guest reaches by port: its serial console, reset, and power (ACPI 6.5, 4.8.3.6 and 4.8.3.7).
 
 use super::acpi::S5;
+use super::console::Console;
 use super::layout::{KEYBOARD, RESET, RESET_PORT, SERIAL, SLEEP_CONTROL, SLEEP_STATUS};
-use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vm_superio::{Serial, Trigger, serial::NoEvents};
 use vmm_sys_util::eventfd::EventFd;
-
-/// Where a guest's console goes.
-pub type Console = Box<dyn Write + Send>;
 
 /// What a guest wants by a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,29 +100,17 @@ impl Ports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Said {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use std::io::Read as _;
 
     /// Whatever a guest writes where, it gets what it wants or nothing.
     #[test]
     fn ports_do_what_they_are_for_and_nothing_else() {
-        let said = Said::default();
-        let ports = Ports::new(EventFd::new(0).unwrap(), Box::new(said.clone()));
+        let (mut said, writer) = std::io::pipe().unwrap();
+        let ports = Ports::new(EventFd::new(0).unwrap(), Console::to(writer).unwrap());
         b"hello".iter().for_each(|byte| assert_eq!(ports.write(SERIAL.start, &[*byte]), None));
-        assert_eq!(*said.0.lock().unwrap(), b"hello");
+        let mut hello = [0; 5];
+        said.read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"hello");
         assert_eq!(ports.input(b"abc"), 3);
         let mut byte = [0; 1];
         ports.read(SERIAL.start, &mut byte);

@@ -157,6 +157,8 @@ struct State {
     /// Bytes of what a server has.
     bytes: u64,
     server: Option<Arc<Server>>,
+    /// Somebody looks for a server.
+    is_dialling: bool,
     /// How often a driver has begun: of an older one nothing is answered.
     times: u64,
 }
@@ -198,16 +200,14 @@ impl Session {
         let Ok(chains) = self.ring.take() else { return Next::End };
         let mut state = self.shared.lock();
         state.waiting.extend(chains);
-        let lost = state.server.as_ref().is_none_or(|server| server.is_over());
-        if lost {
-            drop(state);
-            // It may take a moment: nothing else is asked of this thread meanwhile.
-            let server = self.shared.disk.connect().map(Arc::new);
-            state = self.shared.lock();
-            state.server = server;
-        }
-        let Some(server) = state.server.clone() else {
-            return if state.waiting.is_empty() { Next::Wait } else { Next::Within(AGAIN) };
+        let Some(server) = state.server.clone().filter(|server| !server.is_over()) else {
+            if state.waiting.is_empty() {
+                return Next::Wait;
+            }
+            if !state.is_dialling {
+                state.is_dialling = self.dial();
+            }
+            return Next::Within(AGAIN);
         };
         while state.bytes < UNDER_WAY_MAX
             && let Some(chain) = state.waiting.pop_front()
@@ -220,6 +220,23 @@ impl Session {
             state = self.shared.lock();
         }
         Next::Wait
+    }
+
+    /// Looks for a server, on a thread of its own: that may take a while, and whoever ends this disk does not
+    /// wait for it. Whether there is such a thread.
+    fn dial(&self) -> bool {
+        let (shared, ring) = (Arc::clone(&self.shared), Arc::clone(&self.ring));
+        let work = move || {
+            let server = shared.disk.connect().map(Arc::new);
+            let mut state = shared.lock();
+            state.is_dialling = false;
+            if server.is_some() {
+                state.server = server;
+                drop(state);
+                let _ = ring.notify.write(1);
+            }
+        };
+        std::thread::Builder::new().name("vmm-dial".into()).stack_size(256 << 10).spawn(work).is_ok()
     }
 
     fn ask(&self, server: &Arc<Server>, chain: Chain, times: u64) {

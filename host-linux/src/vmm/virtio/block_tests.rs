@@ -174,6 +174,20 @@ fn a_server_that_dies_is_waited_for() {
     }
 }
 
+/// A server that takes a connection and says nothing holds nobody up who ends the disk.
+#[test]
+fn a_silent_server_does_not_hold_up_the_end() {
+    let mut served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    served.server = None;
+    let _silent = std::os::unix::net::UnixListener::bind(served.socket()).unwrap();
+    guest.offer(0, ask::READ, 0, &[(DATA, 512, true)]);
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = std::time::Instant::now();
+    set(&mut guest.transport, 0x70, 0);
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
 /// A driver that resets with much under way, and begins again, gets only what it asks then.
 #[test]
 fn a_reset_ends_what_is_under_way() {
