@@ -375,7 +375,8 @@ impl Work {
                     | Frame::Compare { .. }
                     | Frame::Wants { .. }
                     | Frame::Mend { .. }
-                    | Frame::Lacks { .. },
+                    | Frame::Lacks { .. }
+                    | Frame::Member { .. },
                 ) => return self.give_up(End::Babbled),
             }
         }

@@ -71,6 +71,10 @@ impl Group {
             Frame::Wants { epoch, upto, blocks } => self.is_asked(from, epoch, upto, blocks),
             Frame::Mend { write, payload, .. } => self.is_mended(from, &write, payload.as_ref()),
             Frame::Lacks { blocks, .. } => self.is_lacked(from, blocks),
+            Frame::Member { epoch, is_in } => {
+                let peer = self.peers.entry(from).or_default();
+                peer.counts_us = is_in.then_some(epoch);
+            }
         }
         None
     }
@@ -90,6 +94,21 @@ impl Group {
         // Offered to be fed again, it says what it lacks, and is filled if the log has that no more.
         for node in anew {
             self.meet(node);
+        }
+    }
+
+    /// Tells each other holder whether the register has it in the in-sync set: only who leads knows.
+    pub(super) fn tell_members(&mut self) {
+        let Some(primary) = self.holder.primary() else { return };
+        let (epoch, chosen) = (primary.epoch(), primary.chosen().holders());
+        for (node, peer) in &mut self.peers {
+            let is_in = chosen.iter().any(|one| one.node == *node);
+            if peer.counted != Some((epoch, is_in))
+                && let Some(stream) = peer.stream
+            {
+                peer.counted = Some((epoch, is_in));
+                self.streams.send(stream, vec![Frame::Member { epoch, is_in }]);
+            }
         }
     }
 

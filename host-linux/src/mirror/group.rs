@@ -368,6 +368,7 @@ impl Group {
         self.write();
         self.show();
         self.send();
+        self.tell_members();
         self.round();
         self.move_fillers();
         self.reign();

@@ -30,6 +30,10 @@ pub struct Peer {
     heard: VecDeque<Frame>,
     /// Reads the writes that are not in memory.
     pub tape: Tape,
+    /// It leads under this epoch, and has said that this holder is in the in-sync set.
+    pub counts_us: Option<Epoch>,
+    /// What it was told of that, by this holder as the primary under this epoch.
+    pub counted: Option<(Epoch, bool)>,
     out: VecDeque<Out>,
 }
 

@@ -14,9 +14,9 @@ use bulkhead_core::mirror::membership;
 use bulkhead_core::mirror::secondary;
 use std::time::Duration;
 
-/// The view is made anew so often at most, unless something has changed that decides who serves, or there
-/// are fewer copies: who was told that a write is durable must not read here that it is in more places than
-/// it is. That there are more again can wait: who follows hears of it before the voters do.
+/// The view is made anew so often at most, unless something has changed that decides who serves or how
+/// many copies there are: who was told that a write is durable must not read here that it is in more
+/// places than it is.
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Damaged blocks that are shown; of the others the number.
@@ -34,9 +34,9 @@ impl Group {
         }
         let old = lock(&self.shared.view);
         let is_other = (old.mode, old.primary) != (mode, primary.map(|node| node.0));
-        let is_less = old.state == State::Synced && self.state(mode) != State::Synced;
+        let is_kept_otherwise = old.state != self.state(mode);
         drop(old);
-        if !is_other && !is_less && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
+        if !is_other && !is_kept_otherwise && self.shown_at.is_some_and(|at| now.since(at) < EVERY) {
             return;
         }
         self.shown_at = Some(now);
@@ -146,9 +146,14 @@ impl Group {
         if self.wanted.is_removed(self.holder.me().node) || self.holder.contradicted().is_some() {
             return State::Stale;
         }
+        let counts_us = |one: &secondary::Following| {
+            self.peers.get(&one.primary).is_some_and(|peer| peer.counts_us == Some(one.epoch))
+        };
         match self.holder.secondary().map(|one| one.mode()).filter(|_| self.followed().is_some()) {
-            Some(secondary::Mode::Following(_)) => State::Synced,
-            Some(secondary::Mode::Behind(_) | secondary::Mode::Adopting(_)) => State::Resyncing,
+            Some(secondary::Mode::Following(one)) if counts_us(&one) => State::Synced,
+            Some(
+                secondary::Mode::Following(_) | secondary::Mode::Behind(_) | secondary::Mode::Adopting(_),
+            ) => State::Resyncing,
             Some(secondary::Mode::Idle | secondary::Mode::Failed) | None if self.waits.is_some() => {
                 State::Stale
             }

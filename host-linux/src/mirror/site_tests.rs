@@ -2,7 +2,7 @@
 //! happens to them, every acknowledged write is read.
 
 use super::handle::{Handle, lock};
-use super::testing::{Site, ask, create, delete, read};
+use super::testing::{Site, ask, create, delete, read, until};
 use super::view::State;
 use crate::nbd::export::Request;
 use bulkhead_core::log::batch::Volume;
@@ -208,6 +208,29 @@ fn what_is_in_one_place_only_is_never_told_to_be_in_two() {
         site.start(other);
         assert_eq!(site.await_synced(), leads);
     }
+}
+
+/// S4-10, X14: who follows and has everything says that it is in sync when the voters know that, and not
+/// before: the loss of who leads would leave nobody.
+#[test]
+fn who_follows_is_in_sync_when_the_voters_know_it() {
+    let mut site = Site::new(64 * MEBI);
+    let mut known = Known::by_chance(37);
+    let (leads, other, volume) = site.pair(4096);
+    site.kill(other);
+    known.write(&site, leads, volume, 2, 4000, 8);
+    site.deafen(true);
+    site.start(other);
+    let newest = site.handle(leads).view().log.newest;
+    until(&site, other, |view| view.primary == Some(leads) && view.log.durable == newest);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(site.handle(other).view().state, State::Resyncing);
+    assert_ne!(site.handle(leads).view().state, State::Synced);
+    site.deafen(false);
+    until(&site, other, |view| view.state == State::Synced);
+    site.kill(leads);
+    assert_eq!(site.await_leader(|_| true), other);
+    known.check(&site, other, volume, 4000);
 }
 
 /// F7, F10, X14: the log of the primary cannot be read where another holder lacks it. That one is filled from

@@ -204,6 +204,8 @@ struct Register {
     held: Option<(NodeId, Instant)>,
     /// It is not asked whether it takes the register.
     passed_over: Option<NodeId>,
+    /// What is wished is heard later.
+    is_deaf: bool,
     turn: usize,
 }
 
@@ -213,6 +215,9 @@ impl Register {
         let until = now.after(LEASE);
         self.held = self.held.filter(|(_, until)| now < *until);
         for (node, handle) in self.nodes.clone() {
+            if self.is_deaf {
+                break;
+            }
             for wish in handle.wishes() {
                 let holds = self.held.is_some_and(|(holder, _)| holder == node);
                 match wish {
@@ -333,6 +338,11 @@ impl Site {
         drop(register);
         self.wires.leave(node);
         drop(self.running.remove(&node));
+    }
+
+    /// Whether the voters hear nothing that is wished; leases are renewed.
+    pub fn deafen(&self, is_deaf: bool) {
+        self.register.lock().unwrap().is_deaf = is_deaf;
     }
 
     /// The node loses the register, goes on, and has another one lead.

@@ -5,7 +5,8 @@
 //! | at | len | field    | unit, values                                                       |
 //! |---:|----:|----------|--------------------------------------------------------------------|
 //! |  0 |   1 | kind     | 1 begun, 2 alive, 3 word, 4 write, 5 fill, 6 filled,               |
-//! |    |     |          | 7 compare, 8 differs, 9 compared, 10 wants, 11 mend, 12 lacks      |
+//! |    |     |          | 7 compare, 8 differs, 9 compared, 10 wants, 11 mend, 12 lacks,     |
+//! |    |     |          | 13 member                                                          |
 //! |  1 |   1 | reserved | zero                                                               |
 //! |  2 |   2 | meta     | bytes of what follows the head                                     |
 //! |  4 |   2 | blocks   | of 4096 bytes of payload behind that, 0..=448; write, fill, mend    |
@@ -27,6 +28,7 @@
 //! | wants        | epoch (8), blocks (16), upto (8)                                                      |
 //! | mend         | as fill                                                                               |
 //! | lacks        | as compared                                                                           |
+//! | member       | epoch (8), 1 in the in-sync set, 0 not in it (8)                                      |
 //!
 //! A write, as in the log: volume (2); kind (1: 1 data, 2 zeroes, 3 trimmed); reserved (1); blocks (4); first
 //! block (8). Data has as many blocks of payload and as many sums, zeroes and trims have none. Blocks: volume
@@ -54,6 +56,7 @@ const FILL_META: usize = 8 + WRITE_LEN;
 const FILLED_META: usize = 16;
 const COMPARED_META: usize = 24;
 const WANTS_META: usize = 32;
+const MEMBER_META: usize = 16;
 const DIGEST_LEN: usize = 16;
 /// Regions of one question.
 pub const REGIONS_MAX: u32 = 64;
@@ -89,10 +92,12 @@ pub enum Kind {
     Mend,
     /// [`Frame::Lacks`].
     Lacks,
+    /// [`Frame::Member`].
+    Member,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Begun,
         Self::Alive,
         Self::Word,
@@ -105,6 +110,7 @@ impl Kind {
         Self::Wants,
         Self::Mend,
         Self::Lacks,
+        Self::Member,
     ];
 
     const fn number(self) -> u8 {
@@ -121,6 +127,7 @@ impl Kind {
             Self::Wants => 10,
             Self::Mend => 11,
             Self::Lacks => 12,
+            Self::Member => 13,
         }
     }
 }
@@ -173,6 +180,7 @@ impl Head {
             Kind::Compare => has_digests(REGIONS_MAX),
             Kind::Differs => has_digests(REGION),
             Kind::Compared | Kind::Lacks => meta == COMPARED_META && blocks == 0,
+            Kind::Member => meta == MEMBER_META && blocks == 0,
             Kind::Wants => meta == WANTS_META && blocks == 0,
         }
     }
@@ -243,6 +251,11 @@ pub fn meta(frame: &Frame) -> Option<(Head, Vec<u8>)> {
         Frame::Lacks { epoch, blocks } => {
             put_digests(&mut meta, *epoch, blocks, &[]);
             Kind::Lacks
+        }
+        Frame::Member { epoch, is_in } => {
+            meta.extend_from_slice(&epoch.0.to_le_bytes());
+            meta.extend_from_slice(&u64::from(*is_in).to_le_bytes());
+            Kind::Member
         }
     };
     let mut blocks = 0;
@@ -369,6 +382,11 @@ pub fn read(head: &Head, meta: &[u8]) -> Option<Said> {
             Frame::Mend { epoch, write, sums: take_sums(&mut fields)?, payload: None }
         }
         Kind::Lacks => Frame::Lacks { epoch: Epoch(fields.u64()?), blocks: take_blocks(&mut fields)? },
+        Kind::Member => {
+            let (epoch, is_in) = (Epoch(fields.u64()?), fields.u64()?);
+            (is_in <= 1).then_some(())?;
+            Frame::Member { epoch, is_in: is_in == 1 }
+        }
     };
     if let Frame::Write { write, sums, .. }
     | Frame::Fill { write, sums, .. }
@@ -412,7 +430,8 @@ impl Frame {
             | Self::Differs { .. }
             | Self::Compared { .. }
             | Self::Wants { .. }
-            | Self::Lacks { .. } => &[],
+            | Self::Lacks { .. }
+            | Self::Member { .. } => &[],
         }
     }
 
@@ -428,7 +447,8 @@ impl Frame {
             | Self::Differs { .. }
             | Self::Compared { .. }
             | Self::Wants { .. }
-            | Self::Lacks { .. } => {}
+            | Self::Lacks { .. }
+            | Self::Member { .. } => {}
         }
         self
     }
@@ -443,7 +463,8 @@ impl Frame {
             | Self::Differs { .. }
             | Self::Compared { .. }
             | Self::Wants { .. }
-            | Self::Lacks { .. } => None,
+            | Self::Lacks { .. }
+            | Self::Member { .. } => None,
         }
     }
 }

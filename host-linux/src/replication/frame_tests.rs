@@ -153,6 +153,10 @@ fn mending() -> Vec<(Frame, Vec<u8>)> {
             Frame::Lacks { epoch, blocks: blocks(1) },
             [&b"\x0c\0\x18\0\0\0\0\0"[..], FIVE, b"\x01\x02\0\0\x01\0\0\0", FIRST].concat(),
         ),
+        (
+            Frame::Member { epoch, is_in: true },
+            [&b"\x0d\0\x10\0\0\0\0\0"[..], FIVE, b"\x01\0\0\0\0\0\0\0"].concat(),
+        ),
     ]
 }
 

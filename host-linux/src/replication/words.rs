@@ -123,6 +123,13 @@ pub enum Frame {
         /// As of [`Frame::Wants`].
         blocks: Blocks,
     },
+    /// What the register says of the other end, as the sender, which has it, knows: for its status.
+    Member {
+        /// Under which the sender took the register.
+        epoch: Epoch,
+        /// It is in the in-sync set.
+        is_in: bool,
+    },
 }
 
 /// One stream to another holder. What was meant for it goes by no other one.

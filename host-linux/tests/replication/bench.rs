@@ -18,7 +18,7 @@ fn write(pool: &Pool, blocks: u32) -> Frame {
         Frame::Write { write, payload, .. } => payload.is_some() && write.blocks() == blocks,
         Frame::Word(_) | Frame::Fill { .. } | Frame::Filled { .. } => false,
         Frame::Compare { .. } | Frame::Differs { .. } | Frame::Compared { .. } => false,
-        Frame::Wants { .. } | Frame::Mend { .. } | Frame::Lacks { .. } => false,
+        Frame::Wants { .. } | Frame::Mend { .. } | Frame::Lacks { .. } | Frame::Member { .. } => false,
     };
     (1..).map(|number| frame(pool, 1, number, blocks)).find(is_it).unwrap()
 }

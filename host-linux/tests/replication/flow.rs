@@ -195,7 +195,8 @@ impl Small for bulkhead::replication::words::Frame {
             | Self::Differs { .. }
             | Self::Compared { .. }
             | Self::Wants { .. }
-            | Self::Lacks { .. } => true,
+            | Self::Lacks { .. }
+            | Self::Member { .. } => true,
         }
     }
 }

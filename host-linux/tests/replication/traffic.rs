@@ -113,6 +113,7 @@ fn compares(random: u64, epoch: Epoch, upto: Seq) -> Frame {
         }
         3 => Frame::Wants { epoch, upto, blocks: Blocks { volume, first, count } },
         4 => Frame::Lacks { epoch, blocks: Blocks { volume, first, count } },
+        5 => Frame::Member { epoch, is_in: count.is_multiple_of(2) },
         _ => Frame::Compared { epoch, blocks: Blocks { volume, first, count } },
     }
 }
@@ -150,6 +151,7 @@ pub fn life(frame: &Frame) -> u64 {
             epoch.0
         }
         Frame::Wants { epoch, .. } | Frame::Mend { epoch, .. } | Frame::Lacks { epoch, .. } => epoch.0,
+        Frame::Member { epoch, .. } => epoch.0,
         Frame::Word(word) => match **word {
             Word::Offer { epoch, .. }
             | Word::Ready { epoch, .. }
