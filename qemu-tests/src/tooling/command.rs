@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::failures;
 
-/// Lines of a failed program's output that its error carries when no test failed; the log has the rest.
+/// Lines of a failed program's output that its error carries when nothing in it says why; the log has the rest.
 const TAIL_LINES: usize = 60;
 /// How often a program with a deadline is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -93,8 +93,9 @@ fn failed(command: &Command, how: &str, log: &Path) -> anyhow::Error {
     let said = String::from_utf8_lossy(&said);
     let lines: Vec<_> = said.lines().collect();
     let tail = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n");
-    let tests = failures::summary(&said);
-    let said = if tests.is_empty() { tail } else { tests };
+    let told =
+        [failures::summary(&said), failures::compiler(&said)].into_iter().find(|told| !told.is_empty());
+    let said = told.unwrap_or(tail);
     anyhow!("{said}\n`{}` failed: {how}. Its whole output is in {}", line(command), log.display())
 }
 

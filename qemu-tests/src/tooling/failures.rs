@@ -1,10 +1,12 @@
-//! Which tests failed and why, out of the log of a test run: the first lines that a person who sees only the
-//! end of a CI log needs.
+//! Which tests failed and why, or what the compiler refused, out of the log of a run: the first lines that a
+//! person who sees only a part of a CI log needs.
 
 /// Tests that are told of.
 const TESTS_MAX: usize = 5;
 /// Lines of each.
 const LINES_MAX: usize = 14;
+/// Lines of the compiler.
+const COMPILER_LINES_MAX: usize = 30;
 /// Characters of a line: a machine's status is one long line.
 const WIDTH_MAX: usize = 240;
 
@@ -34,6 +36,16 @@ pub fn summary(log: &str) -> String {
         told.extend(words.take(LINES_MAX).map(|line| format!("  {}", cut(line))));
     }
     told.join("\n")
+}
+
+/// What cargo or the compiler gave up for, from its first word of it on, without the list of what was compiled.
+/// Empty when the log holds no such word.
+#[must_use]
+pub fn compiler(log: &str) -> String {
+    let built = ["Compiling", "Checking", "Downloading", "Downloaded"];
+    let lines = log.lines().skip_while(|line| !line.starts_with("error"));
+    let lines = lines.filter(|line| !built.iter().any(|word| line.trim_start().starts_with(word)));
+    lines.take(COMPILER_LINES_MAX).map(cut).collect::<Vec<_>>().join("\n")
 }
 
 /// How a test that returns an error, and one that panics, begin their last words.
@@ -66,6 +78,16 @@ mod tests {
             c\n  thread 'c' (7) panicked at x.rs:1:2:\n  left is not right\n  note: run with";
         assert_eq!(summary(LOG), expected);
         assert_eq!(summary("error[E0425]: cannot find value"), "");
+    }
+
+    #[test]
+    fn the_compiler_is_heard_from_its_first_error_on() {
+        let log = "   Compiling a v1.0.0\nwarning: errors are near\nerror: rustc interrupted by SIGILL\n\
+            \u{20}  Compiling b v1.0.0\nerror: could not compile `a` (lib)\n";
+        assert_eq!(compiler(log), "error: rustc interrupted by SIGILL\nerror: could not compile `a` (lib)");
+        assert_eq!(compiler("all is well\n"), "");
+        let flood = "error\n".repeat(COMPILER_LINES_MAX + 1);
+        assert_eq!(compiler(&flood).lines().count(), COMPILER_LINES_MAX);
     }
 
     #[test]

@@ -31,8 +31,11 @@ pub fn boot_app(workspace: &Workspace) -> Result<PathBuf> {
         cargo.args(["-p", "bulkhead-boot", "--profile", PROFILE]);
         // The linker would otherwise write the time of the build into the header, and a name and a digest of
         // debug information that holds this machine's folders.
-        let same = "-C link-arg=/Brepro -C link-arg=/DEBUG:NONE";
-        cargo.env("RUSTFLAGS", format!("{same} {}", without_paths(workspace)));
+        let mut flags = ["-Clink-arg=/Brepro", "-Clink-arg=/DEBUG:NONE"].map(str::to_owned).to_vec();
+        flags.extend(without_paths(workspace));
+        let flags: Vec<_> = flags.iter().map(|flag| format!("{flag:?}")).collect();
+        // Added to those of `.cargo/config.toml`, which the environment's would replace.
+        cargo.arg("--config").arg(format!("target.{}.rustflags=[{}]", UEFI.triple, flags.join(",")));
         run(&mut cargo, &workspace.log("boot-app"))?;
         let built = choice.way.built(workspace, UEFI, PROFILE).join("bulkhead-boot.efi");
         place(&built, &app).map(|remark| format!("{remark}, {}", choice.way.name()))
@@ -50,7 +53,8 @@ pub fn bulkhead(workspace: &Workspace) -> Result<PathBuf> {
         let mut cargo = own_cargo(workspace);
         cargo.args(["build", "-p", "bulkhead", "--profile", PROFILE, "--target", LINUX]);
         cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
-        cargo.env("RUSTFLAGS", format!("-C target-feature=+crt-static {}", without_paths(workspace)));
+        let paths = without_paths(workspace).join(" ");
+        cargo.env("RUSTFLAGS", format!("-C target-feature=+crt-static {paths}"));
         run(&mut cargo, &workspace.log("bulkhead"))?;
         let built = workspace.target().join(LINUX).join(PROFILE).join("bulkhead");
         let content = fs::read(&built).with_context(|| format!("cargo left no {}", built.display()))?;
@@ -63,11 +67,11 @@ pub fn bulkhead(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// Flags that replace the folders of this machine: equal sources give equal programs wherever they are built.
-fn without_paths(workspace: &Workspace) -> String {
+fn without_paths(workspace: &Workspace) -> [String; 2] {
     let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
     let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let root = workspace.root().display();
-    format!("--remap-path-prefix={root}=bulkhead --remap-path-prefix={}=cargo", cargo.display())
+    [format!("--remap-path-prefix={root}=bulkhead"), format!("--remap-path-prefix={}=cargo", cargo.display())]
 }
 
 fn place(built: &Path, shipped: &Path) -> Result<String> {
