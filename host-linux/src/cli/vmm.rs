@@ -74,7 +74,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let console = console.map_err(|error| Failure::failed(format!("no thread for a console: {error}")))?;
     let typed = typed();
     loop {
-        let machine = Machine::start(&description, console.clone())?;
+        let machine = Machine::start(&description, console.clone(), &[])?;
         let end = until_end(&machine, &typed, &stop);
         drop(machine);
         console.drain();

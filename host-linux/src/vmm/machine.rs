@@ -8,6 +8,7 @@ use super::boot;
 use super::console::Console;
 use super::description::Description;
 use super::disk::Disk;
+use super::gate::{Gate, Hold};
 use super::layout::{
     ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
@@ -39,18 +40,18 @@ pub struct Machine {
     // The processors end first, then the devices; KVM lets go of the memory before it goes.
     processors: Option<Processors>,
     board: Arc<Board>,
-    ended: Receiver<End>,
+    ended: Mutex<Receiver<End>>,
     _vm: VmFd,
-    _memory: Memory,
+    memory: Memory,
 }
 
 impl Machine {
-    /// Puts a guest together, and runs it.
+    /// Puts a guest together, and runs it once nothing of `held` holds it any more.
     ///
     /// # Errors
     ///
     /// This node cannot run guests, or not this one: why.
-    pub fn start(description: &Description, console: Console) -> Result<Self, Failure> {
+    pub fn start(description: &Description, console: Console, held: &[Hold]) -> Result<Self, Failure> {
         let kvm = kvm()?;
         let failed = |what: &str| {
             let what = format!("cannot {what} for guest {}", description.name);
@@ -79,16 +80,35 @@ impl Machine {
         let vcpus = vcpus(&kvm, &vm, description.processors, &memory, entry);
         let vcpus = vcpus.map_err(failed("make processors"))?;
         let serial = line(&vm, SERIAL_IRQ).map_err(failed("make a console"))?;
-        let board = Arc::new(Board::new(Ports::new(serial, console), devices));
+        let gate = Gate::default();
+        held.iter().for_each(|why| gate.hold(*why));
+        let board = Arc::new(Board { ports: Ports::new(serial, console), devices, gate });
         let (tell, ended) = channel();
         let processors = Processors::start(vcpus, &board, &tell);
         let processors = processors.map_err(|error| failed("start processors")(error.into()))?;
-        Ok(Self { processors: Some(processors), board, ended, _vm: vm, _memory: memory })
+        Ok(Self { processors: Some(processors), board, ended: Mutex::new(ended), _vm: vm, memory })
+    }
+
+    /// Holds it for this reason: none of its instructions is carried out any more when this returns.
+    pub fn hold(&self, why: Hold) {
+        if let Some(processors) = &self.processors {
+            processors.hold(why);
+        }
+    }
+
+    /// This is no reason any more to hold it.
+    pub fn release(&self, why: Hold) {
+        self.board.gate.release(why);
+    }
+
+    /// Whether it is held for this reason.
+    pub fn is_held(&self, why: Hold) -> bool {
+        self.board.gate.is_held(why)
     }
 
     /// Waits until it ends, so long at most. `None`: it runs.
     pub fn wait(&self, most: Duration) -> Option<End> {
-        self.ended.recv_timeout(most).ok()
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(most).ok()
     }
 
     /// Types on its console. How many bytes it has room for.

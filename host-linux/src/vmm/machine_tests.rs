@@ -83,7 +83,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
 fn run(kernel: &[u8], says: &str) -> End {
     let directory = tempfile::tempdir().unwrap();
     let (mut said, console) = Said::new();
-    let machine = Machine::start(&described(directory.path(), kernel), console).unwrap();
+    let machine = Machine::start(&described(directory.path(), kernel), console, &[]).unwrap();
     let end = machine.wait(LONG);
     drop(machine);
     said.hears(says);
@@ -146,11 +146,50 @@ fn a_guest_is_dropped_whatever_it_does() {
         let (mut said, console) = Said::new();
         let mut described = described(directory.path(), &elf(&[say("on"), rest].concat(), true));
         described.processors = 4;
-        let machine = Machine::start(&described, console).unwrap();
+        let machine = Machine::start(&described, console, &[]).unwrap();
         said.hears("on");
         assert_eq!(machine.wait(Duration::from_millis(20)), None);
         drop(machine);
     }
+}
+
+/// A guest of this code that runs, and what it says.
+fn runs(kernel: &[u8], processors: u8, held: &[Hold]) -> (tempfile::TempDir, Machine, Said) {
+    let directory = tempfile::tempdir().unwrap();
+    let (said, console) = Said::new();
+    let mut described = described(directory.path(), kernel);
+    described.processors = processors;
+    let machine = Machine::start(&described, console, held).unwrap();
+    (directory, machine, said)
+}
+
+/// I5: a guest that is held carries nothing out, however many reasons there are, and goes on where it was.
+#[test]
+fn a_held_guest_does_nothing_and_goes_on_where_it_was() {
+    if !runs_guests() {
+        return;
+    }
+    // inc dword [0x3000]; jmp back
+    let count = [0xff, 0x05, 0, 0x30, 0, 0, 0xeb, 0xf8];
+    let (_kept, machine, mut said) = runs(&elf(&[&say("on")[..], &count].concat(), true), 4, &[Hold::Lease]);
+    let counted = || machine.memory.read_obj::<u32>(GuestAddress(0x3000)).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(counted(), 0, "it was held from its first instruction on");
+    machine.release(Hold::Lease);
+    said.hears("on");
+    for _ in 0..5 {
+        [Hold::Operator, Hold::Lease].into_iter().for_each(|why| machine.hold(why));
+        let held_at = counted();
+        machine.release(Hold::Lease);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(counted(), held_at, "one reason is left");
+        machine.release(Hold::Operator);
+        let begun = std::time::Instant::now();
+        while counted() == held_at {
+            assert!(begun.elapsed() < LONG, "it goes on");
+        }
+    }
+    assert_eq!(machine.wait(Duration::ZERO), None);
 }
 
 /// I11: what is no kernel is refused, and the file is named.
@@ -165,7 +204,7 @@ fn what_is_no_kernel_is_refused_by_name() {
     let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
     for kernel in cases {
         let directory = tempfile::tempdir().unwrap();
-        let why = Machine::start(&described(directory.path(), kernel), Console::default()).unwrap_err();
+        let why = Machine::start(&described(directory.path(), kernel), Console::default(), &[]).unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
     }
 }

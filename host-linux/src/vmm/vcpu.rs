@@ -1,11 +1,11 @@
 //! A processor of a guest: a thread that runs it, and carries out what it does to devices.
 
+use super::gate::{Gate, Hold};
 use super::layout::{DEVICES, VIRTIO_LEN};
 use super::ports::{Ports, Wish};
 use super::virtio::transport::Transport;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::os::raw::{c_int, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,27 +32,24 @@ pub struct Board {
     pub ports: Ports,
     /// Its virtio devices, in the order of their places.
     pub devices: Vec<Mutex<Transport>>,
-    stop: AtomicBool,
+    /// What its processors pass before they run.
+    pub gate: Gate,
 }
 
-/// The threads of a guest's processors. Dropped, they end.
+/// The processors of a guest, each with its thread. Dropped, they end.
 #[derive(Debug)]
 pub struct Processors {
     board: Arc<Board>,
+    /// Each is locked by its thread while it is inside the gate.
+    vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// How often a processor is told to stop that has not yet: it may have been on its way into the guest.
+/// How often a processor is told to leave the guest that has not yet: it may have been on its way in.
 const AGAIN: Duration = Duration::from_millis(1);
 const STACK: usize = 128 << 10;
 
 impl Board {
-    /// Ports and devices, for processors that are not stopped yet.
-    #[must_use]
-    pub const fn new(ports: Ports, devices: Vec<Mutex<Transport>>) -> Self {
-        Self { ports, devices, stop: AtomicBool::new(false) }
-    }
-
     fn device(&self, address: u64) -> Option<(&Mutex<Transport>, u64)> {
         let offset = address.checked_sub(DEVICES.start)?;
         let (number, register) = (offset / VIRTIO_LEN, offset % VIRTIO_LEN);
@@ -86,11 +83,12 @@ impl Processors {
     pub fn start(vcpus: Vec<VcpuFd>, board: &Arc<Board>, ended: &Sender<End>) -> std::io::Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupted)
             .map_err(|error| std::io::Error::from_raw_os_error(error.errno()))?;
-        let mut processors = Self { board: Arc::clone(board), threads: Vec::new() };
-        for (number, mut vcpu) in vcpus.into_iter().enumerate() {
-            let (board, ended) = (Arc::clone(board), ended.clone());
+        let vcpus = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
+        let mut processors = Self { board: Arc::clone(board), vcpus, threads: Vec::new() };
+        for (number, vcpu) in processors.vcpus.iter().enumerate() {
+            let (board, vcpu, ended) = (Arc::clone(board), Arc::clone(vcpu), ended.clone());
             let work = move || {
-                let end = run(&mut vcpu, &board);
+                let end = run(&vcpu, &board);
                 // Nobody waits for it: the guest was dropped.
                 let _ = ended.send(end);
             };
@@ -99,14 +97,27 @@ impl Processors {
         }
         Ok(processors)
     }
+
+    /// Holds the guest for this reason: none of its instructions is carried out any more when this returns.
+    pub fn hold(&self, why: Hold) {
+        self.board.gate.hold(why);
+        while !self.board.gate.is_left_within(AGAIN) {
+            self.threads.iter().for_each(tell);
+        }
+    }
+
+    /// This is no reason any more to hold it.
+    pub fn release(&self, why: Hold) {
+        self.board.gate.release(why);
+    }
 }
 
 impl Drop for Processors {
     fn drop(&mut self) {
-        self.board.stop.store(true, Ordering::SeqCst);
+        self.board.gate.end();
         for thread in self.threads.drain(..) {
             while !thread.is_finished() {
-                let _ = thread.kill(SIGRTMIN());
+                tell(&thread);
                 std::thread::sleep(AGAIN);
             }
             let _ = thread.join();
@@ -114,39 +125,87 @@ impl Drop for Processors {
     }
 }
 
+/// Has a processor leave the guest, if it is in it.
+fn tell(thread: &JoinHandle<()>) {
+    // One that has ended needs not be told.
+    let _ = thread.kill(SIGRTMIN());
+}
+
 /// Does nothing: the signal ends `KVM_RUN`, which is all that it is for.
 extern "C" fn interrupted(_: c_int, _: *mut libc::siginfo_t, _: *mut c_void) {}
 
 /// Runs a processor until the guest ends, or is stopped.
-fn run(vcpu: &mut VcpuFd, board: &Board) -> End {
-    while !board.stop.load(Ordering::SeqCst) {
-        let wish = match vcpu.run() {
-            Ok(VcpuExit::IoOut(port, data)) => board.ports.write(port, data),
-            Ok(VcpuExit::IoIn(port, data)) => {
-                board.ports.read(port, data);
-                None
-            }
-            Ok(VcpuExit::MmioRead(address, data)) => {
-                board.read(address, data);
-                None
-            }
-            Ok(VcpuExit::MmioWrite(address, data)) => {
-                board.write(address, data);
-                None
-            }
-            // It cannot go on: a PC resets then.
-            Ok(VcpuExit::Shutdown) => Some(Wish::Reset),
-            Ok(VcpuExit::Intr) => None,
-            Ok(VcpuExit::FailEntry(why, _)) => return End::Failed(format!("KVM cannot enter it: {why:#x}")),
-            Ok(other) => return End::Failed(format!("KVM stopped it: {other:?}")),
-            Err(error) if [libc::EINTR, libc::EAGAIN].contains(&error.errno()) => None,
-            Err(error) => return End::Failed(format!("KVM cannot run it: {error}")),
-        };
-        match wish {
-            Some(Wish::Reset) => return End::Reset,
-            Some(Wish::PowerOff) => return End::PowerOff,
-            None => {}
+fn run(vcpu: &Mutex<VcpuFd>, board: &Board) -> End {
+    while let Some(inside) = board.gate.pass() {
+        let mut vcpu = vcpu.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(end) = run_until_closed(&mut vcpu, board) {
+            return end;
         }
+        // Who waits for nobody inside takes the processor next.
+        drop(vcpu);
+        drop(inside);
     }
     End::Stopped
+}
+
+/// Runs a processor until the gate closes, and leaves it between two instructions; or until the guest ends.
+fn run_until_closed(vcpu: &mut VcpuFd, board: &Board) -> Option<End> {
+    while !board.gate.is_closed() {
+        if let Step::Ended(end) = step(vcpu, board) {
+            return Some(end);
+        }
+    }
+    // What the guest was in the middle of is done when it is entered again: so it is entered, and at once left.
+    vcpu.set_kvm_immediate_exit(1);
+    let end = loop {
+        match step(vcpu, board) {
+            Step::Went => {}
+            Step::Interrupted => break None,
+            Step::Ended(end) => break Some(end),
+        }
+    };
+    vcpu.set_kvm_immediate_exit(0);
+    end
+}
+
+/// What came of entering a guest.
+enum Step {
+    /// It did something to a device.
+    Went,
+    /// It was told to leave.
+    Interrupted,
+    Ended(End),
+}
+
+fn step(vcpu: &mut VcpuFd, board: &Board) -> Step {
+    let failed = |why: String| Step::Ended(End::Failed(why));
+    let wish = match vcpu.run() {
+        Ok(VcpuExit::IoOut(port, data)) => board.ports.write(port, data),
+        Ok(VcpuExit::IoIn(port, data)) => {
+            board.ports.read(port, data);
+            None
+        }
+        Ok(VcpuExit::MmioRead(address, data)) => {
+            board.read(address, data);
+            None
+        }
+        Ok(VcpuExit::MmioWrite(address, data)) => {
+            board.write(address, data);
+            None
+        }
+        // It cannot go on: a PC resets then.
+        Ok(VcpuExit::Shutdown) => Some(Wish::Reset),
+        Ok(VcpuExit::Intr) => return Step::Interrupted,
+        Ok(VcpuExit::FailEntry(why, _)) => return failed(format!("KVM cannot enter it: {why:#x}")),
+        Ok(other) => return failed(format!("KVM stopped it: {other:?}")),
+        Err(error) if error.errno() == libc::EINTR => return Step::Interrupted,
+        // A processor that waits to be started by another one.
+        Err(error) if error.errno() == libc::EAGAIN => return Step::Went,
+        Err(error) => return failed(format!("KVM cannot run it: {error}")),
+    };
+    match wish {
+        Some(Wish::Reset) => Step::Ended(End::Reset),
+        Some(Wish::PowerOff) => Step::Ended(End::PowerOff),
+        None => Step::Went,
+    }
 }
