@@ -5,8 +5,8 @@
 //!
 //! 1. [`description`]: what a guest is, as its file says it.
 //! 2. [`layout`]: what is where in a guest's memory; [`memory`]: that memory.
-//! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`], [`registers`]: how the
-//!    first of them begins.
+//! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
+//!    [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
 //! 5. [`ports`]: the serial line, reset and power; [`console`]: where the line goes; [`virtio`]: disks and
 //!    chance; [`disk`]: what a disk's content comes from.

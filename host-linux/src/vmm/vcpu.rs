@@ -155,7 +155,7 @@ fn run_until_closed(vcpu: &mut VcpuFd, board: &Board) -> Option<End> {
             return Some(end);
         }
     }
-    // What the guest was in the middle of is done when it is entered again: so it is entered, and at once left.
+    // What the guest was in the middle of is done when it is entered again: it is entered, and left at once.
     vcpu.set_kvm_immediate_exit(1);
     let end = loop {
         match step(vcpu, board) {

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::failures;
 
-/// Lines of a failed program's output that its error carries when nothing in it says why; the log has the rest.
+/// Lines of a failed program's output that its error carries when nothing in it says why.
 const TAIL_LINES: usize = 60;
 /// How often a program with a deadline is looked at.
 const POLL: Duration = Duration::from_millis(20);

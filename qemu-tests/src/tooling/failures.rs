@@ -38,7 +38,7 @@ pub fn summary(log: &str) -> String {
     told.join("\n")
 }
 
-/// What cargo or the compiler gave up for, from its first word of it on, without the list of what was compiled.
+/// What cargo or the compiler gave up for, from its first word of it on, without what was compiled.
 /// Empty when the log holds no such word.
 #[must_use]
 pub fn compiler(log: &str) -> String {
