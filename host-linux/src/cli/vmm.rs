@@ -3,18 +3,20 @@
 use super::Common;
 use crate::failure::Failure;
 use crate::output::Report;
+use crate::vmm::api::Api;
+use crate::vmm::attach::Attach;
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
-use crate::vmm::machine::Machine;
-use crate::vmm::vcpu::End;
+use crate::vmm::guest::{Event, Guest};
+use crate::vmm::keys::Keys;
+use crate::vmm::log::Log;
 use clap::Args;
 use serde_json::json;
-use std::io::{BufReader, Read as _};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Sender, channel};
 
 /// Run one guest
 ///
@@ -38,6 +40,8 @@ use std::time::Duration;
 /// Examples:
 ///   bulkhead vmm web1.toml
 ///   bulkhead vmm web1.toml --once
+///   bulkhead vmm web1.toml --api web1.sock --console web1.console --log web1.log
+///   curl --unix-socket web1.sock -X PUT http://localhost/api/v1/vm.pause
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Vmm {
@@ -47,74 +51,75 @@ pub(super) struct Vmm {
     /// End when the guest resets, too
     #[arg(long)]
     once: bool,
+    /// Do not run it until it is resumed by its API
+    #[arg(long, requires = "api")]
+    paused: bool,
+    /// Serve the guest's API at this socket
+    #[arg(long, value_name = "SOCKET")]
+    api: Option<PathBuf>,
+    /// Serve the guest's console at this socket, in place of standard input and output
+    #[arg(long, value_name = "SOCKET")]
+    console: Option<PathBuf>,
+    /// Keep what the guest says in this file, 2 MiB of it at most
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
-/// How often it is looked whether it is to stop.
-const LOOK: Duration = Duration::from_millis(50);
 /// Bytes that are typed at once.
 const TYPED_MAX: usize = 256;
 
 pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let description = Description::read(&args.description)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
-    }
     // A guest without one of its threads would be neither running nor gone.
-    let tell = std::panic::take_hook();
+    let panicked = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        panicked(panic);
         std::process::abort();
     }));
-    let console = match common.json {
-        true => Console::to(std::io::stderr()),
-        false => Console::to(std::io::stdout()),
+    let (tell, events) = channel();
+    stop_on_signals(&tell)?;
+    let (console, keys) = (Console::default(), Keys::new(tell.clone()));
+    let no_thread = |error| Failure::failed(format!("no thread for a console: {error}"));
+    let logged = args.log.as_deref().map(Log::open).transpose()?;
+    let _logged = logged.map(|log| console.copy_to(log)).transpose().map_err(no_thread)?;
+    let attach = args.console.as_deref();
+    let _attach = attach.map(|path| Attach::serve(path, console.clone(), keys.clone())).transpose()?;
+    let _here = match (&args.console, common.json) {
+        (Some(_), _) => None,
+        (None, true) => Some(console.copy_to(std::io::stderr())),
+        (None, false) => Some(console.copy_to(std::io::stdout())),
     };
-    let console = console.map_err(|error| Failure::failed(format!("no thread for a console: {error}")))?;
-    let typed = typed();
-    loop {
-        let machine = Machine::start(&description, console.clone(), &[])?;
-        let end = until_end(&machine, &typed, &stop);
-        drop(machine);
-        console.drain();
-        match end {
-            End::Reset if !args.once => {}
-            End::Failed(why) => {
-                return Err(Failure::failed(format!("guest {}: {why}", description.name)).left(""));
-            }
-            End::PowerOff => return Ok(report("off")),
-            End::Reset => return Ok(report("reset")),
-            End::Stopped => return Ok(report("stopped")),
-        }
+    let _here = _here.transpose().map_err(no_thread)?;
+    if args.console.is_none() {
+        listen_to_keys(keys.clone());
     }
+    let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
+    let guest =
+        Guest { description, console: console.clone(), keys, is_once: args.once, is_paused: args.paused };
+    let ended = guest.run(&events, &tell);
+    console.drain();
+    ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))
 }
 
-fn report(how: &str) -> Report {
-    Report::new(String::new(), json!({ "ok": true, "ended": how }))
+fn stop_on_signals(tell: &Sender<Event>) -> Result<(), Failure> {
+    let failed = |error| Failure::failed(format!("cannot listen for signals: {error}"));
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
+    let tell = tell.clone();
+    let work = move || signals.forever().all(|_| tell.send(Event::Stop).is_ok());
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread.spawn(work).map(drop).map_err(failed)
 }
 
-/// Runs it until it ends or is to stop.
-fn until_end(machine: &Machine, typed: &Receiver<u8>, stop: &AtomicBool) -> End {
-    let mut waiting: Vec<u8> = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        if let Some(end) = machine.wait(LOOK) {
-            return end;
-        }
-        waiting.extend(typed.try_iter().take(TYPED_MAX.saturating_sub(waiting.len())));
-        let taken = machine.input(&waiting).min(waiting.len());
-        waiting.drain(..taken);
-    }
-    End::Stopped
-}
-
-/// What comes in by standard input, until its end. Nobody waits for its thread.
-fn typed() -> Receiver<u8> {
-    let (tell, typed) = sync_channel(TYPED_MAX);
+/// Tells what comes in by standard input, until its end. Nobody waits for its thread.
+fn listen_to_keys(keys: Keys) {
     let read = move || {
-        BufReader::new(std::io::stdin()).bytes().map_while(Result::ok).all(|byte| tell.send(byte).is_ok())
+        let mut bytes = [0; TYPED_MAX];
+        while let Ok(count @ 1..) = std::io::stdin().read(&mut bytes) {
+            if !keys.put(bytes.get(..count).unwrap_or_default()) {
+                return;
+            }
+        }
     };
     // Without it the guest runs all the same.
-    let _ = std::thread::Builder::new().name("console".into()).spawn(read);
-    typed
+    let _ = std::thread::Builder::new().name("keys".into()).spawn(read);
 }

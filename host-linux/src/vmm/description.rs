@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The version of the file that this program writes and reads (V41).
@@ -84,6 +85,19 @@ impl Description {
         read.kernel = beside.join(&read.kernel);
         read.initrd = read.initrd.map(|initrd| beside.join(initrd));
         Ok(read)
+    }
+
+    /// All of it, for machines.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let disk = |disk: &Disk| json!({ "uri": disk.uri.to_string(), "read_only": disk.is_read_only });
+        json!({
+            "name": self.name,
+            "cpus": { "boot_vcpus": self.processors, "max_vcpus": self.processors },
+            "memory": { "size": self.memory },
+            "payload": { "kernel": self.kernel, "initramfs": self.initrd, "cmdline": self.command_line },
+            "disks": self.disks.iter().map(disk).collect::<Vec<_>>(),
+        })
     }
 
     fn parse(text: &str) -> Result<Self, String> {

@@ -25,9 +25,7 @@ use crate::failure::Failure;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -40,18 +38,23 @@ pub struct Machine {
     // The processors end first, then the devices; KVM lets go of the memory before it goes.
     processors: Option<Processors>,
     board: Arc<Board>,
-    ended: Mutex<Receiver<End>>,
     _vm: VmFd,
     memory: Memory,
 }
 
 impl Machine {
-    /// Puts a guest together, and runs it once nothing of `held` holds it any more.
+    /// Puts a guest together, and runs it once nothing of `held` holds it any more. `tell` hears how each of
+    /// its processors ends; the first says how the guest does.
     ///
     /// # Errors
     ///
     /// This node cannot run guests, or not this one: why.
-    pub fn start(description: &Description, console: Console, held: &[Hold]) -> Result<Self, Failure> {
+    pub fn start(
+        description: &Description,
+        console: Console,
+        held: &[Hold],
+        tell: impl Fn(End) + Clone + Send + 'static,
+    ) -> Result<Self, Failure> {
         let kvm = kvm()?;
         let failed = |what: &str| {
             let what = format!("cannot {what} for guest {}", description.name);
@@ -83,10 +86,9 @@ impl Machine {
         let gate = Gate::default();
         held.iter().for_each(|why| gate.hold(*why));
         let board = Arc::new(Board { ports: Ports::new(serial, console), devices, gate });
-        let (tell, ended) = channel();
-        let processors = Processors::start(vcpus, &board, &tell);
+        let processors = Processors::start(vcpus, &board, tell);
         let processors = processors.map_err(|error| failed("start processors")(error.into()))?;
-        Ok(Self { processors: Some(processors), board, ended: Mutex::new(ended), _vm: vm, memory })
+        Ok(Self { processors: Some(processors), board, _vm: vm, memory })
     }
 
     /// Holds it for this reason: none of its instructions is carried out any more when this returns.
@@ -106,9 +108,9 @@ impl Machine {
         self.board.gate.is_held(why)
     }
 
-    /// Waits until it ends, so long at most. `None`: it runs.
-    pub fn wait(&self, most: Duration) -> Option<End> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(most).ok()
+    /// Its memory.
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Types on its console. How many bytes it has room for.

@@ -3,6 +3,8 @@
 use super::*;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -79,12 +81,21 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
     }
 }
 
+/// Starts a guest; how its processors end.
+fn start(described: &Description, console: Console, held: &[Hold]) -> (Machine, Receiver<End>) {
+    let (tell, ends) = channel();
+    let tell = move |end| {
+        let _ = tell.send(end);
+    };
+    (Machine::start(described, console, held, tell).unwrap(), ends)
+}
+
 /// Runs a guest of this code until it ends; it must say this before.
 fn run(kernel: &[u8], says: &str) -> End {
     let directory = tempfile::tempdir().unwrap();
     let (mut said, console) = Said::new();
-    let machine = Machine::start(&described(directory.path(), kernel), console, &[]).unwrap();
-    let end = machine.wait(LONG);
+    let (machine, ends) = start(&described(directory.path(), kernel), console, &[]);
+    let end = ends.recv_timeout(LONG);
     drop(machine);
     said.hears(says);
     end.expect("it ends")
@@ -146,21 +157,12 @@ fn a_guest_is_dropped_whatever_it_does() {
         let (mut said, console) = Said::new();
         let mut described = described(directory.path(), &elf(&[say("on"), rest].concat(), true));
         described.processors = 4;
-        let machine = Machine::start(&described, console, &[]).unwrap();
+        let (machine, ends) = start(&described, console, &[]);
         said.hears("on");
-        assert_eq!(machine.wait(Duration::from_millis(20)), None);
+        assert!(ends.recv_timeout(Duration::from_millis(20)).is_err());
         drop(machine);
+        assert_eq!(ends.iter().collect::<Vec<_>>(), vec![End::Stopped; 4]);
     }
-}
-
-/// A guest of this code that runs, and what it says.
-fn runs(kernel: &[u8], processors: u8, held: &[Hold]) -> (tempfile::TempDir, Machine, Said) {
-    let directory = tempfile::tempdir().unwrap();
-    let (said, console) = Said::new();
-    let mut described = described(directory.path(), kernel);
-    described.processors = processors;
-    let machine = Machine::start(&described, console, held).unwrap();
-    (directory, machine, said)
 }
 
 /// I5: a guest that is held carries nothing out, however many reasons there are, and goes on where it was.
@@ -171,8 +173,12 @@ fn a_held_guest_does_nothing_and_goes_on_where_it_was() {
     }
     // inc dword [0x3000]; jmp back
     let count = [0xff, 0x05, 0, 0x30, 0, 0, 0xeb, 0xf8];
-    let (_kept, machine, mut said) = runs(&elf(&[&say("on")[..], &count].concat(), true), 4, &[Hold::Lease]);
-    let counted = || machine.memory.read_obj::<u32>(GuestAddress(0x3000)).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let (mut said, console) = Said::new();
+    let kernel = elf(&[&say("on")[..], &count].concat(), true);
+    let described = Description { processors: 4, ..described(directory.path(), &kernel) };
+    let (machine, ends) = start(&described, console, &[Hold::Lease]);
+    let counted = || machine.memory().read_obj::<u32>(GuestAddress(0x3000)).unwrap();
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(counted(), 0, "it was held from its first instruction on");
     machine.release(Hold::Lease);
@@ -189,7 +195,7 @@ fn a_held_guest_does_nothing_and_goes_on_where_it_was() {
             assert!(begun.elapsed() < LONG, "it goes on");
         }
     }
-    assert_eq!(machine.wait(Duration::ZERO), None);
+    assert!(ends.try_recv().is_err());
 }
 
 /// I11: what is no kernel is refused, and the file is named.
@@ -204,7 +210,8 @@ fn what_is_no_kernel_is_refused_by_name() {
     let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
     for kernel in cases {
         let directory = tempfile::tempdir().unwrap();
-        let why = Machine::start(&described(directory.path(), kernel), Console::default(), &[]).unwrap_err();
+        let why = Machine::start(&described(directory.path(), kernel), Console::default(), &[], |_| ())
+            .unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
     }
 }

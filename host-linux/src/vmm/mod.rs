@@ -8,16 +8,23 @@
 //! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
 //!    [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
-//! 5. [`ports`]: the serial line, reset and power; [`console`]: where the line goes; [`virtio`]: disks and
-//!    chance; [`disk`]: what a disk's content comes from.
+//! 5. [`ports`]: the serial line, reset and power; [`virtio`]: disks and chance; [`disk`]: what a disk's
+//!    content comes from; [`console`]: where the line goes, into a [`log`] and to who is [`attach`]ed, and
+//!    [`keys`], what is typed there.
+//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom.
 
 pub mod acpi;
+pub mod api;
+pub mod attach;
 pub mod boot;
 pub mod console;
 pub mod description;
 pub mod disk;
 pub mod gate;
+pub mod guest;
+pub mod keys;
 pub mod layout;
+pub mod log;
 pub mod machine;
 pub mod memory;
 pub mod ports;

@@ -6,7 +6,6 @@ use super::ports::{Ports, Wish};
 use super::virtio::transport::Transport;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::os::raw::{c_int, c_void};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -75,23 +74,23 @@ fn lock(device: &Mutex<Transport>) -> std::sync::MutexGuard<'_, Transport> {
 }
 
 impl Processors {
-    /// Runs them, each on a thread. The first of them that ends says how.
+    /// Runs them, each on a thread, which tells how it ends.
     ///
     /// # Errors
     ///
     /// The system has no threads or no signal for them.
-    pub fn start(vcpus: Vec<VcpuFd>, board: &Arc<Board>, ended: &Sender<End>) -> std::io::Result<Self> {
+    pub fn start(
+        vcpus: Vec<VcpuFd>,
+        board: &Arc<Board>,
+        tell: impl Fn(End) + Clone + Send + 'static,
+    ) -> std::io::Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupted)
             .map_err(|error| std::io::Error::from_raw_os_error(error.errno()))?;
         let vcpus = vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect();
         let mut processors = Self { board: Arc::clone(board), vcpus, threads: Vec::new() };
         for (number, vcpu) in processors.vcpus.iter().enumerate() {
-            let (board, vcpu, ended) = (Arc::clone(board), Arc::clone(vcpu), ended.clone());
-            let work = move || {
-                let end = run(&vcpu, &board);
-                // Nobody waits for it: the guest was dropped.
-                let _ = ended.send(end);
-            };
+            let (board, vcpu, tell) = (Arc::clone(board), Arc::clone(vcpu), tell.clone());
+            let work = move || tell(run(&vcpu, &board));
             let thread = std::thread::Builder::new().name(format!("vcpu-{number}")).stack_size(STACK);
             processors.threads.push(thread.spawn(work)?);
         }
@@ -102,7 +101,7 @@ impl Processors {
     pub fn hold(&self, why: Hold) {
         self.board.gate.hold(why);
         while !self.board.gate.is_left_within(AGAIN) {
-            self.threads.iter().for_each(tell);
+            self.threads.iter().for_each(interrupt);
         }
     }
 
@@ -117,7 +116,7 @@ impl Drop for Processors {
         self.board.gate.end();
         for thread in self.threads.drain(..) {
             while !thread.is_finished() {
-                tell(&thread);
+                interrupt(&thread);
                 std::thread::sleep(AGAIN);
             }
             let _ = thread.join();
@@ -126,7 +125,7 @@ impl Drop for Processors {
 }
 
 /// Has a processor leave the guest, if it is in it.
-fn tell(thread: &JoinHandle<()>) {
+fn interrupt(thread: &JoinHandle<()>) {
     // One that has ended needs not be told.
     let _ = thread.kill(SIGRTMIN());
 }

@@ -1,0 +1,195 @@
+//! What a guest can be asked from outside: HTTP on a Unix socket, for its owner only, with the names of Cloud
+//! Hypervisor's API for what there is of it here. Hostile clients cost a slot, never the guest: connections,
+//! requests and times are bounded (I11, V16).
+
+use super::guest::{Answer, Event, Order};
+use crate::failure::{Exit, Failure};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// Connections at once; others wait.
+const CONNECTIONS_MAX: usize = 16;
+/// The longest body.
+const BODY_MAX: usize = 16 << 10;
+/// A request's head must be complete, and a connection without one is kept, for this long.
+const PATIENCE: Duration = Duration::from_secs(10);
+const STACK: usize = 256 << 10;
+
+/// What a path asks, and by which method.
+const ROUTES: [(&str, Method, Asks); 7] = [
+    ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
+    ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
+    ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
+    ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
+    ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
+    ("/api/v1/vm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
+    ("/api/v1/vmm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
+];
+
+#[derive(Clone, Copy)]
+enum Asks {
+    Ping,
+    Guest(Order),
+}
+
+/// A socket that is served; it is gone when this is dropped.
+#[derive(Debug)]
+pub struct Api(PathBuf);
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Api {
+    /// Serves the socket at `path`; what is asked goes to `tell`.
+    ///
+    /// # Errors
+    ///
+    /// The path cannot be used, or another guest serves it.
+    pub fn serve(path: &Path, tell: Sender<Event>) -> Result<Self, Failure> {
+        let listener = listen(path)?;
+        let failed = |error: std::io::Error| Failure::io("serve", path, &error);
+        listener.set_nonblocking(true).map_err(failed)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+        let runtime = runtime.map_err(failed)?;
+        let thread = std::thread::Builder::new().name("api".into()).stack_size(STACK);
+        thread.spawn(move || runtime.block_on(accept(listener, tell))).map_err(failed)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+/// Opens a socket for its owner only, in the place of one that nobody serves any more.
+///
+/// # Errors
+///
+/// The path cannot be used, or somebody serves it.
+pub fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    if UnixStream::connect(path).is_ok() {
+        let what = format!("another guest serves {}", path.display());
+        return Err(Failure::refused(what).next("end it first, or choose another path."));
+    }
+    let failed = |error: std::io::Error| {
+        let next = "choose a path below 100 bytes in a directory that this user can write to.";
+        Failure::io("open the socket", path, &error).next(next)
+    };
+    // It gets its name when nobody else can connect to it any more.
+    let partial = path.with_extension("new");
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&partial).map_err(failed)?;
+    std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::rename(&partial, path).map_err(failed)?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, tell: Sender<Event>) {
+    let Ok(listener) = tokio::net::UnixListener::from_std(listener) else { return };
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(serve(stream, tell.clone(), slot));
+            }
+            // No file descriptors, most likely: do not spin.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn serve(stream: tokio::net::UnixStream, tell: Sender<Event>, slot: OwnedSemaphorePermit) {
+    let service = hyper::service::service_fn(move |request| {
+        let tell = tell.clone();
+        async move { Ok::<_, Infallible>(answer(request, &tell).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    let http = http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    // A client that breaks off is its own business.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    drop(slot);
+}
+
+async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = tokio::time::timeout(PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
+    if !body.is_ok_and(|body| body.is_ok()) {
+        return refuse(StatusCode::BAD_REQUEST, &Failure::usage("the body is too long, or was broken off"));
+    }
+    let path = head.uri.path();
+    let Some((_, method, asks)) = ROUTES.iter().find(|(route, ..)| *route == path) else {
+        let next = "ask for vm.info, vm.pause, vm.resume, vm.reboot, vm.shutdown or vmm.ping below /api/v1.";
+        let what = format!("nothing is at {path}");
+        return refuse(StatusCode::NOT_FOUND, &Failure::usage(what).next(next));
+    };
+    if head.method != method {
+        let what = format!("{path} takes {method}, not {}", head.method);
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, &Failure::usage(what));
+    }
+    match asks {
+        Asks::Ping => respond(StatusCode::OK, &ping()),
+        Asks::Guest(order) => match ask(*order, tell).await {
+            Ok(Value::Null) => respond(StatusCode::NO_CONTENT, &Value::Null),
+            Ok(value) => respond(StatusCode::OK, &value),
+            Err(failure) => refuse(status_of(&failure), &failure),
+        },
+    }
+}
+
+fn ping() -> Value {
+    json!({ "version": env!("CARGO_PKG_VERSION"), "build_version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id() })
+}
+
+async fn ask(order: Order, tell: &Sender<Event>) -> Result<Value, Failure> {
+    let (hear, heard) = oneshot::channel();
+    let answer = Answer::new(move |answer| {
+        // Who asked may have gone.
+        let _ = hear.send(answer);
+    });
+    let ends = || Failure::failed("the guest ends");
+    tell.send(Event::Asked(order, answer)).map_err(|_| ends())?;
+    heard.await.map_err(|_| ends())?
+}
+
+const fn status_of(failure: &Failure) -> StatusCode {
+    match failure.exit {
+        Exit::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        Exit::Usage => StatusCode::BAD_REQUEST,
+        Exit::Refused => StatusCode::CONFLICT,
+    }
+}
+
+fn refuse(status: StatusCode, failure: &Failure) -> Response<Full<Bytes>> {
+    respond(status, &failure.json())
+}
+
+fn respond(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let body = if value.is_null() { String::new() } else { value.to_string() };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    if !value.is_null() {
+        let json = hyper::header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+    }
+    response
+}
+
+#[cfg(test)]
+#[path = "api_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! The API as a client with bare hands sees it.
+
+use super::*;
+use crate::vmm::guest::Event;
+use std::io::{Read as _, Write as _};
+use std::sync::mpsc::{Receiver, channel};
+
+struct Served {
+    path: PathBuf,
+    _api: Api,
+    _directory: tempfile::TempDir,
+}
+
+impl Served {
+    /// An API before a guest that answers each order with this.
+    fn new(answer: impl Fn(Order) -> Result<Value, Failure> + Send + 'static) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("api");
+        let (tell, events): (_, Receiver<Event>) = channel();
+        let api = Api::serve(&path, tell).unwrap();
+        std::thread::spawn(move || {
+            for event in events {
+                let Event::Asked(order, heard) = event else { continue };
+                heard.hear(answer(order));
+            }
+        });
+        Self { path, _api: api, _directory: directory }
+    }
+
+    /// The answer to these bytes.
+    fn say(&self, bytes: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    fn ask(&self, method: &str, path: &str) -> String {
+        self.say(format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+    }
+}
+
+#[test]
+fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
+    let served = Served::new(|order| match order {
+        Order::Info => Ok(json!({ "state": "Running" })),
+        Order::Pause | Order::Resume | Order::Reboot => Ok(Value::Null),
+        Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
+    });
+    let cases = [
+        ("GET", "vmm.ping", "200", "\"version\""),
+        ("GET", "vm.info", "200", "{\"state\":\"Running\"}"),
+        ("PUT", "vm.pause", "204", ""),
+        ("PUT", "vm.resume", "204", ""),
+        ("PUT", "vm.shutdown", "409", "it is being moved"),
+        ("PUT", "vm.info", "405", "takes GET, not PUT"),
+        ("PUT", "vm.explode", "404", "nothing is at /api/v1/vm.explode"),
+    ];
+    for (method, path, code, body) in cases {
+        let answer = served.ask(method, &format!("/api/v1/{path}"));
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(body),
+            "{path}: {answer}"
+        );
+    }
+    let mode = std::fs::metadata(&served.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let twice = Api::serve(&served.path, channel().0).unwrap_err();
+    assert!(twice.what.contains("another guest serves"), "{}", twice.what);
+}
+
+/// V16, I11: who says nonsense, says nothing, or says too much costs a slot for a while; others are served.
+#[test]
+fn hostile_clients_hold_nobody_up() {
+    let served = Served::new(|_| Ok(Value::Null));
+    for nonsense in [&b"\0\xff\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", &[b'x'; 100_000]] {
+        let answer = served.say(nonsense);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let long =
+        format!("PUT /api/v1/vm.pause HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", BODY_MAX + 1);
+    let answer = served.say(&[long.as_bytes(), &vec![b'x'; BODY_MAX + 1]].concat());
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let silent: Vec<_> =
+        (0..CONNECTIONS_MAX - 1).map(|_| UnixStream::connect(&served.path).unwrap()).collect();
+    assert!(served.ask("GET", "/api/v1/vmm.ping").starts_with("HTTP/1.1 200"));
+    drop(silent);
+}
+
+/// A guest that has ended says so, and the socket goes with it.
+#[test]
+fn who_asks_a_guest_that_ends_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("api");
+    let (tell, events) = channel();
+    let api = Api::serve(&path, tell).unwrap();
+    drop(events);
+    let served = Served { path: path.clone(), _api: api, _directory: directory };
+    let answer = served.ask("PUT", "/api/v1/vm.pause");
+    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("the guest ends"), "{answer}");
+    drop(served);
+    assert!(!path.exists());
+}

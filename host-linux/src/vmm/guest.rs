@@ -1,0 +1,192 @@
+//! A guest's life in this process: it runs, is held, begins anew, and ends; and does what it is told
+//! meanwhile (S2-01, S2-05).
+
+use super::console::Console;
+use super::description::Description;
+use super::gate::Hold;
+use super::keys::Keys;
+use super::machine::Machine;
+use super::vcpu::End;
+use crate::failure::Failure;
+use serde_json::{Value, json};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+
+/// What happens to a guest.
+#[derive(Debug)]
+pub enum Event {
+    /// A processor of the machine of this number has ended.
+    Ended(u64, End),
+    /// Somebody has typed on its console.
+    Typed,
+    /// Somebody asks it.
+    Asked(Order, Answer),
+    /// It is to end at once, as by a loss of power.
+    Stop,
+}
+
+/// What a guest can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// What it is, and what it does.
+    Info,
+    /// To stand still.
+    Pause,
+    /// To go on.
+    Resume,
+    /// To begin anew.
+    Reboot,
+    /// To end.
+    Shutdown,
+}
+
+/// Who hears what came of an order. Dropped unheard, it was not carried out.
+pub struct Answer(Box<dyn FnOnce(Result<Value, Failure>) + Send>);
+
+impl Answer {
+    /// Calls this.
+    pub fn new(hear: impl FnOnce(Result<Value, Failure>) + Send + 'static) -> Self {
+        Self(Box::new(hear))
+    }
+
+    /// This came of it.
+    pub fn hear(self, answer: Result<Value, Failure>) {
+        (self.0)(answer);
+    }
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Answer")
+    }
+}
+
+/// How a guest's life has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It has switched itself off.
+    Off,
+    /// It wanted to begin anew, and was not to.
+    Reset,
+    /// Somebody has ended it.
+    Stopped,
+}
+
+impl Ended {
+    /// One word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Reset => "reset",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A guest, and all that outlives its resets.
+#[derive(Debug)]
+pub struct Guest {
+    /// What it is.
+    pub description: Description,
+    /// Where it speaks.
+    pub console: Console,
+    /// What is typed there.
+    pub keys: Keys,
+    /// Whether its first reset is its end.
+    pub is_once: bool,
+    /// Whether it stands still until somebody has it go on.
+    pub is_paused: bool,
+}
+
+/// How often a guest that reads nothing is offered what was typed.
+const OFFER: Duration = Duration::from_millis(20);
+
+/// What has ended a machine.
+enum Over {
+    Reset,
+    Ended(Ended),
+    Failed(String),
+}
+
+impl Guest {
+    /// Runs it until its end. `tell` is another end of `events`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or KVM cannot run it any more.
+    pub fn run(mut self, events: &Receiver<Event>, tell: &Sender<Event>) -> Result<Ended, Failure> {
+        for number in 0_u64.. {
+            let tell = tell.clone();
+            let ended = move |end| {
+                // The guest is gone already: nobody asks how.
+                let _ = tell.send(Event::Ended(number, end));
+            };
+            let held: &[Hold] = if self.is_paused { &[Hold::Operator] } else { &[] };
+            let machine = Machine::start(&self.description, self.console.clone(), held, ended)?;
+            let over = self.until_over(&machine, number, events);
+            drop(machine);
+            match over {
+                Over::Reset if !self.is_once => {}
+                Over::Reset => return Ok(Ended::Reset),
+                Over::Ended(ended) => return Ok(ended),
+                Over::Failed(why) => {
+                    let what = format!("guest {}: {why}", self.description.name);
+                    return Err(Failure::failed(what).left(""));
+                }
+            }
+        }
+        Ok(Ended::Reset)
+    }
+
+    fn until_over(&mut self, machine: &Machine, number: u64, events: &Receiver<Event>) -> Over {
+        loop {
+            let event = match self.keys.offer(|typed| machine.input(typed)) {
+                true => events.recv_timeout(OFFER),
+                false => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match event {
+                // Another machine's processors end as this one runs already.
+                Ok(Event::Ended(of, _)) if of != number => {}
+                Ok(Event::Ended(_, End::PowerOff)) => return Over::Ended(Ended::Off),
+                Ok(Event::Ended(_, End::Reset)) => return Over::Reset,
+                Ok(Event::Ended(_, End::Failed(why))) => return Over::Failed(why),
+                Ok(Event::Stop | Event::Ended(_, End::Stopped)) => return Over::Ended(Ended::Stopped),
+                Ok(Event::Typed) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Asked(order, answer)) => {
+                    answer.hear(Ok(self.carry_out(machine, order)));
+                    match order {
+                        Order::Reboot => return Over::Reset,
+                        Order::Shutdown => return Over::Ended(Ended::Stopped),
+                        Order::Info | Order::Pause | Order::Resume => {}
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return Over::Ended(Ended::Stopped),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, machine: &Machine, order: Order) -> Value {
+        match order {
+            Order::Pause => machine.hold(Hold::Operator),
+            Order::Resume => machine.release(Hold::Operator),
+            Order::Info | Order::Reboot | Order::Shutdown => {}
+        }
+        self.is_paused = machine.is_held(Hold::Operator);
+        match order {
+            Order::Info => self.info(machine),
+            Order::Pause | Order::Resume | Order::Reboot | Order::Shutdown => Value::Null,
+        }
+    }
+
+    fn info(&self, machine: &Machine) -> Value {
+        let held = [(Hold::Operator, "paused"), (Hold::Lease, "no lease"), (Hold::Capture, "captured")];
+        let held: Vec<_> =
+            held.into_iter().filter(|(why, _)| machine.is_held(*why)).map(|(_, name)| name).collect();
+        json!({
+            "state": if held.is_empty() { "Running" } else { "Paused" },
+            "held": held,
+            "config": self.description.json(),
+        })
+    }
+}
