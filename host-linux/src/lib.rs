@@ -27,7 +27,8 @@
 //! 20. [`replication`]: the streams between the holders of a mirror group.
 //! 21. [`kernel_nbd`]: volumes as block devices of this machine.
 //! 22. [`vmm`]: one guest, on KVM.
-//! 23. [`cli`]: the commands.
+//! 23. [`guests`]: the guests of this node.
+//! 24. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -36,6 +37,7 @@ pub mod cluster;
 pub mod disk;
 pub mod failure;
 pub mod firmware_image;
+pub mod guests;
 pub mod image;
 pub mod kernel_nbd;
 pub mod machine;

@@ -26,6 +26,8 @@ mod status;
 mod target;
 mod timers;
 mod trust;
+mod vm;
+mod vm_console;
 mod vmm;
 mod volume;
 mod volume_attach;
@@ -121,6 +123,9 @@ enum Noun {
     /// Block devices that a pair of compartments keeps
     #[command(subcommand)]
     Volume(volume::Verb),
+    /// The guests of this node
+    #[command(subcommand)]
+    Vm(vm::Verb),
     Vmm(vmm::Vmm),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
@@ -184,6 +189,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
         Noun::Volume(verb) => volume::run(&verb, common.voice()),
         Noun::Playground(verb) => playground::run(verb, common),
+        Noun::Vm(verb) => vm::run(&verb),
         Noun::Vmm(args) => vmm::run(&args, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

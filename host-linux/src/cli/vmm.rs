@@ -8,6 +8,7 @@ use crate::vmm::attach::Attach;
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
 use crate::vmm::guest::{Event, Guest};
+use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
 use clap::Args;
@@ -60,6 +61,9 @@ pub(super) struct Vmm {
     /// Serve the guest's console at this socket, in place of standard input and output
     #[arg(long, value_name = "SOCKET")]
     console: Option<PathBuf>,
+    /// Leave the terminal and the session of who began it
+    #[arg(long, requires = "console", hide_short_help = true)]
+    background: bool,
     /// Keep what the guest says in this file, 2 MiB of it at most
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -70,6 +74,11 @@ const TYPED_MAX: usize = 256;
 
 pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let description = Description::read(&args.description)?;
+    let _once = InUse::lock(&args.description)?;
+    if args.background {
+        // Who leads a session has none to leave: it is no terminal's then, either.
+        let _ = rustix::process::setsid();
+    }
     // A guest without one of its threads would be neither running nor gone.
     let panicked = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

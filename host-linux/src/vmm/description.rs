@@ -4,7 +4,7 @@
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,8 @@ pub struct Description {
     pub command_line: String,
     /// Its disks, in the order in which it finds them; at most [`DISKS_MAX`].
     pub disks: Vec<Disk>,
+    /// The file that says so, with names of files that mean the same everywhere on this node.
+    pub text: String,
 }
 
 /// A disk of a guest.
@@ -48,7 +50,7 @@ pub struct Disk {
     pub is_read_only: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     version: u32,
@@ -56,6 +58,7 @@ struct File {
     processors: u8,
     memory: String,
     kernel: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
     initrd: Option<PathBuf>,
     #[serde(default)]
     command_line: String,
@@ -63,7 +66,7 @@ struct File {
     disk: Vec<FileDisk>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct FileDisk {
     uri: String,
@@ -80,11 +83,8 @@ impl Description {
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, &error))?;
         let wrong = |what: String| Failure::usage(format!("{}: {what}", path.display()));
-        let mut read = Self::parse(&text).map_err(wrong)?;
-        let beside = path.parent().unwrap_or(Path::new(""));
-        read.kernel = beside.join(&read.kernel);
-        read.initrd = read.initrd.map(|initrd| beside.join(initrd));
-        Ok(read)
+        let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
+        Self::parse(&text, path.parent().unwrap_or(Path::new("/"))).map_err(wrong)
     }
 
     /// All of it, for machines.
@@ -100,14 +100,13 @@ impl Description {
         })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    fn parse(text: &str, beside: &Path) -> Result<Self, String> {
+        let mut file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         if file.version != VERSION {
             return Err(format!("`version` is {}; this program knows {VERSION}", file.version));
         }
-        let is_named = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-        if file.name.is_empty() || 64 < file.name.len() || !file.name.chars().all(is_named) {
-            return Err("`name` has 1 to 64 letters, digits, `-`, `_` or `.`".into());
+        if !is_name(&file.name) {
+            return Err("`name` has 1 to 64 letters, digits, `-`, `_` or `.`, and no `.` first".into());
         }
         if !(1..=PROCESSORS_MAX).contains(&file.processors) {
             return Err(format!("`processors` is 1 to {PROCESSORS_MAX}"));
@@ -122,14 +121,24 @@ impl Description {
         if DISKS_MAX < file.disk.len() {
             return Err(format!("there are {} `[[disk]]`; a guest has {DISKS_MAX} at most", file.disk.len()));
         }
+        file.kernel = beside.join(&file.kernel);
+        file.initrd = file.initrd.map(|initrd| beside.join(initrd));
+        let text = toml::to_string(&file).map_err(|error| error.to_string())?;
         let disk = |disk: FileDisk| {
             let uri = disk.uri.parse().map_err(|why| format!("`uri` of [[disk]], `{}`: {why}", disk.uri))?;
             Ok(Disk { uri, is_read_only: disk.read_only })
         };
         let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
         let File { name, processors, kernel, initrd, command_line, .. } = file;
-        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks })
+        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, text })
     }
+}
+
+/// Whether a guest may be called so. It is no path, either.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let is_known = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_known)
 }
 
 #[cfg(test)]
@@ -141,11 +150,14 @@ mod tests {
 
     #[test]
     fn a_description_is_read() {
-        let least = Description::parse(LEAST).unwrap();
+        let least = Description::parse(LEAST, Path::new("/srv")).unwrap();
         assert_eq!((least.processors, least.memory, least.disks.len()), (1, 64 << 20, 0));
         let disk = "[[disk]]\nuri = \"nbd+unix:///vm1?socket=/run/nbd.sock\"\nread_only = true\n";
-        let with_disk = Description::parse(&format!("{LEAST}{disk}")).unwrap();
+        let with_disk = Description::parse(&format!("{LEAST}{disk}"), Path::new("/srv")).unwrap();
         assert!(with_disk.disks[0].is_read_only);
+        // The text means the same elsewhere.
+        assert_eq!(Description::parse(&with_disk.text, Path::new("/tmp")).unwrap(), with_disk);
+        assert_eq!(with_disk.kernel, Path::new("/srv/vmlinuz"));
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.toml");
@@ -161,6 +173,7 @@ mod tests {
             ("version = 1", "version = 2", "this program knows 1"),
             ("\"web\"", "\"we b\"", "`name` has"),
             ("\"web\"", "\"\"", "`name` has"),
+            ("\"web\"", "\"..\"", "`name` has"),
             ("processors = 1", "processors = 0", "`processors` is 1 to 32"),
             ("processors = 1", "processors = 33", "`processors` is 1 to 32"),
             ("processors = 1", "processors = 1\ncores = 2", "unknown field `cores`"),
@@ -172,10 +185,14 @@ mod tests {
             ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nuri = \"http://x\"\n", "`uri` of [[disk]], `http://x`"),
         ];
         for (old, new, expected) in cases {
-            let why = Description::parse(&LEAST.replace(old, new)).unwrap_err();
+            let why = Description::parse(&LEAST.replace(old, new), Path::new("/")).unwrap_err();
             assert!(why.contains(expected), "{new}: {why}");
         }
         let many = "[[disk]]\nuri = \"nbd://h/x\"\n".repeat(17);
-        assert!(Description::parse(&format!("{LEAST}{many}")).unwrap_err().contains("17 `[[disk]]`"));
+        assert!(
+            Description::parse(&format!("{LEAST}{many}"), Path::new("/"))
+                .unwrap_err()
+                .contains("17 `[[disk]]`")
+        );
     }
 }

@@ -11,7 +11,8 @@
 //! 5. [`ports`]: the serial line, reset and power; [`virtio`]: disks and chance; [`disk`]: what a disk's
 //!    content comes from; [`console`]: where the line goes, into a [`log`] and to who is [`attach`]ed, and
 //!    [`keys`], what is typed there.
-//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom.
+//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`in_use`]: once on
+//!    a node.
 
 pub mod acpi;
 pub mod api;
@@ -22,6 +23,7 @@ pub mod description;
 pub mod disk;
 pub mod gate;
 pub mod guest;
+pub mod in_use;
 pub mod keys;
 pub mod layout;
 pub mod log;
@@ -29,5 +31,7 @@ pub mod machine;
 pub mod memory;
 pub mod ports;
 pub mod registers;
+#[cfg(test)]
+mod testing;
 pub mod vcpu;
 pub mod virtio;

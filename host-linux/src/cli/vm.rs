@@ -1,0 +1,308 @@
+//! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
+
+use super::vm_console;
+use crate::failure::Failure;
+use crate::guests::home::{Home, Homes};
+use crate::guests::process;
+use crate::output::{Report, size};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Start(Start),
+    Stop(Stop),
+    Pause(Pause),
+    Resume(Resume),
+    Console(vm_console::Console),
+    Log(Log),
+    Delete(Delete),
+}
+
+/// Where the guests of this node are.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GuestsArg {
+    /// The directory with the guests of this node
+    #[arg(long, value_name = "DIR", env = "BULKHEAD_GUESTS", default_value = "/var/lib/bulkhead/guests")]
+    guests: PathBuf,
+}
+
+impl GuestsArg {
+    fn homes(&self) -> Homes {
+        Homes::at(&self.guests)
+    }
+}
+
+/// A guest of this node.
+#[derive(Clone, Debug, Args)]
+pub(super) struct GuestArg {
+    /// Its name
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    guests: GuestsArg,
+}
+
+impl GuestArg {
+    pub(super) fn home(&self) -> Result<Home, Failure> {
+        self.guests.homes().find(&self.name)
+    }
+}
+
+/// Make a guest of a description
+///
+/// Checks the file and keeps a copy of it: `bulkhead vmm --help` says what stands in it. The guest
+/// does not run yet, and its disks are not touched.
+///
+/// Examples:
+///   bulkhead vm create web1.toml
+///   bulkhead vm create web1.toml --json | jq -r .name
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Create {
+    /// What the guest is
+    #[arg(value_name = "FILE")]
+    description: PathBuf,
+    #[command(flatten)]
+    guests: GuestsArg,
+}
+
+/// List the guests of this node
+///
+/// Lists them with what each of them does: Running, Paused or Off.
+///
+/// Example:
+///   bulkhead vm list --json
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct List {
+    #[command(flatten)]
+    guests: GuestsArg,
+}
+
+/// Show a guest
+///
+/// Shows what it does, what it is, and where its sockets and its log are. With --json under
+/// `config` what the guest's API says.
+///
+/// Example:
+///   bulkhead vm show web1
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Show {
+    #[command(flatten)]
+    guest: GuestArg,
+}
+
+/// Start a guest
+///
+/// Starts the guest in a process of its own, which goes on when this command and its terminal are
+/// gone; returns when the guest runs. Exit code 3: it runs already.
+///
+/// Examples:
+///   bulkhead vm start web1
+///   bulkhead vm start web1 --paused
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Start {
+    #[command(flatten)]
+    guest: GuestArg,
+    /// Do not let it run before `bulkhead vm resume`
+    #[arg(long)]
+    paused: bool,
+}
+
+/// Stop a guest at once
+///
+/// Ends it as a loss of power does: what it was told to be durable is. A guest that is off already
+/// is no error.
+///
+/// Example:
+///   bulkhead vm stop web1
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    guest: GuestArg,
+}
+
+/// Have a guest stand still
+///
+/// None of its instructions is carried out any more when the command returns.
+///
+/// Example:
+///   bulkhead vm pause web1
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Pause {
+    #[command(flatten)]
+    guest: GuestArg,
+}
+
+/// Have a paused guest go on
+///
+/// It goes on where it was.
+///
+/// Example:
+///   bulkhead vm resume web1
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Resume {
+    #[command(flatten)]
+    guest: GuestArg,
+}
+
+/// Print what a guest has said on its console
+///
+/// Prints the last of it: 1 to 2 MiB are kept.
+///
+/// Example:
+///   bulkhead vm log web1 | tail
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Log {
+    #[command(flatten)]
+    guest: GuestArg,
+}
+
+/// Forget a guest
+///
+/// Deletes its description and its log. Its volumes stay. Exit code 3: it runs.
+///
+/// Example:
+///   bulkhead vm delete web1 --yes
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    guest: GuestArg,
+    /// Yes, delete it
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
+    match verb {
+        Verb::Create(args) => create(args),
+        Verb::List(args) => list(args),
+        Verb::Show(args) => show(&args.guest.home()?),
+        Verb::Start(args) => {
+            let home = args.guest.home()?;
+            process::start(&home, args.paused)?;
+            Ok(done(&home, if args.paused { "stands ready" } else { "runs" }))
+        }
+        Verb::Stop(args) => told(&args.guest, process::stop, "is off"),
+        Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
+        Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
+        Verb::Console(args) => vm_console::run(args),
+        Verb::Log(args) => log(&args.guest.home()?),
+        Verb::Delete(args) => delete(args),
+    }
+}
+
+fn told(
+    guest: &GuestArg,
+    tell: impl FnOnce(&Home) -> Result<(), Failure>,
+    what: &str,
+) -> Result<Report, Failure> {
+    let home = guest.home()?;
+    tell(&home)?;
+    Ok(done(&home, what))
+}
+
+fn done(home: &Home, what: &str) -> Report {
+    Report::new(format!("Guest {} {what}.\n", home.name), json!({ "ok": true, "name": home.name }))
+}
+
+fn create(args: &Create) -> Result<Report, Failure> {
+    let home = args.guests.homes().create(&args.description)?;
+    let text = format!(
+        "Guest {} is described in {}.\n  Next: bulkhead vm start {}\n",
+        home.name,
+        home.description().display(),
+        home.name
+    );
+    let json = json!({ "ok": true, "name": home.name, "description": home.description() });
+    Ok(Report::new(text, json))
+}
+
+/// What a guest does, in a word.
+fn state(info: Option<&Value>) -> &str {
+    info.map_or("Off", |info| info.get("state").and_then(Value::as_str).unwrap_or("Unknown"))
+}
+
+fn list(args: &List) -> Result<Report, Failure> {
+    let mut text = String::new();
+    let mut guests = Vec::new();
+    for home in args.guests.homes().all()? {
+        // One that does not answer is not to hide the others.
+        let state = process::info(&home).map_or_else(
+            |failure| format!("Unknown ({})", failure.what),
+            |info| state(info.as_ref()).to_owned(),
+        );
+        text.push_str(&format!("{:<24} {state}\n", home.name));
+        guests.push(json!({ "name": home.name, "state": state }));
+    }
+    if guests.is_empty() {
+        text.push_str("There are no guests. `bulkhead vm create FILE` makes one.\n");
+    }
+    Ok(Report::new(text, json!({ "ok": true, "guests": guests })))
+}
+
+fn show(home: &Home) -> Result<Report, Failure> {
+    let info = process::info(home)?;
+    let described = crate::vmm::description::Description::read(&home.description())?;
+    let mut text = format!("{}: {}\n", home.name, state(info.as_ref()));
+    let held = info.as_ref().and_then(|info| info.get("held")).and_then(Value::as_array);
+    for why in held.into_iter().flatten().filter_map(Value::as_str) {
+        text.push_str(&format!("  held         {why}\n"));
+    }
+    text.push_str(&format!("  processors   {}\n", described.processors));
+    text.push_str(&format!("  memory       {}\n", size(described.memory)));
+    for disk in &described.disks {
+        let only = if disk.is_read_only { ", read only" } else { "" };
+        text.push_str(&format!("  disk         {}{only}\n", disk.uri));
+    }
+    let places = [
+        ("description", home.description()),
+        ("api", home.api()),
+        ("console", home.console()),
+        ("log", home.log()),
+    ];
+    for (what, path) in &places {
+        text.push_str(&format!("  {what:<12} {}\n", path.display()));
+    }
+    let paths: serde_json::Map<String, Value> =
+        places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
+    let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
+                       "config": described.json(), "paths": paths });
+    Ok(Report::new(text, json))
+}
+
+fn log(home: &Home) -> Result<Report, Failure> {
+    let path = home.log();
+    let mut said = Vec::new();
+    for path in [crate::vmm::log::old(&path), path] {
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            read => said.extend(read.map_err(|error| Failure::io("read", &path, &error))?),
+        }
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Ok(Report::new(said.clone(), json!({ "ok": true, "name": home.name, "log": said })))
+}
+
+fn delete(args: &Delete) -> Result<Report, Failure> {
+    let home = args.guest.home()?;
+    if !args.yes {
+        let what = format!("guest {} and its log would be deleted", home.name);
+        return Err(Failure::refused(what).next("say --yes if that is meant."));
+    }
+    let _lock = crate::vmm::in_use::InUse::lock(&home.description())?;
+    home.delete()?;
+    Ok(done(&home, "is forgotten; its volumes are as they were"))
+}

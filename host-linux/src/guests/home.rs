@@ -1,0 +1,184 @@
+//! The directory of a guest on its node: its description, its sockets, what it has said.
+
+use crate::failure::Failure;
+use crate::vmm::description::{Description, is_name};
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Where the guests of a node are.
+#[derive(Clone, Debug)]
+pub struct Homes(PathBuf);
+
+/// Where one of them is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// Its name.
+    pub name: String,
+    path: PathBuf,
+}
+
+impl Homes {
+    /// Those in this directory.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Makes a guest of the description at `path`.
+    ///
+    /// # Errors
+    ///
+    /// The description makes no sense, there is a guest of this name, or the disk does not take it.
+    pub fn create(&self, path: &Path) -> Result<Home, Failure> {
+        let described = Description::read(path)?;
+        let home = self.of(&described.name)?;
+        fs::create_dir_all(&self.0).map_err(|error| Failure::io("make", &self.0, &error))?;
+        match fs::create_dir(&home.path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let next = format!("`bulkhead vm show {}` shows it; another name makes another.", home.name);
+                let what = format!("there is a guest called {} already", home.name);
+                return Err(Failure::refused(what).next(next));
+            }
+            made => made.map_err(|error| Failure::io("make", &home.path, &error))?,
+        }
+        let put = || {
+            let partial = home.path.join("guest.toml.new");
+            let mut file = fs::File::create_new(&partial)?;
+            file.write_all(described.text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&partial, home.description())?;
+            fs::File::open(&home.path)?.sync_all()?;
+            fs::File::open(&self.0)?.sync_all()
+        };
+        put().map_err(|error| {
+            // What is half there would be in the way of the next attempt.
+            let _ = fs::remove_dir_all(&home.path);
+            Failure::io("write", &home.description(), &error)
+        })?;
+        Ok(home)
+    }
+
+    /// The guest of this name.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<Home, Failure> {
+        let home = self.of(name)?;
+        if home.description().is_file() {
+            return Ok(home);
+        }
+        let what = format!("there is no guest called {name} in {}", self.0.display());
+        Err(Failure::failed(what)
+            .next("`bulkhead vm list` lists those that are here; `vm create` makes one."))
+    }
+
+    /// All of them, by name.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be read.
+    pub fn all(&self) -> Result<Vec<Home>, Failure> {
+        let failed = |error: std::io::Error| Failure::io("read", &self.0, &error);
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut homes = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            // What else lies there is none of them.
+            homes.extend(self.find(&name).ok());
+        }
+        homes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(homes)
+    }
+
+    fn of(&self, name: &str) -> Result<Home, Failure> {
+        if !is_name(name) {
+            return Err(Failure::usage(format!("`{name}` is no name of a guest")));
+        }
+        Ok(Home { name: name.to_owned(), path: self.0.join(name) })
+    }
+}
+
+impl Home {
+    /// What the guest is.
+    #[must_use]
+    pub fn description(&self) -> PathBuf {
+        self.path.join("guest.toml")
+    }
+
+    /// The socket of its API, while it runs.
+    #[must_use]
+    pub fn api(&self) -> PathBuf {
+        self.path.join("api.sock")
+    }
+
+    /// The socket of its console, while it runs.
+    #[must_use]
+    pub fn console(&self) -> PathBuf {
+        self.path.join("console.sock")
+    }
+
+    /// What it has said.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("console.log")
+    }
+
+    /// What its process has said.
+    #[must_use]
+    pub fn messages(&self) -> PathBuf {
+        self.path.join("messages")
+    }
+
+    /// Forgets the guest. Its volumes stay.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not let go of it.
+    pub fn delete(&self) -> Result<(), Failure> {
+        // Without its description it is no guest any more, whatever else is left.
+        let gone = fs::remove_file(self.description()).and_then(|()| fs::remove_dir_all(&self.path));
+        gone.map_err(|error| Failure::io("delete", &self.path, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEB: &str =
+        "version = 1\nname = \"web1\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"vmlinuz\"\n";
+
+    #[test]
+    fn a_guest_is_made_found_and_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let homes = Homes::at(&directory.path().join("guests"));
+        assert_eq!(homes.all().unwrap(), []);
+        let path = directory.path().join("web1.toml");
+        fs::write(&path, WEB).unwrap();
+        let home = homes.create(&path).unwrap();
+        assert_eq!(homes.create(&path).unwrap_err().exit, crate::failure::Exit::Refused);
+        fs::create_dir(directory.path().join("guests/empty")).unwrap();
+        assert_eq!((homes.all().unwrap(), homes.find("web1").unwrap()), (vec![home.clone()], home.clone()));
+        // Names of files mean the same from there.
+        let described = Description::read(&home.description()).unwrap();
+        assert_eq!(described.kernel, directory.path().join("vmlinuz"));
+        home.delete().unwrap();
+        assert_eq!(homes.all().unwrap(), []);
+        assert!(homes.find("web1").unwrap_err().what.contains("no guest called web1"));
+    }
+
+    /// I11: a name is no path.
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let homes = Homes::at(directory.path());
+        for name in ["", ".", "..", "a/b", "../x", "a b", "x\0", &"x".repeat(65)] {
+            assert_eq!(homes.find(name).unwrap_err().exit, crate::failure::Exit::Usage, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The process of a guest: begun so that it outlives who began it, and ended.
+
+use super::client::{self, NoAnswer};
+use super::home::Home;
+use crate::failure::Failure;
+use hyper::Method;
+use serde_json::Value;
+use std::fs::File;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A guest that is begun answers within this time; memory is set apart and its kernel read before.
+const BEGINS: Duration = Duration::from_secs(30);
+/// It answers what it is asked within this time.
+const ANSWERS: Duration = Duration::from_secs(10);
+/// It is gone within this time once it was told to end.
+const ENDS: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(10);
+/// Of what a process has said that could not begin.
+const SAID_MAX: usize = 4096;
+
+/// Begins the process of a guest; returns when it answers.
+///
+/// # Errors
+///
+/// It runs already, or could not begin: what it said.
+pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
+    let messages = home.messages();
+    if info(home)?.is_some() {
+        return Err(Failure::refused(format!("guest {} runs already", home.name)));
+    }
+    let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
+    let out = File::create(&messages).map_err(|error| Failure::io("write", &messages, &error))?;
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("vmm").arg(home.description());
+    command.arg("--api").arg(home.api()).arg("--console").arg(home.console()).arg("--log").arg(home.log());
+    command.args(is_paused.then_some("--paused")).arg("--background");
+    let same = out.try_clone().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(same);
+    let mut child = command.spawn().map_err(failed)?;
+    let begun = Instant::now();
+    while begun.elapsed() < BEGINS {
+        if info(home)?.is_some() {
+            return Ok(());
+        }
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Err(said(home, status.success()));
+        }
+        std::thread::sleep(LOOK);
+    }
+    let what = format!("guest {} does not answer {} s after its begin", home.name, BEGINS.as_secs());
+    let next = format!("look at {}; `bulkhead vm stop {}` ends it.", messages.display(), home.name);
+    Err(Failure::failed(what).left("Its process runs.").next(next))
+}
+
+/// Why a process that has ended already could not begin.
+fn said(home: &Home, is_off: bool) -> Failure {
+    let said = std::fs::read(home.messages()).unwrap_or_default();
+    let skip = said.len().saturating_sub(SAID_MAX);
+    let said = String::from_utf8_lossy(said.get(skip..).unwrap_or_default()).trim().to_owned();
+    if is_off {
+        let next = format!("`bulkhead vm log {}` shows what it said.", home.name);
+        return Failure::failed(format!("guest {} was off again at once", home.name)).left("").next(next);
+    }
+    let said = said.strip_prefix("bulkhead: ").unwrap_or(&said);
+    Failure::failed(format!("guest {} did not begin: {said}", home.name)).left("")
+}
+
+/// What it says of itself; `None`: it does not run.
+///
+/// # Errors
+///
+/// It does not answer.
+pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
+    match client::ask(&home.api(), Method::GET, "vm.info", ANSWERS) {
+        Ok(info) => Ok(Some(info)),
+        Err(NoAnswer::Off) => Ok(None),
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Tells it, such as `vm.pause`.
+///
+/// # Errors
+///
+/// It does not run, does not answer, or did not do it.
+pub fn tell(home: &Home, what: &str) -> Result<(), Failure> {
+    match client::ask(&home.api(), Method::PUT, what, ANSWERS) {
+        Ok(_) => Ok(()),
+        Err(NoAnswer::Off) => {
+            let next = format!("`bulkhead vm start {}` begins it.", home.name);
+            Err(Failure::refused(format!("guest {} does not run", home.name)).left("").next(next))
+        }
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Waits until it does not run any more.
+///
+/// # Errors
+///
+/// It does.
+pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
+    // Its end of the socket closes before its process is gone; its lock tells.
+    while crate::vmm::in_use::is_in_use(&home.description()) {
+        if most < begun.elapsed() {
+            let what = format!("guest {} still runs after {} s", home.name, most.as_secs());
+            let next = format!("`bulkhead vm stop {} --now` ends it as a loss of power does.", home.name);
+            return Err(Failure::failed(what).left("").next(next));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Ends it at once, as a loss of power does. One that does not run is ended already.
+///
+/// # Errors
+///
+/// It does not end.
+pub fn stop(home: &Home) -> Result<(), Failure> {
+    match client::ask(&home.api(), Method::PUT, "vm.shutdown", ANSWERS) {
+        Ok(_) | Err(NoAnswer::Off) => wait_until_off(home, ENDS),
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+    }
+}

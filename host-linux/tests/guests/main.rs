@@ -1,0 +1,212 @@
+//! Guests as an operator meets them: made, begun, held, attached to, ended and forgotten by commands (S2-01,
+//! S2-05, S3-06). On the machine's own KVM; where it has none, the tests say so and pass.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../../src/vmm/testing.rs"]
+mod kernel;
+
+use bulkhead::vmm::machine::kvm;
+use common::{Answer, bulkhead};
+use kernel::{FOR_EVER, elf, out, say};
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Whether this machine runs guests; says why not.
+fn runs_guests() -> bool {
+    kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
+}
+
+/// Code that says again what is typed, until that is `q`: then it goes on behind this.
+fn echo() -> Vec<u8> {
+    // again: mov dx, 0x3fd; in al, dx; test al, 1; jz again
+    let wait = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 1, 0x74, 0xf7];
+    // mov dx, 0x3f8; in al, dx; out dx, al; cmp al, 'q'; jne again
+    let tell = [0x66, 0xba, 0xf8, 0x03, 0xec, 0xee, 0x3c, b'q', 0x75, 0xed];
+    [&wait[..], &tell].concat()
+}
+
+/// A node with a guest that says what is typed, and is off when that is `q`.
+struct Node(TempDir);
+
+impl Node {
+    fn new() -> Self {
+        let node = Self(tempfile::tempdir().unwrap());
+        let code = [say("on"), echo(), out(0x601, 0x34), FOR_EVER.to_vec()].concat();
+        std::fs::write(node.0.path().join("kernel"), elf(&code, true)).unwrap();
+        let described =
+            "version = 1\nname = \"web1\"\nprocessors = 2\nmemory = \"16M\"\nkernel = \"kernel\"\n";
+        std::fs::write(node.file(), described).unwrap();
+        node
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("web1.toml")
+    }
+
+    fn guests(&self) -> PathBuf {
+        self.0.path().join("guests")
+    }
+
+    fn vm(&self, words: &[&str]) -> Answer {
+        let mut command = bulkhead(&["vm"]);
+        command.args(words).arg("--json").arg("--guests").arg(self.guests());
+        command.output().unwrap().into()
+    }
+
+    /// What a command answers that does what it was told.
+    fn ok(&self, words: &[&str]) -> Value {
+        let answer = self.vm(words);
+        assert_eq!(answer.code, 0, "{words:?}: {}", answer.err);
+        serde_json::from_str(&answer.out).unwrap()
+    }
+
+    /// Why a command does not.
+    fn fails(&self, code: i32, words: &[&str]) -> String {
+        let answer = self.vm(words);
+        assert_eq!(answer.code, code, "{words:?}: {}", answer.err);
+        answer.err
+    }
+
+    fn is(&self, state: &str) {
+        let list = self.ok(&["list"]);
+        assert_eq!(list["guests"][0]["state"], state, "{list}");
+        assert_eq!(self.ok(&["show", "web1"])["state"], state);
+    }
+
+    fn console(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.guests().join("web1/console.sock")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.guests().exists() {
+            self.vm(&["stop", "web1"]);
+        }
+    }
+}
+
+fn hears(mut console: &UnixStream, expected: &str) {
+    let mut bytes = vec![0; expected.len()];
+    console.read_exact(&mut bytes).unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes), expected);
+}
+
+#[test]
+fn a_guest_is_made_begun_held_attached_to_ended_and_forgotten() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    node.is("Off");
+    node.ok(&["start", "web1"]);
+    node.is("Running");
+    assert!(node.fails(3, &["start", "web1"]).contains("runs already"));
+    assert!(node.fails(3, &["delete", "web1", "--yes"]).contains("runs already"));
+
+    let (mut one, other) = (node.console(), node.console());
+    hears(&one, "on");
+    one.write_all(b"ab").unwrap();
+    hears(&one, "ab");
+    hears(&other, "onab");
+
+    node.ok(&["pause", "web1"]);
+    node.ok(&["pause", "web1"]);
+    node.is("Paused");
+    one.write_all(b"c").unwrap();
+    one.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(one.read(&mut [0]).is_err(), "a guest that is held says nothing");
+    one.set_read_timeout(Some(LONG)).unwrap();
+    node.ok(&["resume", "web1"]);
+    hears(&one, "c");
+    node.is("Running");
+
+    node.ok(&["stop", "web1"]);
+    node.ok(&["stop", "web1"]);
+    node.is("Off");
+    assert!(node.fails(3, &["pause", "web1"]).contains("does not run"));
+    assert!(node.ok(&["log", "web1"])["log"].as_str().unwrap().contains("onabc"));
+    assert!(node.fails(3, &["delete", "web1"]).contains("would be deleted"));
+    node.ok(&["delete", "web1", "--yes"]);
+    assert!(node.fails(1, &["show", "web1"]).contains("no guest called web1"));
+    assert_eq!(std::fs::read_dir(node.guests()).unwrap().count(), 0);
+}
+
+/// It begins held, goes on when told, and is off when it wants to be; then it can be begun again.
+#[test]
+fn a_guest_ends_by_itself_and_begins_again() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    for _ in 0..3 {
+        node.ok(&["start", "web1", "--paused"]);
+        node.is("Paused");
+        let mut console = node.console();
+        console.write_all(b"q").unwrap();
+        node.ok(&["resume", "web1"]);
+        hears(&console, "onq");
+        let mut rest = Vec::new();
+        console.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"");
+        node.ok(&["stop", "web1"]);
+        node.is("Off");
+    }
+}
+
+/// What is wrong is said where it was asked, and leaves no process behind.
+#[test]
+fn a_guest_that_cannot_begin_says_why() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    std::fs::write(node.0.path().join("kernel"), "#!/bin/sh\n").unwrap();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    let why = node.fails(1, &["start", "web1"]);
+    assert!(why.contains("did not begin") && why.contains("/kernel"), "{why}");
+    node.is("Off");
+    // One whose process was killed leaves sockets behind, and begins again all the same.
+    let sound = elf(&[say("on"), FOR_EVER.to_vec()].concat(), true);
+    std::fs::write(node.0.path().join("kernel"), sound).unwrap();
+    for _ in 0..2 {
+        node.ok(&["start", "web1"]);
+        hears(&node.console(), "on");
+        kill(&node.guests().join("web1/guest.toml"));
+        node.is("Off");
+    }
+}
+
+/// Kills the process of a guest.
+fn kill(description: &Path) {
+    let of_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        words.get(1) == Some(&&b"vmm"[..]) && words.get(2) == Some(&description.to_str().unwrap().as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let pid = entries.filter_map(|name| name.to_str()?.parse().ok()).find(of_it).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while bulkhead::vmm::in_use::is_in_use(description) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
