@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
-use qemu_tests::lab::{LONG, Lab, NodeDisk};
+use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig};
 use qemu_tests::site::{Part, Site};
 use qemu_tests::tooling::node_image::{Recipe, Variant};
 use serde_json::Value;
@@ -24,13 +24,18 @@ fn recipe(overlays: &[&str]) -> Recipe {
 
 /// The command that describes a guest with so many processors, which does this, and runs it.
 fn guest(does: &str, processors: u32, disk: Option<&str>) -> String {
+    format!("{}; bulkhead vmm /tmp/{does}.toml --once", describe(does, processors, disk))
+}
+
+/// The command that writes what such a guest is.
+fn describe(does: &str, processors: u32, disk: Option<&str>) -> String {
     let disk = disk.map(|uri| format!("[[disk]]\\nuri = \"{uri}\"\\n")).unwrap_or_default();
     let described = format!(
         "version = 1\\nname = \"{does}\"\\nprocessors = {processors}\\nmemory = \"128M\"\\n\
          kernel = \"/guest/vmlinuz\"\\ninitrd = \"/guest/initrd\"\\n\
          command_line = \"console=ttyS0 loglevel=4 pci=off guest.does={does}\"\\n{disk}"
     );
-    format!("printf %b '{described}' >/tmp/{does}.toml; bulkhead vmm /tmp/{does}.toml --once")
+    format!("printf %b '{described}' >/tmp/{does}.toml")
 }
 
 /// What a guest said behind these words.
@@ -64,8 +69,28 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
         let typed = format!("(sleep 20; echo hello) | ({})", guest("echo", 1, None));
         let echoes = rig.shell.exit(0, &typed, GUEST)?;
         ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
+        goes_on_without_its_terminal(&rig)?;
         rig.node.power_cut()
     })
+}
+
+/// A guest in a process of its own is held, goes on, and ends itself when its power button is pressed.
+fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
+    let described = describe("button", 1, None);
+    let make = "bulkhead vm create /tmp/button.toml && \
+                bulkhead vm start button";
+    rig.shell.exit(0, &format!("{described}; {make}"), GUEST)?;
+    let until = |what: &str| {
+        format!(
+            "n=0; until bulkhead vm log button | grep '{what}'; do sleep 1; n=$((n+1)); [ $n -lt 90 ]; done"
+        )
+    };
+    rig.shell.exit(0, &until("waits for its button"), GUEST)?;
+    rig.shell.exit(0, "bulkhead vm pause button && bulkhead vm show button | grep Paused", GUEST)?;
+    rig.shell.exit(0, "bulkhead vm resume button && bulkhead vm stop button --timeout 90s", GUEST)?;
+    let log = rig.shell.exit(0, "bulkhead vm log button; bulkhead vm list", GUEST)?;
+    ensure!(log.contains("was told to end") && log.contains("Off"), "{log}");
+    Ok(())
 }
 
 /// S4-01, S3-06: a guest's disk is a mirrored volume. What one guest has written and flushed on one node, one

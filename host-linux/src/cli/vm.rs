@@ -5,9 +5,11 @@ use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::process;
 use crate::output::{Report, size};
+use crate::site_config::value::parse_time;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -116,18 +118,27 @@ pub(super) struct Start {
     paused: bool,
 }
 
-/// Stop a guest at once
+/// Stop a guest
 ///
-/// Ends it as a loss of power does: what it was told to be durable is. A guest that is off already
-/// is no error.
+/// Presses its power button and waits until it has ended itself; with --now, ends it as a loss of
+/// power does: what it was told to be durable is. A guest that is off already is no error. Exit
+/// code 1: it still runs.
 ///
-/// Example:
+/// Examples:
 ///   bulkhead vm stop web1
+///   bulkhead vm stop web1 --timeout 5min
+///   bulkhead vm stop web1 --now
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Stop {
     #[command(flatten)]
     guest: GuestArg,
+    /// End it at once
+    #[arg(long, conflicts_with = "timeout")]
+    now: bool,
+    /// How long it may take to end itself
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    timeout: Duration,
 }
 
 /// Have a guest stand still
@@ -195,7 +206,10 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
             process::start(&home, args.paused)?;
             Ok(done(&home, if args.paused { "stands ready" } else { "runs" }))
         }
-        Verb::Stop(args) => told(&args.guest, process::stop, "is off"),
+        Verb::Stop(args) => {
+            let timeout = (!args.now).then_some(args.timeout);
+            told(&args.guest, |home| process::stop(home, timeout), "is off")
+        }
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
         Verb::Console(args) => vm_console::run(args),

@@ -3,6 +3,7 @@
 use super::client::{self, NoAnswer};
 use super::home::Home;
 use crate::failure::Failure;
+use crate::vmm::in_use::is_in_use;
 use hyper::Method;
 use serde_json::Value;
 use std::fs::File;
@@ -49,7 +50,7 @@ pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
         std::thread::sleep(LOOK);
     }
     let what = format!("guest {} does not answer {} s after its begin", home.name, BEGINS.as_secs());
-    let next = format!("look at {}; `bulkhead vm stop {}` ends it.", messages.display(), home.name);
+    let next = format!("look at {}; `bulkhead vm stop {} --now` ends it.", messages.display(), home.name);
     Err(Failure::failed(what).left("Its process runs.").next(next))
 }
 
@@ -95,15 +96,24 @@ pub fn tell(home: &Home, what: &str) -> Result<(), Failure> {
     }
 }
 
-/// Waits until it does not run any more.
+/// Ends it: by its power button, and it has so long to end itself; or at once, as a loss of power does. One
+/// that does not run is ended already.
 ///
 /// # Errors
 ///
-/// It does.
-pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
+/// It does not end.
+pub fn stop(home: &Home, timeout: Option<Duration>) -> Result<(), Failure> {
+    let what = if timeout.is_some() { "vm.power-button" } else { "vm.shutdown" };
+    match client::ask(&home.api(), Method::PUT, what, ANSWERS) {
+        Ok(_) | Err(NoAnswer::Off) => wait_until_off(home, timeout.unwrap_or(ENDS)),
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+    }
+}
+
+fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     // Its end of the socket closes before its process is gone; its lock tells.
-    while crate::vmm::in_use::is_in_use(&home.description()) {
+    while is_in_use(&home.description()) {
         if most < begun.elapsed() {
             let what = format!("guest {} still runs after {} s", home.name, most.as_secs());
             let next = format!("`bulkhead vm stop {} --now` ends it as a loss of power does.", home.name);
@@ -112,16 +122,4 @@ pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
         std::thread::sleep(LOOK);
     }
     Ok(())
-}
-
-/// Ends it at once, as a loss of power does. One that does not run is ended already.
-///
-/// # Errors
-///
-/// It does not end.
-pub fn stop(home: &Home) -> Result<(), Failure> {
-    match client::ask(&home.api(), Method::PUT, "vm.shutdown", ANSWERS) {
-        Ok(_) | Err(NoAnswer::Off) => wait_until_off(home, ENDS),
-        Err(NoAnswer::Failed(failure)) => Err(failure),
-    }
 }

@@ -2,12 +2,12 @@
 //! that there is nothing in them but what exists.
 
 use super::layout::{
-    ACPI, IO_APIC, LOCAL_APIC, RESET, RESET_PORT, SERIAL, SERIAL_IRQ, SLEEP_CONTROL, SLEEP_STATUS,
+    ACPI, IO_APIC, LOCAL_APIC, POWER_IRQ, RESET, RESET_PORT, SERIAL, SERIAL_IRQ, SLEEP_CONTROL, SLEEP_STATUS,
     VIRTIO_LEN, virtio, virtio_irq,
 };
 use acpi_tables::Aml;
-use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Name, Package, Path};
-use acpi_tables::aml::{ResourceTemplate, Scope};
+use acpi_tables::aml::{Device, EISAName, IO, Interrupt, Memory32Fixed, Method, Name, Notify, Package};
+use acpi_tables::aml::{Path, ResourceTemplate, Scope};
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::madt::{EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic};
@@ -40,6 +40,8 @@ pub fn tables(processors: u8, devices: u32) -> Option<Vec<u8>> {
 }
 
 const ALIGN: usize = 16;
+/// What a guest is told of its power button: pressed, as it runs.
+const PRESSED: u8 = 0x80;
 
 /// Puts a table behind the others; answers where the guest finds it.
 fn put(all: &mut Vec<u8>, table: &dyn Aml) -> u64 {
@@ -92,6 +94,7 @@ fn dsdt(devices: u32) -> Sdt {
     let length = u8::try_from(SERIAL.len()).unwrap_or(u8::MAX);
     let ports = IO::new(SERIAL.start, SERIAL.start, 1, length);
     code.extend(device("COM1", &EISAName::new("PNP0501"), 0, &ports, SERIAL_IRQ));
+    code.extend(power_button());
     for number in 0..devices {
         let name = format!("VR{number:02}");
         let base = u32::try_from(virtio(number)).unwrap_or(u32::MAX);
@@ -102,6 +105,21 @@ fn dsdt(devices: u32) -> Sdt {
     let mut dsdt = Sdt::new(*b"DSDT", 36, 6, OEM, TABLE, REVISION);
     dsdt.append_slice(&code);
     dsdt
+}
+
+/// A power button, and the device that tells of it (ACPI 6.5, 4.8.2.2.1.2 and 5.6.9).
+fn power_button() -> Vec<u8> {
+    let kind = Name::new("_HID".into(), &EISAName::new("PNP0C0C"));
+    let button = Device::new(Path::new("PWRB"), vec![&kind]);
+    let kind = Name::new("_HID".into(), &"ACPI0013");
+    let irq = interrupt(POWER_IRQ);
+    let resources = ResourceTemplate::new(vec![&irq]);
+    let resources = Name::new("_CRS".into(), &resources);
+    let (pressed, which) = (PRESSED, Path::new("\\_SB_.PWRB"));
+    let notify = Notify::new(&which, &pressed);
+    let method = Method::new(Path::new("_EVT"), 1, true, vec![&notify]);
+    let events = Device::new(Path::new("GED0"), vec![&kind, &resources, &method]);
+    bytes(&Scope::new("_SB_".into(), vec![&button, &events]))
 }
 
 fn device(name: &str, kind: &dyn Aml, number: u32, place: &dyn Aml, irq: u32) -> Vec<u8> {

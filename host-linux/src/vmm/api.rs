@@ -28,12 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STACK: usize = 256 << 10;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 7] = [
+const ROUTES: [(&str, Method, Asks); 8] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
     ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
+    ("/api/v1/vm.power-button", Method::PUT, Asks::Guest(Order::PowerButton)),
     ("/api/v1/vm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
     ("/api/v1/vmm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
 ];
@@ -133,7 +134,7 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
     }
     let path = head.uri.path();
     let Some((_, method, asks)) = ROUTES.iter().find(|(route, ..)| *route == path) else {
-        let next = "ask for vm.info, vm.pause, vm.resume, vm.reboot, vm.shutdown or vmm.ping below /api/v1.";
+        let next = "docs/guests.md lists what there is.";
         let what = format!("nothing is at {path}");
         return refuse(StatusCode::NOT_FOUND, &Failure::usage(what).next(next));
     };

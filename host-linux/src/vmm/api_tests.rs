@@ -52,7 +52,7 @@ impl Served {
 fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     let served = Served::new(|order| match order {
         Order::Info => Ok(json!({ "state": "Running" })),
-        Order::Pause | Order::Resume | Order::Reboot => Ok(Value::Null),
+        Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
     });
     let cases = [
@@ -60,6 +60,7 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         ("GET", "vm.info", "200", "{\"state\":\"Running\"}"),
         ("PUT", "vm.pause", "204", ""),
         ("PUT", "vm.resume", "204", ""),
+        ("PUT", "vm.power-button", "204", ""),
         ("PUT", "vm.shutdown", "409", "it is being moved"),
         ("PUT", "vm.info", "405", "takes GET, not PUT"),
         ("PUT", "vm.explode", "404", "nothing is at /api/v1/vm.explode"),

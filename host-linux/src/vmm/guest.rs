@@ -36,7 +36,9 @@ pub enum Order {
     Resume,
     /// To begin anew.
     Reboot,
-    /// To end.
+    /// To end itself.
+    PowerButton,
+    /// To end at once.
     Shutdown,
 }
 
@@ -158,7 +160,7 @@ impl Guest {
                     match order {
                         Order::Reboot => return Over::Reset,
                         Order::Shutdown => return Over::Ended(Ended::Stopped),
-                        Order::Info | Order::Pause | Order::Resume => {}
+                        Order::Info | Order::Pause | Order::Resume | Order::PowerButton => {}
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Over::Ended(Ended::Stopped),
@@ -170,12 +172,15 @@ impl Guest {
         match order {
             Order::Pause => machine.hold(Hold::Operator),
             Order::Resume => machine.release(Hold::Operator),
+            Order::PowerButton => machine.press_power_button(),
             Order::Info | Order::Reboot | Order::Shutdown => {}
         }
         self.is_paused = machine.is_held(Hold::Operator);
         match order {
             Order::Info => self.info(machine),
-            Order::Pause | Order::Resume | Order::Reboot | Order::Shutdown => Value::Null,
+            Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton | Order::Shutdown => {
+                Value::Null
+            }
         }
     }
 

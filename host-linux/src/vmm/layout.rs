@@ -48,6 +48,8 @@ pub const SERIAL: Range<u16> = 0x3f8..0x400;
 pub const SERIAL_IRQ: u32 = 4;
 /// The keyboard controller's port, by which old kernels reset.
 pub const KEYBOARD: u16 = 0x64;
+/// The interrupt of the power button.
+pub const POWER_IRQ: u32 = 3;
 /// A write of [`RESET`] here resets.
 pub const RESET_PORT: u16 = 0x600;
 /// Resets.
@@ -75,7 +77,7 @@ pub const fn virtio_irq(number: u32) -> u32 {
 }
 
 const _: () = assert!(VIRTIO_IRQ + VIRTIO_MAX == 24, "an I/O APIC has 24 lines");
-const _: () = assert!(SERIAL_IRQ < VIRTIO_IRQ);
+const _: () = assert!(POWER_IRQ < SERIAL_IRQ && SERIAL_IRQ < VIRTIO_IRQ);
 const _: () = assert!(MEMORY_MAP < ZERO_PAGE && ZERO_PAGE + 0x1000 < STACK && STACK < PAGE_TABLES);
 const _: () = assert!(ACPI.end <= FIRMWARE && FIRMWARE < KERNEL && LOW_END < ACPI.start);
 const _: () = assert!(PAGE_TABLES + 0x3000 <= COMMAND_LINE.start && COMMAND_LINE.end < LOW_END);

@@ -10,7 +10,7 @@ use super::description::Description;
 use super::disk::Disk;
 use super::gate::{Gate, Hold};
 use super::layout::{
-    ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
+    ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, POWER_IRQ, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
 use super::memory::{self, Memory};
 use super::ports::Ports;
@@ -38,6 +38,7 @@ pub struct Machine {
     // The processors end first, then the devices; KVM lets go of the memory before it goes.
     processors: Option<Processors>,
     board: Arc<Board>,
+    power_button: EventFd,
     _vm: VmFd,
     memory: Memory,
 }
@@ -83,12 +84,13 @@ impl Machine {
         let vcpus = vcpus(&kvm, &vm, description.processors, &memory, entry);
         let vcpus = vcpus.map_err(failed("make processors"))?;
         let serial = line(&vm, SERIAL_IRQ).map_err(failed("make a console"))?;
+        let power_button = line(&vm, POWER_IRQ).map_err(failed("make a power button"))?;
         let gate = Gate::default();
         held.iter().for_each(|why| gate.hold(*why));
         let board = Arc::new(Board { ports: Ports::new(serial, console), devices, gate });
         let processors = Processors::start(vcpus, &board, tell);
         let processors = processors.map_err(|error| failed("start processors")(error.into()))?;
-        Ok(Self { processors: Some(processors), board, _vm: vm, memory })
+        Ok(Self { processors: Some(processors), board, power_button, _vm: vm, memory })
     }
 
     /// Holds it for this reason: none of its instructions is carried out any more when this returns.
@@ -106,6 +108,12 @@ impl Machine {
     /// Whether it is held for this reason.
     pub fn is_held(&self, why: Hold) -> bool {
         self.board.gate.is_held(why)
+    }
+
+    /// Presses its power button: it ends itself, if it heeds that.
+    pub fn press_power_button(&self) {
+        // A full counter is a button that is pressed already.
+        let _ = self.power_button.write(1);
     }
 
     /// Its memory.

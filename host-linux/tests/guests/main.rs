@@ -97,7 +97,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if self.guests().exists() {
-            self.vm(&["stop", "web1"]);
+            self.vm(&["stop", "web1", "--now"]);
         }
     }
 }
@@ -138,7 +138,11 @@ fn a_guest_is_made_begun_held_attached_to_ended_and_forgotten() {
     hears(&one, "c");
     node.is("Running");
 
-    node.ok(&["stop", "web1"]);
+    // It does not heed its power button.
+    let why = node.fails(1, &["stop", "web1", "--timeout", "100ms"]);
+    assert!(why.contains("still runs") && why.contains("--now"), "{why}");
+    node.ok(&["stop", "web1", "--now"]);
+    node.ok(&["stop", "web1", "--now"]);
     node.ok(&["stop", "web1"]);
     node.is("Off");
     assert!(node.fails(3, &["pause", "web1"]).contains("does not run"));

@@ -11,8 +11,8 @@ use super::modules::in_load_order;
 use super::node_image::{busybox, read};
 use super::workspace::{Workspace, write_atomically};
 
-/// What a guest needs for its devices.
-const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "virtio_rng"];
+/// What a guest needs for its devices, and to hear of its power button.
+const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "virtio_rng", "button", "evdev"];
 
 /// A guest's kernel and initramfs.
 #[derive(Clone, Debug)]
