@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const SECTOR: u32 = 512;
 
 /// A disk's content.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Disk {
     uri: Uri,
     geometry: Geometry,
@@ -55,6 +55,11 @@ impl Disk {
         let client = Client::connect(&self.uri, PATIENCE).ok()?;
         let is_same = client.geometry().size() == self.geometry.size();
         is_same.then(|| Server { client, is_given_up: AtomicBool::new(false) })
+    }
+
+    /// Where it is served.
+    pub const fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Bytes.

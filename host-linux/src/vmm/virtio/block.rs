@@ -66,6 +66,8 @@ pub struct Block {
     shared: Arc<Shared>,
     name: String,
     config: Vec<u8>,
+    /// Once a driver is ready.
+    session: Option<Session>,
     worker: Option<Worker>,
 }
 
@@ -75,7 +77,7 @@ impl Block {
     pub fn new(disk: Disk, name: &str) -> Self {
         let config = config(&disk);
         let shared = Arc::new(Shared { disk, state: Mutex::default() });
-        Self { shared, name: name.to_owned(), config, worker: None }
+        Self { shared, name: name.to_owned(), config, session: None, worker: None }
     }
 }
 
@@ -129,17 +131,33 @@ impl Device for Block {
         shared.lock().begin();
         let session = Session {
             shared,
-            ring: Arc::clone(&ring),
+            ring,
             name: self.name.clone(),
             // Who cannot flush is told that a write is done when it is durable.
             is_durable: features & feature::FLUSH == 0,
         };
+        self.session = Some(session);
+        self.resume()
+    }
+
+    fn end(&mut self) {
+        (self.session, self.worker) = (None, None);
+    }
+
+    fn pause(&mut self) {
+        self.worker = None;
+    }
+
+    fn resume(&mut self) -> std::io::Result<()> {
+        let Some(session) = self.session.clone() else { return Ok(()) };
+        let ring = Arc::clone(&session.ring);
         self.worker = Some(Worker::start("vmm-disk", ring, move || session.look())?);
         Ok(())
     }
 
-    fn end(&mut self) {
-        self.worker = None;
+    fn waits_for(&self) -> Option<String> {
+        let count = self.shared.lock().asked;
+        (count != 0).then(|| format!("{count} requests to the disk {}", self.shared.disk.uri()))
     }
 }
 
@@ -156,6 +174,8 @@ struct State {
     waiting: VecDeque<Chain>,
     /// Bytes of what a server has.
     bytes: u64,
+    /// Requests that a server has, those of older drivers, too.
+    asked: usize,
     server: Option<Arc<Server>>,
     /// Somebody looks for a server.
     is_dialling: bool,
@@ -178,7 +198,7 @@ impl Shared {
 }
 
 /// A disk in a driver's hands.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Session {
     shared: Arc<Shared>,
     ring: Arc<Ring>,
@@ -247,6 +267,9 @@ impl Session {
             }
             Asked::Server(request) => {
                 let (own, from) = (self.clone(), Arc::clone(server));
+                let mut state = self.shared.lock();
+                state.asked = state.asked.saturating_add(1);
+                drop(state);
                 let hear = move |answer| own.hear(&from, chain, times, answer);
                 server.submit(request, Reply::new(hear));
             }
@@ -314,6 +337,13 @@ impl Session {
 
     /// The server has answered, or is gone.
     fn hear(&self, from: &Server, chain: Chain, times: u64, answer: Answer) {
+        self.heard(from, chain, times, answer);
+        // Not before: until then it may have written into the guest's memory.
+        let mut state = self.shared.lock();
+        state.asked = state.asked.saturating_sub(1);
+    }
+
+    fn heard(&self, from: &Server, chain: Chain, times: u64, answer: Answer) {
         match answer {
             Ok(Content::Data(pieces)) => {
                 let parts: Vec<_> = pieces.iter().map(bytes_of).collect();

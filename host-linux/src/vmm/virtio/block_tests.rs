@@ -1,9 +1,11 @@
 //! A disk between a driver written by hand and a real NBD server, which may die and come back.
 
 use super::super::VERSION_1;
+use super::super::saved::{Parts, Saved};
 use super::super::testing::{DATA, Driver, event, initialise, set};
 use super::super::transport::Transport;
 use super::*;
+use crate::nbd::export::{Export, Geometry};
 use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server as NbdServer;
@@ -204,6 +206,151 @@ fn a_reset_ends_what_is_under_way() {
         assert_eq!(guest.driver.get(DATA, 4096), [1; 4096], "nothing came late");
         assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true)]), status::DONE);
     }
+}
+
+/// A server that answers when it is told to.
+struct Late {
+    file: FileExport,
+    held: Mutex<Vec<(Request, Reply)>>,
+}
+
+impl Export for Late {
+    fn geometry(&self) -> Geometry {
+        self.file.geometry()
+    }
+
+    fn submit(&self, request: Request, reply: Reply) {
+        self.held.lock().unwrap().push((request, reply));
+    }
+}
+
+impl Late {
+    /// Waits until it has been asked so much, and does it.
+    fn answer(&self, count: usize) {
+        until(|| self.held.lock().unwrap().len() == count);
+        for (request, reply) in self.held.lock().unwrap().drain(..) {
+            self.file.submit(request, reply);
+        }
+    }
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// S3-06: a disk that is paused takes nothing, what its server has still arrives, and then it goes on.
+#[test]
+fn a_disk_is_paused_and_goes_on() {
+    let mut served = Served::new();
+    let file = FileExport::open(&served.directory.path().join("disk"), false).unwrap();
+    let late = Arc::new(Late { file, held: Mutex::default() });
+    let server = served.server.as_mut().unwrap();
+    server.publish("late", "", late.clone()).unwrap();
+    let described = description::Disk { uri: Uri::unix(&served.socket(), "late"), is_read_only: false };
+    let mut guest = Guest::new(Block::new(Disk::open(&described).unwrap(), "disk0"));
+    for _ in 0..3 {
+        guest.offer(0, ask::READ, 100, &[(DATA, 512, true)]);
+        until(|| late.held.lock().unwrap().len() == 1);
+        guest.transport.pause();
+        guest.offer(4, ask::READ, 100, &[(DATA, 512, true)]);
+        let whom = guest.transport.waits_for().unwrap();
+        assert!(whom.starts_with("1 requests to the disk nbd+unix:///late?socket="), "{whom}");
+        late.answer(1);
+        until(|| guest.transport.waits_for().is_none());
+        assert_eq!(guest.driver.used().len(), 1, "what was under way arrives before nobody is waited for");
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(guest.driver.used().is_empty() && late.held.lock().unwrap().is_empty());
+        guest.transport.resume();
+        late.answer(1);
+        assert_eq!(guest.driver.wait(1)[0].0, 4);
+        assert_eq!(guest.driver.get(STATUS + 4, 1), [status::DONE]);
+    }
+}
+
+/// S3-06: what waits for a server when a guest is saved is asked once, by its copy.
+#[test]
+fn what_waits_is_asked_by_the_copy() {
+    let mut served = Served::new();
+    let disk = served.block(false).shared.disk.clone();
+    let mut guest = Guest::new(Block::new(disk.clone(), "disk0"));
+    assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true)]), status::DONE);
+    served.server = None;
+    for round in 1..4_u8 {
+        guest.driver.put(DATA, &[round; 512]);
+        guest.offer(0, ask::WRITE, round.into(), &[(DATA, 512, false)]);
+        guest.offer(4, ask::READ, 100, &[(DATA + 4096, 512, true)]);
+        let ring_has = |guest: &Guest| guest.transport.saved().queues[0].taken.len();
+        until(|| ring_has(&guest) == 2);
+        guest.transport.pause();
+        until(|| guest.transport.waits_for().is_none());
+        // Asked while it was paused: nobody has taken it.
+        guest.offer(8, ask::READ, 100, &[(DATA + 8192, 512, true)]);
+        let bytes = postcard::to_extend(&guest.transport.saved(), Vec::new()).unwrap();
+        let saved: Saved = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!((saved.queues[0].taken.len(), saved.has_begun), (2, true));
+        guest.transport.end();
+
+        let device = Box::new(Block::new(disk.clone(), "disk0"));
+        let memory = guest.driver.memory.clone();
+        guest.transport = Transport::new(device, memory, event(), vec![event()]).unwrap();
+        guest.transport.restore(&saved).unwrap();
+        served.start();
+        let mut heads: Vec<_> = guest.driver.wait(3).into_iter().map(|(head, _)| head).collect();
+        heads.sort_unstable();
+        assert_eq!(heads, [0, 4, 8]);
+        let statuses = [0, 4, 8].map(|place| guest.driver.get(STATUS + place, 1)[0]);
+        assert_eq!(statuses, [status::DONE; 3]);
+        assert_eq!(served.content()[usize::from(round) * 512], round);
+        assert_eq!(guest.ask(ask::READ, round.into(), &[(DATA, 512, true)]), status::DONE);
+        assert_eq!(guest.driver.get(DATA, 512), [round; 512]);
+        assert!(guest.driver.used().is_empty(), "each was answered once");
+        served.server = None;
+    }
+}
+
+/// I11: what a snapshot says of a device is not believed.
+#[test]
+fn a_copy_of_another_device_is_refused() {
+    let served = Served::new();
+    let mut guest = Guest::new(served.block(false));
+    guest.transport.pause();
+    let saved = guest.transport.saved();
+    let chain = Parts { head: 9, readable: vec![(u64::MAX - 3, u32::MAX)], writable: vec![(1 << 40, 1)] };
+    type Change<'a> = &'a dyn Fn(&mut Saved);
+    let wrong: [Change<'_>; 9] = [
+        &|saved| saved.kind = 4,
+        &|saved| saved.config[0] ^= 1,
+        &|saved| saved.taken |= 1 << 40,
+        &|saved| saved.queues.clear(),
+        &|saved| saved.queues[0].size_max = 64,
+        &|saved| saved.queues[0].size = 3,
+        &|saved| saved.queues[0].descriptors = 1 << 40,
+        &|saved| saved.queues[0].is_ready = false,
+        &|saved| saved.queues[0].taken = vec![chain.clone(); 17],
+    ];
+    let copy = |saved: &Saved| {
+        let device = Box::new(served.block(false));
+        let memory = guest.driver.memory.clone();
+        let mut copy = Transport::new(device, memory, event(), vec![event()]).unwrap();
+        let restored = copy.restore(saved);
+        (copy, restored)
+    };
+    for (number, change) in wrong.iter().enumerate() {
+        let mut changed = saved.clone();
+        change(&mut changed);
+        assert_eq!(copy(&changed).1, None, "{number}");
+    }
+    // What lies nowhere in memory is asked, refused, and given back.
+    let mut changed = saved;
+    changed.queues[0].taken = vec![chain; 16];
+    let (mut hostile, restored) = copy(&changed);
+    restored.unwrap();
+    assert_eq!(guest.driver.wait(16), [(9, 1); 16]);
+    hostile.end();
 }
 
 /// Where a hostile driver says that something is, how long it is, and whether the device may write it.

@@ -14,6 +14,8 @@ const BYTES_MAX: u64 = 4096;
 /// Chance.
 #[derive(Debug, Default)]
 pub struct Entropy {
+    /// Once a driver is ready.
+    ring: Option<Arc<Ring>>,
     worker: Option<Worker>,
 }
 
@@ -35,13 +37,22 @@ impl Device for Entropy {
     }
 
     fn begin(&mut self, rings: Vec<Arc<Ring>>, _: u64) -> std::io::Result<()> {
-        let Some(ring) = rings.into_iter().next() else { return Ok(()) };
-        self.worker = Some(Worker::start("vmm-entropy", Arc::clone(&ring), move || fill(&ring))?);
-        Ok(())
+        self.ring = rings.into_iter().next();
+        self.resume()
     }
 
     fn end(&mut self) {
+        (self.ring, self.worker) = (None, None);
+    }
+
+    fn pause(&mut self) {
         self.worker = None;
+    }
+
+    fn resume(&mut self) -> std::io::Result<()> {
+        let Some(ring) = self.ring.clone() else { return Ok(()) };
+        self.worker = Some(Worker::start("vmm-entropy", Arc::clone(&ring), move || fill(&ring))?);
+        Ok(())
     }
 }
 

@@ -2,11 +2,12 @@
 //! never believed: at worst its device stops (F43, V44).
 //!
 //! [`transport`] are the registers; [`ring`] a queue that both may use until it is closed, [`worker`] the
-//! thread that looks at it; [`block`] a disk, [`entropy`] chance.
+//! thread that looks at it; [`saved`] both as a snapshot has them; [`block`] a disk, [`entropy`] chance.
 
 pub mod block;
 pub mod entropy;
 pub mod ring;
+pub mod saved;
 #[cfg(test)]
 mod testing;
 pub mod transport;
@@ -44,4 +45,20 @@ pub trait Device: Send {
 
     /// The driver resets it: what it began has ended when this returns. Its rings are closed already.
     fn end(&mut self);
+
+    /// It takes nothing more from its rings, which stay open: what it has asked of others still arrives.
+    fn pause(&mut self);
+
+    /// It goes on after a pause, if it had begun before.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for it.
+    fn resume(&mut self) -> std::io::Result<()>;
+
+    /// Who has something of the guest's, and may yet write into its memory. `None`: nobody, once it is
+    /// paused.
+    fn waits_for(&self) -> Option<String> {
+        None
+    }
 }

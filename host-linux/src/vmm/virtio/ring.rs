@@ -2,6 +2,7 @@
 //! of the guest's memory is touched any more (F43, V44).
 
 use super::super::memory::Memory;
+use super::saved::{Parts, SavedQueue};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,14 @@ impl Interrupt {
         self.why.store(0, Ordering::SeqCst);
     }
 
+    /// It was raised for these reasons by a device of which this one is the copy. Whether the driver saw it,
+    /// nobody knows: it looks once more.
+    pub fn restore(&self, why: u32) {
+        if why != 0 {
+            self.raise(why);
+        }
+    }
+
     fn raise(&self, why: u32) {
         self.why.fetch_or(why, Ordering::SeqCst);
         // A full counter is an interrupt that is pending already.
@@ -56,22 +65,16 @@ impl Interrupt {
     }
 }
 
-/// What a driver asked: a private copy of where, checked when it is used.
+/// What a driver asked: a private copy of where, checked when it is used. Clones are the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chain {
-    head: u16,
-    /// What the device may read.
-    readable: Vec<(GuestAddress, u32)>,
-    /// What it may write.
-    writable: Vec<(GuestAddress, u32)>,
-}
+pub struct Chain(Arc<Parts>);
 
 impl Chain {
     /// How much there is to read, and room to write.
     #[must_use]
     pub fn lengths(&self) -> (u64, u64) {
-        let sum = |parts: &[(GuestAddress, u32)]| parts.iter().map(|(_, length)| u64::from(*length)).sum();
-        (sum(&self.readable), sum(&self.writable))
+        let sum = |parts: &[(u64, u32)]| parts.iter().map(|(_, length)| u64::from(*length)).sum();
+        (sum(&self.0.readable), sum(&self.0.writable))
     }
 }
 
@@ -84,7 +87,9 @@ pub struct Broken;
 struct Open {
     queue: Queue,
     /// Chains that were taken and are not done. Invariant: no more than the queue is long.
-    taken: usize,
+    taken: Vec<Chain>,
+    /// Those of them that a device took of which this one is the copy: they are given again.
+    again: VecDeque<Chain>,
 }
 
 /// A queue, and the memory that it and what is asked with it lie in.
@@ -102,7 +107,41 @@ impl Ring {
     /// Opens a queue that a driver has set up.
     #[must_use]
     pub fn new(queue: Queue, memory: Memory, interrupt: Arc<Interrupt>, notify: EventFd) -> Self {
-        Self { open: Mutex::new(Some(Open { queue, taken: 0 })), memory, interrupt, notify }
+        Self::with(queue, Vec::new(), memory, interrupt, notify)
+    }
+
+    fn with(
+        queue: Queue,
+        taken: Vec<Chain>,
+        memory: Memory,
+        interrupt: Arc<Interrupt>,
+        notify: EventFd,
+    ) -> Self {
+        let again = taken.iter().cloned().collect();
+        Self { open: Mutex::new(Some(Open { queue, taken, again })), memory, interrupt, notify }
+    }
+
+    /// Opens a queue as it was when [`Self::saved`] was asked. `None`: there never was such a queue.
+    #[must_use]
+    pub fn restored(
+        saved: &SavedQueue,
+        memory: Memory,
+        interrupt: Arc<Interrupt>,
+        notify: EventFd,
+    ) -> Option<Self> {
+        let queue = saved.queue()?;
+        let taken = saved.taken.iter().cloned().map(|parts| Chain(Arc::new(parts))).collect();
+        let ring = Self::with(queue, taken, memory, interrupt, notify);
+        (saved.taken.len() <= usize::from(saved.size) && ring.is_sound()).then_some(ring)
+    }
+
+    /// What the queue is, and what was taken from it and is not done. `None`: it is closed.
+    #[must_use]
+    pub fn saved(&self) -> Option<SavedQueue> {
+        let guard = self.lock();
+        let open = guard.as_ref()?;
+        let taken = open.taken.iter().map(|chain| Parts::clone(&chain.0)).collect();
+        Some(SavedQueue::of(&open.queue, taken))
     }
 
     /// Whether its place makes sense. All parts of it lie in memory.
@@ -125,27 +164,32 @@ impl Ring {
     pub fn take(&self) -> Result<VecDeque<Chain>, Broken> {
         let mut guard = self.lock();
         let mut chains = VecDeque::new();
-        let Some(Open { queue, taken }) = guard.as_mut() else { return Ok(chains) };
+        let Some(Open { queue, taken, again }) = guard.as_mut() else { return Ok(chains) };
+        if !again.is_empty() {
+            let _ = self.notify.write(1);
+            return Ok(std::mem::take(again));
+        }
         // More than the queue is long was never asked, nor what was not given back asked again.
         let asked = queue.avail_idx(&self.memory, Ordering::Acquire).map_err(|_| Broken)?;
         let more = usize::from(asked.0.wrapping_sub(queue.next_avail()));
-        if usize::from(queue.size()) < taken.saturating_add(more) {
+        if usize::from(queue.size()) < taken.len().saturating_add(more) {
             return Err(Broken);
         }
         let mut parts = 0_usize;
         while parts < usize::from(queue.size()) {
             let Some(found) = queue.pop_descriptor_chain(&self.memory) else { return Ok(chains) };
-            let mut chain = Chain { head: found.head_index(), readable: Vec::new(), writable: Vec::new() };
+            let mut chain = Parts { head: found.head_index(), ..Parts::default() };
             for part in found {
                 let list = if part.is_write_only() { &mut chain.writable } else { &mut chain.readable };
-                list.push((part.addr(), part.len()));
+                list.push((part.addr().0, part.len()));
                 parts = parts.saturating_add(1);
             }
             parts = parts.max(chains.len().saturating_add(1));
-            *taken = taken.saturating_add(1);
-            if usize::from(queue.size()) < *taken {
+            if usize::from(queue.size()) <= taken.len() {
                 return Err(Broken);
             }
+            let chain = Chain(Arc::new(chain));
+            taken.push(chain.clone());
             chains.push_back(chain);
         }
         let _ = self.notify.write(1);
@@ -160,7 +204,7 @@ impl Ring {
         guard.as_ref()?;
         let mut bytes = vec![0; count];
         let mut rest = bytes.as_mut_slice();
-        for (at, length) in within(&chain.readable, skip, count) {
+        for (at, length) in within(&chain.0.readable, skip, count) {
             let (here, behind) = rest.split_at_mut_checked(length)?;
             self.memory.read_slice(here, at).ok()?;
             rest = behind;
@@ -173,7 +217,7 @@ impl Ring {
     pub fn write(&self, chain: &Chain, skip: u64, bytes: &[u8]) -> bool {
         let guard = self.lock();
         let mut rest = bytes;
-        for (at, length) in within(&chain.writable, skip, bytes.len()) {
+        for (at, length) in within(&chain.0.writable, skip, bytes.len()) {
             let Some((here, behind)) = rest.split_at_checked(length) else { return false };
             if guard.is_none() || self.memory.write_slice(here, at).is_err() {
                 return false;
@@ -186,10 +230,12 @@ impl Ring {
     /// The device has done what a chain asks, and has written so many bytes.
     pub fn done(&self, chain: &Chain, written: u64) {
         let mut guard = self.lock();
-        let Some(Open { queue, taken }) = guard.as_mut() else { return };
-        *taken = taken.saturating_sub(1);
+        let Some(Open { queue, taken, .. }) = guard.as_mut() else { return };
+        if let Some(place) = taken.iter().position(|one| Arc::ptr_eq(&one.0, &chain.0)) {
+            taken.remove(place);
+        }
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        let is_put = queue.add_used(&self.memory, chain.head, written).is_ok();
+        let is_put = queue.add_used(&self.memory, chain.0.head, written).is_ok();
         if is_put && queue.needs_notification(&self.memory).unwrap_or(true) {
             self.interrupt.raise(USED);
         }
@@ -201,7 +247,7 @@ impl Ring {
 }
 
 /// The places of so many bytes, from `skip` on.
-fn within(parts: &[(GuestAddress, u32)], skip: u64, count: usize) -> Vec<(GuestAddress, usize)> {
+fn within(parts: &[(u64, u32)], skip: u64, count: usize) -> Vec<(GuestAddress, usize)> {
     let (mut skip, mut left, mut places) = (skip, count, Vec::new());
     for (at, length) in parts {
         let beyond = skip.min(u64::from(*length));
@@ -209,7 +255,7 @@ fn within(parts: &[(GuestAddress, u32)], skip: u64, count: usize) -> Vec<(GuestA
         let rest = u64::from(*length).saturating_sub(beyond);
         let here = usize::try_from(rest).unwrap_or(usize::MAX).min(left);
         if here != 0 {
-            places.push((GuestAddress(at.0.saturating_add(beyond)), here));
+            places.push((GuestAddress(at.saturating_add(beyond)), here));
             left = left.saturating_sub(here);
         }
     }

@@ -3,6 +3,7 @@
 
 use super::super::memory::Memory;
 use super::ring::{Interrupt, Ring};
+use super::saved::{Saved, SavedQueue};
 use super::{Device, INDIRECT, VERSION_1};
 use std::sync::Arc;
 use virtio_queue::{Queue, QueueT as _};
@@ -102,6 +103,74 @@ impl Transport {
         self.device.end();
     }
 
+    /// The device takes nothing more from the guest; what it has asked of others still arrives.
+    pub fn pause(&mut self) {
+        self.device.pause();
+    }
+
+    /// Who still has something of the guest's. `None`: nothing of its memory changes while it is held.
+    #[must_use]
+    pub fn waits_for(&self) -> Option<String> {
+        self.device.waits_for()
+    }
+
+    /// The device goes on after a pause.
+    pub fn resume(&mut self) {
+        if self.device.resume().is_err() {
+            self.needs_reset();
+        }
+    }
+
+    /// All that a copy needs of it. The guest is held, and the device paused.
+    #[must_use]
+    pub fn saved(&self) -> Saved {
+        let rings: Vec<_> = self.rings.iter().filter_map(|ring| ring.saved()).collect();
+        let has_begun = !rings.is_empty();
+        let untouched = || self.queues.iter().map(|queue| SavedQueue::of(queue, Vec::new())).collect();
+        Saved {
+            kind: self.device.kind(),
+            config: self.device.config().to_vec(),
+            status: self.status,
+            offered_half: self.offered_half,
+            taken_half: self.taken_half,
+            taken: self.taken,
+            queue: self.queue,
+            why: self.interrupt.why(),
+            has_begun,
+            queues: if has_begun { rings } else { untouched() },
+        }
+    }
+
+    /// Makes a new one the copy of one that was saved, and has it go on where that was. `None`: that was
+    /// another device, or none that there can be.
+    pub fn restore(&mut self, saved: &Saved) -> Option<()> {
+        let lengths = saved.queues.iter().map(|queue| queue.size_max);
+        let is_same = saved.kind == self.device.kind() && saved.config == self.device.config();
+        let knows_all = saved.taken & !self.features() == 0 || !saved.has_begun;
+        if !is_same || !knows_all || !lengths.eq(self.device.queues().iter().copied()) {
+            return None;
+        }
+        self.queues = saved.queues.iter().map(SavedQueue::queue).collect::<Option<_>>()?;
+        (self.status, self.taken, self.queue) = (saved.status, saved.taken, saved.queue);
+        (self.offered_half, self.taken_half) = (saved.offered_half, saved.taken_half);
+        self.interrupt.restore(saved.why);
+        if !saved.has_begun {
+            return Some(());
+        }
+        let mut rings = Vec::new();
+        for (queue, notify) in saved.queues.iter().zip(&self.notify) {
+            let (interrupt, notify) = (Arc::clone(&self.interrupt), notify.try_clone().ok()?);
+            rings.push(Arc::new(Ring::restored(queue, self.memory.clone(), interrupt, notify)?));
+        }
+        self.rings.clone_from(&rings);
+        self.device.begin(rings, self.taken).ok()
+    }
+
+    fn needs_reset(&mut self) {
+        self.status |= status::NEEDS_RESET;
+        self.interrupt.changed();
+    }
+
     fn features(&self) -> u64 {
         self.device.features() | VERSION_1 | INDIRECT
     }
@@ -183,8 +252,7 @@ impl Transport {
             self.status &= !status::FEATURES_OK;
         }
         if begins && self.rings.is_empty() && self.begin().is_none() {
-            self.status |= status::NEEDS_RESET;
-            self.interrupt.changed();
+            self.needs_reset();
         }
     }
 
