@@ -5,7 +5,7 @@ use super::console::Console;
 use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
-use super::machine::Machine;
+use super::machine::{Machine, Origin};
 use super::vcpu::End;
 use crate::failure::Failure;
 use serde_json::{Value, json};
@@ -118,6 +118,8 @@ impl Guest {
     ///
     /// It cannot be started, or KVM cannot run it any more.
     pub fn run(mut self, events: &Receiver<Event>, tell: &Sender<Event>) -> Result<Ended, Failure> {
+        // Found once: a reset needs no server that is there.
+        let origin = Origin::find(self.description.clone(), self.console.clone())?;
         for number in 0_u64.. {
             let tell = tell.clone();
             let ended = move |end| {
@@ -125,7 +127,7 @@ impl Guest {
                 let _ = tell.send(Event::Ended(number, end));
             };
             let held: &[Hold] = if self.is_paused { &[Hold::Operator] } else { &[] };
-            let machine = Machine::start(&self.description, self.console.clone(), held, ended)?;
+            let machine = Machine::start(origin.clone(), held, ended)?;
             let over = self.until_over(&machine, number, events);
             drop(machine);
             match over {

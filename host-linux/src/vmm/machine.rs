@@ -23,8 +23,9 @@ use super::virtio::transport::{NOTIFY, Transport};
 use super::{acpi, registers};
 use crate::failure::Failure;
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -41,6 +42,120 @@ pub struct Machine {
     power_button: EventFd,
     _vm: VmFd,
     memory: Memory,
+    origin: Origin,
+}
+
+/// What outlives a guest's resets.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// What it is.
+    pub description: Description,
+    /// Its disks, as they were found.
+    disks: Vec<Disk>,
+    console: Console,
+}
+
+impl Origin {
+    /// Looks for what the description names.
+    ///
+    /// # Errors
+    ///
+    /// A disk is not served.
+    pub fn find(description: Description, console: Console) -> Result<Self, Failure> {
+        let disks = description.disks.iter().map(Disk::open).collect::<Result<_, _>>()?;
+        Ok(Self { description, disks, console })
+    }
+
+    fn devices(&self) -> Vec<Box<dyn Device>> {
+        let disks = self.disks.iter().cloned().enumerate();
+        let block = |(number, disk)| Box::new(Block::new(disk, &format!("disk{number}")));
+        let mut devices: Vec<Box<dyn Device>> = Vec::new();
+        disks.map(block).for_each(|block| devices.push(block));
+        devices.push(Box::new(Entropy::default()));
+        devices
+    }
+
+    /// What failed to be done for it.
+    pub(super) fn failed(&self, what: &str) -> impl FnOnce(registers::Error) -> Failure + use<> {
+        let what = format!("cannot {what} for guest {}", self.description.name);
+        move |error| Failure::failed(format!("{what}: {error}"))
+    }
+}
+
+/// A guest put together that has not begun: its memory is empty, and its processors know nothing.
+pub(super) struct Body {
+    pub(super) kvm: Kvm,
+    pub(super) vcpus: Vec<VcpuFd>,
+    pub(super) devices: Vec<Transport>,
+    pub(super) vm: VmFd,
+    pub(super) memory: Memory,
+    pub(super) origin: Origin,
+}
+
+impl Body {
+    pub(super) fn new(origin: Origin) -> Result<Self, Failure> {
+        let kvm = kvm()?;
+        let memory = memory::new(origin.description.memory);
+        let memory = memory.map_err(|error| origin.failed("set memory apart")(error.into()))?;
+        let vm = create(&kvm, &memory).map_err(origin.failed("make a machine"))?;
+        let devices = (0..VIRTIO_MAX).zip(origin.devices());
+        let devices = devices.map(|(number, device)| attach(&vm, &memory, number, device));
+        let devices = devices.collect::<Result<_, _>>().map_err(origin.failed("make devices"))?;
+        let vcpus = (0..origin.description.processors).map(|number| vm.create_vcpu(u64::from(number)));
+        let vcpus: Result<_, _> = vcpus.collect();
+        let vcpus = vcpus.map_err(|error| origin.failed("make processors")(error.into()))?;
+        Ok(Self { kvm, vcpus, devices, vm, memory, origin })
+    }
+
+    /// What a processor of this node says of itself to a guest.
+    pub(super) fn identity(&self, number: u8) -> Result<CpuId, registers::Error> {
+        let supported = self.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+        let has_deadline = self.kvm.check_extension(Cap::TscDeadlineTimer);
+        Ok(identity(&supported, number, self.origin.description.processors, has_deadline))
+    }
+
+    /// Has it begin with its kernel.
+    fn boot(&self) -> Result<(), Failure> {
+        let description = &self.origin.description;
+        let entry = boot::load(description, &self.memory)?;
+        let count = u32::try_from(self.devices.len()).unwrap_or(VIRTIO_MAX);
+        let tables = acpi::tables(description.processors, count);
+        let tables = tables.ok_or_else(|| Failure::failed("the guest has too many devices"))?;
+        let put = self.memory.write_slice(&tables, GuestAddress(ACPI.start));
+        let put = put.and_then(|()| self.memory.write_slice(&FIRMWARE_CODE, GuestAddress(FIRMWARE)));
+        put.map_err(|error| self.origin.failed("write tables")(error.into()))?;
+        self.prepare(entry).map_err(self.origin.failed("prepare processors"))
+    }
+
+    fn prepare(&self, entry: boot::Entry) -> Result<(), registers::Error> {
+        for (number, vcpu) in (0..).zip(&self.vcpus) {
+            vcpu.set_cpuid2(&self.identity(number)?)?;
+        }
+        self.vcpus.first().map_or(Ok(()), |first| begin(first, &self.memory, entry))
+    }
+
+    /// The interrupt line of its console.
+    pub(super) fn serial(&self) -> Result<EventFd, Failure> {
+        line(&self.vm, SERIAL_IRQ).map_err(self.origin.failed("make a console"))
+    }
+
+    /// Runs it once nothing of `held` holds it any more.
+    pub(super) fn run(
+        self,
+        ports: Ports,
+        held: &[Hold],
+        tell: impl Fn(End) + Clone + Send + 'static,
+    ) -> Result<Machine, Failure> {
+        let Self { vcpus, devices, vm, memory, origin, .. } = self;
+        let power_button = line(&vm, POWER_IRQ).map_err(origin.failed("make a power button"))?;
+        let gate = Gate::default();
+        held.iter().for_each(|why| gate.hold(*why));
+        let devices = devices.into_iter().map(Mutex::new).collect();
+        let board = Arc::new(Board { ports, devices, gate, has_ended: AtomicBool::new(false) });
+        let processors = Processors::start(vcpus, &board, tell);
+        let processors = processors.map_err(|error| origin.failed("start processors")(error.into()))?;
+        Ok(Machine { processors: Some(processors), board, power_button, _vm: vm, memory, origin })
+    }
 }
 
 impl Machine {
@@ -51,46 +166,19 @@ impl Machine {
     ///
     /// This node cannot run guests, or not this one: why.
     pub fn start(
-        description: &Description,
-        console: Console,
+        origin: Origin,
         held: &[Hold],
         tell: impl Fn(End) + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
-        let kvm = kvm()?;
-        let failed = |what: &str| {
-            let what = format!("cannot {what} for guest {}", description.name);
-            move |error: registers::Error| Failure::failed(format!("{what}: {error}"))
-        };
-        let memory =
-            memory::new(description.memory).map_err(|error| failed("set memory apart")(error.into()))?;
-        let vm = create(&kvm, &memory).map_err(failed("make a machine"))?;
-        let mut devices: Vec<Box<dyn Device>> = Vec::new();
-        for (number, disk) in description.disks.iter().enumerate() {
-            devices.push(Box::new(Block::new(Disk::open(disk)?, &format!("disk{number}"))));
-        }
-        devices.push(Box::new(Entropy::default()));
-        let count = u32::try_from(devices.len()).unwrap_or(VIRTIO_MAX);
-        let devices: Result<Vec<_>, _> = (0..VIRTIO_MAX)
-            .zip(devices)
-            .map(|(number, device)| attach(&vm, &memory, number, device).map(Mutex::new))
-            .collect();
-        let devices = devices.map_err(failed("make devices"))?;
-        let entry = boot::load(description, &memory)?;
-        let tables = acpi::tables(description.processors, count);
-        let tables = tables.ok_or_else(|| Failure::failed("the guest has too many devices"))?;
-        let put = memory.write_slice(&tables, GuestAddress(ACPI.start));
-        let put = put.and_then(|()| memory.write_slice(&FIRMWARE_CODE, GuestAddress(FIRMWARE)));
-        put.map_err(|error| failed("write tables")(error.into()))?;
-        let vcpus = vcpus(&kvm, &vm, description.processors, &memory, entry);
-        let vcpus = vcpus.map_err(failed("make processors"))?;
-        let serial = line(&vm, SERIAL_IRQ).map_err(failed("make a console"))?;
-        let power_button = line(&vm, POWER_IRQ).map_err(failed("make a power button"))?;
-        let gate = Gate::default();
-        held.iter().for_each(|why| gate.hold(*why));
-        let board = Arc::new(Board { ports: Ports::new(serial, console), devices, gate });
-        let processors = Processors::start(vcpus, &board, tell);
-        let processors = processors.map_err(|error| failed("start processors")(error.into()))?;
-        Ok(Self { processors: Some(processors), board, power_button, _vm: vm, memory })
+        let body = Body::new(origin)?;
+        body.boot()?;
+        let ports = Ports::new(body.serial()?, body.origin.console.clone());
+        body.run(ports, held, tell)
+    }
+
+    /// What outlives it.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Holds it for this reason: none of its instructions is carried out any more when this returns.
@@ -175,27 +263,6 @@ fn create(kvm: &Kvm, memory: &Memory) -> Result<VmFd, registers::Error> {
     vm.create_irq_chip()?;
     vm.create_pit2(kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() })?;
     Ok(vm)
-}
-
-fn vcpus(
-    kvm: &Kvm,
-    vm: &VmFd,
-    count: u8,
-    memory: &Memory,
-    entry: boot::Entry,
-) -> Result<Vec<VcpuFd>, registers::Error> {
-    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let has_deadline = kvm.check_extension(Cap::TscDeadlineTimer);
-    let mut vcpus = Vec::new();
-    for number in 0..count {
-        let vcpu = vm.create_vcpu(u64::from(number))?;
-        vcpu.set_cpuid2(&identity(&supported, number, count, has_deadline))?;
-        if number == 0 {
-            begin(&vcpu, memory, entry)?;
-        }
-        vcpus.push(vcpu);
-    }
-    Ok(vcpus)
 }
 
 fn event() -> std::io::Result<EventFd> {

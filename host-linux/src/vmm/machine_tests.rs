@@ -1,7 +1,12 @@
 //! Guests of a few instructions, on this machine's own KVM. Where it has none, the tests say so and pass.
 
+use super::super::description;
 use super::super::testing::{FOR_EVER, elf, out, say};
 use super::*;
+use crate::nbd::file::FileExport;
+use crate::nbd::limits::Limits;
+use crate::nbd::server::Server;
+use crate::nbd::uri::Uri;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -52,7 +57,8 @@ fn start(described: &Description, console: Console, held: &[Hold]) -> (Machine, 
     let tell = move |end| {
         let _ = tell.send(end);
     };
-    (Machine::start(described, console, held, tell).unwrap(), ends)
+    let origin = Origin::find(described.clone(), console).unwrap();
+    (Machine::start(origin, held, tell).unwrap(), ends)
 }
 
 /// Runs a guest of this code until it ends; it must say this before.
@@ -175,8 +181,38 @@ fn what_is_no_kernel_is_refused_by_name() {
     let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
     for kernel in cases {
         let directory = tempfile::tempdir().unwrap();
-        let why = Machine::start(&described(directory.path(), kernel), Console::default(), &[], |_| ())
-            .unwrap_err();
+        let origin = Origin::find(described(directory.path(), kernel), Console::default()).unwrap();
+        let why = Machine::start(origin, &[], |_| ()).unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
+    }
+}
+
+/// S3-06: a guest that begins anew finds its disks, also while nobody serves them.
+#[test]
+fn a_guest_begins_anew_without_its_server() {
+    if !runs_guests() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (path, socket) = (directory.path().join("disk"), directory.path().join("nbd.sock"));
+    std::fs::write(&path, [0; 8192]).unwrap();
+    let mut server = Server::start(Limits::default()).unwrap();
+    server.listen_unix(&socket).unwrap();
+    server.publish("disk", "", Arc::new(FileExport::open(&path, false).unwrap())).unwrap();
+    // mov al, [the sectors of the first disk]; out; for ever
+    let size = [&[0xa0][..], &0xd000_0100_u32.to_le_bytes(), &[0x66, 0xba, 0xf8, 0x03, 0xee]].concat();
+    let code = [size, out(0x600, 1), FOR_EVER.to_vec()].concat();
+    let disk = description::Disk { uri: Uri::unix(&socket, "disk"), is_read_only: false };
+    let described = Description { disks: vec![disk], ..described(directory.path(), &elf(&code, true)) };
+    let (mut said, console) = Said::new();
+    let origin = Origin::find(described, console).unwrap();
+    drop(server);
+    for _ in 0..2 {
+        let (tell, ends) = channel();
+        let tell = move |end| tell.send(end).unwrap();
+        let machine = Machine::start(origin.clone(), &[], tell).unwrap();
+        said.hears("\u{10}");
+        assert_eq!(ends.recv_timeout(LONG).unwrap(), End::Reset);
+        drop(machine);
     }
 }

@@ -6,7 +6,8 @@ use super::ports::{Ports, Wish};
 use super::virtio::transport::Transport;
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::os::raw::{c_int, c_void};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vmm_sys_util::signal::{Killable as _, SIGRTMIN, register_signal_handler};
@@ -33,6 +34,8 @@ pub struct Board {
     pub devices: Vec<Mutex<Transport>>,
     /// What its processors pass before they run.
     pub gate: Gate,
+    /// One of its processors has ended, and the guest with it. Changed by who is inside the gate.
+    pub has_ended: AtomicBool,
 }
 
 /// The processors of a guest, each with its thread. Dropped, they end.
@@ -105,6 +108,11 @@ impl Processors {
         }
     }
 
+    /// The processors, in their order. Who holds the guest has them to itself.
+    pub fn vcpus(&self) -> impl Iterator<Item = MutexGuard<'_, VcpuFd>> {
+        self.vcpus.iter().map(|vcpu| vcpu.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// This is no reason any more to hold it.
     pub fn release(&self, why: Hold) {
         self.board.gate.release(why);
@@ -138,6 +146,7 @@ fn run(vcpu: &Mutex<VcpuFd>, board: &Board) -> End {
     while let Some(inside) = board.gate.pass() {
         let mut vcpu = vcpu.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(end) = run_until_closed(&mut vcpu, board) {
+            board.has_ended.store(true, Ordering::SeqCst);
             return end;
         }
         // Who waits for nobody inside takes the processor next.
