@@ -76,6 +76,10 @@ impl Chain {
         let sum = |parts: &[(u64, u32)]| parts.iter().map(|(_, length)| u64::from(*length)).sum();
         (sum(&self.0.readable), sum(&self.0.writable))
     }
+
+    fn parts(&self) -> usize {
+        self.0.readable.len().saturating_add(self.0.writable.len())
+    }
 }
 
 /// The queue cannot be used any more: what is in it makes no sense.
@@ -90,6 +94,73 @@ struct Open {
     taken: Vec<Chain>,
     /// Those of them that a device took of which this one is the copy: they are given again.
     again: VecDeque<Chain>,
+}
+
+impl Open {
+    /// How many chains are asked and not taken. More than the queue is long was never asked, nor what was not
+    /// given back asked again.
+    fn asked(&self, memory: &Memory) -> Result<usize, Broken> {
+        let newest = self.queue.avail_idx(memory, Ordering::Acquire).map_err(|_| Broken)?;
+        let asked = usize::from(newest.0.wrapping_sub(self.queue.next_avail()));
+        match self.taken.len().saturating_add(asked) <= usize::from(self.queue.size()) {
+            true => Ok(asked),
+            false => Err(Broken),
+        }
+    }
+
+    /// The next chain that is asked.
+    fn pop(&mut self, memory: &Memory) -> Result<Option<Chain>, Broken> {
+        let Some(found) = self.queue.pop_descriptor_chain(memory) else { return Ok(None) };
+        let mut chain = Parts { head: found.head_index(), ..Parts::default() };
+        for part in found {
+            let list = if part.is_write_only() { &mut chain.writable } else { &mut chain.readable };
+            list.push((part.addr().0, part.len()));
+        }
+        if usize::from(self.queue.size()) <= self.taken.len() {
+            return Err(Broken);
+        }
+        let chain = Chain(Arc::new(chain));
+        self.taken.push(chain.clone());
+        Ok(Some(chain))
+    }
+
+    /// So many chains that were popped last are as if they were not.
+    fn put_back(&mut self, count: usize) {
+        let back = u16::try_from(count).unwrap_or(u16::MAX);
+        self.queue.set_next_avail(self.queue.next_avail().wrapping_sub(back));
+        self.taken.truncate(self.taken.len().saturating_sub(count));
+    }
+
+    /// Gives chains back, each with so many bytes written: the driver sees all of them, or none yet. Whether
+    /// it wants to be told.
+    fn give_back(&mut self, memory: &Memory, used: &[(&Chain, u32)]) -> bool {
+        let Some(((last, written), before)) = used.split_last() else { return false };
+        let is_used = |one: &Chain| used.iter().any(|(chain, _)| Arc::ptr_eq(&one.0, &chain.0));
+        self.taken.retain(|one| !is_used(one));
+        for (chain, written) in before {
+            let next = self.queue.next_used();
+            let place = u64::from(next.checked_rem(self.queue.size()).unwrap_or(0));
+            let at = self.queue.used_ring().saturating_add(place.saturating_mul(8)).saturating_add(4);
+            let entry = u64::from(*written) << 32 | u64::from(chain.0.head);
+            if memory.write_obj(entry.to_le(), GuestAddress(at)).is_err() {
+                return false;
+            }
+            self.queue.set_next_used(next.wrapping_add(1));
+        }
+        let is_put = self.queue.add_used(memory, last.0.head, *written).is_ok();
+        is_put && self.queue.needs_notification(memory).unwrap_or(true)
+    }
+}
+
+/// What became of bytes for a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It has them.
+    Done,
+    /// It has not asked for so many, and may do so yet.
+    Later,
+    /// What it asks never has so much room.
+    Never,
 }
 
 /// A queue, and the memory that it and what is asked with it lie in.
@@ -164,36 +235,95 @@ impl Ring {
     pub fn take(&self) -> Result<VecDeque<Chain>, Broken> {
         let mut guard = self.lock();
         let mut chains = VecDeque::new();
-        let Some(Open { queue, taken, again }) = guard.as_mut() else { return Ok(chains) };
-        if !again.is_empty() {
+        let Some(open) = guard.as_mut() else { return Ok(chains) };
+        if !open.again.is_empty() {
             let _ = self.notify.write(1);
-            return Ok(std::mem::take(again));
+            return Ok(std::mem::take(&mut open.again));
         }
-        // More than the queue is long was never asked, nor what was not given back asked again.
-        let asked = queue.avail_idx(&self.memory, Ordering::Acquire).map_err(|_| Broken)?;
-        let more = usize::from(asked.0.wrapping_sub(queue.next_avail()));
-        if usize::from(queue.size()) < taken.len().saturating_add(more) {
-            return Err(Broken);
-        }
+        open.asked(&self.memory)?;
         let mut parts = 0_usize;
-        while parts < usize::from(queue.size()) {
-            let Some(found) = queue.pop_descriptor_chain(&self.memory) else { return Ok(chains) };
-            let mut chain = Parts { head: found.head_index(), ..Parts::default() };
-            for part in found {
-                let list = if part.is_write_only() { &mut chain.writable } else { &mut chain.readable };
-                list.push((part.addr().0, part.len()));
-                parts = parts.saturating_add(1);
-            }
-            parts = parts.max(chains.len().saturating_add(1));
-            if usize::from(queue.size()) <= taken.len() {
-                return Err(Broken);
-            }
-            let chain = Chain(Arc::new(chain));
-            taken.push(chain.clone());
+        while parts < usize::from(open.queue.size()) {
+            let Some(chain) = open.pop(&self.memory)? else { return Ok(chains) };
+            parts = parts.saturating_add(chain.parts()).max(chains.len().saturating_add(1));
             chains.push_back(chain);
         }
         let _ = self.notify.write(1);
         Ok(chains)
+    }
+
+    /// Whether something is asked that was not taken yet.
+    ///
+    /// # Errors
+    ///
+    /// The driver has written nonsense.
+    pub fn is_asked(&self) -> Result<bool, Broken> {
+        let guard = self.lock();
+        guard.as_ref().map_or(Ok(false), |open| open.asked(&self.memory).map(|asked| asked != 0))
+    }
+
+    /// Reads all that the next chain has, if there is room for it, and gives the chain back at once: nothing
+    /// is under way. How much it was, none if it cannot be read; `None`: nothing is asked.
+    ///
+    /// # Errors
+    ///
+    /// The driver has written nonsense.
+    pub fn get(&self, room: &mut [u8]) -> Result<Option<usize>, Broken> {
+        let mut guard = self.lock();
+        let Some(open) = guard.as_mut() else { return Ok(None) };
+        open.asked(&self.memory)?;
+        let Some(chain) = open.pop(&self.memory)? else { return Ok(None) };
+        let (given, _) = chain.lengths();
+        let room = usize::try_from(given).ok().and_then(|given| room.get_mut(..given));
+        let count = room.and_then(|room| {
+            read(&self.memory, &chain, 0, room)?;
+            Some(room.len())
+        });
+        self.tell(open.give_back(&self.memory, &[(&chain, 0)]));
+        Ok(Some(count.unwrap_or(0)))
+    }
+
+    /// Writes bytes into the next chains, into so many at most, and gives them back at once: nothing is under
+    /// way. Before that `stamp` is told how many there are, and may change the bytes.
+    ///
+    /// # Errors
+    ///
+    /// The driver has written nonsense.
+    pub fn put(
+        &self,
+        bytes: &mut [u8],
+        chains_max: usize,
+        stamp: impl FnOnce(&mut [u8], u16),
+    ) -> Result<Put, Broken> {
+        let mut guard = self.lock();
+        let Some(open) = guard.as_mut() else { return Ok(Put::Later) };
+        let asked = open.asked(&self.memory)?;
+        let size = usize::from(open.queue.size());
+        let needed = u64::try_from(bytes.len()).map_err(|_| Broken)?;
+        let (mut chains, mut room, mut parts) = (Vec::new(), 0_u64, 0_usize);
+        while room < needed {
+            let is_whole = chains.len() == chains_max.min(size) || size <= parts;
+            if is_whole || chains.len() == asked {
+                open.put_back(chains.len());
+                return Ok(if is_whole { Put::Never } else { Put::Later });
+            }
+            let Some(chain) = open.pop(&self.memory)? else { return Err(Broken) };
+            room = room.saturating_add(chain.lengths().1);
+            parts = parts.saturating_add(chain.parts());
+            chains.push(chain);
+        }
+        stamp(bytes, u16::try_from(chains.len()).map_err(|_| Broken)?);
+        let (mut rest, mut used) = (&*bytes, Vec::new());
+        for chain in &chains {
+            let room = usize::try_from(chain.lengths().1).unwrap_or(usize::MAX);
+            let (here, behind) = rest.split_at(room.min(rest.len()));
+            if !write(&self.memory, chain, 0, here) {
+                return Err(Broken);
+            }
+            used.push((chain, u32::try_from(here.len()).map_err(|_| Broken)?));
+            rest = behind;
+        }
+        self.tell(open.give_back(&self.memory, &used));
+        Ok(Put::Done)
     }
 
     /// Reads so many bytes of what a chain has, from `skip` on. `None`: there are not so many, or they are
@@ -203,40 +333,28 @@ impl Ring {
         let guard = self.lock();
         guard.as_ref()?;
         let mut bytes = vec![0; count];
-        let mut rest = bytes.as_mut_slice();
-        for (at, length) in within(&chain.0.readable, skip, count) {
-            let (here, behind) = rest.split_at_mut_checked(length)?;
-            self.memory.read_slice(here, at).ok()?;
-            rest = behind;
-        }
-        rest.is_empty().then_some(bytes)
+        read(&self.memory, chain, skip, &mut bytes)?;
+        Some(bytes)
     }
 
     /// Writes bytes into what a chain has room for, from `skip` on. Whether there was room, in memory, and
     /// the queue is open.
     pub fn write(&self, chain: &Chain, skip: u64, bytes: &[u8]) -> bool {
         let guard = self.lock();
-        let mut rest = bytes;
-        for (at, length) in within(&chain.0.writable, skip, bytes.len()) {
-            let Some((here, behind)) = rest.split_at_checked(length) else { return false };
-            if guard.is_none() || self.memory.write_slice(here, at).is_err() {
-                return false;
-            }
-            rest = behind;
-        }
-        rest.is_empty()
+        guard.is_some() && write(&self.memory, chain, skip, bytes)
     }
 
     /// The device has done what a chain asks, and has written so many bytes.
     pub fn done(&self, chain: &Chain, written: u64) {
         let mut guard = self.lock();
-        let Some(Open { queue, taken, .. }) = guard.as_mut() else { return };
-        if let Some(place) = taken.iter().position(|one| Arc::ptr_eq(&one.0, &chain.0)) {
-            taken.remove(place);
-        }
+        let Some(open) = guard.as_mut() else { return };
         let written = u32::try_from(written).unwrap_or(u32::MAX);
-        let is_put = queue.add_used(&self.memory, chain.0.head, written).is_ok();
-        if is_put && queue.needs_notification(&self.memory).unwrap_or(true) {
+        self.tell(open.give_back(&self.memory, &[(chain, written)]));
+    }
+
+    /// Raises the interrupt, if the driver wants it.
+    fn tell(&self, is_wanted: bool) {
+        if is_wanted {
             self.interrupt.raise(USED);
         }
     }
@@ -244,6 +362,32 @@ impl Ring {
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads what a chain has, from `skip` on, until `room` is full. `None`: there is not so much, or it is not
+/// in memory.
+fn read(memory: &Memory, chain: &Chain, skip: u64, room: &mut [u8]) -> Option<()> {
+    let count = room.len();
+    let mut rest = room;
+    for (at, length) in within(&chain.0.readable, skip, count) {
+        let (here, behind) = rest.split_at_mut_checked(length)?;
+        memory.read_slice(here, at).ok()?;
+        rest = behind;
+    }
+    rest.is_empty().then_some(())
+}
+
+/// Writes into what a chain has room for, from `skip` on. Whether there was room, in memory.
+fn write(memory: &Memory, chain: &Chain, skip: u64, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    for (at, length) in within(&chain.0.writable, skip, bytes.len()) {
+        let Some((here, behind)) = rest.split_at_checked(length) else { return false };
+        if memory.write_slice(here, at).is_err() {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.is_empty()
 }
 
 /// The places of so many bytes, from `skip` on.

@@ -29,6 +29,41 @@ fn a_chain_is_read_written_and_given_back() {
     assert_eq!(interrupt.why(), 0);
 }
 
+/// Nothing is under way between two calls: what is taken is given back, or was never taken.
+#[test]
+fn bytes_are_put_and_got_at_once() {
+    let mut driver = Driver::default();
+    let (ring, interrupt) = driver.ring();
+    let stamp = |bytes: &mut [u8], chains: u16| bytes[0] = u8::try_from(chains).unwrap();
+    let put = |bytes: &[u8], chains_max| ring.put(&mut bytes.to_vec(), chains_max, stamp);
+    assert_eq!((ring.is_asked(), put(b"x", 9), ring.get(&mut [0; 8])), (Ok(false), Ok(Put::Later), Ok(None)));
+    driver.ask(0, &[(DATA, 3, true), (DATA + 100, 2, true)]);
+    driver.ask(4, &[(DATA + 200, 4, true)]);
+    assert_eq!((put(b"0123456789", 9), put(b"0123456789", 2)), (Ok(Put::Later), Ok(Put::Never)));
+    assert_eq!((ring.is_asked(), driver.used(), interrupt.why()), (Ok(true), vec![], 0));
+    assert_eq!(put(b"0123456", 2), Ok(Put::Done));
+    assert_eq!((driver.used(), interrupt.why()), (vec![(0, 5), (4, 2)], 1));
+    let there = [(DATA, 4), (DATA + 100, 3), (DATA + 200, 3)].map(|(at, count)| driver.get(at, count));
+    assert_eq!(there, [b"\x0212\0".to_vec(), b"34\0".to_vec(), b"56\0".to_vec()]);
+
+    driver.put(DATA, b"hello");
+    driver.ask(0, &[(DATA, 2, false), (DATA + 2, 3, false)]);
+    driver.ask(4, &[(DATA, 9, false)]);
+    driver.ask(6, &[(MEMORY - 2, 4, false)]);
+    let mut room = [0; 8];
+    assert_eq!((ring.get(&mut room), &room[..5]), (Ok(Some(5)), &b"hello"[..]));
+    assert_eq!(ring.get(&mut room), Ok(Some(0)), "there is no room for it");
+    assert_eq!((ring.get(&mut room), ring.get(&mut room)), (Ok(Some(0)), Ok(None)));
+    assert_eq!(driver.used(), [(0, 0), (4, 0), (6, 0)]);
+    // More chains than the queue is long never come, and memory that is not there is nonsense.
+    (0..SIZE).for_each(|head| driver.ask(head, &[(DATA, 1, true)]));
+    assert_eq!(put(&[7; 17], usize::MAX), Ok(Put::Never));
+    assert_eq!(put(&[7; 16], usize::MAX), Ok(Put::Done));
+    assert_eq!(driver.used().len(), usize::from(SIZE));
+    driver.ask(0, &[(MEMORY - 2, 4, true)]);
+    assert_eq!(put(b"four", 1), Err(Broken));
+}
+
 /// After a reset the guest's memory is the driver's alone, whatever still comes.
 #[test]
 fn nothing_is_touched_after_a_reset() {
@@ -42,6 +77,8 @@ fn nothing_is_touched_after_a_reset() {
     ring.done(&chain, 1);
     driver.offer(0);
     assert!(ring.take().unwrap().is_empty() && !ring.is_sound());
+    assert_eq!((ring.is_asked(), ring.get(&mut [0; 8])), (Ok(false), Ok(None)));
+    assert_eq!(ring.put(&mut [1], 1, |_, _| {}), Ok(Put::Later));
     assert_eq!((driver.get(DATA + 100, 1), driver.used(), interrupt.why()), (vec![0], vec![], 0));
 }
 
@@ -163,6 +200,11 @@ proptest! {
                 let _ = ring.write(&chain, 0, &vec![1; usize::try_from(room.min(4096)).unwrap()]);
                 ring.done(&chain, room);
             }
+        }
+        let (ring, _) = driver.ring();
+        for _ in 0..=SIZE {
+            let _ = ring.put(&mut [1; 4096], usize::from(asked), |_, _| {});
+            let _ = ring.get(&mut [0; 4096]);
         }
         prop_assert_eq!(driver.memory.last_addr().0, MEMORY - 1);
     }

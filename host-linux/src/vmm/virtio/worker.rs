@@ -1,7 +1,7 @@
-//! The thread of a device: looks at a ring when it is told to, until it is stopped.
+//! The thread of a device: looks at its rings when it is told to, until it is stopped.
 
 use super::ring::Ring;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,9 +13,9 @@ const STACK: usize = 128 << 10;
 /// What a thread does that has looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It waits until the ring is notified.
+    /// It waits until a ring is notified.
     Wait,
-    /// It looks again after this time, or when the ring is notified.
+    /// It looks again after this time, or when a ring is notified.
     Within(Duration),
     /// It ends: the driver has written nonsense.
     End,
@@ -37,15 +37,36 @@ impl Worker {
     pub fn start(
         name: &str,
         ring: Arc<Ring>,
+        look: impl FnMut() -> Next + Send + 'static,
+    ) -> std::io::Result<Self> {
+        Self::start_with(name, vec![ring], None, look)
+    }
+
+    /// Calls `look`, and again whenever one of `rings` is notified, or something new can be read from
+    /// `outside`. `look` owns that; what it leaves there it is not told of again.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread or no file descriptor for it.
+    pub fn start_with(
+        name: &str,
+        rings: Vec<Arc<Ring>>,
+        outside: Option<BorrowedFd<'_>>,
         mut look: impl FnMut() -> Next + Send + 'static,
     ) -> std::io::Result<Self> {
         let stop = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let epoll = Epoll::new()?;
-        for (number, fd) in (STOP..).zip([stop.as_raw_fd(), ring.notify.as_raw_fd()]) {
-            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, number))?;
+        let add = |fd, events, kind| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(events, kind));
+        add(stop.as_raw_fd(), EventSet::IN, STOP)?;
+        for ring in &rings {
+            add(ring.notify.as_raw_fd(), EventSet::IN, LOOK)?;
+        }
+        if let Some(outside) = outside {
+            // Else what nobody has room for would wake the thread for ever, and what is broken, too.
+            add(outside.as_raw_fd(), EventSet::IN | EventSet::EDGE_TRIGGERED, LOOK)?;
         }
         // What was asked before it was there has notified nobody.
-        let work = move || while wait(&epoll, &ring, look()) {};
+        let work = move || while wait(&epoll, &rings, look()) {};
         let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work)?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -58,20 +79,25 @@ impl Drop for Worker {
     }
 }
 
-/// Which of the two is ready.
+/// What is ready: it is to stop, or to look.
 const STOP: u64 = 0;
+const LOOK: u64 = 1;
+/// As many as are reported at once; the rest is, at the next time.
+const EVENTS: usize = 4;
 
 /// Waits until there is something to look at; `false`: it is to stop.
-fn wait(epoll: &Epoll, ring: &Ring, next: Next) -> bool {
+fn wait(epoll: &Epoll, rings: &[Arc<Ring>], next: Next) -> bool {
     let millis = match next {
         Next::Wait => -1,
         Next::Within(time) => i32::try_from(time.as_millis()).unwrap_or(i32::MAX),
         Next::End => return false,
     };
-    let mut events = [EpollEvent::default(); 2];
+    let mut events = [EpollEvent::default(); EVENTS];
     match epoll.wait(millis, &mut events) {
         Ok(count) => {
-            let _ = ring.notify.read();
+            for ring in rings {
+                let _ = ring.notify.read();
+            }
             events.iter().take(count).all(|event| event.data() != STOP)
         }
         Err(error) => error.kind() == std::io::ErrorKind::Interrupted,
