@@ -38,6 +38,10 @@ use std::sync::mpsc::{Sender, channel};
 ///   [[disk]]
 ///   uri = "nbd+unix:///web1?socket=/run/bulkhead/nbd.sock"
 ///
+///   [[network]]
+///   tap = "web1-0"
+///   bridge = "br0"
+///
 /// Examples:
 ///   bulkhead vmm web1.toml
 ///   bulkhead vmm web1.toml --once

@@ -1,6 +1,9 @@
 //! What a guest is: one file, of which every key is known, so that a mistake is said and not passed over
 //! (S3-06).
 
+use super::layout::VIRTIO_MAX;
+use super::mac::Mac;
+use super::tap_ioctl::NAME_MAX;
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
@@ -18,7 +21,11 @@ pub const MEMORY_MIN: u64 = 4 << 20;
 pub const MEMORY_MAX: u64 = 16 << 40;
 /// Disks that a guest can have: other devices need interrupts, too.
 pub const DISKS_MAX: usize = 16;
+/// Networks that a guest can have.
+pub const NETWORKS_MAX: usize = 2;
 const PAGE: u64 = 4096;
+
+const _: () = assert!(DISKS_MAX + NETWORKS_MAX + 1 == VIRTIO_MAX as usize, "the last one is chance");
 
 /// What a guest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub struct Description {
     pub command_line: String,
     /// Its disks, in the order in which it finds them; at most [`DISKS_MAX`].
     pub disks: Vec<Disk>,
+    /// Its networks, in the order in which it finds them; at most [`NETWORKS_MAX`].
+    pub networks: Vec<Network>,
     /// The file that says so, with names of files that mean the same everywhere on this node.
     pub text: String,
 }
@@ -48,6 +57,17 @@ pub struct Disk {
     pub uri: Uri,
     /// The guest cannot write.
     pub is_read_only: bool,
+}
+
+/// A network of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The interface of the node that its frames go to and come from.
+    pub tap: String,
+    /// The bridge of the node that the interface is put into.
+    pub bridge: Option<String>,
+    /// The guest's address.
+    pub mac: Mac,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -64,6 +84,8 @@ struct File {
     command_line: String,
     #[serde(default)]
     disk: Vec<FileDisk>,
+    #[serde(default)]
+    network: Vec<FileNetwork>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -72,6 +94,14 @@ struct FileDisk {
     uri: String,
     #[serde(default)]
     read_only: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct FileNetwork {
+    tap: String,
+    bridge: Option<String>,
+    mac: Option<String>,
 }
 
 impl Description {
@@ -91,12 +121,17 @@ impl Description {
     #[must_use]
     pub fn json(&self) -> Value {
         let disk = |disk: &Disk| json!({ "uri": disk.uri.to_string(), "read_only": disk.is_read_only });
+        let network = |network: &Network| {
+            let Network { tap, bridge, mac } = network;
+            json!({ "tap": tap, "bridge": bridge, "mac": mac.to_string() })
+        };
         json!({
             "name": self.name,
             "cpus": { "boot_vcpus": self.processors, "max_vcpus": self.processors },
             "memory": { "size": self.memory },
             "payload": { "kernel": self.kernel, "initramfs": self.initrd, "cmdline": self.command_line },
             "disks": self.disks.iter().map(disk).collect::<Vec<_>>(),
+            "net": self.networks.iter().map(network).collect::<Vec<_>>(),
         })
     }
 
@@ -129,8 +164,9 @@ impl Description {
             Ok(Disk { uri, is_read_only: disk.read_only })
         };
         let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
+        let networks = networks(&file.name, file.network)?;
         let File { name, processors, kernel, initrd, command_line, .. } = file;
-        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, text })
+        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, networks, text })
     }
 }
 
@@ -139,6 +175,41 @@ impl Description {
 pub fn is_name(name: &str) -> bool {
     let is_known = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_known)
+}
+
+/// The networks of the guest with this name.
+fn networks(guest: &str, described: Vec<FileNetwork>) -> Result<Vec<Network>, String> {
+    if NETWORKS_MAX < described.len() {
+        let count = described.len();
+        return Err(format!("there are {count} `[[network]]`; a guest has {NETWORKS_MAX} at most"));
+    }
+    let mut networks: Vec<Network> = Vec::new();
+    for (number, network) in described.into_iter().enumerate() {
+        let FileNetwork { tap, bridge, mac } = network;
+        for (key, name) in [("tap", Some(&tap)), ("bridge", bridge.as_ref())] {
+            if let Some(name) = name.filter(|name| !is_interface(name)) {
+                return Err(format!(
+                    "`{key}` of [[network]], `{name}`, is no interface's name: 1 to {NAME_MAX} letters, \
+                     digits, `-`, `_` or `.`"
+                ));
+            }
+        }
+        if networks.iter().any(|other| other.tap == tap) {
+            return Err(format!("`tap` of two [[network]] is `{tap}`; each has its own"));
+        }
+        let mac = match mac {
+            Some(text) => text.parse().map_err(|why| format!("`mac` of [[network]], `{text}`: {why}"))?,
+            None => Mac::derived(guest, number),
+        };
+        networks.push(Network { tap, bridge, mac });
+    }
+    Ok(networks)
+}
+
+/// Whether an interface can have this name, and it is one, not a pattern of names.
+fn is_interface(name: &str) -> bool {
+    let is_named = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    (1..=NAME_MAX).contains(&name.len()) && name.chars().all(is_named) && name != "." && name != ".."
 }
 
 #[cfg(test)]
@@ -158,6 +229,23 @@ mod tests {
         // The text means the same elsewhere.
         assert_eq!(Description::parse(&with_disk.text, Path::new("/tmp")).unwrap(), with_disk);
         assert_eq!(with_disk.kernel, Path::new("/srv/vmlinuz"));
+        let networks = "[[network]]\ntap = \"tap0\"\n\
+                        [[network]]\ntap = \"tap1\"\nbridge = \"br-in.7\"\nmac = \"52:54:00:12:34:56\"\n";
+        let described = Description::parse(&format!("{LEAST}{networks}"), Path::new("/")).unwrap();
+        assert_eq!(
+            described.json()["net"][1],
+            json!({ "tap": "tap1", "bridge": "br-in.7", "mac": "52:54:00:12:34:56" })
+        );
+        assert_eq!(Description::parse(&described.text, Path::new("/")).unwrap(), described);
+        let networks = described.networks;
+        let told = "52:54:00:12:34:56".parse().unwrap();
+        assert_eq!(
+            networks,
+            [
+                Network { tap: "tap0".into(), bridge: None, mac: Mac::derived("web", 0) },
+                Network { tap: "tap1".into(), bridge: Some("br-in.7".into()), mac: told },
+            ]
+        );
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.toml");
@@ -187,6 +275,25 @@ mod tests {
         for (old, new, expected) in cases {
             let why = Description::parse(&LEAST.replace(old, new), Path::new("/")).unwrap_err();
             assert!(why.contains(expected), "{new}: {why}");
+        }
+        let network = |keys: &str| {
+            Description::parse(&format!("{LEAST}[[network]]\n{keys}\n"), Path::new("/")).unwrap_err()
+        };
+        let cases = [
+            ("", "missing field `tap`"),
+            ("tap = \"\"", "`tap` of [[network]], ``, is no interface's name"),
+            ("tap = \"tap%d\"", "`tap` of [[network]], `tap%d`, is no"),
+            ("tap = \"a-name-of-16-let\"", "1 to 15 letters"),
+            ("tap = \"..\"", "`tap` of [[network]], `..`"),
+            ("tap = \"t\"\nbridge = \"a/b\"", "`bridge` of [[network]], `a/b`, is no"),
+            ("tap = \"t\"\nmac = \"52:54\"", "`mac` of [[network]], `52:54`: it has six bytes"),
+            ("tap = \"t\"\nmac = \"01:00:5e:00:00:01\"", "it is for many"),
+            ("tap = \"t\"\nvlan = 7", "unknown field `vlan`"),
+            ("tap = \"t\"\n[[network]]\ntap = \"t\"", "`tap` of two [[network]] is `t`"),
+            ("tap = \"a\"\n[[network]]\ntap = \"b\"\n[[network]]\ntap = \"c\"", "there are 3 `[[network]]`"),
+        ];
+        for (keys, expected) in cases {
+            assert!(network(keys).contains(expected), "{keys}: {}", network(keys));
         }
         let many = "[[disk]]\nuri = \"nbd://h/x\"\n".repeat(17);
         assert!(

@@ -15,10 +15,12 @@ use super::layout::{
 use super::memory::{self, Memory};
 use super::ports::Ports;
 use super::registers::{begin, identity};
+use super::tap::Tap;
 use super::vcpu::{Board, End, Processors};
 use super::virtio::Device;
 use super::virtio::block::Block;
 use super::virtio::entropy::Entropy;
+use super::virtio::net::Net;
 use super::virtio::transport::{NOTIFY, Transport};
 use super::{acpi, registers};
 use crate::failure::Failure;
@@ -66,13 +68,16 @@ impl Origin {
         Ok(Self { description, disks, console })
     }
 
-    fn devices(&self) -> Vec<Box<dyn Device>> {
+    fn devices(&self) -> Result<Vec<Box<dyn Device>>, Failure> {
         let disks = self.disks.iter().cloned().enumerate();
         let block = |(number, disk)| Box::new(Block::new(disk, &format!("disk{number}")));
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         disks.map(block).for_each(|block| devices.push(block));
+        for network in &self.description.networks {
+            devices.push(Box::new(Net::new(Tap::open(network)?, network.mac)));
+        }
         devices.push(Box::new(Entropy::default()));
-        devices
+        Ok(devices)
     }
 
     /// What failed to be done for it.
@@ -98,7 +103,7 @@ impl Body {
         let memory = memory::new(origin.description.memory);
         let memory = memory.map_err(|error| origin.failed("set memory apart")(error.into()))?;
         let vm = create(&kvm, &memory).map_err(origin.failed("make a machine"))?;
-        let devices = (0..VIRTIO_MAX).zip(origin.devices());
+        let devices = (0..VIRTIO_MAX).zip(origin.devices()?);
         let devices = devices.map(|(number, device)| attach(&vm, &memory, number, device));
         let devices = devices.collect::<Result<_, _>>().map_err(origin.failed("make devices"))?;
         let vcpus = (0..origin.description.processors).map(|number| vm.create_vcpu(u64::from(number)));

@@ -47,6 +47,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
         initrd: None,
         command_line: "hello".into(),
         disks: Vec::new(),
+        networks: Vec::new(),
         text: String::new(),
     }
 }

@@ -8,9 +8,9 @@
 //! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
 //!    [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
-//! 5. [`ports`]: the serial line, reset and power; [`virtio`]: disks and chance; [`disk`]: what a disk's
-//!    content comes from; [`console`]: where the line goes, into a [`log`] and to who is [`attach`]ed, and
-//!    [`keys`], what is typed there.
+//! 5. [`ports`]: the serial line, reset and power; [`virtio`]: disks, networks and chance; [`disk`]: what a
+//!    disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its address; [`console`]:
+//!    where the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`], what is typed there.
 //! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`in_use`]: once on
 //!    a node.
 
@@ -27,10 +27,15 @@ pub mod in_use;
 pub mod keys;
 pub mod layout;
 pub mod log;
+pub mod mac;
 pub mod machine;
 pub mod memory;
+#[cfg(test)]
+mod namespace;
 pub mod ports;
 pub mod registers;
+pub mod tap;
+mod tap_ioctl;
 #[cfg(test)]
 mod testing;
 pub mod vcpu;

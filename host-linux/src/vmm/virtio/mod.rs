@@ -2,10 +2,12 @@
 //! never believed: at worst its device stops (F43, V44).
 //!
 //! [`transport`] are the registers; [`ring`] a queue that both may use until it is closed, [`worker`] the
-//! thread that looks at it; [`saved`] both as a snapshot has them; [`block`] a disk, [`entropy`] chance.
+//! thread that looks at it; [`saved`] both as a snapshot has them; [`block`] a disk, [`net`] a
+//! network, [`entropy`] chance.
 
 pub mod block;
 pub mod entropy;
+pub mod net;
 pub mod ring;
 pub mod saved;
 #[cfg(test)]

@@ -16,6 +16,9 @@ pub const USED: u64 = 0x3000;
 /// Where requests lie.
 pub const DATA: u64 = 0x10_0000;
 
+/// How far the second queue lies behind the first.
+const BESIDE: u64 = 0x4000;
+
 /// The device may write it.
 pub const WRITABLE: u16 = 2;
 pub const INDIRECT: u16 = 4;
@@ -24,6 +27,8 @@ const NEXT: u16 = 1;
 /// A driver of one queue.
 pub struct Driver {
     pub memory: Memory,
+    /// How far its queue lies behind the first one.
+    base: u64,
     /// How many chains it has offered.
     offered: u16,
     seen: u16,
@@ -31,13 +36,18 @@ pub struct Driver {
 
 impl Default for Driver {
     fn default() -> Self {
-        Self { memory: memory::new(MEMORY).unwrap(), offered: 0, seen: 0 }
+        Self { memory: memory::new(MEMORY).unwrap(), base: 0, offered: 0, seen: 0 }
     }
 }
 
 impl Driver {
+    /// A driver of the second queue of the same device.
+    pub fn beside(&self) -> Self {
+        Self { memory: self.memory.clone(), base: BESIDE, offered: 0, seen: 0 }
+    }
+
     pub fn describe(&self, place: u16, (at, length): (u64, u32), flags: u16, next: u16) {
-        self.describe_in(TABLE, place, (at, length), flags, next);
+        self.describe_in(self.base + TABLE, place, (at, length), flags, next);
     }
 
     pub fn describe_in(&self, table: u64, place: u16, (at, length): (u64, u32), flags: u16, next: u16) {
@@ -51,16 +61,16 @@ impl Driver {
     /// It has reset the device: its queue is empty again.
     pub fn restart(&mut self) {
         (self.offered, self.seen) = (0, 0);
-        self.put(AVAILABLE, &[0; 256]);
-        self.put(USED, &[0; 256]);
+        self.put(self.base + AVAILABLE, &[0; 256]);
+        self.put(self.base + USED, &[0; 256]);
     }
 
     /// Offers a chain that begins at this place of the table.
     pub fn offer(&mut self, head: u16) {
-        let place = AVAILABLE + 4 + u64::from(self.offered % SIZE) * 2;
+        let place = self.base + AVAILABLE + 4 + u64::from(self.offered % SIZE) * 2;
         self.memory.write_obj(head, GuestAddress(place)).unwrap();
         self.offered = self.offered.wrapping_add(1);
-        self.memory.write_obj(self.offered, GuestAddress(AVAILABLE + 2)).unwrap();
+        self.memory.write_obj(self.offered, GuestAddress(self.base + AVAILABLE + 2)).unwrap();
     }
 
     /// Offers a chain of these parts: where, how long, whether the device may write it.
@@ -75,10 +85,10 @@ impl Driver {
 
     /// What the device has used since this was asked: the head of the chain, and how much it has written.
     pub fn used(&mut self) -> Vec<(u32, u32)> {
-        let newest: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
+        let newest: u16 = self.memory.read_obj(GuestAddress(self.base + USED + 2)).unwrap();
         let mut used = Vec::new();
         while self.seen != newest {
-            let place = USED + 4 + u64::from(self.seen % SIZE) * 8;
+            let place = self.base + USED + 4 + u64::from(self.seen % SIZE) * 8;
             let number = |at| self.memory.read_obj::<u32>(GuestAddress(at)).unwrap();
             used.push((number(place), number(place + 4)));
             self.seen = self.seen.wrapping_add(1);
@@ -140,6 +150,11 @@ pub fn get(transport: &Transport, offset: u64) -> u32 {
 /// What a driver does before it uses a device with one queue (virtio 1.3, 3.1.1): it takes these features.
 /// The status that it reads at the end.
 pub fn initialise(transport: &mut Transport, features: u64) -> u32 {
+    initialise_queues(transport, features, 1)
+}
+
+/// The same with so many queues, two at most.
+pub fn initialise_queues(transport: &mut Transport, features: u64, queues: u32) -> u32 {
     for status in [0, 1, 3] {
         set(transport, 0x70, status);
     }
@@ -148,13 +163,15 @@ pub fn initialise(transport: &mut Transport, features: u64) -> u32 {
         set(transport, 0x20, u32::try_from(features >> (32 * half) & 0xffff_ffff).unwrap());
     }
     set(transport, 0x70, 11);
-    set(transport, 0x30, 0);
-    set(transport, 0x38, SIZE.into());
-    for (register, at) in [(0x80, TABLE), (0x90, AVAILABLE), (0xa0, USED)] {
-        set(transport, register, u32::try_from(at).unwrap());
-        set(transport, register + 4, 0);
+    for (queue, base) in (0..queues).zip([0, BESIDE]) {
+        set(transport, 0x30, queue);
+        set(transport, 0x38, SIZE.into());
+        for (register, at) in [(0x80, TABLE), (0x90, AVAILABLE), (0xa0, USED)] {
+            set(transport, register, u32::try_from(base + at).unwrap());
+            set(transport, register + 4, 0);
+        }
+        set(transport, 0x44, 1);
     }
-    set(transport, 0x44, 1);
     set(transport, 0x70, 15);
     get(transport, 0x70)
 }
