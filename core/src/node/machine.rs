@@ -351,6 +351,7 @@ impl<
             match action {
                 // Nothing is founded against what another node was told: the attempt fails, and is repeated.
                 seat::Action::Ask { request, .. } if !self.may_ask(office, &request.body) => {}
+                seat::Action::Ask { request, .. } if self.keeps_silent(now, office, &request.body) => {}
                 seat::Action::Ask { to, request } if *to == me => {
                     let request = request.clone();
                     push(work, Inner::Voter(acceptor::Event::Asked { from: me, request }));

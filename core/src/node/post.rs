@@ -25,6 +25,8 @@ pub struct Post {
     pub(super) unanswered: u32,
     /// The end of the lease that the mirror group was told of; `None`: that it holds nothing.
     pub(super) told_until: Option<Instant>,
+    /// Guests may run by this register until then: it is not given back before, but left to expire (I5).
+    pub(super) lent_until: Instant,
 }
 
 impl Post {

@@ -169,6 +169,8 @@ impl<
             told_voters: None,
             unanswered: 0,
             told_until: None,
+            // An earlier start may have lent what it held to its end, a moment ago; and its guests live on.
+            lent_until: now.after(timers.lease),
         })
     }
 }

@@ -9,6 +9,7 @@ use super::message::Office;
 use super::words;
 use crate::id::Epoch;
 use crate::monitor::pair;
+use crate::register::message::Ask;
 use crate::register::record::{Payload, Record};
 use crate::register::seat::{self, Verdict};
 use crate::time::Instant;
@@ -22,6 +23,13 @@ pub enum Event {
     Rewrite(Payload),
     /// Give the register back, and ask for it again when nobody else takes it.
     Release,
+    /// A guest was told that it may run until then, because this node holds the register (I5). So whatever
+    /// becomes of it here, nobody is told before then that it is free: its lease runs out where it was
+    /// granted.
+    Lent {
+        /// Not after the end of the lease.
+        until: Instant,
+    },
 }
 
 /// What the node tells the mirror group.
@@ -72,7 +80,18 @@ impl<
                 push(work, Inner::Seat(Office::Storage, seat::Event::Rewrite(payload)));
             }
             Event::Release => push(work, Inner::Pair(Office::Storage, pair::Event::Yield)),
+            Event::Lent { until } => {
+                let Some(post) = self.post_mut(Office::Storage) else { return };
+                post.lent_until = post.lent_until.max(until);
+            }
         }
+    }
+
+    /// Whether it is kept from the voters that a register is held no more: a guest may run by it still. They
+    /// learn it when the lease has run out, as if this node had died.
+    pub(super) fn keeps_silent(&self, now: Instant, office: Office, body: &Ask) -> bool {
+        let is_lent = self.post(office).is_some_and(|post| now < post.lent_until);
+        is_lent && office == Office::Storage && matches!(body, Ask::Release { .. })
     }
 
     /// Asks whether to take the register.

@@ -148,6 +148,53 @@ fn the_operator_moves_the_role() {
     assert_eq!(site.masters(), [A], "the infra instances are not concerned");
 }
 
+/// I5, V23: nobody else leads while a guest may still run by what was lent to it, however the register is
+/// given back; without guests nobody waits for that.
+#[test]
+fn a_register_that_was_lent_to_guests_is_not_given_back() {
+    for has_guests in [false, true] {
+        for way in [Command::Move { office: Office::Storage, to: B }, Command::Stop(Office::Storage)] {
+            let mut site = with(&[A, B]);
+            site.groups.get_mut(&A).unwrap().has_guests = has_guests;
+            site.pass(3 * S);
+            assert_eq!(primary(&site), Some(A));
+            let (given_back, until) = (site.now, site.groups[&A].guests_until);
+            site.step(A, Event::Command(way));
+            assert!(site.groups[&A].leads.is_none(), "told at once");
+            while primary(&site).is_none() {
+                site.pass(Duration::from_millis(5));
+                assert!(site.now < given_back + 2_000, "nobody leads after {way:?}");
+            }
+            assert_eq!(primary(&site), Some(B));
+            let is_at_once = site.now < given_back + 200;
+            assert_eq!(is_at_once, !has_guests, "{way:?} took {} ms", site.now - given_back);
+            assert!(until < Instant::from_millis(site.now));
+        }
+    }
+}
+
+/// I5, V23: whoever starts again does not know what it lent before, and gives nothing back meanwhile.
+#[test]
+fn guests_of_an_earlier_start_are_not_forgotten() {
+    let mut site = with(&[A, B]);
+    site.pass(3 * S);
+    site.groups.get_mut(&A).unwrap().has_guests = true;
+    site.pass(S);
+    site.stop(A);
+    site.groups.get_mut(&A).unwrap().has_guests = false;
+    let until = site.groups[&A].guests_until;
+    // It need not listen to anybody to know that it led.
+    site.other.insert(A, |settings| settings.timers.listen = Duration::from_millis(5));
+    site.start(A);
+    while site.groups[&A].leads.is_none() {
+        site.pass(Duration::from_millis(5));
+        assert!(Instant::from_millis(site.now + 100) < until, "it leads again before they end");
+    }
+    site.step(A, Event::Command(Command::Stop(Office::Storage)));
+    site.pass(2 * S);
+    assert_eq!(primary(&site), Some(B));
+}
+
 /// X14: a holder that fails gives the register back and leaves it to the other, until the operator starts it.
 #[test]
 fn a_holder_that_failed_does_not_ask() {
@@ -199,7 +246,8 @@ fn a_fence_of_the_infra_office_frees_the_register() {
     assert_eq!(primary(&site), Some(B), "{:?}", site.told);
 }
 
-/// F33, F36, I1: whatever is cut, one leads at most, and with a majority one does.
+/// F33, F36, I1, I5: whatever is cut, one leads at most, no guest runs elsewhere, and with a majority one
+/// leads.
 #[test]
 fn at_most_one_leads_whatever_is_cut() {
     let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
@@ -210,6 +258,7 @@ fn at_most_one_leads_whatever_is_cut() {
         chance % bound
     };
     let mut site = with(&[A, B]);
+    site.groups.values_mut().for_each(|group| group.has_guests = true);
     let mut led = BTreeSet::new();
     for _ in 0..200 {
         let two = [(A, B), (A, W), (B, W)][usize::try_from(below(3)).unwrap()];

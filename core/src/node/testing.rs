@@ -64,6 +64,10 @@ pub struct Group {
     pub leads: Option<(Epoch, Payload, Instant)>,
     /// Leases it was told of that were longer than the one before.
     pub renewals: usize,
+    /// Guests run here, by each lease to its end.
+    pub has_guests: bool,
+    /// Until when, whatever becomes of this holder or its node's agent.
+    pub guests_until: Instant,
 }
 
 pub fn settings(me: NodeId, start: u8, fences: bool) -> Settings {
@@ -171,6 +175,16 @@ impl Site {
 
     fn tell_group(&mut self, me: NodeId, action: storage::Action) {
         let now = Instant::from_millis(self.now);
+        if let storage::Action::Held { .. } = action {
+            let others = self.groups.iter().filter(|(node, _)| **node != me);
+            let runs = others.filter(|(_, group)| now < group.guests_until).map(|(node, _)| *node);
+            assert_eq!(
+                runs.collect::<Vec<_>>(),
+                [],
+                "guests run there, and {me:?} leads at {} ms (I5)",
+                self.now
+            );
+        }
         let group = self.groups.get_mut(&me).unwrap();
         match action {
             storage::Action::Decide(current) => {
@@ -188,6 +202,11 @@ impl Site {
                 group.renewals += 1;
             }
             storage::Action::Lost => assert!(group.leads.take().is_some(), "it led"),
+        }
+        if let Some((.., until)) = group.leads.as_ref().filter(|_| group.has_guests) {
+            let until = *until;
+            group.guests_until = until;
+            self.step(me, Event::Storage(storage::Event::Lent { until }));
         }
         let lead = self.groups.iter().filter(|(_, group)| group.leads.is_some());
         let lead: Vec<_> = lead.map(|(node, _)| *node).collect();
