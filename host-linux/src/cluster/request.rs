@@ -124,6 +124,8 @@ pub enum Request {
         #[serde(default, rename = "evenPartFilled")]
         even_part_filled: bool,
     },
+    /// Until when a guest of the pair's volumes may run on this node (I5).
+    GuestLease,
     /// Search this node's store for damage now (V14).
     VolumeScrub,
     /// Have another holder lead the mirror group (S4-11).
@@ -245,6 +247,7 @@ mod tests {
             (r#"{"request":"force-quorum","lost":[1,3]}"#, Request::ForceQuorum { lost: vec![1, 3] }),
             (r#"{"request":"force-show"}"#, Request::ForceShow),
             (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
+            (r#"{"request":"guest-lease"}"#, Request::GuestLease),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

@@ -386,6 +386,7 @@ impl Agent {
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }
+            Request::GuestLease => self.guest_lease(),
             Request::ForceQuorum { lost } => self.force_quorum(lost),
             Request::ForceShow => self.forcing(),
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),

@@ -98,7 +98,7 @@ pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes
     let settings = settings(&config, &key, life)?;
     let (timers, drift) = (settings.timers, drift(&config.timers));
     let (takeover, marks) = (timers.takeover(&demand(&config.timers)), Marks::of(&config.local));
-    if votes {
+    if votes || config.local.storage.is_some() {
         wait_for_old_leases(&marks, drift, timers.lease, &mut log)?;
     }
     let (now, (stored, writer)) = (clock::now(), voter(opened, &wake)?);
@@ -208,7 +208,8 @@ fn voter(opened: Option<Opened<Place>>, wake: &Wake) -> Result<(Vec<Stored>, Opt
 }
 
 /// A voter that grants shorter leases than before waits until the longer ones have ended: the core takes all
-/// leases of earlier starts for as long as the present ones (V11).
+/// leases of earlier starts for as long as the present ones (V11). So does a node that keeps volumes:
+/// guests may still run by one (I5).
 fn wait_for_old_leases(marks: &Marks, drift: Drift, lease: Duration, log: &mut Log) -> Result<(), Failure> {
     if let Some(old) = marks.lease()?.filter(|old| lease < *old) {
         let wait = drift.at_least(old);

@@ -48,7 +48,7 @@ impl Agent {
     }
 
     /// The group of this node's pair, and how it is.
-    fn listing(&self) -> Option<(Handle, Listing)> {
+    pub(super) fn listing(&self) -> Option<(Handle, Listing)> {
         let config = &self.hands.config;
         let (me, volumes) = (config.me()?, self.volumes.as_ref()?);
         let pair = me.duty.pair();

@@ -2,7 +2,7 @@
 //! it and what to do next (S4-10, X14; BLACKBOX 3).
 
 use crate::cluster::request::Request;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::mirror::view::{Algorithm, HolderView, Mode, View, VolumeView};
 use crate::mirror::words::Order;
 use crate::nbd::uri::Uri;
@@ -139,6 +139,7 @@ impl Listing {
             | Request::ForceShow
             | Request::FenceConfirm { .. }
             | Request::VolumeList
+            | Request::GuestLease
             | Request::VolumeRecover { .. }
             | Request::VolumeScrub
             | Request::VolumePromote { .. } => return Ok(None),
@@ -241,20 +242,37 @@ impl Listing {
         }
     }
 
+    /// Why no guest may run on this node, which does not lead: refused, if another one does; failed, if it
+    /// may come to lead (I5).
+    #[must_use]
+    pub fn no_guests_here(&self) -> Failure {
+        let (pair, me) = (self.pair, self.name_of(self.me));
+        let Some(primary) = self.storage.primary.filter(|primary| *primary != self.me) else {
+            return Failure { exit: Exit::Failed, ..self.nobody_leads() };
+        };
+        let name = self.name_of(primary);
+        let what = format!("{name} leads the volumes of pair {pair}: their guests run there, not on {me}");
+        let next = format!("run the guest on {name}, or have {me} lead: `bulkhead volume promote {me}`.");
+        unchanged(Failure::refused(what)).next(next)
+    }
+
     fn check_leads(&self) -> Result<(), Failure> {
-        let View { leads, primary, waits, .. } = &self.storage;
-        if *leads {
+        if self.storage.leads {
             return Ok(());
         }
-        if let Some(primary) = primary.filter(|primary| *primary != self.me) {
+        if let Some(primary) = self.storage.primary.filter(|primary| *primary != self.me) {
             let (name, me) = (self.name_of(primary), self.name_of(self.me));
             let what = format!("{name} leads the volumes of pair {}, not {me}", self.pair);
             return Err(unchanged(Failure::refused(what)).next(format!("run it on {name}.")));
         }
-        let why = waits.as_deref().unwrap_or("its holders are agreeing on one");
+        Err(self.nobody_leads())
+    }
+
+    fn nobody_leads(&self) -> Failure {
+        let why = self.storage.waits.as_deref().unwrap_or("its holders are agreeing on one");
         let what = format!("nobody leads the volumes of pair {} now: {why}", self.pair);
         let next = "`bulkhead volume wait --for primary` waits for it.";
-        Err(unchanged(Failure::refused(what)).next(next))
+        unchanged(Failure::refused(what)).next(next)
     }
 }
 
@@ -296,7 +314,6 @@ fn unchanged(failure: Failure) -> Failure {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::failure::Exit;
     use crate::mirror::view::{Policy, State};
     use bulkhead_core::cache::residents;
 
@@ -332,6 +349,26 @@ pub(crate) mod tests {
         };
         let nodes = vec![place(1, "a1"), place(2, "b1")];
         Listing { me, pair: 1, nodes, socket: Some("/run/b/nbd.sock".into()), tls: false, storage: view }
+    }
+
+    /// I5: who runs a guest ends it where another node leads, and waits where none does.
+    #[test]
+    fn whether_another_node_leads_is_told_from_that_none_does() {
+        let elsewhere = listing(2).no_guests_here();
+        assert_eq!(elsewhere.exit, Exit::Refused);
+        assert_eq!(elsewhere.what, "a1 leads the volumes of pair 1: their guests run there, not on b1");
+        assert!(
+            elsewhere.next.contains("on a1") && elsewhere.next.contains("promote b1"),
+            "{}",
+            elsewhere.next
+        );
+        for primary in [None, Some(2)] {
+            let mut nowhere = listing(2);
+            nowhere.storage.primary = primary;
+            let nowhere = nowhere.no_guests_here();
+            assert_eq!(nowhere.exit, Exit::Failed, "{}", nowhere.what);
+            assert!(nowhere.what.starts_with("nobody leads"), "{}", nowhere.what);
+        }
     }
 
     fn create(name: &str) -> Request {

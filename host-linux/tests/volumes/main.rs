@@ -19,6 +19,7 @@ mod damage;
 mod full;
 mod holes;
 mod late;
+mod lease;
 mod lost;
 #[path = "../common/plant.rs"]
 mod plant;
