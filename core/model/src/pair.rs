@@ -31,14 +31,17 @@ pub struct Bounds {
     pub commands: u8,
     /// Whether there is a fencing device.
     pub fencing: bool,
+    /// Whether who gives the role away leaves it to the other for a lease more.
+    pub lends: bool,
 }
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { ticks, crashes, commands, fencing } = self;
+        let Self { ticks, crashes, commands, fencing, lends } = self;
         write!(f, "2 instances, {ticks} ticks of 100 ms, lease {LEASE_TICKS}, crashes: {crashes}, ")?;
         let device = if *fencing { "a fencing device" } else { "no fencing" };
-        write!(f, "commands: {commands}, {device}, any suspicion, every state healed")
+        let lends = if *lends { "lent, " } else { "" };
+        write!(f, "commands: {commands}, {device}, {lends}any suspicion, every state healed")
     }
 }
 

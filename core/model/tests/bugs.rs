@@ -33,7 +33,7 @@ fn leases(bounds: lease::Bounds) -> Report {
 }
 
 fn pairs() -> Report {
-    let bounds = pair::Bounds { ticks: 3, crashes: 0, commands: 0, fencing: false };
+    let bounds = pair::Bounds { ticks: 3, crashes: 0, commands: 0, fencing: false, lends: false };
     run("pair", bounds.to_string(), pair::Pair::new(bounds))
 }
 

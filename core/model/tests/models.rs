@@ -98,7 +98,7 @@ fn a_lease_has_one_holder() {
     );
 }
 
-const PAIR: pair::Bounds = pair::Bounds { ticks: 2, crashes: 0, commands: 0, fencing: false };
+const PAIR: pair::Bounds = pair::Bounds { ticks: 2, crashes: 0, commands: 0, fencing: false, lends: false };
 
 /// S1-17 to S1-20, L-1, L-4, V19, V20, V21, X14.
 #[test]
@@ -107,6 +107,7 @@ fn a_pair_has_one_master_and_heals() {
         pair::Bounds { ticks: 3, fencing: true, ..PAIR },
         pair::Bounds { crashes: 1, ..PAIR },
         pair::Bounds { commands: 1, ..PAIR },
+        pair::Bounds { commands: 1, lends: true, ..PAIR },
     ];
     if is_wide() {
         all.extend([

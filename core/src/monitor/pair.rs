@@ -165,9 +165,8 @@ impl Pair {
     fn give_way(&mut self, now: Instant, todo: &mut Todo) {
         if matches!(self.mode, Mode::Master { .. }) {
             todo.push(Action::Follow);
-            // Should the other fail to take it, this one asks again: not while that one may have to wait for
-            // a lease that guests run by.
-            let from = now.after(self.settings.listen.saturating_add(self.settings.lease));
+            // Should the other fail to take it, this one asks again.
+            let from = now.after(self.settings.leave);
             self.enter(Mode::Contending { from, asking: false }, Reason::Released, todo);
         }
     }

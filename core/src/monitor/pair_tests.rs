@@ -20,6 +20,7 @@ fn settings() -> Settings {
         me: ME,
         candidates: Vec::from_iter(candidates).into_iter().collect(),
         listen: Duration::from_millis(300),
+        leave: Duration::from_millis(300),
         stagger: Duration::from_millis(50),
         silence: Duration::from_millis(200),
         lease: Duration::from_millis(600),

@@ -151,6 +151,11 @@ impl<
                 Office::Controller => settings.everybody(),
             },
             listen: timers.listen,
+            // Guests may run by the lease of a mirror group to its end.
+            leave: match office {
+                Office::Storage => timers.listen.saturating_add(timers.lease),
+                Office::Infra | Office::Controller => timers.listen,
+            },
             stagger: timers.stagger,
             silence: timers.silence,
             lease: timers.lease,

@@ -52,6 +52,7 @@ pub struct State {
     pub(super) crashes: u8,
     pub(super) commands: u8,
     fencing: bool,
+    lends: bool,
     pub(super) fenced_the_living: bool,
 }
 
@@ -63,12 +64,13 @@ fn ticks(count: u64) -> Duration {
     Duration::from_millis(count * TICK_MILLIS)
 }
 
-fn instance(place: usize, fencing: bool) -> Pair {
+fn instance(place: usize, fencing: bool, lends: bool) -> Pair {
     let candidates = [(0, Side::A), (1, Side::B)].map(|(place, side)| Candidate { node: id(place), side });
     Pair::new(Settings {
         me: id(place),
         candidates: candidates.into_iter().collect(),
         listen: ticks(1),
+        leave: ticks(if lends { 1 + u64::from(LEASE_TICKS) } else { 1 }),
         stagger: ticks(1),
         silence: ticks(1),
         lease: ticks(u64::from(LEASE_TICKS)),
@@ -83,10 +85,10 @@ fn share(pair: Pair) -> Shared<Pair> {
 
 impl State {
     pub(super) fn new(bounds: &Bounds) -> Self {
-        let Bounds { crashes, commands, fencing, .. } = *bounds;
+        let Bounds { crashes, commands, fencing, lends, .. } = *bounds;
         Self {
             tick: 0,
-            pairs: [0, 1].map(|place| share(instance(place, fencing))),
+            pairs: [0, 1].map(|place| share(instance(place, fencing, lends))),
             wish: [false; 2],
             starts: [1; 2],
             epoch: Epoch(0),
@@ -98,6 +100,7 @@ impl State {
             crashes,
             commands,
             fencing,
+            lends,
             fenced_the_living: false,
         }
     }
@@ -249,7 +252,7 @@ impl State {
 
     fn power_off(&mut self, place: usize) {
         self.starts[place] += 1;
-        self.pairs[place] = share(instance(place, self.fencing));
+        self.pairs[place] = share(instance(place, self.fencing, self.lends));
         self.wish[place] = false;
         self.lost[place] = false;
         self.heard[place] = false;

@@ -165,6 +165,9 @@ pub struct Settings {
     pub candidates: Vec<Candidate, CANDIDATES_MAX>,
     /// How long to listen for a master after a start: at least one silence.
     pub listen: Duration,
+    /// How long who gives the role away leaves it to the other before it asks again: as long as that one may
+    /// have to wait for it.
+    pub leave: Duration,
     /// How much later each next candidate asks: one round, so that the first is not disturbed.
     pub stagger: Duration,
     /// A lease that was not renewed for this long belongs to a holder that is dead to the voters too.
