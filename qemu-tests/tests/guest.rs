@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bulkhead::vmm::mac::Mac;
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
@@ -22,18 +23,18 @@ fn recipe(overlays: &[&str]) -> Recipe {
     Recipe { overlays, has_guest: true, watchdog_seconds: 60, ..Lab::recipe(Variant::Good, 1) }
 }
 
-/// The command that describes a guest with so many processors, which does this, and runs it.
-fn guest(does: &str, processors: u32, disk: Option<&str>) -> String {
-    format!("{}; bulkhead vmm /tmp/{does}.toml --once", describe(does, processors, disk))
+/// The command that describes a guest with so many processors and these devices, which does this, and runs
+/// it.
+fn guest(does: &str, processors: u32, devices: &str) -> String {
+    format!("{}; bulkhead vmm /tmp/{does}.toml --once", describe(does, processors, devices))
 }
 
 /// The command that writes what such a guest is.
-fn describe(does: &str, processors: u32, disk: Option<&str>) -> String {
-    let disk = disk.map(|uri| format!("[[disk]]\\nuri = \"{uri}\"\\n")).unwrap_or_default();
+fn describe(does: &str, processors: u32, devices: &str) -> String {
     let described = format!(
         "version = 1\\nname = \"{does}\"\\nprocessors = {processors}\\nmemory = \"128M\"\\n\
          kernel = \"/guest/vmlinuz\"\\ninitrd = \"/guest/initrd\"\\n\
-         command_line = \"console=ttyS0 loglevel=4 pci=off guest.does={does}\"\\n{disk}"
+         command_line = \"console=ttyS0 loglevel=4 pci=off guest.does={does}\"\\n{devices}"
     );
     format!("printf %b '{described}' >/tmp/{does}.toml")
 }
@@ -55,18 +56,18 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
         rig.node.power_on()?;
         rig.boots(SlotId::A, 1, Reason::Confirmed)?;
         rig.shell.ready(LONG)?;
-        let first = rig.shell.exit(0, &guest("chance", 2, None), GUEST)?;
+        let first = rig.shell.exit(0, &guest("chance", 2, ""), GUEST)?;
         let up = said(&first, "up")?;
         let kib: u32 = up.split(' ').nth(3).context("the memory")?.parse()?;
         // The kernel keeps a part for itself.
         ensure!((64 << 10..128 << 10).contains(&kib), "{up}");
         ensure!(up.starts_with("with 2 processors, ") && up.contains("virtio"), "{up}");
-        let second = rig.shell.exit(0, &guest("chance", 1, None), GUEST)?;
+        let second = rig.shell.exit(0, &guest("chance", 1, ""), GUEST)?;
         ensure!(said(&first, "chance")? != said(&second, "chance")?, "{first}{second}");
-        let json = format!("{} --json", guest("reset", 1, None));
+        let json = format!("{} --json", guest("reset", 1, ""));
         let resets = rig.shell.exit(0, &json, GUEST)?;
         ensure!(resets.contains("\"ended\":\"reset\""), "{resets}");
-        let typed = format!("(sleep 20; echo hello) | ({})", guest("echo", 1, None));
+        let typed = format!("(sleep 20; echo hello) | ({})", guest("echo", 1, ""));
         let echoes = rig.shell.exit(0, &typed, GUEST)?;
         ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
         goes_on_without_its_terminal(&rig)?;
@@ -76,7 +77,7 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
 
 /// A guest in a process of its own is held, goes on, and ends itself when its power button is pressed.
 fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
-    let described = describe("button", 1, None);
+    let described = describe("button", 1, "");
     let make = "bulkhead vm create /tmp/button.toml && \
                 bulkhead vm start button";
     rig.shell.exit(0, &format!("{described}; {make}"), GUEST)?;
@@ -91,6 +92,41 @@ fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
     let log = rig.shell.exit(0, "bulkhead vm log button; bulkhead vm list", GUEST)?;
     ensure!(log.contains("was told to end") && log.contains("Off"), "{log}");
     Ok(())
+}
+
+/// S2-01: a guest on a bridge of its node is pinged there, and gives back what it is sent, whole; long
+/// segments of TCP pass in both directions without being cut.
+#[test]
+fn a_guest_and_its_node_reach_each_other() -> Result<()> {
+    Artefacts::of("guest-network", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell"]))?;
+        let mut rig = NodeDisk { image, ..NodeDisk::new(lab, "host")? }.node(artefacts)?;
+        rig.node.power_on()?;
+        rig.boots(SlotId::A, 1, Reason::Confirmed)?;
+        rig.shell.ready(LONG)?;
+        let bridge = "ip link add br0 type bridge; ip addr add 10.77.0.1/24 dev br0; ip link set br0 up";
+        rig.shell.exit(0, bridge, LONG)?;
+        let network = "[[network]]\\ntap = \"guest-0\"\\nbridge = \"br0\"\\n";
+        rig.shell.exit(0, &format!("({}) >/tmp/said 2>&1 &", guest("network", 1, network)), LONG)?;
+        let ping = "until ping -c 1 -W 1 10.77.0.2; do sleep 1; \
+                    if grep bulkhead: /tmp/said; then exit 1; fi; done";
+        rig.shell.exit(0, ping, GUEST)?;
+        // The guest is there before its server is.
+        let echo = "head -c 2000000 /dev/urandom >/tmp/there; \
+                    until nc 10.77.0.2 7 </tmp/there >/tmp/back; do sleep 1; done; cmp /tmp/there /tmp/back";
+        rig.shell.exit(0, echo, GUEST)?;
+        // The tap goes with the guest.
+        let off = "while [ -e /sys/class/net/guest-0 ]; do sleep 1; done; cat /tmp/said";
+        let text = rig.shell.exit(0, off, GUEST)?;
+        ensure!(said(&text, "network")? == Mac::derived("network", 0).to_string(), "{text}");
+        for direction in ["received", "sent"] {
+            let words: Vec<_> = said(&text, direction)?.split(' ').collect();
+            let (bytes, frames): (u64, u64) = (words[0].parse()?, words[3].parse()?);
+            ensure!(2_000_000 < bytes && frames < bytes / 1514, "{direction}: {text}");
+        }
+        rig.node.power_cut()
+    })
 }
 
 /// S4-01, S3-06: a guest's disk is a mirrored volume. What one guest has written and flushed on one node, one
@@ -123,5 +159,6 @@ fn run(site: &Site, part: Part, does: &str) -> Result<String> {
     let shown: Value = serde_json::from_str(&site.command(part, "bulkhead volume show vm1 --json")?)?;
     let uris = shown.to_string();
     let uri = uris.split('"').find(|text| text.starts_with("nbd+unix:")).context(uris.clone())?;
-    site.rig(part)?.shell.exit(0, &guest(does, 1, Some(uri)), GUEST)
+    let disk = format!("[[disk]]\\nuri = \"{uri}\"\\n");
+    site.rig(part)?.shell.exit(0, &guest(does, 1, &disk), GUEST)
 }

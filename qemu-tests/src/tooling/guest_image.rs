@@ -12,7 +12,7 @@ use super::node_image::{busybox, read};
 use super::workspace::{Workspace, write_atomically};
 
 /// What a guest needs for its devices, and to hear of its power button.
-const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "virtio_rng", "button", "evdev"];
+const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"];
 
 /// A guest's kernel and initramfs.
 #[derive(Clone, Debug)]

@@ -57,6 +57,9 @@ const DEVICES: &[&str] = &[
     "efivarfs",
 ];
 
+/// What a node needs for guests' networks.
+const GUESTS: &[&str] = &["tun", "bridge"];
+
 /// What the node does with what it is: the good image, or one of the faults it must come back from (F45-F49).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Variant {
@@ -159,7 +162,7 @@ pub fn parts(workspace: &Workspace, recipe: &Recipe) -> Result<Parts> {
     step(&format!("build: initramfs, {} {}", recipe.variant.name(), recipe.version), || {
         let (mut content, reused) = base(workspace, &kernel, &bulkhead, recipe.compression)?;
         align(&mut content);
-        content.extend(overlay(workspace, recipe)?.pack()?);
+        content.extend(overlay(workspace, &kernel, recipe)?.pack()?);
         write_atomically(&initrd, &content)?;
         let note = if reused { ", base up to date" } else { "" };
         Ok(format!("{} KiB{note}", content.len().div_ceil(1024)))
@@ -238,26 +241,27 @@ fn modules(archive: &mut Archive, kernel: &Kernel) -> Result<()> {
         ("kvm-amd", &["kvm_amd"]),
         ("kvm-intel", &["kvm_intel"]),
     ];
-    let mut chipset = Vec::new();
+    let chipset = in_load_order(kernel, CHIPSET)?;
     for (purpose, wanted) in lists {
-        let mut list = String::new();
-        for Module { name, path } in in_load_order(kernel, wanted)? {
-            // Loaded already when any later list is.
-            if chipset.contains(&name) {
-                continue;
-            }
-            archive.file(&format!("lib/modules/{name}.ko"), 0o644, read(&path)?);
-            list.push_str(&format!("{name}\n"));
-            if purpose == "chipset" {
-                chipset.push(name);
-            }
-        }
-        archive.file(&format!("etc/bulkhead/modules.d/{purpose}"), 0o644, list);
+        // Loaded already when any later list is.
+        let is_loaded = |module: &Module| purpose != "chipset" && chipset.contains(module);
+        let modules = in_load_order(kernel, wanted)?.into_iter().filter(|module| !is_loaded(module));
+        add_modules(archive, purpose, modules)?;
     }
     Ok(())
 }
 
-fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
+fn add_modules(archive: &mut Archive, purpose: &str, modules: impl Iterator<Item = Module>) -> Result<()> {
+    let mut list = String::new();
+    for Module { name, path } in modules {
+        archive.file(&format!("lib/modules/{name}.ko"), 0o644, read(&path)?);
+        list.push_str(&format!("{name}\n"));
+    }
+    archive.file(&format!("etc/bulkhead/modules.d/{purpose}"), 0o644, list);
+    Ok(())
+}
+
+fn overlay(workspace: &Workspace, kernel: &Kernel, recipe: &Recipe) -> Result<Archive> {
     let mut archive = Archive::default();
     archive.file("etc/bulkhead/version", 0o644, format!("{} ({})\n", recipe.version, recipe.variant.name()));
     match recipe.variant {
@@ -277,6 +281,7 @@ fn overlay(workspace: &Workspace, recipe: &Recipe) -> Result<Archive> {
         let guest = guest_image(workspace)?;
         archive.file("guest/vmlinuz", 0o644, read(&guest.kernel)?);
         archive.file("guest/initrd", 0o644, read(&guest.initrd)?);
+        add_modules(&mut archive, "guests", in_load_order(kernel, GUESTS)?.into_iter())?;
     }
     Ok(archive)
 }
