@@ -54,6 +54,8 @@ pub struct Origin {
     pub description: Description,
     /// Its disks, as they were found.
     disks: Vec<Disk>,
+    /// What its networks go by: they stay in their bridges, and what these have learned stays true.
+    taps: Vec<Arc<Tap>>,
     console: Console,
 }
 
@@ -62,22 +64,24 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// A disk is not served.
+    /// A disk is not served, or this node has no such network.
     pub fn find(description: Description, console: Console) -> Result<Self, Failure> {
         let disks = description.disks.iter().map(Disk::open).collect::<Result<_, _>>()?;
-        Ok(Self { description, disks, console })
+        let tap = |network| Tap::open(network).map(Arc::new);
+        let taps = description.networks.iter().map(tap).collect::<Result<_, _>>()?;
+        Ok(Self { description, disks, taps, console })
     }
 
-    fn devices(&self) -> Result<Vec<Box<dyn Device>>, Failure> {
+    fn devices(&self) -> Vec<Box<dyn Device>> {
         let disks = self.disks.iter().cloned().enumerate();
         let block = |(number, disk)| Box::new(Block::new(disk, &format!("disk{number}")));
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         disks.map(block).for_each(|block| devices.push(block));
-        for network in &self.description.networks {
-            devices.push(Box::new(Net::new(Tap::open(network)?, network.mac)));
+        for (network, tap) in self.description.networks.iter().zip(&self.taps) {
+            devices.push(Box::new(Net::new(Arc::clone(tap), network.mac)));
         }
         devices.push(Box::new(Entropy::default()));
-        Ok(devices)
+        devices
     }
 
     /// What failed to be done for it.
@@ -103,7 +107,7 @@ impl Body {
         let memory = memory::new(origin.description.memory);
         let memory = memory.map_err(|error| origin.failed("set memory apart")(error.into()))?;
         let vm = create(&kvm, &memory).map_err(origin.failed("make a machine"))?;
-        let devices = (0..VIRTIO_MAX).zip(origin.devices()?);
+        let devices = (0..VIRTIO_MAX).zip(origin.devices());
         let devices = devices.map(|(number, device)| attach(&vm, &memory, number, device));
         let devices = devices.collect::<Result<_, _>>().map_err(origin.failed("make devices"))?;
         let vcpus = (0..origin.description.processors).map(|number| vm.create_vcpu(u64::from(number)));

@@ -1,6 +1,7 @@
 //! Guests of a few instructions, on this machine's own KVM. Where it has none, the tests say so and pass.
 
 use super::super::description;
+use super::super::namespace::{has_own_network, ip, network};
 use super::super::testing::{FOR_EVER, elf, out, say};
 use super::*;
 use crate::nbd::file::FileExport;
@@ -185,6 +186,26 @@ fn what_is_no_kernel_is_refused_by_name() {
         let origin = Origin::find(described(directory.path(), kernel), Console::default()).unwrap();
         let why = Machine::start(origin, &[], |_| ()).unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
+    }
+}
+
+/// S2-01: a guest that begins anew is where it was on its network: the interface is the same one.
+#[test]
+fn a_guest_begins_anew_on_its_network() {
+    if !runs_guests() || !has_own_network() {
+        return;
+    }
+    ip("link add br0 type bridge");
+    let directory = tempfile::tempdir().unwrap();
+    let mut described = described(directory.path(), &elf(&FOR_EVER, true));
+    described.networks.push(network("tap0", Some("br0")));
+    let origin = Origin::find(described, Console::default()).unwrap();
+    let number = || ip("-oneline link show master br0").split(": tap0: ").next().unwrap().to_owned();
+    let first = number();
+    for _ in 0..2 {
+        let machine = Machine::start(origin.clone(), &[], |_| ()).unwrap();
+        assert!(first.parse::<u32>().is_ok() && number() == first, "{first}, {}", number());
+        drop(machine);
     }
 }
 

@@ -74,10 +74,10 @@ pub struct Net {
 impl Net {
     /// The network behind `tap`, on which the guest is `mac`.
     #[must_use]
-    pub fn new(tap: Tap, mac: Mac) -> Self {
+    pub fn new(tap: Arc<Tap>, mac: Mac) -> Self {
         // Address, status, pairs of queues, MTU (5.1.4): what is not offered is zero.
         let config = [&mac.bytes()[..], &[0; 4], &tap.mtu().to_le_bytes()].concat();
-        Self { tap: Arc::new(tap), config, begun: None, worker: None }
+        Self { tap, config, begun: None, worker: None }
     }
 }
 

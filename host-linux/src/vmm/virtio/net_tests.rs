@@ -31,7 +31,7 @@ impl Guest {
     fn new(features: u64) -> Self {
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         let described = network("tap0", None);
-        let net = Net::new(Tap::open(&described).unwrap(), described.mac);
+        let net = Net::new(Arc::new(Tap::open(&described).unwrap()), described.mac);
         ip("link set tap0 address 02:00:00:00:00:01");
         ip("address add 10.7.0.1/24 dev tap0");
         ip(&format!("neighbour replace 10.7.0.2 lladdr {} dev tap0 nud permanent", described.mac));
