@@ -18,7 +18,7 @@ pub fn has_own_network() -> bool {
         command.args(["--map-root-user", "--net", "--"]).args(arguments);
         command
     };
-    let try_it = "ip tuntap add dev tap0 mode tap && ip link add br0 type bridge";
+    let try_it = "ip tuntap add dev tap0 mode tap && ip link add br0 type bridge && bridge fdb";
     let tried = unshare(&["sh", "-c", try_it]).stdin(Stdio::null()).output();
     if let Some(why) = tried.as_ref().map_or_else(
         |error| Some(error.to_string()),

@@ -56,6 +56,8 @@ mod header {
 
 /// The header of Ethernet, with a VLAN.
 const ETHERNET: usize = 18;
+/// The shortest frame, without its checksum.
+const ETHERNET_MIN: usize = 60;
 /// The longest frame, with what stands before it: a segment of 64 KiB.
 const FRAME_MAX: usize = HEADER + ETHERNET + (64 << 10);
 /// Frames in one direction before it is looked at the other, and whether the thread is to stop.
@@ -65,6 +67,7 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct Net {
     tap: Arc<Tap>,
+    mac: Mac,
     config: Vec<u8>,
     /// Once a driver is ready: what it has set up, and the features that it took.
     begun: Option<(Vec<Arc<Ring>>, u64)>,
@@ -77,7 +80,7 @@ impl Net {
     pub fn new(tap: Arc<Tap>, mac: Mac) -> Self {
         // Address, status, pairs of queues, MTU (5.1.4): what is not offered is zero.
         let config = [&mac.bytes()[..], &[0; 4], &tap.mtu().to_le_bytes()].concat();
-        Self { tap, config, begun: None, worker: None }
+        Self { tap, mac, config, begun: None, worker: None }
     }
 }
 
@@ -130,6 +133,7 @@ impl Device for Net {
             waiting: None,
             outgoing: vec![0; FRAME_MAX],
         };
+        self.tap.write(&announcement(self.mac));
         let tap = Arc::clone(&self.tap);
         let worker = Worker::start_with("vmm-net", rings.clone(), Some(tap.as_fd()), move || {
             session.look().unwrap_or(Next::End)
@@ -199,6 +203,20 @@ impl Session {
         }
         Ok(true)
     }
+}
+
+/// A frame of the guest that nobody answers (RFC 903): bridges and switches learn by it where the guest is
+/// now, which was on another node a moment ago when this is its copy.
+fn announcement(mac: Mac) -> Vec<u8> {
+    const REVERSE_ARP: [u8; 2] = [0x80, 0x35];
+    /// Ethernet, IPv4, the lengths of their addresses; who has which.
+    const QUESTION: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 3];
+    const NOBODY: [u8; 4] = [0; 4];
+    let mac = mac.bytes();
+    let parts: [&[u8]; 8] = [&[0; HEADER], &[0xff; 6], &mac, &REVERSE_ARP, &QUESTION, &mac, &NOBODY, &mac];
+    let mut frame = parts.concat();
+    frame.resize(HEADER.saturating_add(ETHERNET_MIN), 0);
+    frame
 }
 
 /// Whether a driver that took these features understands a frame. Flags that it does not know are taken away.

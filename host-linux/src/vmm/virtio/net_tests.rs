@@ -24,6 +24,7 @@ struct Guest {
     send: Driver,
     transport: Transport,
     node: UdpSocket,
+    tap: Arc<Tap>,
     mac: Mac,
 }
 
@@ -31,7 +32,8 @@ impl Guest {
     fn new(features: u64) -> Self {
         std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
         let described = network("tap0", None);
-        let net = Net::new(Arc::new(Tap::open(&described).unwrap()), described.mac);
+        let tap = Arc::new(Tap::open(&described).unwrap());
+        let net = Net::new(Arc::clone(&tap), described.mac);
         ip("link set tap0 address 02:00:00:00:00:01");
         ip("address add 10.7.0.1/24 dev tap0");
         ip(&format!("neighbour replace 10.7.0.2 lladdr {} dev tap0 nud permanent", described.mac));
@@ -41,7 +43,7 @@ impl Guest {
         let send = receive.beside();
         let events = vec![event(), event()];
         let transport = Transport::new(Box::new(net), receive.memory.clone(), event(), events).unwrap();
-        let mut guest = Self { receive, send, transport, node, mac: described.mac };
+        let mut guest = Self { receive, send, transport, node, tap, mac: described.mac };
         guest.begin(features);
         guest
     }
@@ -289,6 +291,68 @@ fn a_reset_ends_what_is_under_way() {
         assert_eq!(guest.receive.get(DATA, 2048), [1; 2048], "nothing came late");
         guest.tell(b"last");
         guest.hears_at_last(b"last");
+    }
+}
+
+/// S3-06: what waits in the rings when a guest is saved goes by its copy; nothing else is its own.
+#[test]
+fn a_network_goes_on_as_its_copy() {
+    if !has_own_network() {
+        return;
+    }
+    let mut guest = Guest::new(FEATURES);
+    for _ in 0..3 {
+        guest.is_served();
+        (0..3).for_each(|place| guest.offer(place, 1000));
+        guest.transport.pause();
+        guest.tell(b"while it was paused");
+        let frame = guest.datagram([0; HEADER], b"sent while it was paused");
+        guest.send.put(SENT, &frame);
+        guest.send.ask(0, &[(SENT, u32::try_from(frame.len()).unwrap(), false)]);
+        set(&mut guest.transport, 0x50, 1);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(guest.receive.used().is_empty() && guest.send.used().is_empty());
+        let saved = guest.transport.saved();
+        assert!(guest.transport.waits_for().is_none());
+        assert!(saved.queues.iter().all(|queue| queue.taken.is_empty()));
+        guest.transport.end();
+
+        let copy = Box::new(Net::new(Arc::clone(&guest.tap), guest.mac));
+        let (memory, events) = (guest.receive.memory.clone(), vec![event(), event()]);
+        guest.transport = Transport::new(copy, memory, event(), events).unwrap();
+        guest.transport.restore(&saved).unwrap();
+        assert_eq!(guest.hear(1).0[BEFORE..], *b"while it was paused");
+        assert_eq!((guest.send.wait(1), guest.heard()), (vec![(0, 0)], b"sent while it was paused".to_vec()));
+        (0..2).for_each(|_| guest.tell(b"more"));
+        assert_eq!(guest.receive.wait(2), [(1, 58), (2, 58)]);
+    }
+}
+
+/// S2-01: where a guest goes on, its network knows at once, without a word of the guest.
+#[test]
+fn a_bridge_learns_where_a_guest_is() {
+    if !has_own_network() {
+        return;
+    }
+    ip("link add br0 type bridge");
+    ip("link set br0 up");
+    let mut devices = Vec::new();
+    for tap in ["tap0", "tap1", "tap0"] {
+        let described = network(tap, Some("br0"));
+        // The one of before has lost the guest.
+        devices.clear();
+        let net = Net::new(Arc::new(Tap::open(&described).unwrap()), described.mac);
+        let driver = Driver::default();
+        let mut transport =
+            Transport::new(Box::new(net), driver.memory, event(), vec![event(), event()]).unwrap();
+        let known =
+            || std::process::Command::new("bridge").args(["fdb", "show", "br", "br0"]).output().unwrap();
+        let place = format!("{} dev {tap} master br0", described.mac);
+        let is_known = || String::from_utf8(known().stdout).unwrap().contains(&place);
+        assert!(!is_known());
+        assert_eq!(initialise_queues(&mut transport, VERSION_1, 2), 15);
+        assert!(is_known(), "{:?}", known());
+        devices.push(transport);
     }
 }
 
