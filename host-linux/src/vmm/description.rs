@@ -135,7 +135,12 @@ impl Description {
         })
     }
 
-    fn parse(text: &str, beside: &Path) -> Result<Self, String> {
+    /// Reads a file's text, in which names of files are relative to `beside`.
+    ///
+    /// # Errors
+    ///
+    /// It says what makes no sense: which key, and what would.
+    pub fn parse(text: &str, beside: &Path) -> Result<Self, String> {
         let mut file: File = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
         if file.version != VERSION {
             return Err(format!("`version` is {}; this program knows {VERSION}", file.version));

@@ -27,8 +27,8 @@ use crate::failure::Failure;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -40,11 +40,15 @@ const KVM_API: i32 = 12;
 pub struct Machine {
     // The processors end first, then the devices; KVM lets go of the memory before it goes.
     processors: Option<Processors>,
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
     power_button: EventFd,
-    _vm: VmFd,
+    pub(super) vm: VmFd,
     memory: Memory,
     origin: Origin,
+    /// What each of its processors says of itself.
+    pub(super) identities: Vec<CpuId>,
+    /// Locked by who has it stand still.
+    pub(super) alone: Mutex<()>,
 }
 
 /// What outlives a guest's resets.
@@ -56,7 +60,7 @@ pub struct Origin {
     disks: Vec<Disk>,
     /// What its networks go by: they stay in their bridges, and what these have learned stays true.
     taps: Vec<Arc<Tap>>,
-    console: Console,
+    pub(super) console: Console,
 }
 
 impl Origin {
@@ -95,6 +99,8 @@ impl Origin {
 pub(super) struct Body {
     pub(super) kvm: Kvm,
     pub(super) vcpus: Vec<VcpuFd>,
+    /// What they say of themselves, once they have been told.
+    pub(super) identities: Vec<CpuId>,
     pub(super) devices: Vec<Transport>,
     pub(super) vm: VmFd,
     pub(super) memory: Memory,
@@ -113,7 +119,7 @@ impl Body {
         let vcpus = (0..origin.description.processors).map(|number| vm.create_vcpu(u64::from(number)));
         let vcpus: Result<_, _> = vcpus.collect();
         let vcpus = vcpus.map_err(|error| origin.failed("make processors")(error.into()))?;
-        Ok(Self { kvm, vcpus, devices, vm, memory, origin })
+        Ok(Self { kvm, vcpus, identities: Vec::new(), devices, vm, memory, origin })
     }
 
     /// What a processor of this node says of itself to a guest.
@@ -124,7 +130,7 @@ impl Body {
     }
 
     /// Has it begin with its kernel.
-    fn boot(&self) -> Result<(), Failure> {
+    fn boot(&mut self) -> Result<(), Failure> {
         let description = &self.origin.description;
         let entry = boot::load(description, &self.memory)?;
         let count = u32::try_from(self.devices.len()).unwrap_or(VIRTIO_MAX);
@@ -133,12 +139,15 @@ impl Body {
         let put = self.memory.write_slice(&tables, GuestAddress(ACPI.start));
         let put = put.and_then(|()| self.memory.write_slice(&FIRMWARE_CODE, GuestAddress(FIRMWARE)));
         put.map_err(|error| self.origin.failed("write tables")(error.into()))?;
+        let identities =
+            (0..description.processors).map(|number| self.identity(number)).collect::<Result<_, _>>();
+        self.identities = identities.map_err(self.origin.failed("describe processors"))?;
         self.prepare(entry).map_err(self.origin.failed("prepare processors"))
     }
 
     fn prepare(&self, entry: boot::Entry) -> Result<(), registers::Error> {
-        for (number, vcpu) in (0..).zip(&self.vcpus) {
-            vcpu.set_cpuid2(&self.identity(number)?)?;
+        for (vcpu, identity) in self.vcpus.iter().zip(&self.identities) {
+            vcpu.set_cpuid2(identity)?;
         }
         self.vcpus.first().map_or(Ok(()), |first| begin(first, &self.memory, entry))
     }
@@ -155,7 +164,7 @@ impl Body {
         held: &[Hold],
         tell: impl Fn(End) + Clone + Send + 'static,
     ) -> Result<Machine, Failure> {
-        let Self { vcpus, devices, vm, memory, origin, .. } = self;
+        let Self { vcpus, identities, devices, vm, memory, origin, .. } = self;
         let power_button = line(&vm, POWER_IRQ).map_err(origin.failed("make a power button"))?;
         let gate = Gate::default();
         held.iter().for_each(|why| gate.hold(*why));
@@ -163,7 +172,16 @@ impl Body {
         let board = Arc::new(Board { ports, devices, gate, has_ended: AtomicBool::new(false) });
         let processors = Processors::start(vcpus, &board, tell);
         let processors = processors.map_err(|error| origin.failed("start processors")(error.into()))?;
-        Ok(Machine { processors: Some(processors), board, power_button, _vm: vm, memory, origin })
+        Ok(Machine {
+            processors: Some(processors),
+            board,
+            power_button,
+            vm,
+            memory,
+            origin,
+            identities,
+            alone: Mutex::default(),
+        })
     }
 }
 
@@ -179,7 +197,7 @@ impl Machine {
         held: &[Hold],
         tell: impl Fn(End) + Clone + Send + 'static,
     ) -> Result<Self, Failure> {
-        let body = Body::new(origin)?;
+        let mut body = Body::new(origin)?;
         body.boot()?;
         let ports = Ports::new(body.serial()?, body.origin.console.clone());
         body.run(ports, held, tell)
@@ -216,6 +234,16 @@ impl Machine {
     /// Its memory.
     pub const fn memory(&self) -> &Memory {
         &self.memory
+    }
+
+    /// Whether one of its processors has ended. Whoever holds it sees that it has, or will not.
+    pub(super) fn has_ended(&self) -> bool {
+        self.board.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Its processors. Whoever holds it has them to itself.
+    pub(super) fn vcpus(&self) -> impl Iterator<Item = MutexGuard<'_, VcpuFd>> {
+        self.processors.iter().flat_map(Processors::vcpus)
     }
 
     /// Types on its console. How many bytes it has room for.

@@ -2,40 +2,18 @@
 
 use super::super::description;
 use super::super::namespace::{has_own_network, ip, network};
+use super::super::said::{Said, runs_guests};
 use super::super::testing::{FOR_EVER, elf, out, say};
 use super::*;
 use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
 use crate::nbd::uri::Uri;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(30);
-
-/// Whether this machine runs guests; says why not.
-fn runs_guests() -> bool {
-    kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
-}
-
-/// What a guest says.
-struct Said(std::io::PipeReader);
-
-impl Said {
-    fn new() -> (Self, Console) {
-        let (reader, writer) = std::io::pipe().unwrap();
-        (Self(reader), Console::to(writer).unwrap())
-    }
-
-    /// Its next bytes, as many as these are.
-    fn hears(&mut self, expected: &str) {
-        let mut bytes = vec![0; expected.len()];
-        self.0.read_exact(&mut bytes).unwrap();
-        assert_eq!(String::from_utf8_lossy(&bytes), expected);
-    }
-}
 
 fn described(directory: &Path, kernel: &[u8]) -> Description {
     let path: PathBuf = directory.join("kernel");

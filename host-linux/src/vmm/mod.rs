@@ -13,6 +13,7 @@
 //!    where the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`], what is typed there.
 //! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`in_use`]: once on
 //!    a node.
+//! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
 
 pub mod acpi;
 pub mod api;
@@ -34,6 +35,9 @@ pub mod memory;
 mod namespace;
 pub mod ports;
 pub mod registers;
+#[cfg(test)]
+mod said;
+pub mod snapshot;
 pub mod tap;
 mod tap_ioctl;
 #[cfg(test)]

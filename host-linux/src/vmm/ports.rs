@@ -4,7 +4,8 @@ use super::acpi::S5;
 use super::console::Console;
 use super::layout::{KEYBOARD, RESET, RESET_PORT, SERIAL, SLEEP_CONTROL, SLEEP_STATUS};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use vm_superio::{Serial, Trigger, serial::NoEvents};
+use vm_superio::serial::{NoEvents, SerialState};
+use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
 /// What a guest wants by a port.
@@ -49,6 +50,19 @@ impl Ports {
     #[must_use]
     pub fn new(interrupt: EventFd, console: Console) -> Self {
         Self { serial: Mutex::new(Serial::new(Line(interrupt), console)) }
+    }
+
+    /// With a console as it was when [`Self::saved`] was asked. `None`: there never was one like this.
+    #[must_use]
+    pub fn restored(saved: &SerialState, interrupt: EventFd, console: Console) -> Option<Self> {
+        let serial = Serial::from_state(saved, Line(interrupt), NoEvents, console).ok()?;
+        Some(Self { serial: Mutex::new(serial) })
+    }
+
+    /// The registers of the console, and what was typed and is not read.
+    #[must_use]
+    pub fn saved(&self) -> SerialState {
+        self.lock().state()
     }
 
     /// The guest writes.

@@ -31,6 +31,9 @@ const MTRR_DEFAULT: (u32, u64) = (0x2ff, 1 << 11 | 6);
 /// has it, and says so elsewhere.
 const TSC_DEADLINE: u32 = 1 << 24;
 const HYPERVISOR: u32 = 1 << 31;
+/// Virtualisation, of both makers: a guest that had guests of its own would have state that nobody names.
+const VMX: u32 = 1 << 5;
+const SVM: u32 = 1 << 2;
 
 /// What the processor `number` of so many says of itself.
 pub fn identity(supported: &CpuId, number: u8, count: u8, has_deadline: bool) -> CpuId {
@@ -40,7 +43,9 @@ pub fn identity(supported: &CpuId, number: u8, count: u8, has_deadline: bool) ->
             1 => {
                 entry.ebx = entry.ebx & 0xffff | u32::from(count) << 16 | u32::from(number) << 24;
                 entry.ecx |= HYPERVISOR | if has_deadline { TSC_DEADLINE } else { 0 };
+                entry.ecx &= !VMX;
             }
+            0x8000_0001 => entry.ecx &= !SVM,
             // The topology of processors: its own number.
             0xb | 0x1f => entry.edx = u32::from(number),
             _ => {}

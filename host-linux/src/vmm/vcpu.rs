@@ -72,7 +72,8 @@ impl Board {
     }
 }
 
-fn lock(device: &Mutex<Transport>) -> std::sync::MutexGuard<'_, Transport> {
+/// A device, for who uses it.
+pub fn lock(device: &Mutex<Transport>) -> MutexGuard<'_, Transport> {
     device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

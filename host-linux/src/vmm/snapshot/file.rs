@@ -1,0 +1,62 @@
+//! A snapshot in a file: the old one or the new one is there, and whole (S3-06).
+
+use super::super::console::Console;
+use super::super::machine::Machine;
+use super::Progress;
+use super::copied::Copied;
+use crate::failure::Failure;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+const BUFFER: usize = 1 << 20;
+
+/// Captures a guest into the file at `path`, in place of what is there. The guest goes on when it is on disk,
+/// if it ran.
+///
+/// # Errors
+///
+/// It cannot be captured or not be written: what was there is there still.
+pub fn save(machine: &Machine, path: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let saved = write(machine, &new, progress).and_then(|()| replace(&new, path));
+    if saved.is_err() {
+        // It may not even be there.
+        let _ = std::fs::remove_file(&new);
+    }
+    saved
+}
+
+fn write(machine: &Machine, new: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    let still = machine.stand_still()?;
+    let failed = |error: std::io::Error| Failure::io("write", new, &error);
+    let mut out = BufWriter::with_capacity(BUFFER, File::create(new).map_err(failed)?);
+    still.write(&mut out, progress)?;
+    out.flush().map_err(failed)?;
+    out.get_ref().sync_all().map_err(failed)
+}
+
+fn replace(new: &Path, path: &Path) -> Result<(), Failure> {
+    let renamed = std::fs::rename(new, path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = renamed.and_then(|()| File::open(directory)).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| Failure::io("rename to", path, &error))
+}
+
+/// Reads the guest in the file at `path`; it speaks on this console.
+///
+/// # Errors
+///
+/// The file cannot be read, is not whole, or this node cannot run its guest: why.
+pub fn open(path: &Path, console: Console) -> Result<Copied, Failure> {
+    let failed = |error: std::io::Error| Failure::io("read", path, &error);
+    let file = File::open(path).map_err(failed)?;
+    let name = path.display().to_string();
+    let (copied, mut rest) = Copied::read(BufReader::with_capacity(BUFFER, file), &name, console)?;
+    match rest.read(&mut [0]).map_err(failed)? {
+        0 => Ok(copied),
+        _ => Err(Failure::failed(format!("{name}: there is more behind its end")).left("")),
+    }
+}
