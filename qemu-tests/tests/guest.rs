@@ -26,7 +26,7 @@ fn recipe(overlays: &[&str]) -> Recipe {
 /// The command that describes a guest with so many processors and these devices, which does this, and runs
 /// it.
 fn guest(does: &str, processors: u32, devices: &str) -> String {
-    format!("{}; bulkhead vmm /tmp/{does}.toml --once", describe(does, processors, devices))
+    format!("{}; bulkhead vmm /tmp/{does}.toml --alone --once", describe(does, processors, devices))
 }
 
 /// The command that writes what such a guest is.
@@ -79,7 +79,7 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
 fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
     let described = describe("button", 1, "");
     let make = "bulkhead vm create /tmp/button.toml && \
-                bulkhead vm start button";
+                bulkhead vm start button --alone";
     rig.shell.exit(0, &format!("{described}; {make}"), GUEST)?;
     let until = |what: &str| {
         format!(

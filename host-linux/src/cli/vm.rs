@@ -1,6 +1,7 @@
 //! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
 
 use super::vm_console;
+use super::vmm::LeaseArg;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::process;
@@ -103,10 +104,12 @@ pub(super) struct Show {
 /// Start a guest
 ///
 /// Starts the guest in a process of its own, which goes on when this command and its terminal are
-/// gone; returns when the guest runs. Exit code 3: it runs already.
+/// gone; returns when the guest runs. It runs under a lease of this node's agent, as `bulkhead vmm
+/// --help` says. Exit code 3: it runs already, or another node leads its volumes.
 ///
 /// Examples:
 ///   bulkhead vm start web1
+///   bulkhead vm start test1 --alone
 ///   bulkhead vm start web1 --paused
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -116,6 +119,8 @@ pub(super) struct Start {
     /// Do not let it run before `bulkhead vm resume`
     #[arg(long)]
     paused: bool,
+    #[command(flatten)]
+    lease: LeaseArg,
 }
 
 /// Stop a guest
@@ -203,7 +208,7 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         Verb::Show(args) => show(&args.guest.home()?),
         Verb::Start(args) => {
             let home = args.guest.home()?;
-            process::start(&home, args.paused)?;
+            process::start(&home, args.paused, args.lease.agent()?.as_deref())?;
             Ok(done(&home, if args.paused { "stands ready" } else { "runs" }))
         }
         Verb::Stop(args) => {

@@ -1,6 +1,7 @@
 //! `bulkhead vmm`: one guest in this process.
 
 use super::Common;
+use super::cluster::AgentArg;
 use crate::failure::Failure;
 use crate::output::Report;
 use crate::vmm::api::Api;
@@ -25,6 +26,10 @@ use std::sync::mpsc::{Sender, channel};
 /// input and output; with --json, its output goes to standard error. Ends when the guest is off,
 /// and starts it anew when it resets; Ctrl-C ends it at once, as a loss of power would.
 ///
+/// A guest of a site runs under a lease: only while the agent of this node leads its volumes. Else
+/// it stands still, and ends when another node leads. Exit code 3: another node leads. With --alone
+/// nobody keeps it from running twice: that is for guests whose disks nobody else has.
+///
 /// The file:
 ///
 ///   version = 1
@@ -44,7 +49,7 @@ use std::sync::mpsc::{Sender, channel};
 ///
 /// Examples:
 ///   bulkhead vmm web1.toml
-///   bulkhead vmm web1.toml --once
+///   bulkhead vmm web1.toml --alone --once
 ///   bulkhead vmm web1.toml --api web1.sock --console web1.console --log web1.log
 ///   curl --unix-socket web1.sock -X PUT http://localhost/api/v1/vm.pause
 #[derive(Clone, Debug, Args)]
@@ -56,6 +61,8 @@ pub(super) struct Vmm {
     /// End when the guest resets, too
     #[arg(long)]
     once: bool,
+    #[command(flatten)]
+    lease: LeaseArg,
     /// Do not run it until it is resumed by its API
     #[arg(long, requires = "api")]
     paused: bool,
@@ -71,6 +78,23 @@ pub(super) struct Vmm {
     /// Keep what the guest says in this file, 2 MiB of it at most
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+}
+
+/// By whose lease a guest runs.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LeaseArg {
+    /// Run it without a lease, whatever runs elsewhere
+    #[arg(long)]
+    alone: bool,
+    #[command(flatten)]
+    agent: AgentArg,
+}
+
+impl LeaseArg {
+    /// The control socket of the agent that is asked; `None`: nobody is.
+    pub(super) fn agent(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.alone { Ok(None) } else { self.agent.path().map(Some) }
+    }
 }
 
 /// Bytes that are typed at once.
@@ -107,8 +131,15 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         listen_to_keys(keys.clone());
     }
     let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
-    let guest =
-        Guest { description, console: console.clone(), keys, is_once: args.once, is_paused: args.paused };
+    let agent = args.lease.agent()?;
+    let guest = Guest {
+        description,
+        console: console.clone(),
+        keys,
+        is_once: args.once,
+        is_paused: args.paused,
+        agent,
+    };
     let ended = guest.run(&events, &tell);
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))

@@ -38,7 +38,11 @@ pub fn ask(socket: &Path, method: Method, what: &str, patience: Duration) -> Res
         let silent = || failed(format!("no answer to {what} within {} s", patience.as_secs()));
         let (status, body) = within.map_err(|_| silent())?.map_err(|_| NoAnswer::Off)?;
         let value = if body.is_empty() { Value::Null } else { parse(&body).map_err(failed)? };
-        if status.is_success() { Ok(value) } else { Err(NoAnswer::Failed(told(status, &value))) }
+        match status {
+            status if status.is_success() => Ok(value),
+            StatusCode::SERVICE_UNAVAILABLE => Err(NoAnswer::Off),
+            status => Err(NoAnswer::Failed(told(status, &value))),
+        }
     })
 }
 

@@ -2,11 +2,12 @@
 
 use super::client::{self, NoAnswer};
 use super::home::Home;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::vmm::in_use::is_in_use;
 use hyper::Method;
 use serde_json::Value;
 use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,12 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Of what a process has said that could not begin.
 const SAID_MAX: usize = 4096;
 
-/// Begins the process of a guest; returns when it answers.
+/// Begins the process of a guest, by a lease of the agent at this socket or alone; returns when it answers.
 ///
 /// # Errors
 ///
 /// It runs already, or could not begin: what it said.
-pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
+pub fn start(home: &Home, is_paused: bool, agent: Option<&Path>) -> Result<(), Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
@@ -36,6 +37,10 @@ pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
     command.arg("vmm").arg(home.description());
     command.arg("--api").arg(home.api()).arg("--console").arg(home.console()).arg("--log").arg(home.log());
     command.args(is_paused.then_some("--paused")).arg("--background");
+    match agent {
+        Some(agent) => command.arg("--socket").arg(agent),
+        None => command.arg("--alone"),
+    };
     let same = out.try_clone().map_err(failed)?;
     command.stdin(Stdio::null()).stdout(out).stderr(same);
     let mut child = command.spawn().map_err(failed)?;
@@ -45,7 +50,7 @@ pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
             return Ok(());
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
-            return Err(said(home, status.success()));
+            return Err(said(home, status.code()));
         }
         std::thread::sleep(LOOK);
     }
@@ -55,16 +60,18 @@ pub fn start(home: &Home, is_paused: bool) -> Result<(), Failure> {
 }
 
 /// Why a process that has ended already could not begin.
-fn said(home: &Home, is_off: bool) -> Failure {
+fn said(home: &Home, code: Option<i32>) -> Failure {
     let said = std::fs::read(home.messages()).unwrap_or_default();
     let skip = said.len().saturating_sub(SAID_MAX);
     let said = String::from_utf8_lossy(said.get(skip..).unwrap_or_default()).trim().to_owned();
-    if is_off {
+    if code == Some(0) {
         let next = format!("`bulkhead vm log {}` shows what it said.", home.name);
         return Failure::failed(format!("guest {} was off again at once", home.name)).left("").next(next);
     }
     let said = said.strip_prefix("bulkhead: ").unwrap_or(&said);
-    Failure::failed(format!("guest {} did not begin: {said}", home.name)).left("")
+    let what = format!("guest {} did not begin: {said}", home.name);
+    let is_refused = code == Some(i32::from(Exit::Refused.code()));
+    if is_refused { Failure::refused(what) } else { Failure::failed(what) }.left("")
 }
 
 /// What it says of itself; `None`: it does not run.

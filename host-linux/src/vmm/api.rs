@@ -145,9 +145,10 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
     match asks {
         Asks::Ping => respond(StatusCode::OK, &ping()),
         Asks::Guest(order) => match ask(*order, tell).await {
-            Ok(Value::Null) => respond(StatusCode::NO_CONTENT, &Value::Null),
-            Ok(value) => respond(StatusCode::OK, &value),
-            Err(failure) => refuse(status_of(&failure), &failure),
+            Some(Ok(Value::Null)) => respond(StatusCode::NO_CONTENT, &Value::Null),
+            Some(Ok(value)) => respond(StatusCode::OK, &value),
+            Some(Err(failure)) => refuse(status_of(&failure), &failure),
+            None => refuse(StatusCode::SERVICE_UNAVAILABLE, &Failure::failed("the guest ends")),
         },
     }
 }
@@ -157,15 +158,15 @@ fn ping() -> Value {
             "pid": std::process::id() })
 }
 
-async fn ask(order: Order, tell: &Sender<Event>) -> Result<Value, Failure> {
+/// What came of an order; `None`: the guest ends.
+async fn ask(order: Order, tell: &Sender<Event>) -> Option<Result<Value, Failure>> {
     let (hear, heard) = oneshot::channel();
     let answer = Answer::new(move |answer| {
         // Who asked may have gone.
         let _ = hear.send(answer);
     });
-    let ends = || Failure::failed("the guest ends");
-    tell.send(Event::Asked(order, answer)).map_err(|_| ends())?;
-    heard.await.map_err(|_| ends())?
+    tell.send(Event::Asked(order, answer)).ok()?;
+    heard.await.ok()
 }
 
 const fn status_of(failure: &Failure) -> StatusCode {

@@ -106,7 +106,7 @@ fn who_asks_a_guest_that_ends_is_told() {
     drop(events);
     let served = Served { path: path.clone(), _api: api, _directory: directory };
     let answer = served.ask("PUT", "/api/v1/vm.pause");
-    assert!(answer.starts_with("HTTP/1.1 500") && answer.contains("the guest ends"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the guest ends"), "{answer}");
     drop(served);
     assert!(!path.exists());
 }

@@ -4,6 +4,7 @@
 //! promises (`volume::route`): it begins nothing any more for a client that has left.
 
 use super::description;
+use super::lease::{Lease, Tied};
 use crate::failure::Failure;
 use crate::nbd::client::connection::Client;
 use crate::nbd::export::{Export, Geometry, Reply, Request};
@@ -22,6 +23,8 @@ pub struct Disk {
     uri: Uri,
     geometry: Geometry,
     is_read_only: bool,
+    /// By whose right it is written; `None`: by nobody's.
+    tied: Option<Tied>,
 }
 
 /// A connection to it.
@@ -32,12 +35,13 @@ pub struct Server {
 }
 
 impl Disk {
-    /// Looks at what the description names.
+    /// Looks at what the description names. What a guest writes under a lease is done while that lasts, or
+    /// never.
     ///
     /// # Errors
     ///
-    /// Nobody serves it, or it is nothing that a guest can write.
-    pub fn open(described: &description::Disk) -> Result<Self, Failure> {
+    /// Nobody serves it, it is nothing that a guest can write, or the lease is not about it.
+    pub fn open(described: &description::Disk, lease: Option<&Lease>) -> Result<Self, Failure> {
         let uri = described.uri.clone();
         let wrong = |why: String| Failure::failed(format!("the disk {uri}: {why}"));
         let client = Client::connect(&uri, PATIENCE).map_err(|why| wrong(why.to_string()))?;
@@ -47,14 +51,20 @@ impl Disk {
             return Err(why.next("say `read_only = true` in its [[disk]], or have it served otherwise"));
         }
         drop(client);
-        Ok(Self { uri, geometry, is_read_only: described.is_read_only })
+        let is_read_only = described.is_read_only;
+        let lease = lease.filter(|_| !is_read_only);
+        let tied = lease.map(|lease| lease.tie(&uri)).transpose()?;
+        Ok(Self { uri, geometry, is_read_only, tied })
     }
 
     /// Connects, if it is served, and still what it was.
     pub fn connect(&self) -> Option<Server> {
-        let client = Client::connect(&self.uri, PATIENCE).ok()?;
+        let uri = self.tied.as_ref().map_or(&self.uri, |tied| &tied.uri);
+        let may = || self.tied.as_ref().is_none_or(|tied| tied.right.holds());
+        let client = may().then(|| Client::connect(uri, PATIENCE).ok())??;
         let is_same = client.geometry().size() == self.geometry.size();
-        is_same.then(|| Server { client, is_given_up: AtomicBool::new(false) })
+        // The server has bound the connection to the epoch of some moment since: it was the guest's own.
+        (is_same && may()).then(|| Server { client, is_given_up: AtomicBool::new(false) })
     }
 
     /// Where it is served.

@@ -5,10 +5,13 @@ use super::console::Console;
 use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
+use super::lease::{Harness, Lease, Reins};
 use super::machine::{Machine, Origin};
 use super::vcpu::End;
 use crate::failure::Failure;
 use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -21,6 +24,8 @@ pub enum Event {
     Typed,
     /// Somebody asks it.
     Asked(Order, Answer),
+    /// It must not run any more.
+    Lost(Failure),
     /// It is to end at once, as by a loss of power.
     Stop,
 }
@@ -99,6 +104,8 @@ pub struct Guest {
     pub is_once: bool,
     /// Whether it stands still until somebody has it go on.
     pub is_paused: bool,
+    /// The agent by whose lease it runs; `None`: it runs alone, and nobody looks whether it runs twice.
+    pub agent: Option<PathBuf>,
 }
 
 /// How often a guest that reads nothing is offered what was typed.
@@ -109,6 +116,7 @@ enum Over {
     Reset,
     Ended(Ended),
     Failed(String),
+    Lost(Failure),
 }
 
 impl Guest {
@@ -119,16 +127,24 @@ impl Guest {
     /// It cannot be started, or KVM cannot run it any more.
     pub fn run(mut self, events: &Receiver<Event>, tell: &Sender<Event>) -> Result<Ended, Failure> {
         // Found once: a reset needs no server that is there.
-        let origin = Origin::find(self.description.clone(), self.console.clone())?;
+        let lease = self.agent.as_deref().map(Lease::obtain).transpose()?;
+        let origin = Origin::find(self.description.clone(), self.console.clone(), lease.as_ref())?;
+        let (harness, lost) = (Arc::new(Harness::default()), tell.clone());
+        let reins = Arc::clone(&harness) as Arc<dyn Reins>;
+        let lose = move |why| drop(lost.send(Event::Lost(why)));
+        let keeper = lease.map(|lease| lease.keep(reins, lose)).transpose()?;
         for number in 0_u64.. {
             let tell = tell.clone();
             let ended = move |end| {
                 // The guest is gone already: nobody asks how.
                 let _ = tell.send(Event::Ended(number, end));
             };
-            let held: &[Hold] = if self.is_paused { &[Hold::Operator] } else { &[] };
-            let machine = Machine::start(origin.clone(), held, ended)?;
+            let paused = self.is_paused.then_some(Hold::Operator);
+            let held: Vec<_> = paused.into_iter().chain(keeper.as_ref().map(|_| Hold::Lease)).collect();
+            let machine = Arc::new(Machine::start(origin.clone(), &held, ended)?);
+            harness.put_on(&machine);
             let over = self.until_over(&machine, number, events);
+            harness.take_off();
             drop(machine);
             match over {
                 Over::Reset if !self.is_once => {}
@@ -137,6 +153,10 @@ impl Guest {
                 Over::Failed(why) => {
                     let what = format!("guest {}: {why}", self.description.name);
                     return Err(Failure::failed(what).left(""));
+                }
+                Over::Lost(why) => {
+                    let what = format!("guest {}: {}", self.description.name, why.what);
+                    return Err(Failure { what, ..why });
                 }
             }
         }
@@ -155,6 +175,7 @@ impl Guest {
                 Ok(Event::Ended(_, End::PowerOff)) => return Over::Ended(Ended::Off),
                 Ok(Event::Ended(_, End::Reset)) => return Over::Reset,
                 Ok(Event::Ended(_, End::Failed(why))) => return Over::Failed(why),
+                Ok(Event::Lost(why)) => return Over::Lost(why),
                 Ok(Event::Stop | Event::Ended(_, End::Stopped)) => return Over::Ended(Ended::Stopped),
                 Ok(Event::Typed) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Asked(order, answer)) => {

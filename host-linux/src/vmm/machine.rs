@@ -12,6 +12,7 @@ use super::gate::{Gate, Hold};
 use super::layout::{
     ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, POWER_IRQ, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
+use super::lease::Lease;
 use super::memory::{self, Memory};
 use super::ports::Ports;
 use super::registers::{begin, identity};
@@ -64,13 +65,14 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Looks for what the description names.
+    /// Looks for what the description names; under a lease, for what that is about.
     ///
     /// # Errors
     ///
-    /// A disk is not served, or this node has no such network.
-    pub fn find(description: Description, console: Console) -> Result<Self, Failure> {
-        let disks = description.disks.iter().map(Disk::open).collect::<Result<_, _>>()?;
+    /// A disk is not served, or nothing that the guest may write, or this node has no such network.
+    pub fn find(description: Description, console: Console, lease: Option<&Lease>) -> Result<Self, Failure> {
+        let disks = description.disks.iter().map(|disk| Disk::open(disk, lease));
+        let disks = disks.collect::<Result<_, _>>()?;
         let tap = |network| Tap::open(network).map(Arc::new);
         let taps = description.networks.iter().map(tap).collect::<Result<_, _>>()?;
         Ok(Self { description, disks, taps, console })

@@ -37,7 +37,7 @@ fn start(described: &Description, console: Console, held: &[Hold]) -> (Machine, 
     let tell = move |end| {
         let _ = tell.send(end);
     };
-    let origin = Origin::find(described.clone(), console).unwrap();
+    let origin = Origin::find(described.clone(), console, None).unwrap();
     (Machine::start(origin, held, tell).unwrap(), ends)
 }
 
@@ -161,7 +161,7 @@ fn what_is_no_kernel_is_refused_by_name() {
     let cases: [&[u8]; 5] = [b"", b"#!/bin/sh\n", &whole[..100], &beyond, &[0; 4096]];
     for kernel in cases {
         let directory = tempfile::tempdir().unwrap();
-        let origin = Origin::find(described(directory.path(), kernel), Console::default()).unwrap();
+        let origin = Origin::find(described(directory.path(), kernel), Console::default(), None).unwrap();
         let why = Machine::start(origin, &[], |_| ()).unwrap_err();
         assert!(why.what.contains("/kernel"), "{}", why.what);
     }
@@ -177,7 +177,7 @@ fn a_guest_begins_anew_on_its_network() {
     let directory = tempfile::tempdir().unwrap();
     let mut described = described(directory.path(), &elf(&FOR_EVER, true));
     described.networks.push(network("tap0", Some("br0")));
-    let origin = Origin::find(described, Console::default()).unwrap();
+    let origin = Origin::find(described, Console::default(), None).unwrap();
     let number = || ip("-oneline link show master br0").split(": tap0: ").next().unwrap().to_owned();
     let first = number();
     for _ in 0..2 {
@@ -205,7 +205,7 @@ fn a_guest_begins_anew_without_its_server() {
     let disk = description::Disk { uri: Uri::unix(&socket, "disk"), is_read_only: false };
     let described = Description { disks: vec![disk], ..described(directory.path(), &elf(&code, true)) };
     let (mut said, console) = Said::new();
-    let origin = Origin::find(described, console).unwrap();
+    let origin = Origin::find(described, console, None).unwrap();
     drop(server);
     for _ in 0..2 {
         let (tell, ends) = channel();

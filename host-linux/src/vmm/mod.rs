@@ -14,12 +14,15 @@
 //! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`in_use`]: once on
 //!    a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
+//! 8. [`lease`]: that it runs only while its node leads its volumes; [`permit`]: for how long that is,
+//!    [`deadline`]: the kernel's own end of it.
 
 pub mod acpi;
 pub mod api;
 pub mod attach;
 pub mod boot;
 pub mod console;
+pub mod deadline;
 pub mod description;
 pub mod disk;
 pub mod gate;
@@ -27,12 +30,14 @@ pub mod guest;
 pub mod in_use;
 pub mod keys;
 pub mod layout;
+pub mod lease;
 pub mod log;
 pub mod mac;
 pub mod machine;
 pub mod memory;
 #[cfg(test)]
 mod namespace;
+pub mod permit;
 pub mod ports;
 pub mod registers;
 #[cfg(test)]

@@ -104,8 +104,11 @@ impl Processors {
     /// Holds the guest for this reason: none of its instructions is carried out any more when this returns.
     pub fn hold(&self, why: Hold) {
         self.board.gate.hold(why);
-        while !self.board.gate.is_left_within(AGAIN) {
+        loop {
             self.threads.iter().for_each(interrupt);
+            if self.board.gate.is_left_within(AGAIN) {
+                return;
+            }
         }
     }
 

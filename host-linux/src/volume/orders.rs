@@ -244,7 +244,6 @@ impl Listing {
 
     /// Why no guest may run on this node, which does not lead: refused, if another one does; failed, if it
     /// may come to lead (I5).
-    #[must_use]
     pub fn no_guests_here(&self) -> Failure {
         let (pair, me) = (self.pair, self.name_of(self.me));
         let Some(primary) = self.storage.primary.filter(|primary| *primary != self.me) else {

@@ -116,9 +116,9 @@ fn a_guest_is_made_begun_held_attached_to_ended_and_forgotten() {
     let node = Node::new();
     node.ok(&["create", node.file().to_str().unwrap()]);
     node.is("Off");
-    node.ok(&["start", "web1"]);
+    node.ok(&["start", "web1", "--alone"]);
     node.is("Running");
-    assert!(node.fails(3, &["start", "web1"]).contains("runs already"));
+    assert!(node.fails(3, &["start", "web1", "--alone"]).contains("runs already"));
     assert!(node.fails(3, &["delete", "web1", "--yes"]).contains("runs already"));
 
     let (mut one, other) = (node.console(), node.console());
@@ -162,7 +162,7 @@ fn a_guest_ends_by_itself_and_begins_again() {
     let node = Node::new();
     node.ok(&["create", node.file().to_str().unwrap()]);
     for _ in 0..3 {
-        node.ok(&["start", "web1", "--paused"]);
+        node.ok(&["start", "web1", "--alone", "--paused"]);
         node.is("Paused");
         let mut console = node.console();
         console.write_all(b"q").unwrap();
@@ -185,14 +185,14 @@ fn a_guest_that_cannot_begin_says_why() {
     let node = Node::new();
     std::fs::write(node.0.path().join("kernel"), "#!/bin/sh\n").unwrap();
     node.ok(&["create", node.file().to_str().unwrap()]);
-    let why = node.fails(1, &["start", "web1"]);
+    let why = node.fails(1, &["start", "web1", "--alone"]);
     assert!(why.contains("did not begin") && why.contains("/kernel"), "{why}");
     node.is("Off");
     // One whose process was killed leaves sockets behind, and begins again all the same.
     let sound = elf(&[say("on"), FOR_EVER.to_vec()].concat(), true);
     std::fs::write(node.0.path().join("kernel"), sound).unwrap();
     for _ in 0..2 {
-        node.ok(&["start", "web1"]);
+        node.ok(&["start", "web1", "--alone"]);
         hears(&node.console(), "on");
         kill(&node.guests().join("web1/guest.toml"));
         node.is("Off");

@@ -18,6 +18,9 @@ mod common;
 mod damage;
 mod full;
 mod holes;
+#[allow(dead_code, reason = "other tests need the rest of it")]
+#[path = "../../src/vmm/testing.rs"]
+mod kernel;
 mod late;
 mod lease;
 mod lost;

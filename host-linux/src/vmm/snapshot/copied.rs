@@ -4,6 +4,7 @@
 use super::super::console::Console;
 use super::super::description::Description;
 use super::super::gate::Hold;
+use super::super::lease::Lease;
 use super::super::machine::{Body, Machine, Origin};
 use super::super::ports::Ports;
 use super::super::registers::Error;
@@ -35,13 +36,18 @@ fn out_of_order() -> Unreadable {
 }
 
 impl Copied {
-    /// Reads one that speaks on this console; `name` is what errors call the snapshot. Also what is behind
-    /// it.
+    /// Reads one that speaks on this console and runs by this lease; `name` is what errors call the snapshot.
+    /// Also what is behind it.
     ///
     /// # Errors
     ///
     /// It is not whole, or this node cannot run it: why.
-    pub fn read<R: Read>(from: R, name: &str, console: Console) -> Result<(Self, R), Failure> {
+    pub fn read<R: Read>(
+        from: R,
+        name: &str,
+        console: Console,
+        lease: Option<&Lease>,
+    ) -> Result<(Self, R), Failure> {
         let wrong = |why: Unreadable| Failure::failed(format!("{name}: {why}")).left("");
         let mut reader = Reader::begin(from).map_err(wrong)?;
         let Some((Kind::Description, text)) = reader.record().map_err(wrong)? else {
@@ -50,7 +56,7 @@ impl Copied {
         let nonsense = |why: String| wrong(Unreadable::Nonsense(why));
         let text = str::from_utf8(text).map_err(|error| nonsense(error.to_string()))?;
         let description = Description::parse(text, Path::new("/")).map_err(nonsense)?;
-        let body = Body::new(Origin::find(description, console)?)?;
+        let body = Body::new(Origin::find(description, console, lease)?)?;
         let state = fill(&body, &mut reader).map_err(wrong)?;
         let has_all = state.processors.len() == body.vcpus.len() && state.devices.len() == body.devices.len();
         if !has_all {

@@ -1,6 +1,7 @@
 //! A snapshot in a file: the old one or the new one is there, and whole (S3-06).
 
 use super::super::console::Console;
+use super::super::lease::Lease;
 use super::super::machine::Machine;
 use super::Progress;
 use super::copied::Copied;
@@ -45,16 +46,16 @@ fn replace(new: &Path, path: &Path) -> Result<(), Failure> {
     synced.map_err(|error| Failure::io("rename to", path, &error))
 }
 
-/// Reads the guest in the file at `path`; it speaks on this console.
+/// Reads the guest in the file at `path`; it speaks on this console, and runs by this lease.
 ///
 /// # Errors
 ///
 /// The file cannot be read, is not whole, or this node cannot run its guest: why.
-pub fn open(path: &Path, console: Console) -> Result<Copied, Failure> {
+pub fn open(path: &Path, console: Console, lease: Option<&Lease>) -> Result<Copied, Failure> {
     let failed = |error: std::io::Error| Failure::io("read", path, &error);
     let file = File::open(path).map_err(failed)?;
     let name = path.display().to_string();
-    let (copied, mut rest) = Copied::read(BufReader::with_capacity(BUFFER, file), &name, console)?;
+    let (copied, mut rest) = Copied::read(BufReader::with_capacity(BUFFER, file), &name, console, lease)?;
     match rest.read(&mut [0]).map_err(failed)? {
         0 => Ok(copied),
         _ => Err(Failure::failed(format!("{name}: there is more behind its end")).left("")),

@@ -107,7 +107,7 @@ impl Guest {
     fn start(kernel: &[u8], more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (said, console) = Said::new();
-        let origin = Origin::find(described(directory.path(), kernel, more), console).unwrap();
+        let origin = Origin::find(described(directory.path(), kernel, more), console, None).unwrap();
         let machine = Machine::start(origin, &[], |end| println!("{end:?}")).unwrap();
         Self { directory, machine, said }
     }
@@ -130,7 +130,7 @@ impl Guest {
         let bytes = self.last_bytes();
         let before: Vec<u32> = (0..16).map(|number| self.number(COUNT + number * 4)).collect();
         let (said, console) = Said::new();
-        let (copied, rest) = Copied::read(&bytes[..], "it", console).unwrap();
+        let (copied, rest) = Copied::read(&bytes[..], "it", console, None).unwrap();
         assert!(rest.is_empty());
         self.machine = copied.begin(&[Hold::Operator], |_| ()).unwrap();
         self.said = said;
@@ -298,7 +298,7 @@ fn a_disk_goes_on_where_it_was() {
     let kernel = elf(&writer(), true);
     let described = described(directory.path(), &kernel, &with_disk(directory.path(), "disk"));
     let (said, console) = Said::new();
-    let origin = Origin::find(described, console).unwrap();
+    let origin = Origin::find(described, console, None).unwrap();
     drop(server);
     let machine = Machine::start(origin, &[], |_| ()).unwrap();
     let mut guest = Guest { directory, machine, said };
@@ -311,7 +311,7 @@ fn a_disk_goes_on_where_it_was() {
 
     let (_server, _) = serve(guest.directory.path());
     let (mut said, console) = Said::new();
-    let (copied, _) = Copied::read(&bytes[..], "it", console).unwrap();
+    let (copied, _) = Copied::read(&bytes[..], "it", console, None).unwrap();
     guest.machine = copied.begin(&[], |_| ()).unwrap();
     said.hears("D");
     assert_eq!(guest.number(0x1_3000) >> 16, 1, "it was answered once");
@@ -356,7 +356,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     }
     let guest = Guest::start(&elf(&count(&[]), true), "processors = 1\n");
     let path = guest.directory.path().join("small.snapshot");
-    let open = || file::open(&path, Console::default());
+    let open = || file::open(&path, Console::default(), None);
     assert!(open().unwrap_err().what.contains("small.snapshot"));
     std::fs::write(&path, b"old").unwrap();
     assert!(open().unwrap_err().what.ends_with(
@@ -414,7 +414,7 @@ fn what_makes_no_sense_is_refused() {
         let mut writer = Writer::begin(&mut bytes).unwrap();
         records.iter().for_each(|(kind, content)| writer.put(*kind, &[content]).unwrap());
         writer.end().unwrap();
-        let (copied, _) = Copied::read(&bytes[..], "it", Console::default())?;
+        let (copied, _) = Copied::read(&bytes[..], "it", Console::default(), None)?;
         copied.begin(&[Hold::Operator], |_| ())
     };
     let has = |records: &[(Kind, Vec<u8>)], expected: &str| {
@@ -464,7 +464,7 @@ fn any_state_is_refused_or_a_guest() {
         writer.put(Kind::Description, &[&text]).unwrap();
         writer.put(Kind::State, &[&state]).unwrap();
         writer.end().unwrap();
-        let copied = Copied::read(&bytes[..], "it", Console::default());
+        let copied = Copied::read(&bytes[..], "it", Console::default(), None);
         let copy = copied.and_then(|(copied, _)| copied.begin(&[Hold::Operator], |_| ()));
         begun += usize::from(copy.is_ok());
     }
@@ -482,7 +482,7 @@ fn a_copy_ends_as_its_guest_does() {
     let code = [&say("on")[..], &wait, &out(0x601, 0x34), &FOR_EVER].concat();
     let mut guest = Guest::start(&elf(&code, true), "processors = 1\n");
     guest.said.hears("on");
-    let (copied, _) = Copied::read(&guest.last_bytes()[..], "it", Console::default()).unwrap();
+    let (copied, _) = Copied::read(&guest.last_bytes()[..], "it", Console::default(), None).unwrap();
     let (tell, ends) = channel();
     let copy = copied.begin(&[], move |end| tell.send(end).unwrap()).unwrap();
     assert_eq!(copy.input(b"x"), 1);

@@ -46,7 +46,7 @@ impl Served {
 
     fn block(&self, is_read_only: bool) -> Block {
         let described = description::Disk { uri: Uri::unix(&self.socket(), "disk"), is_read_only };
-        Block::new(Disk::open(&described).unwrap(), "disk0")
+        Block::new(Disk::open(&described, None).unwrap(), "disk0")
     }
 
     fn content(&self) -> Vec<u8> {
@@ -251,7 +251,7 @@ fn a_disk_is_paused_and_goes_on() {
     let server = served.server.as_mut().unwrap();
     server.publish("late", "", late.clone()).unwrap();
     let described = description::Disk { uri: Uri::unix(&served.socket(), "late"), is_read_only: false };
-    let mut guest = Guest::new(Block::new(Disk::open(&described).unwrap(), "disk0"));
+    let mut guest = Guest::new(Block::new(Disk::open(&described, None).unwrap(), "disk0"));
     for _ in 0..3 {
         guest.offer(0, ask::READ, 100, &[(DATA, 512, true)]);
         until(|| late.held.lock().unwrap().len() == 1);

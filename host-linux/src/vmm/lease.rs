@@ -1,0 +1,317 @@
+//! A guest's lease: it runs only while this node leads its volumes (I5, I4, V23, X02; S2-01).
+//!
+//! ```text
+//! agent ── guest-lease ──▶ asks ── Said ──▶ keeper ── hold, release ──▶ processors
+//!                                             └─ set, clear ─▶ deadline: the kernel ends this process
+//! ```
+//!
+//! One thread asks, for as long as an answer may take, and another one waits for what was said or for the
+//! end of the lease: nothing that an agent does or does not do keeps it from holding the guest in time.
+//! Should it be late itself, the kernel ends the process before the lease ends. Time is counted from before
+//! the question was asked, so that an answer that comes late is worth less, and never too much.
+
+use super::deadline::Deadline;
+use super::gate::Hold;
+use super::machine::Machine;
+use super::permit::{Act, KILL, Permit, STOP, Said, before, pause};
+use crate::cluster::client::Client;
+use crate::cluster::clock;
+use crate::cluster::guest_requests::GuestLease;
+use crate::cluster::request::Request;
+use crate::failure::{Exit, Failure};
+use crate::nbd::turns::session;
+use crate::nbd::uri::{Place, Uri};
+use crate::volume::route::between_nodes;
+use bulkhead_core::time::Instant;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What a lease must have left when a guest begins.
+const LEFT_MIN: Duration = Duration::from_millis(100);
+const STACK: usize = 256 << 10;
+
+const _: () = assert!(STOP.as_millis() < LEFT_MIN.as_millis(), "else it stands still as it begins");
+
+/// Until when a guest may act: what its disks look at.
+#[derive(Debug, Default)]
+pub struct Right(AtomicU64);
+
+impl Right {
+    /// Whether it may, at this instant.
+    pub fn holds(&self) -> bool {
+        clock::now() < Instant::from_micros(self.0.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, until: Instant) {
+        self.0.store(until.as_micros(), Ordering::SeqCst);
+    }
+}
+
+/// A disk by a lease.
+#[derive(Clone, Debug)]
+pub struct Tied {
+    /// Where it is, for whoever acts by the lease.
+    pub uri: Uri,
+    /// Until when that is.
+    pub right: Arc<Right>,
+}
+
+/// What a keeper holds and lets go.
+pub trait Reins: Send + Sync {
+    /// None of the guest's instructions is carried out any more when this returns.
+    fn hold(&self);
+    /// It may go on.
+    fn release(&self);
+}
+
+/// The machine of a guest, which begins held: from reset to reset another one.
+#[derive(Debug, Default)]
+pub struct Harness(Mutex<Harnessed>);
+
+#[derive(Debug, Default)]
+struct Harnessed {
+    machine: Option<Arc<Machine>>,
+    may_run: bool,
+}
+
+impl Harness {
+    /// This is the machine from now on.
+    pub fn put_on(&self, machine: &Arc<Machine>) {
+        let mut harnessed = self.lock();
+        if harnessed.may_run {
+            machine.release(Hold::Lease);
+        }
+        harnessed.machine = Some(Arc::clone(machine));
+    }
+
+    /// There is none from now on: it stands still for ever.
+    pub fn take_off(&self) {
+        if let Some(machine) = self.lock().machine.take() {
+            machine.hold(Hold::Lease);
+        }
+    }
+
+    fn change(&self, may_run: bool, change: impl FnOnce(&Machine)) {
+        let mut harnessed = self.lock();
+        harnessed.may_run = may_run;
+        let _ = harnessed.machine.as_deref().map(change);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Harnessed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reins for Harness {
+    fn hold(&self) {
+        self.change(false, |machine| machine.hold(Hold::Lease));
+    }
+
+    fn release(&self) {
+        self.change(true, |machine| machine.release(Hold::Lease));
+    }
+}
+
+/// The right to run a guest, from an agent that was asked.
+#[derive(Debug)]
+pub struct Lease {
+    agent: PathBuf,
+    epoch: u64,
+    until: Instant,
+    volumes: PathBuf,
+    right: Arc<Right>,
+}
+
+impl Lease {
+    /// Asks the agent at this socket.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer, or no guest may run on its node.
+    pub fn obtain(agent: &Path) -> Result<Self, Failure> {
+        let begun = |failure: Failure| {
+            let next =
+                format!("{} `--alone` runs a guest that nobody keeps from running twice.", failure.next);
+            failure.left("The guest was not started.").next(next.trim_start())
+        };
+        let (lease, until) = ask(agent).map_err(begun)?;
+        if Duration::from_millis(lease.left_ms) < LEFT_MIN {
+            let (left, least) = (lease.left_ms, LEFT_MIN.as_millis());
+            let what = format!("this node leads for {left} ms more: a guest needs {least} to begin");
+            let next = "try again; where it stays so, the site's leases are too short for guests.";
+            return Err(begun(Failure::failed(what).next(next)));
+        }
+        let right = Arc::new(Right::default());
+        right.set(before(until, KILL));
+        Ok(Self { agent: agent.to_owned(), epoch: lease.epoch, until, volumes: lease.volumes, right })
+    }
+
+    /// Where a disk that is served here is, for whoever acts by this lease: with the agent of this node,
+    /// while it leads, and nowhere else. What is asked there is done under the epoch in which the connection
+    /// began, or never (`volume::route::Served`): a guest that has ended leaves nothing that is done later.
+    ///
+    /// # Errors
+    ///
+    /// It is served by somebody else.
+    pub fn tie(&self, uri: &Uri) -> Result<Tied, Failure> {
+        let is_agents = match &uri.place {
+            Place::Unix(path) => {
+                let found = [path, &self.volumes].map(|path| std::fs::canonicalize(path).ok());
+                matches!(found, [Some(one), Some(other)] if one == other)
+            }
+            Place::Tcp { .. } => false,
+        };
+        if !is_agents {
+            let what = format!("the disk {uri} is not served at {}", self.volumes.display());
+            let next = "a lease protects what the agent of its node leads: name a volume there \
+                        (`bulkhead volume show`), or say `read_only = true` in its [[disk]].";
+            return Err(Failure::refused(what).left("The guest was not started.").next(next));
+        }
+        let mut number = [0; 16];
+        getrandom::fill(&mut number)
+            .map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
+        let name = session(&between_nodes(&uri.export), u128::from_le_bytes(number));
+        Ok(Tied { uri: Uri::unix(&self.volumes, &name), right: Arc::clone(&self.right) })
+    }
+
+    /// Lets the guest run for as long as the agent says, and no longer. `lose` is told when it must not run
+    /// any more.
+    ///
+    /// # Errors
+    ///
+    /// The system has no timer or no thread for it.
+    pub fn keep(
+        self,
+        reins: Arc<dyn Reins>,
+        lose: impl FnOnce(Failure) + Send + 'static,
+    ) -> Result<Keeper, Failure> {
+        let failed =
+            |error: std::io::Error| Failure::failed(format!("nothing keeps the guest's lease: {error}"));
+        let deadline = Deadline::new().map_err(failed)?;
+        let (tell, heard) = sync_channel(1);
+        let Self { agent, epoch, until, right, .. } = self;
+        let watch = Watch { permit: Permit::new(epoch), reins, right, deadline };
+        let first = Said::Granted { epoch, until };
+        let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
+        let asks = tell.clone();
+        let work = move || {
+            if let Some(why) = watch.run(first, &heard) {
+                lose(why);
+            }
+        };
+        let thread_of_watch = thread("lease").spawn(work).map_err(failed)?;
+        let keeper = Keeper { tell, thread: Some(thread_of_watch) };
+        // Nobody waits for it: it may wait for an agent.
+        thread("lease-asks").spawn(move || ask_on(&agent, &asks)).map_err(failed)?;
+        Ok(keeper)
+    }
+}
+
+/// Keeps a guest within its lease. Dropped, it holds the guest for ever.
+#[derive(Debug)]
+pub struct Keeper {
+    tell: SyncSender<Heard>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // It has ended by itself, if it does not hear.
+        let _ = self.tell.send(Heard::Stop);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[derive(Debug)]
+enum Heard {
+    Said(Said),
+    Stop,
+}
+
+/// What the keeper's thread has.
+struct Watch {
+    permit: Permit,
+    reins: Arc<dyn Reins>,
+    right: Arc<Right>,
+    deadline: Deadline,
+}
+
+impl Watch {
+    /// Until it is told to stop, or the guest must not run any more: why.
+    fn run(mut self, first: Said, heard: &Receiver<Heard>) -> Option<Failure> {
+        let mut act = self.permit.hears(clock::now(), first);
+        loop {
+            match act {
+                None => {}
+                Some(Act::Run(until)) => {
+                    if let Err(error) = self.deadline.set(before(until, KILL)) {
+                        self.stand_still();
+                        return Some(Failure::failed(format!("the guest's lease has no timer: {error}")));
+                    }
+                    self.right.set(before(until, KILL));
+                    self.reins.release();
+                }
+                Some(Act::Hold) => self.stand_still(),
+                Some(Act::End(why)) => {
+                    self.stand_still();
+                    return Some(why);
+                }
+            }
+            let news = match self.permit.due() {
+                Some(due) => heard.recv_timeout(due.since(clock::now())),
+                None => heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            act = match news {
+                Ok(Heard::Said(said)) => self.permit.hears(clock::now(), said),
+                Err(RecvTimeoutError::Timeout) => self.permit.late(clock::now()),
+                Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    self.stand_still();
+                    return None;
+                }
+            };
+        }
+    }
+
+    fn stand_still(&self) {
+        self.right.set(Instant::ZERO);
+        self.reins.hold();
+        // Were it not cleared, it would end a guest that stands still.
+        let _ = self.deadline.clear();
+    }
+}
+
+/// Asks the agent, again and again, until nobody hears what it says.
+fn ask_on(agent: &Path, tell: &SyncSender<Heard>) {
+    loop {
+        let said = match ask(agent) {
+            Ok((lease, until)) => Said::Granted { epoch: lease.epoch, until },
+            Err(failure) if failure.exit == Exit::Failed => Said::Silent(failure),
+            Err(failure) => Said::Refused(failure),
+        };
+        let pause = pause(clock::now(), &said);
+        if tell.send(Heard::Said(said)).is_err() {
+            return;
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// What the agent says, and until when that holds.
+fn ask(agent: &Path) -> Result<(GuestLease, Instant), Failure> {
+    let asked = clock::now();
+    let answer = Client::connect(agent)?.ask(&Request::GuestLease)?;
+    let lease = answer.get("guestLease").cloned().unwrap_or_default();
+    let lease: GuestLease = serde_json::from_value(lease).map_err(|error| {
+        Failure::failed(format!("the agent at {} says no lease: {error}", agent.display()))
+    })?;
+    let until = asked.after(Duration::from_millis(lease.left_ms));
+    Ok((lease, until))
+}
+
+#[cfg(test)]
+#[path = "lease_tests.rs"]
+mod tests;
