@@ -4,9 +4,11 @@ use super::vm_console;
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
-use crate::guests::process;
+use crate::guests::process::{self, Start};
 use crate::output::{Report, size};
 use crate::site_config::value::parse_time;
+use crate::vmm::description::Description;
+use crate::vmm::snapshot::file;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -17,10 +19,12 @@ pub(super) enum Verb {
     Create(Create),
     List(List),
     Show(Show),
-    Start(Start),
+    Start(StartArgs),
     Stop(Stop),
     Pause(Pause),
     Resume(Resume),
+    Snapshot(Snapshot),
+    Restore(Restore),
     Console(vm_console::Console),
     Log(Log),
     Delete(Delete),
@@ -113,7 +117,7 @@ pub(super) struct Show {
 ///   bulkhead vm start web1 --paused
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Start {
+pub(super) struct StartArgs {
     #[command(flatten)]
     guest: GuestArg,
     /// Do not let it run before `bulkhead vm resume`
@@ -172,6 +176,51 @@ pub(super) struct Resume {
     guest: GuestArg,
 }
 
+/// Write a guest into a file
+///
+/// Writes all of it but what its disks hold: memory, processors, devices, clock. It stands still
+/// meanwhile, and goes on when the file is on disk; with --stop it ends there, which is what a
+/// guest needs that goes on from this file: it must not run in between.
+///
+/// Examples:
+///   bulkhead vm snapshot web1 /srv/web1.snapshot --stop
+///   bulkhead vm restore web1 /srv/web1.snapshot
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Snapshot {
+    #[command(flatten)]
+    guest: GuestArg,
+    /// Where to; what is there is replaced
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The guest ends when the file is on disk
+    #[arg(long)]
+    stop: bool,
+}
+
+/// Have a guest go on where a snapshot was taken
+///
+/// The guest is off, or this node does not know it yet. Its disks must hold what they held when
+/// the snapshot was taken. It runs under a lease, as with `bulkhead vm start`. Exit code 3: it
+/// runs, another node leads its volumes, or this node's processors cannot what it was told.
+///
+/// Example:
+///   bulkhead vm restore web1 /srv/web1.snapshot
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    guest: GuestArg,
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Do not let it run before `bulkhead vm resume`
+    #[arg(long)]
+    paused: bool,
+    #[command(flatten)]
+    lease: LeaseArg,
+}
+
 /// Print what a guest has said on its console
 ///
 /// Prints the last of it: 1 to 2 MiB are kept.
@@ -208,7 +257,9 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         Verb::Show(args) => show(&args.guest.home()?),
         Verb::Start(args) => {
             let home = args.guest.home()?;
-            process::start(&home, args.paused, args.lease.agent()?.as_deref())?;
+            let agent = args.lease.agent()?;
+            let start = Start { is_paused: args.paused, agent: agent.as_deref(), snapshot: None };
+            process::start(&home, start)?;
             Ok(done(&home, if args.paused { "stands ready" } else { "runs" }))
         }
         Verb::Stop(args) => {
@@ -217,6 +268,8 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         }
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
+        Verb::Snapshot(args) => snapshot(args),
+        Verb::Restore(args) => restore(args),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => log(&args.guest.home()?),
         Verb::Delete(args) => delete(args),
@@ -237,8 +290,36 @@ fn done(home: &Home, what: &str) -> Report {
     Report::new(format!("Guest {} {what}.\n", home.name), json!({ "ok": true, "name": home.name }))
 }
 
+fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
+    let home = args.guest.home()?;
+    process::snapshot(&home, &args.file, args.stop)?;
+    if args.stop {
+        process::wait_until_off(&home, process::ENDS)?;
+    }
+    let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
+    let rest = if args.stop { "it is off" } else { "it goes on" };
+    let text = format!("Guest {} is in {}, {}; {rest}.\n", home.name, args.file.display(), size(bytes));
+    Ok(Report::new(text, json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes })))
+}
+
+fn restore(args: &Restore) -> Result<Report, Failure> {
+    let file = std::path::absolute(&args.file).map_err(|error| Failure::io("find", &args.file, &error))?;
+    let described = file::description(&file)?;
+    let GuestArg { name, guests } = &args.guest;
+    if described.name != *name {
+        let what = format!("{} is a snapshot of guest {}, not of {name}", file.display(), described.name);
+        return Err(Failure::refused(what));
+    }
+    let agent = args.lease.agent()?;
+    let start = Start { is_paused: args.paused, agent: agent.as_deref(), snapshot: Some(&file) };
+    let known = guests.homes().find(name).ok();
+    let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
+    process::start(&home, start)?;
+    Ok(done(&home, if args.paused { "stands ready" } else { "goes on" }))
+}
+
 fn create(args: &Create) -> Result<Report, Failure> {
-    let home = args.guests.homes().create(&args.description)?;
+    let home = args.guests.homes().create(&Description::read(&args.description)?)?;
     let text = format!(
         "Guest {} is described in {}.\n  Next: bulkhead vm start {}\n",
         home.name,
@@ -274,7 +355,7 @@ fn list(args: &List) -> Result<Report, Failure> {
 
 fn show(home: &Home) -> Result<Report, Failure> {
     let info = process::info(home)?;
-    let described = crate::vmm::description::Description::read(&home.description())?;
+    let described = Description::read(&home.description())?;
     let mut text = format!("{}: {}\n", home.name, state(info.as_ref()));
     let held = info.as_ref().and_then(|info| info.get("held")).and_then(Value::as_array);
     for why in held.into_iter().flatten().filter_map(Value::as_str) {

@@ -8,7 +8,7 @@ use crate::vmm::api::Api;
 use crate::vmm::attach::Attach;
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
-use crate::vmm::guest::{Event, Guest};
+use crate::vmm::guest::{Begins, Event, Guest};
 use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
@@ -17,7 +17,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
 /// Run one guest
@@ -47,17 +47,24 @@ use std::sync::mpsc::{Sender, channel};
 ///   tap = "web1-0"
 ///   bridge = "br0"
 ///
+/// With --restore the guest goes on where it was when its snapshot was taken: its disks must have
+/// what they had then, so it must not have run since.
+///
 /// Examples:
 ///   bulkhead vmm web1.toml
 ///   bulkhead vmm web1.toml --alone --once
+///   bulkhead vmm --restore web1.snapshot
 ///   bulkhead vmm web1.toml --api web1.sock --console web1.console --log web1.log
 ///   curl --unix-socket web1.sock -X PUT http://localhost/api/v1/vm.pause
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Vmm {
-    /// What the guest is
-    #[arg(value_name = "FILE")]
-    description: PathBuf,
+    /// What the guest is; a snapshot says it, too
+    #[arg(value_name = "FILE", required_unless_present = "restore")]
+    description: Option<PathBuf>,
+    /// Go on where the guest was when this snapshot was taken
+    #[arg(long, value_name = "SNAPSHOT")]
+    restore: Option<PathBuf>,
     /// End when the guest resets, too
     #[arg(long)]
     once: bool,
@@ -101,8 +108,9 @@ impl LeaseArg {
 const TYPED_MAX: usize = 256;
 
 pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
-    let description = Description::read(&args.description)?;
-    let _once = InUse::lock(&args.description)?;
+    let description = args.description.as_deref().map(Description::read).transpose()?;
+    let locked = args.description.iter().chain(&args.restore).map(|path| InUse::lock(path));
+    let _once = locked.collect::<Result<Vec<_>, _>>()?;
     if args.background {
         // Who leads a session has none to leave: it is no terminal's then, either.
         let _ = rustix::process::setsid();
@@ -131,18 +139,23 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         listen_to_keys(keys.clone());
     }
     let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
+    let begins = begins(description, args.restore.as_deref())?;
     let agent = args.lease.agent()?;
-    let guest = Guest {
-        description,
-        console: console.clone(),
-        keys,
-        is_once: args.once,
-        is_paused: args.paused,
-        agent,
-    };
-    let ended = guest.run(&events, &tell);
+    let guest = Guest { console: console.clone(), keys, is_once: args.once, is_paused: args.paused, agent };
+    let ended = guest.run(begins, &events, &tell);
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))
+}
+
+/// How the guest begins that is described, or in a snapshot, or both: then they are of one guest.
+fn begins(description: Option<Description>, snapshot: Option<&Path>) -> Result<Begins, Failure> {
+    match (snapshot, description) {
+        (Some(snapshot), described) => {
+            Ok(Begins::Again { snapshot: snapshot.to_owned(), name: described.map(|guest| guest.name) })
+        }
+        (None, Some(description)) => Ok(Begins::Anew(description)),
+        (None, None) => Err(Failure::usage("neither a guest's description nor a snapshot of one is given")),
+    }
 }
 
 fn stop_on_signals(tell: &Sender<Event>) -> Result<(), Failure> {

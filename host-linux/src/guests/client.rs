@@ -28,12 +28,27 @@ pub enum NoAnswer {
 ///
 /// The guest does not run, does not answer, or did not do it.
 pub fn ask(socket: &Path, method: Method, what: &str, patience: Duration) -> Result<Value, NoAnswer> {
+    ask_with(socket, method, what, &Value::Null, patience)
+}
+
+/// As [`ask`], and says this with it.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub fn ask_with(
+    socket: &Path,
+    method: Method,
+    what: &str,
+    body: &Value,
+    patience: Duration,
+) -> Result<Value, NoAnswer> {
     let failed = |why: String| NoAnswer::Failed(Failure::failed(format!("{}: {why}", socket.display())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(error.to_string()))?;
     runtime.block_on(async {
         let Ok(stream) = UnixStream::connect(socket).await else { return Err(NoAnswer::Off) };
-        let exchange = exchange(stream, method, what);
+        let exchange = exchange(stream, method, what, body);
         let within = tokio::time::timeout(patience, exchange).await;
         let silent = || failed(format!("no answer to {what} within {} s", patience.as_secs()));
         let (status, body) = within.map_err(|_| silent())?.map_err(|_| NoAnswer::Off)?;
@@ -48,11 +63,18 @@ pub fn ask(socket: &Path, method: Method, what: &str, patience: Duration) -> Res
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-async fn exchange(stream: UnixStream, method: Method, what: &str) -> Result<(StatusCode, Bytes), Error> {
+async fn exchange(
+    stream: UnixStream,
+    method: Method,
+    what: &str,
+    body: &Value,
+) -> Result<(StatusCode, Bytes), Error> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let body = Full::new(Bytes::from(body));
     let request = Request::builder().method(method).uri(format!("/api/v1/{what}")).header("Host", "guest");
-    let response = sender.send_request(request.body(Full::<Bytes>::default())?).await?;
+    let response = sender.send_request(request.body(body)?).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
     driver.abort();

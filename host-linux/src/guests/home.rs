@@ -25,13 +25,12 @@ impl Homes {
         Self(path.to_owned())
     }
 
-    /// Makes a guest of the description at `path`.
+    /// Makes a guest.
     ///
     /// # Errors
     ///
-    /// The description makes no sense, there is a guest of this name, or the disk does not take it.
-    pub fn create(&self, path: &Path) -> Result<Home, Failure> {
-        let described = Description::read(path)?;
+    /// There is a guest of this name, or the disk does not take it.
+    pub fn create(&self, described: &Description) -> Result<Home, Failure> {
         let home = self.of(&described.name)?;
         fs::create_dir_all(&self.0).map_err(|error| Failure::io("make", &self.0, &error))?;
         match fs::create_dir(&home.path) {
@@ -160,8 +159,9 @@ mod tests {
         assert_eq!(homes.all().unwrap(), []);
         let path = directory.path().join("web1.toml");
         fs::write(&path, WEB).unwrap();
-        let home = homes.create(&path).unwrap();
-        assert_eq!(homes.create(&path).unwrap_err().exit, crate::failure::Exit::Refused);
+        let described = Description::read(&path).unwrap();
+        let home = homes.create(&described).unwrap();
+        assert_eq!(homes.create(&described).unwrap_err().exit, crate::failure::Exit::Refused);
         fs::create_dir(directory.path().join("guests/empty")).unwrap();
         assert_eq!((homes.all().unwrap(), homes.find("web1").unwrap()), (vec![home.clone()], home.clone()));
         // Names of files mean the same from there.

@@ -5,7 +5,7 @@ use super::home::Home;
 use crate::failure::{Exit, Failure};
 use crate::vmm::in_use::is_in_use;
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -15,18 +15,31 @@ use std::time::{Duration, Instant};
 const BEGINS: Duration = Duration::from_secs(30);
 /// It answers what it is asked within this time.
 const ANSWERS: Duration = Duration::from_secs(10);
+/// All of it is written within this time: 64 GiB to a disk that takes 50 MiB a second.
+const WRITES: Duration = Duration::from_secs(1800);
 /// It is gone within this time once it was told to end.
-const ENDS: Duration = Duration::from_secs(20);
+pub const ENDS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 /// Of what a process has said that could not begin.
 const SAID_MAX: usize = 4096;
 
-/// Begins the process of a guest, by a lease of the agent at this socket or alone; returns when it answers.
+/// How a guest is begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Start<'a> {
+    /// It stands still until it is told to go on.
+    pub is_paused: bool,
+    /// The agent by whose lease it runs; `None`: it runs alone.
+    pub agent: Option<&'a Path>,
+    /// The snapshot from which it goes on; `None`: it begins with its kernel.
+    pub snapshot: Option<&'a Path>,
+}
+
+/// Begins the process of a guest; returns when it answers.
 ///
 /// # Errors
 ///
 /// It runs already, or could not begin: what it said.
-pub fn start(home: &Home, is_paused: bool, agent: Option<&Path>) -> Result<(), Failure> {
+pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
@@ -36,8 +49,11 @@ pub fn start(home: &Home, is_paused: bool, agent: Option<&Path>) -> Result<(), F
     let mut command = Command::new(std::env::current_exe().map_err(failed)?);
     command.arg("vmm").arg(home.description());
     command.arg("--api").arg(home.api()).arg("--console").arg(home.console()).arg("--log").arg(home.log());
-    command.args(is_paused.then_some("--paused")).arg("--background");
-    match agent {
+    command.args(start.is_paused.then_some("--paused")).arg("--background");
+    if let Some(snapshot) = start.snapshot {
+        command.arg("--restore").arg(snapshot);
+    }
+    match start.agent {
         Some(agent) => command.arg("--socket").arg(agent),
         None => command.arg("--alone"),
     };
@@ -87,13 +103,28 @@ pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
     }
 }
 
+/// Has it written into the file at `path`; it ends there, or goes on.
+///
+/// # Errors
+///
+/// As [`tell`]; what was in the file is there still.
+pub fn snapshot(home: &Home, path: &Path, is_end: bool) -> Result<(), Failure> {
+    let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
+    let body = json!({ "destination_url": format!("file://{}", path.display()), "stop": is_end });
+    told(home, client::ask_with(&home.api(), Method::PUT, "vm.snapshot", &body, WRITES))
+}
+
 /// Tells it, such as `vm.pause`.
 ///
 /// # Errors
 ///
 /// It does not run, does not answer, or did not do it.
 pub fn tell(home: &Home, what: &str) -> Result<(), Failure> {
-    match client::ask(&home.api(), Method::PUT, what, ANSWERS) {
+    told(home, client::ask(&home.api(), Method::PUT, what, ANSWERS))
+}
+
+fn told(home: &Home, answer: Result<Value, NoAnswer>) -> Result<(), Failure> {
+    match answer {
         Ok(_) => Ok(()),
         Err(NoAnswer::Off) => {
             let next = format!("`bulkhead vm start {}` begins it.", home.name);
@@ -117,7 +148,12 @@ pub fn stop(home: &Home, timeout: Option<Duration>) -> Result<(), Failure> {
     }
 }
 
-fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
+/// Waits until its process is gone, so long at most.
+///
+/// # Errors
+///
+/// It is still there.
+pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
     let begun = Instant::now();
     // Its end of the socket closes before its process is gone; its lock tells.
     while is_in_use(&home.description()) {

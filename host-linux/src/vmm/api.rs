@@ -8,6 +8,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -28,21 +29,33 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STACK: usize = 256 << 10;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 8] = [
+const ROUTES: [(&str, Method, Asks); 9] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
+    ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),
     ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
     ("/api/v1/vm.power-button", Method::PUT, Asks::Guest(Order::PowerButton)),
     ("/api/v1/vm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
     ("/api/v1/vmm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
 ];
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Asks {
     Ping,
     Guest(Order),
+    Snapshot,
+}
+
+/// The body of `vm.snapshot`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Destination {
+    destination_url: String,
+    /// The guest ends when it is written.
+    #[serde(default)]
+    stop: bool,
 }
 
 /// A socket that is served; it is gone when this is dropped.
@@ -129,9 +142,9 @@ async fn serve(stream: tokio::net::UnixStream, tell: Sender<Event>, slot: OwnedS
 async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let body = tokio::time::timeout(PATIENCE, Limited::new(body, BODY_MAX).collect()).await;
-    if !body.is_ok_and(|body| body.is_ok()) {
+    let Ok(Ok(body)) = body else {
         return refuse(StatusCode::BAD_REQUEST, &Failure::usage("the body is too long, or was broken off"));
-    }
+    };
     let path = head.uri.path();
     let Some((_, method, asks)) = ROUTES.iter().find(|(route, ..)| *route == path) else {
         let next = "docs/guests.md lists what there is.";
@@ -142,15 +155,31 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
         let what = format!("{path} takes {method}, not {}", head.method);
         return refuse(StatusCode::METHOD_NOT_ALLOWED, &Failure::usage(what));
     }
-    match asks {
-        Asks::Ping => respond(StatusCode::OK, &ping()),
-        Asks::Guest(order) => match ask(*order, tell).await {
+    let order = match asks {
+        Asks::Ping => return respond(StatusCode::OK, &ping()),
+        Asks::Guest(order) => Ok(order.clone()),
+        Asks::Snapshot => snapshot(&body.to_bytes()),
+    };
+    match order {
+        Err(failure) => refuse(status_of(&failure), &failure),
+        Ok(order) => match ask(order, tell).await {
             Some(Ok(Value::Null)) => respond(StatusCode::NO_CONTENT, &Value::Null),
             Some(Ok(value)) => respond(StatusCode::OK, &value),
             Some(Err(failure)) => refuse(status_of(&failure), &failure),
             None => refuse(StatusCode::SERVICE_UNAVAILABLE, &Failure::failed("the guest ends")),
         },
     }
+}
+
+/// What the body of `vm.snapshot` asks for.
+fn snapshot(body: &[u8]) -> Result<Order, Failure> {
+    let next = "say {\"destination_url\": \"file:///an/absolute/path\"}.";
+    let wrong = |why: String| Failure::usage(format!("the body of vm.snapshot: {why}")).next(next);
+    let asked: Destination = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    let path = asked.destination_url.strip_prefix("file://").map(PathBuf::from);
+    let path = path.filter(|path| path.is_absolute());
+    let path = path.ok_or_else(|| wrong(format!("`{}` is no file", asked.destination_url)))?;
+    Ok(Order::Snapshot { path, is_end: asked.stop })
 }
 
 fn ping() -> Value {

@@ -53,6 +53,10 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     let served = Served::new(|order| match order {
         Order::Info => Ok(json!({ "state": "Running" })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
+        Order::Snapshot { path, is_end } => {
+            assert_eq!((path.to_str(), is_end), (Some("/srv/web 1"), true));
+            Ok(Value::Null)
+        }
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
     });
     let cases = [
@@ -71,6 +75,17 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
             answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(body),
             "{path}: {answer}"
         );
+    }
+    let with = |body: &str| {
+        let head = "PUT /api/v1/vm.snapshot HTTP/1.1\r\nHost: x\r\nConnection: close";
+        served.say(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(), false)
+    };
+    let answer = with(r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#];
+    for wrong in wrong {
+        let answer = with(wrong);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("destination_url"), "{answer}");
     }
     let mode = std::fs::metadata(&served.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -7,6 +7,7 @@ use super::gate::Hold;
 use super::keys::Keys;
 use super::lease::{Harness, Lease, Reins};
 use super::machine::{Machine, Origin};
+use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
 use crate::failure::Failure;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ pub enum Event {
 }
 
 /// What a guest can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// What it is, and what it does.
     Info,
@@ -39,6 +40,13 @@ pub enum Order {
     Pause,
     /// To go on.
     Resume,
+    /// To be written into this file, and to end there or to go on.
+    Snapshot {
+        /// An absolute path.
+        path: PathBuf,
+        /// It ends when it is written.
+        is_end: bool,
+    },
     /// To begin anew.
     Reboot,
     /// To end itself.
@@ -91,11 +99,46 @@ impl Ended {
     }
 }
 
-/// A guest, and all that outlives its resets.
+/// How a guest begins; after a reset, all begin with their kernels.
+#[derive(Debug)]
+pub enum Begins {
+    /// With its kernel.
+    Anew(Description),
+    /// Where it was when it was captured.
+    Again {
+        /// The file with all of it.
+        snapshot: PathBuf,
+        /// What it must be called.
+        name: Option<String>,
+    },
+}
+
+impl Begins {
+    /// Finds what it names.
+    fn find(
+        self,
+        console: &Console,
+        lease: Option<&Lease>,
+    ) -> Result<(Origin, Option<Box<Copied>>), Failure> {
+        let (snapshot, expected) = match self {
+            Self::Anew(description) => return Ok((Origin::find(description, console.clone(), lease)?, None)),
+            Self::Again { snapshot, name } => (snapshot, name),
+        };
+        let copied = Box::new(file::open(&snapshot, console.clone(), lease)?);
+        let name = &copied.origin().description.name;
+        match expected.filter(|expected| expected != name) {
+            None => Ok((copied.origin().clone(), Some(copied))),
+            Some(other) => {
+                let what = format!("{} is a snapshot of guest {name}, not of {other}", snapshot.display());
+                Err(Failure::refused(what).left(""))
+            }
+        }
+    }
+}
+
+/// A guest as this process has it, whatever it is.
 #[derive(Debug)]
 pub struct Guest {
-    /// What it is.
-    pub description: Description,
     /// Where it speaks.
     pub console: Console,
     /// What is typed there.
@@ -120,15 +163,20 @@ enum Over {
 }
 
 impl Guest {
-    /// Runs it until its end. `tell` is another end of `events`.
+    /// Runs it until its end; it begins as `begins` says. `tell` is another end of `events`.
     ///
     /// # Errors
     ///
     /// It cannot be started, or KVM cannot run it any more.
-    pub fn run(mut self, events: &Receiver<Event>, tell: &Sender<Event>) -> Result<Ended, Failure> {
+    pub fn run(
+        mut self,
+        begins: Begins,
+        events: &Receiver<Event>,
+        tell: &Sender<Event>,
+    ) -> Result<Ended, Failure> {
         // Found once: a reset needs no server that is there.
         let lease = self.agent.as_deref().map(Lease::obtain).transpose()?;
-        let origin = Origin::find(self.description.clone(), self.console.clone(), lease.as_ref())?;
+        let (origin, mut copied) = begins.find(&self.console, lease.as_ref())?;
         let (harness, lost) = (Arc::new(Harness::default()), tell.clone());
         let reins = Arc::clone(&harness) as Arc<dyn Reins>;
         let lose = move |why| drop(lost.send(Event::Lost(why)));
@@ -141,7 +189,10 @@ impl Guest {
             };
             let paused = self.is_paused.then_some(Hold::Operator);
             let held: Vec<_> = paused.into_iter().chain(keeper.as_ref().map(|_| Hold::Lease)).collect();
-            let machine = Arc::new(Machine::start(origin.clone(), &held, ended)?);
+            let machine = Arc::new(match copied.take() {
+                Some(copied) => copied.begin(&held, ended)?,
+                None => Machine::start(origin.clone(), &held, ended)?,
+            });
             harness.put_on(&machine);
             let over = self.until_over(&machine, number, events);
             harness.take_off();
@@ -151,11 +202,11 @@ impl Guest {
                 Over::Reset => return Ok(Ended::Reset),
                 Over::Ended(ended) => return Ok(ended),
                 Over::Failed(why) => {
-                    let what = format!("guest {}: {why}", self.description.name);
+                    let what = format!("guest {}: {why}", origin.description.name);
                     return Err(Failure::failed(what).left(""));
                 }
                 Over::Lost(why) => {
-                    let what = format!("guest {}: {}", self.description.name, why.what);
+                    let what = format!("guest {}: {}", origin.description.name, why.what);
                     return Err(Failure { what, ..why });
                 }
             }
@@ -179,11 +230,10 @@ impl Guest {
                 Ok(Event::Stop | Event::Ended(_, End::Stopped)) => return Over::Ended(Ended::Stopped),
                 Ok(Event::Typed) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Asked(order, answer)) => {
-                    answer.hear(Ok(self.carry_out(machine, order)));
-                    match order {
-                        Order::Reboot => return Over::Reset,
-                        Order::Shutdown => return Over::Ended(Ended::Stopped),
-                        Order::Info | Order::Pause | Order::Resume | Order::PowerButton => {}
+                    let (said, over) = self.carry_out(machine, &order);
+                    answer.hear(said);
+                    if let Some(over) = over {
+                        return over;
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return Over::Ended(Ended::Stopped),
@@ -191,20 +241,36 @@ impl Guest {
         }
     }
 
-    fn carry_out(&mut self, machine: &Machine, order: Order) -> Value {
-        match order {
-            Order::Pause => machine.hold(Hold::Operator),
-            Order::Resume => machine.release(Hold::Operator),
-            Order::PowerButton => machine.press_power_button(),
-            Order::Info | Order::Reboot | Order::Shutdown => {}
-        }
-        self.is_paused = machine.is_held(Hold::Operator);
-        match order {
-            Order::Info => self.info(machine),
-            Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton | Order::Shutdown => {
-                Value::Null
+    /// Does what it is told; what that makes of the machine, if it is its end.
+    fn carry_out(&mut self, machine: &Machine, order: &Order) -> (Result<Value, Failure>, Option<Over>) {
+        let done = Ok(Value::Null);
+        let said = match order {
+            Order::Info => Ok(self.info(machine)),
+            Order::Pause => {
+                machine.hold(Hold::Operator);
+                done
             }
-        }
+            Order::Resume => {
+                machine.release(Hold::Operator);
+                done
+            }
+            Order::PowerButton => {
+                machine.press_power_button();
+                done
+            }
+            Order::Snapshot { path, is_end } => match (file::save(machine, path, &mut |_| ()), is_end) {
+                (Ok(still), true) => {
+                    // None of its instructions is carried out behind what is in the file.
+                    still.end();
+                    return (done, Some(Over::Ended(Ended::Stopped)));
+                }
+                (saved, _) => saved.map(|_| Value::Null),
+            },
+            Order::Reboot => return (done, Some(Over::Reset)),
+            Order::Shutdown => return (done, Some(Over::Ended(Ended::Stopped))),
+        };
+        self.is_paused = machine.is_held(Hold::Operator);
+        (said, None)
     }
 
     fn info(&self, machine: &Machine) -> Value {
@@ -214,7 +280,7 @@ impl Guest {
         json!({
             "state": if held.is_empty() { "Running" } else { "Paused" },
             "held": held,
-            "config": self.description.json(),
+            "config": machine.origin().description.json(),
         })
     }
 }

@@ -13,13 +13,17 @@ mod common;
 #[path = "../../src/vmm/testing.rs"]
 mod kernel;
 
-use bulkhead::vmm::machine::kvm;
+use bulkhead::vmm::console::Console;
+use bulkhead::vmm::description::Description;
+use bulkhead::vmm::machine::{Machine, Origin, kvm};
+use bulkhead::vmm::snapshot::file;
 use common::{Answer, bulkhead};
 use kernel::{FOR_EVER, elf, out, say};
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -176,6 +180,52 @@ fn a_guest_ends_by_itself_and_begins_again() {
     }
 }
 
+/// S3-06, S0-11: a guest is written and ends; it goes on where it was, in another process and by another
+/// name of this machine's, again and again.
+#[test]
+fn a_guest_goes_on_where_it_was_written() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    let file = node.0.path().join("web1.snapshot");
+    let file = file.to_str().unwrap();
+    assert!(node.fails(1, &["restore", "web1", file, "--alone"]).contains("web1.snapshot"));
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    node.ok(&["start", "web1", "--alone"]);
+    hears(&node.console(), "on");
+    // It goes on, and what was in the file is replaced.
+    node.ok(&["snapshot", "web1", file]);
+    node.is("Running");
+    assert!(node.fails(3, &["restore", "web1", file, "--alone"]).contains("runs already"));
+    assert!(node.fails(1, &["snapshot", "web1", "/proc/none/x"]).contains("/proc/none"));
+    node.is("Running");
+    for round in 0..3 {
+        let written = node.ok(&["snapshot", "web1", file, "--stop"]);
+        assert!(0 < written["bytes"].as_u64().unwrap(), "{written}");
+        node.is("Off");
+        if round == 1 {
+            node.ok(&["delete", "web1", "--yes"]);
+        }
+        std::fs::remove_file(node.0.path().join("kernel")).unwrap_or_default();
+        node.ok(&["restore", "web1", file, "--paused", "--alone"]);
+        node.is("Paused");
+        node.ok(&["resume", "web1"]);
+        let mut console = node.console();
+        console.write_all(b"ab").unwrap();
+        hears(&console, "ab");
+    }
+    let mut console = node.console();
+    console.write_all(b"q").unwrap();
+    let mut rest = Vec::new();
+    console.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"q"), "{rest:?}");
+    node.ok(&["stop", "web1"]);
+    std::fs::write(file, b"no snapshot").unwrap();
+    assert!(node.fails(1, &["restore", "web1", file, "--alone"]).contains("web1.snapshot"));
+    assert!(node.fails(1, &["restore", "web2", file, "--alone"]).contains("web1.snapshot"));
+}
+
 /// What is wrong is said where it was asked, and leaves no process behind.
 #[test]
 fn a_guest_that_cannot_begin_says_why() {
@@ -213,4 +263,53 @@ fn kill(description: &Path) {
     while bulkhead::vmm::in_use::is_in_use(description) {
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// S3-06: a guest goes on where it was in another process, and begins anew from there as any other.
+#[test]
+fn a_guest_is_restored_by_its_snapshot() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    let code = [say("on"), echo(), out(0x600, 1), FOR_EVER.to_vec()].concat();
+    std::fs::write(node.0.path().join("kernel"), elf(&code, true)).unwrap();
+    let snapshot = node.0.path().join("web1.snapshot");
+    let (mut said, writer) = std::io::pipe().unwrap();
+    let origin =
+        Origin::find(Description::read(&node.file()).unwrap(), Console::to(writer).unwrap(), None).unwrap();
+    let machine = Machine::start(origin, &[], |_| ()).unwrap();
+    said.read_exact(&mut [0; 2]).unwrap();
+    file::save(&machine, &snapshot, &mut |_| ()).unwrap();
+    drop(machine);
+
+    let restore = |more: &[&str]| {
+        let mut command = bulkhead(&["vmm", "--alone", "--restore", snapshot.to_str().unwrap()]);
+        let command = command.args(more).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who is refused may not read it.
+        let _ = child.stdin.take().unwrap().write_all(b"hello q");
+        child
+    };
+    let mut child = restore(&[node.file().to_str().unwrap()]);
+    let mut heard = [0; 9];
+    child.stdout.take().unwrap().read_exact(&mut heard).unwrap();
+    assert_eq!(heard, *b"hello qon", "it goes on, resets, and begins with its kernel");
+    let twice = restore(&[]).wait_with_output().unwrap();
+    assert_eq!(twice.status.code(), Some(3), "it runs already");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // Its kernel is not needed, unless it is to begin with it.
+    std::fs::remove_file(node.0.path().join("kernel")).unwrap();
+    let once = restore(&["--once"]).wait_with_output().unwrap();
+    assert_eq!((once.status.code(), once.stdout), (Some(0), b"hello q".to_vec()));
+    let other = std::fs::read_to_string(node.file()).unwrap().replace("web1", "web2");
+    std::fs::write(node.file(), other).unwrap();
+    let wrong = restore(&[node.file().to_str().unwrap()]).wait_with_output().unwrap();
+    let why = String::from_utf8(wrong.stderr).unwrap();
+    assert!(why.contains("web1.snapshot is a snapshot of guest web1, not of web2"), "{why}");
+    std::fs::write(&snapshot, b"BHGUEST\0").unwrap();
+    let why = restore(&[]).wait_with_output().unwrap().stderr;
+    assert!(String::from_utf8_lossy(&why).contains("web1.snapshot: it breaks off in the middle"), "{why:?}");
 }

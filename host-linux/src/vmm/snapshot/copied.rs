@@ -50,18 +50,13 @@ impl Copied {
     ) -> Result<(Self, R), Failure> {
         let wrong = |why: Unreadable| Failure::failed(format!("{name}: {why}")).left("");
         let mut reader = Reader::begin(from).map_err(wrong)?;
-        let Some((Kind::Description, text)) = reader.record().map_err(wrong)? else {
-            return Err(wrong(out_of_order()));
-        };
-        let nonsense = |why: String| wrong(Unreadable::Nonsense(why));
-        let text = str::from_utf8(text).map_err(|error| nonsense(error.to_string()))?;
-        let description = Description::parse(text, Path::new("/")).map_err(nonsense)?;
+        let description = description(&mut reader).map_err(wrong)?;
         let body = Body::new(Origin::find(description, console, lease)?)?;
         let state = fill(&body, &mut reader).map_err(wrong)?;
         let has_all = state.processors.len() == body.vcpus.len() && state.devices.len() == body.devices.len();
         if !has_all {
             let what = "its processors and devices are not those of its description";
-            return Err(nonsense(what.into()));
+            return Err(wrong(Unreadable::Nonsense(what.into())));
         }
         let copied = Self { body, state };
         copied.has_abilities(name)?;
@@ -111,6 +106,13 @@ impl Copied {
         }
         body.run(ports, held, tell)
     }
+}
+
+/// Reads the description, which is the first record.
+pub(super) fn description<R: Read>(reader: &mut Reader<R>) -> Result<Description, Unreadable> {
+    let Some((Kind::Description, text)) = reader.record()? else { return Err(out_of_order()) };
+    let text = str::from_utf8(text).map_err(|error| Unreadable::Nonsense(error.to_string()))?;
+    Description::parse(text, Path::new("/")).map_err(Unreadable::Nonsense)
 }
 
 /// Reads all but the description.
