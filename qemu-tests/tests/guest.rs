@@ -75,7 +75,8 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
     })
 }
 
-/// A guest in a process of its own is held, goes on, and ends itself when its power button is pressed.
+/// A guest in a process of its own is held, goes on, is written and goes on from there, and ends itself when
+/// its power button is pressed (S3-06, S0-11).
 fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
     let described = describe("button", 1, "");
     let make = "bulkhead vm create /tmp/button.toml && \
@@ -88,7 +89,12 @@ fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
     };
     rig.shell.exit(0, &until("waits for its button"), GUEST)?;
     rig.shell.exit(0, "bulkhead vm pause button && bulkhead vm show button | grep Paused", GUEST)?;
-    rig.shell.exit(0, "bulkhead vm resume button && bulkhead vm stop button --timeout 90s", GUEST)?;
+    rig.shell.exit(0, "bulkhead vm resume button", GUEST)?;
+    // Twice out of one process into a file and into another process: it still waits where it waited.
+    let again = "bulkhead vm snapshot button /tmp/button.snapshot --stop && \
+                 bulkhead vm restore button /tmp/button.snapshot --alone";
+    rig.shell.exit(0, &format!("{again} && sleep 2 && {again}"), GUEST)?;
+    rig.shell.exit(0, "bulkhead vm stop button --timeout 90s", GUEST)?;
     let log = rig.shell.exit(0, "bulkhead vm log button; bulkhead vm list", GUEST)?;
     ensure!(log.contains("was told to end") && log.contains("Off"), "{log}");
     Ok(())
