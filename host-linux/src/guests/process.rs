@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 const BEGINS: Duration = Duration::from_secs(30);
 /// It answers what it is asked within this time.
 const ANSWERS: Duration = Duration::from_secs(10);
-/// All of it is written within this time: 64 GiB to a disk that takes 50 MiB a second.
+/// All of it is written, or read, within this time: 64 GiB on a disk that does 50 MiB a second.
 const WRITES: Duration = Duration::from_secs(1800);
+const READS: Duration = WRITES;
 /// It is gone within this time once it was told to end.
 pub const ENDS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
@@ -61,8 +62,10 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     command.stdin(Stdio::null()).stdout(out).stderr(same);
     let mut child = command.spawn().map_err(failed)?;
     let begun = Instant::now();
-    while begun.elapsed() < BEGINS {
-        if info(home)?.is_some() {
+    let most = if start.snapshot.is_some() { READS } else { BEGINS };
+    while begun.elapsed() < most {
+        // One that is still being read says nothing yet.
+        if info(home).is_ok_and(|info| info.is_some()) {
             return Ok(());
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
@@ -70,7 +73,7 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
         }
         std::thread::sleep(LOOK);
     }
-    let what = format!("guest {} does not answer {} s after its begin", home.name, BEGINS.as_secs());
+    let what = format!("guest {} does not answer {} s after its begin", home.name, most.as_secs());
     let next = format!("look at {}; `bulkhead vm stop {} --now` ends it.", messages.display(), home.name);
     Err(Failure::failed(what).left("Its process runs.").next(next))
 }
