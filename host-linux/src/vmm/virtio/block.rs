@@ -229,7 +229,9 @@ impl Session {
             }
             return Next::Within(AGAIN);
         };
+        // One that is over answers at once, and what it was asked waits again: that would never end.
         while state.bytes < UNDER_WAY_MAX
+            && !server.is_over()
             && let Some(chain) = state.waiting.pop_front()
         {
             let cost = cost(&chain);
