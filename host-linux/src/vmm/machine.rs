@@ -13,9 +13,10 @@ use super::layout::{
     ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, POWER_IRQ, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
 use super::lease::Lease;
-use super::memory::{self, Memory};
+use super::memory::{self, Memory, MemoryPart};
 use super::ports::Ports;
 use super::registers::{begin, identity};
+use super::snapshot::written::Written;
 use super::tap::Tap;
 use super::vcpu::{Board, End, Processors};
 use super::virtio::Device;
@@ -25,8 +26,8 @@ use super::virtio::net::Net;
 use super::virtio::transport::{NOTIFY, Transport};
 use super::{acpi, registers};
 use crate::failure::Failure;
-use kvm_bindings::kvm_userspace_memory_region;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -238,6 +239,35 @@ impl Machine {
         &self.memory
     }
 
+    /// From now on it is kept which pages are written, or not any more.
+    ///
+    /// # Errors
+    ///
+    /// Those of KVM.
+    pub fn track(&self, is_on: bool) -> Result<(), registers::Error> {
+        place(&self.vm, &self.memory, if is_on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })?;
+        self.memory.iter().for_each(|region| (**region).bitmap().reset());
+        Ok(())
+    }
+
+    /// The pages that were written since this was asked last, while that is kept: a bit each, for each part
+    /// of memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of KVM.
+    pub fn written(&self) -> Result<Written, registers::Error> {
+        let of_part = |(slot, region): (u32, &MemoryPart)| {
+            let mut pages = self.vm.get_dirty_log(slot, usize::try_from(region.len())?)?;
+            // What devices wrote, KVM does not see.
+            for (pages, own) in pages.iter_mut().zip((**region).bitmap().get_and_reset()) {
+                *pages |= own;
+            }
+            Ok(pages)
+        };
+        (0..).zip(self.memory.iter()).map(of_part).collect::<Result<_, _>>().map(Written)
+    }
+
     /// Whether one of its processors has ended. Whoever holds it sees that it has, or will not.
     pub(super) fn has_ended(&self) -> bool {
         self.board.has_ended.load(Ordering::SeqCst)
@@ -281,13 +311,13 @@ pub fn kvm() -> Result<Kvm, Failure> {
     }
 }
 
-fn create(kvm: &Kvm, memory: &Memory) -> Result<VmFd, registers::Error> {
-    let vm = kvm.create_vm()?;
+/// Gives a machine its memory, or says anew how: `flags` are KVM's.
+fn place(vm: &VmFd, memory: &Memory, flags: u32) -> Result<(), registers::Error> {
     for (slot, region) in (0..).zip(memory.iter()) {
         let at = memory.get_host_address(region.start_addr())?;
         let region = kvm_userspace_memory_region {
             slot,
-            flags: 0,
+            flags,
             guest_phys_addr: region.start_addr().0,
             memory_size: region.len(),
             userspace_addr: u64::try_from(at.addr())?,
@@ -297,6 +327,12 @@ fn create(kvm: &Kvm, memory: &Memory) -> Result<VmFd, registers::Error> {
         // guest writes there, this process reads it as volatile memory only (vm-memory).
         unsafe { vm.set_user_memory_region(region)? };
     }
+    Ok(())
+}
+
+fn create(kvm: &Kvm, memory: &Memory) -> Result<VmFd, registers::Error> {
+    let vm = kvm.create_vm()?;
+    place(&vm, memory, 0)?;
     vm.set_identity_map_address(IDENTITY_MAP)?;
     vm.set_tss_address(TSS)?;
     vm.create_irq_chip()?;

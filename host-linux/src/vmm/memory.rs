@@ -4,10 +4,14 @@ use super::layout::{DEVICES, KERNEL, LOW_END};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::fs::File;
 use std::sync::Arc;
-use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
+use vm_memory::bitmap::AtomicBitmap;
+use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
-/// A guest's memory. Clones are the same memory.
-pub type Memory = GuestMemoryMmap<()>;
+/// A guest's memory. Clones are the same memory. It keeps which of its pages this process wrote; those that
+/// the guest wrote are KVM's to tell.
+pub type Memory = GuestMemoryMmap<AtomicBitmap>;
+/// A part of it, in one piece.
+pub type MemoryPart = GuestRegionMmap<AtomicBitmap>;
 
 /// A part of the map of memory that a guest is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

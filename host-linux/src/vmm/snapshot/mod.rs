@@ -6,7 +6,7 @@
 //! 1. [`format`]: the records, and what of them is believed.
 //! 2. [`still`]: a guest that stands still, and is written; [`copied`]: one that was read, and goes on.
 //! 3. [`state`]: all but its memory; [`processor`] and [`identity`], [`chips`]: parts of it. [`contents`]:
-//!    its memory.
+//!    its memory; [`written`]: what of that was written meanwhile.
 //! 4. [`file`]: all of that in a file that is whole or is not there.
 
 pub mod chips;
@@ -18,6 +18,7 @@ pub mod identity;
 pub mod processor;
 pub mod state;
 pub mod still;
+pub mod written;
 
 /// How far a capture is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,7 +97,7 @@ impl Still<'_> {
     /// It cannot be captured, or not be written: why.
     pub fn write(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
         let origin = self.machine.origin();
-        let state = self.state(kvm()?).map_err(origin.failed("read the state"))?;
+        let state = self.state()?;
         let mut write = || {
             let mut writer = Writer::begin(&mut *out)?;
             writer.put(Kind::Description, &[origin.description.text.as_bytes()])?;
@@ -113,10 +113,19 @@ impl Still<'_> {
         self.is_over = true;
     }
 
-    fn state(&self, kvm: kvm_ioctls::Kvm) -> Result<Vec<u8>, Error> {
+    /// All of it but its memory, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be captured: why.
+    pub fn state(&self) -> Result<Vec<u8>, Failure> {
+        self.read(&kvm()?).map_err(self.machine.origin().failed("read the state"))
+    }
+
+    fn read(&self, kvm: &kvm_ioctls::Kvm) -> Result<Vec<u8>, Error> {
         let machine = self.machine;
         is_whole(&machine.vm)?;
-        let numbers = model_registers(&kvm)?;
+        let numbers = model_registers(kvm)?;
         let processors = machine.vcpus().zip(&machine.identities);
         let processors = processors.map(|(vcpu, identity)| Processor::read(&vcpu, identity, &numbers));
         let state = State {
