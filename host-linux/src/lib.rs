@@ -41,6 +41,7 @@ pub mod guests;
 pub mod image;
 pub mod kernel_nbd;
 pub mod machine;
+pub mod migration;
 pub mod mirror;
 pub mod nbd;
 pub mod node_config;

@@ -28,6 +28,7 @@ mod timers;
 mod trust;
 mod vm;
 mod vm_console;
+mod vm_migrate;
 mod vmm;
 mod volume;
 mod volume_attach;
@@ -189,7 +190,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
         Noun::Volume(verb) => volume::run(&verb, common.voice()),
         Noun::Playground(verb) => playground::run(verb, common),
-        Noun::Vm(verb) => vm::run(&verb),
+        Noun::Vm(verb) => vm::run(&verb, common.json),
         Noun::Vmm(args) => vmm::run(&args, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

@@ -1,6 +1,7 @@
 //! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
 
 use super::vm_console;
+use super::vm_migrate;
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
@@ -25,6 +26,7 @@ pub(super) enum Verb {
     Resume(Resume),
     Snapshot(Snapshot),
     Restore(Restore),
+    Migrate(vm_migrate::Migrate),
     Console(vm_console::Console),
     Log(Log),
     Delete(Delete),
@@ -56,7 +58,11 @@ pub(super) struct GuestArg {
 
 impl GuestArg {
     pub(super) fn home(&self) -> Result<Home, Failure> {
-        self.guests.homes().find(&self.name)
+        self.homes().find(&self.name)
+    }
+
+    pub(super) fn homes(&self) -> Homes {
+        self.guests.homes()
     }
 }
 
@@ -250,7 +256,7 @@ pub(super) struct Delete {
     yes: bool,
 }
 
-pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
+pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
     match verb {
         Verb::Create(args) => create(args),
         Verb::List(args) => list(args),
@@ -270,6 +276,7 @@ pub(super) fn run(verb: &Verb) -> Result<Report, Failure> {
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
         Verb::Snapshot(args) => snapshot(args),
         Verb::Restore(args) => restore(args),
+        Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => log(&args.guest.home()?),
         Verb::Delete(args) => delete(args),
@@ -365,7 +372,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
     text.push_str(&format!("  memory       {}\n", size(described.memory)));
     for disk in &described.disks {
         let only = if disk.is_read_only { ", read only" } else { "" };
-        text.push_str(&format!("  disk         {}{only}\n", disk.uri));
+        text.push_str(&format!("  disk         {}{only}\n", disk.content));
     }
     let places = [
         ("description", home.description()),

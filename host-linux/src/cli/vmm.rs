@@ -3,6 +3,8 @@
 use super::Common;
 use super::cluster::AgentArg;
 use crate::failure::Failure;
+use crate::guests::home::RECORD;
+use crate::migration::arrival::Arrival;
 use crate::output::Report;
 use crate::vmm::api::Api;
 use crate::vmm::attach::Attach;
@@ -17,6 +19,7 @@ use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
@@ -60,11 +63,14 @@ use std::sync::mpsc::{Sender, channel};
 #[command(verbatim_doc_comment)]
 pub(super) struct Vmm {
     /// What the guest is; a snapshot says it, too
-    #[arg(value_name = "FILE", required_unless_present = "restore")]
+    #[arg(value_name = "FILE", required_unless_present = "restore", required_if_eq("receive", "true"))]
     description: Option<PathBuf>,
     /// Go on where the guest was when this snapshot was taken
     #[arg(long, value_name = "SNAPSHOT")]
     restore: Option<PathBuf>,
+    /// Go on where a guest was that another node hands over by standard input: agents begin this
+    #[arg(long, conflicts_with = "restore", hide_short_help = true)]
+    receive: bool,
     /// End when the guest resets, too
     #[arg(long)]
     once: bool,
@@ -139,12 +145,31 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         listen_to_keys(keys.clone());
     }
     let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
-    let begins = begins(description, args.restore.as_deref())?;
+    let record = args.description.as_deref().map(|description| description.with_file_name(RECORD));
+    let begins = match args.receive {
+        true => Begins::Here(Box::new(arrival(record.clone())?)),
+        false => begins(description, args.restore.as_deref())?,
+    };
+    let is_paused = match &begins {
+        Begins::Here(arrival) => arrival.is_paused(),
+        Begins::Anew(_) | Begins::Again { .. } => args.paused,
+    };
     let agent = args.lease.agent()?;
-    let guest = Guest { console: console.clone(), keys, is_once: args.once, is_paused: args.paused, agent };
+    let console = console.clone();
+    let guest =
+        Guest { console: console.clone(), keys, is_once: args.once, is_paused, agent, record, leaving: None };
     let ended = guest.run(begins, &events, &tell);
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))
+}
+
+/// The guest that another node hands over. The process is no part of who began it, which the system spares.
+fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
+    // Where there is no such file, nobody is spared.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    let handed = std::io::stdin().as_fd().try_clone_to_owned();
+    let handed = handed.map_err(|error| Failure::failed(format!("no standard input: {error}")))?;
+    Arrival::take(handed, record)
 }
 
 /// How the guest begins that is described, or in a snapshot, or both: then they are of one guest.

@@ -153,8 +153,9 @@ fn fixed(old: &SiteConfig, new: &SiteConfig) -> Vec<String> {
     let of_site = keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| (*key).to_owned());
     let of_nodes = old.members.iter().filter_map(|old| {
         let new = new.member(old.id)?;
-        let changed = (old.duty, old.voter, old.nbd) != (new.duty, new.voter, new.nbd);
-        let keys = "`pair`, `side`, `priority`, `witness`, `voter` or `nbd`";
+        let served = (old.nbd, old.guests) != (new.nbd, new.guests);
+        let changed = (old.duty, old.voter) != (new.duty, new.voter) || served;
+        let keys = "`pair`, `side`, `priority`, `witness`, `voter`, `nbd` or `guests`";
         changed.then(|| format!("{keys} of {}", old.name))
     });
     of_site.chain(of_nodes).collect()

@@ -3,6 +3,7 @@
 use super::request::Request;
 use crate::failure::Failure;
 use crate::site_config::SiteConfig;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -55,6 +56,18 @@ impl Client {
             Failure::failed(what).left("").next(next)
         })?;
         Ok(Self { stream: BufReader::new(stream), path: path.into() })
+    }
+
+    /// Asks, and waits for what stands under this key of the answer.
+    ///
+    /// # Errors
+    ///
+    /// The agent refused, did not answer, or answered something else.
+    pub fn ask_for<T: DeserializeOwned>(&mut self, request: &Request, key: &str) -> Result<T, Failure> {
+        let answer = self.ask(request)?;
+        serde_json::from_value(answer.get(key).cloned().unwrap_or_default()).map_err(|error| {
+            Failure::failed(format!("the agent at {} says no `{key}`: {error}", self.path.display()))
+        })
     }
 
     /// Asks, and waits for the answer.

@@ -25,6 +25,7 @@ pub mod fence_history;
 mod fence_requests;
 pub mod fencer;
 mod force_requests;
+pub mod guest_moves;
 pub mod guest_requests;
 pub mod hands;
 pub mod management;

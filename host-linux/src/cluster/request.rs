@@ -126,6 +126,20 @@ pub enum Request {
     },
     /// Until when a guest of the pair's volumes may run on this node (I5).
     GuestLease,
+    /// How a guest of this node comes to another one (X15).
+    GuestRoad {
+        /// The other one's name.
+        node: String,
+        /// It runs by this node's lease.
+        leased: bool,
+    },
+    /// The keys of a connection by which it does.
+    GuestKeys {
+        /// How it began.
+        hello: Vec<u8>,
+        /// What was answered.
+        welcome: Vec<u8>,
+    },
     /// Search this node's store for damage now (V14).
     VolumeScrub,
     /// Have another holder lead the mirror group (S4-11).
@@ -248,6 +262,14 @@ mod tests {
             (r#"{"request":"force-show"}"#, Request::ForceShow),
             (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
             (r#"{"request":"guest-lease"}"#, Request::GuestLease),
+            (
+                r#"{"request":"guest-road","node":"b1","leased":true}"#,
+                Request::GuestRoad { node: "b1".into(), leased: true },
+            ),
+            (
+                r#"{"request":"guest-keys","hello":[1],"welcome":[2]}"#,
+                Request::GuestKeys { hello: vec![1], welcome: vec![2] },
+            ),
             (
                 r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
                 Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },

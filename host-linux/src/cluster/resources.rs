@@ -4,6 +4,7 @@
 use super::events::{Log, News};
 use super::management;
 use super::pressure::Lack;
+use super::request;
 use super::resource_agent;
 use super::status::Resource as Shown;
 use super::wake::Wake;
@@ -105,15 +106,18 @@ impl Resources {
         }
     }
 
-    /// An operator says that the cause of a resource's failures is gone; `false`: there is none of this name.
-    pub fn clean_up(&mut self, now: Instant, name: &str, log: &mut Log) -> bool {
+    /// An operator says that the cause of a resource's failures is gone.
+    pub fn clean_up(&mut self, now: Instant, name: &str, log: &mut Log) -> request::Answer {
         let place = self.config.resources.iter().position(|resource| resource.name == name);
-        let Some(place) = place.and_then(|place| u8::try_from(place).ok()) else { return false };
+        let Some(place) = place.and_then(|place| u8::try_from(place).ok()) else {
+            let next = "`bulkhead resource list` shows their names";
+            return request::Answer::refused("usage", format!("there is no resource {name}"), next);
+        };
         if let Some(why) = self.why.get_mut(usize::from(place)) {
             why.clear();
         }
         self.step(now, Event::CleanUp { place }, log);
-        true
+        request::Answer::done("resource", json!({ "name": name }))
     }
 
     /// All of them, for the status.

@@ -356,13 +356,7 @@ impl Agent {
             Request::InfraStart => self.infra(Command::Start(Office::Infra), "started"),
             Request::InfraStop => self.infra(Command::Stop(Office::Infra), "stopped"),
             Request::ResourceCleanup { name } => {
-                match self.resources.clean_up(clock::now(), name, &mut self.hands.log) {
-                    true => Answer::done("resource", json!({ "name": name })),
-                    false => {
-                        let next = "`bulkhead resource list` shows their names";
-                        Answer::refused("usage", format!("there is no resource {name}"), next)
-                    }
-                }
+                self.resources.clean_up(clock::now(), name, &mut self.hands.log)
             }
             Request::ConfigApply => return self.read_again(Some(question)),
             Request::FenceHistory => {
@@ -387,6 +381,8 @@ impl Agent {
                 return self.volume_request(question);
             }
             Request::GuestLease => self.guest_lease(),
+            Request::GuestRoad { node, leased } => self.guest_road(node, *leased),
+            Request::GuestKeys { hello, welcome } => self.guest_keys(hello, welcome),
             Request::ForceQuorum { lost } => self.force_quorum(lost),
             Request::ForceShow => self.forcing(),
             Request::FenceConfirm { node, reason } => self.fence_confirm(NodeId(*node), reason.clone()),

@@ -29,6 +29,7 @@ use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
 use crate::failure::Failure;
+use crate::migration::reception;
 use crate::node_site::network::Cards;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
@@ -76,7 +77,9 @@ pub struct Plan<'a> {
 ///
 /// It cannot run here, or must not.
 pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
-    prepare(config, plan, Volumes::start)
+    let agent = prepare(config, plan, Volumes::start)?;
+    reception::open(&agent.hands.config)?;
+    Ok(agent)
 }
 
 /// What starts a node's copy of its mirror group.

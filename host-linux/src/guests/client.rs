@@ -93,8 +93,10 @@ fn told(status: StatusCode, value: &Value) -> Failure {
         what => what,
     };
     let mut failure = Failure::failed(what).left(text("/error/left")).next(text("/error/next"));
-    if status == StatusCode::CONFLICT {
-        failure.exit = Exit::Refused;
+    match status {
+        StatusCode::CONFLICT => failure.exit = Exit::Refused,
+        StatusCode::BAD_REQUEST => failure.exit = Exit::Usage,
+        _ => {}
     }
     failure
 }

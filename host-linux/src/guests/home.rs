@@ -6,6 +6,9 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+/// The file beside a guest's description that says where it went last.
+pub const RECORD: &str = "moved.json";
+
 /// Where the guests of a node are.
 #[derive(Clone, Debug)]
 pub struct Homes(PathBuf);
@@ -41,20 +44,14 @@ impl Homes {
             }
             made => made.map_err(|error| Failure::io("make", &home.path, &error))?,
         }
-        let put = || {
-            let partial = home.path.join("guest.toml.new");
-            let mut file = fs::File::create_new(&partial)?;
-            file.write_all(described.text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&partial, home.description())?;
-            fs::File::open(&home.path)?.sync_all()?;
-            fs::File::open(&self.0)?.sync_all()
-        };
-        put().map_err(|error| {
-            // What is half there would be in the way of the next attempt.
-            let _ = fs::remove_dir_all(&home.path);
-            Failure::io("write", &home.description(), &error)
-        })?;
+        let parent = || fs::File::open(&self.0).and_then(|parent| parent.sync_all());
+        let put = home.describe(described);
+        put.and_then(|()| parent().map_err(|error| Failure::io("write", &self.0, &error))).inspect_err(
+            |_| {
+                // What is half there would be in the way of the next attempt.
+                let _ = fs::remove_dir_all(&home.path);
+            },
+        )?;
         Ok(home)
     }
 
@@ -109,6 +106,23 @@ impl Home {
         self.path.join("guest.toml")
     }
 
+    /// Describes the guest, in place of what is there.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take it.
+    pub fn describe(&self, described: &Description) -> Result<(), Failure> {
+        let put = || {
+            let partial = self.path.join("guest.toml.new");
+            let mut file = fs::File::create(&partial)?;
+            file.write_all(described.text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&partial, self.description())?;
+            fs::File::open(&self.path)?.sync_all()
+        };
+        put().map_err(|error| Failure::io("write", &self.description(), &error))
+    }
+
     /// The socket of its API, while it runs.
     #[must_use]
     pub fn api(&self) -> PathBuf {
@@ -119,6 +133,12 @@ impl Home {
     #[must_use]
     pub fn console(&self) -> PathBuf {
         self.path.join("console.sock")
+    }
+
+    /// Where it went last, or came from.
+    #[must_use]
+    pub fn record(&self) -> PathBuf {
+        self.path.join(RECORD)
     }
 
     /// What it has said.

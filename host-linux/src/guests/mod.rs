@@ -1,8 +1,10 @@
 //! The guests of this node: what each of them is, where its process is found, and how that is begun and ended
 //! (S2-01, S2-05, S3-06).
 //!
-//! [`home`]: the directory of a guest; [`process`]: its process; [`client`]: what asks it.
+//! [`home`]: the directory of a guest; [`process`]: its process; [`client`]: what asks it; [`record`]:
+//! where it went.
 
 pub mod client;
 pub mod home;
 pub mod process;
+pub mod record;

@@ -2,13 +2,16 @@
 
 use super::client::{self, NoAnswer};
 use super::home::Home;
+use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
 use crate::vmm::in_use::is_in_use;
 use hyper::Method;
 use serde_json::{Value, json};
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A guest that is begun answers within this time; memory is set apart and its kernel read before.
@@ -21,6 +24,8 @@ const READS: Duration = WRITES;
 /// It is gone within this time once it was told to end.
 pub const ENDS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
+/// How often it is looked how far a move is.
+const SHOW: Duration = Duration::from_millis(100);
 /// Of what a process has said that could not begin.
 const SAID_MAX: usize = 4096;
 
@@ -45,21 +50,12 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
     }
-    let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
-    let out = File::create(&messages).map_err(|error| Failure::io("write", &messages, &error))?;
-    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-    command.arg("vmm").arg(home.description());
-    command.arg("--api").arg(home.api()).arg("--console").arg(home.console()).arg("--log").arg(home.log());
-    command.args(start.is_paused.then_some("--paused")).arg("--background");
+    let mut command = command(home, start.agent)?;
+    command.args(start.is_paused.then_some("--paused"));
     if let Some(snapshot) = start.snapshot {
         command.arg("--restore").arg(snapshot);
     }
-    match start.agent {
-        Some(agent) => command.arg("--socket").arg(agent),
-        None => command.arg("--alone"),
-    };
-    let same = out.try_clone().map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(out).stderr(same);
+    let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
     let mut child = command.spawn().map_err(failed)?;
     let begun = Instant::now();
     let most = if start.snapshot.is_some() { READS } else { BEGINS };
@@ -76,6 +72,35 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     let what = format!("guest {} does not answer {} s after its begin", home.name, most.as_secs());
     let next = format!("look at {}; `bulkhead vm stop {} --now` ends it.", messages.display(), home.name);
     Err(Failure::failed(what).left("Its process runs.").next(next))
+}
+
+/// What begins the process of a guest.
+fn command(home: &Home, agent: Option<&Path>) -> Result<Command, Failure> {
+    let messages = home.messages();
+    let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
+    let out = File::create(&messages).map_err(|error| Failure::io("write", &messages, &error))?;
+    let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("vmm").arg(home.description());
+    command.arg("--api").arg(home.api()).arg("--console").arg(home.console()).arg("--log").arg(home.log());
+    command.arg("--background");
+    match agent {
+        Some(agent) => command.arg("--socket").arg(agent),
+        None => command.arg("--alone"),
+    };
+    let same = out.try_clone().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(same);
+    Ok(command)
+}
+
+/// Begins the process of a guest that comes from another node, by what is handed to it over `from`.
+///
+/// # Errors
+///
+/// The system does not.
+pub fn receive(home: &Home, agent: Option<&Path>, from: UnixStream) -> Result<Child, Failure> {
+    let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
+    let mut command = command(home, agent)?;
+    command.arg("--receive").stdin(OwnedFd::from(from)).spawn().map_err(failed)
 }
 
 /// Why a process that has ended already could not begin.
@@ -115,6 +140,58 @@ pub fn snapshot(home: &Home, path: &Path, is_end: bool) -> Result<(), Failure> {
     let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
     let body = json!({ "destination_url": format!("file://{}", path.display()), "stop": is_end });
     told(home, client::ask_with(&home.api(), Method::PUT, "vm.snapshot", &body, WRITES))
+}
+
+/// Where a guest is to go.
+#[derive(Clone, Copy, Debug)]
+pub struct Leave<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// The control socket of this node's agent.
+    pub agent: &'a Path,
+    /// For how long it may stand still.
+    pub downtime: Duration,
+    /// Bytes a second; `None`: as many as can.
+    pub bandwidth: Option<u64>,
+    /// It stands still from the beginning.
+    pub is_quick: bool,
+}
+
+/// Has it move to another node; `progress` hears how far that is. What it says of that when it is there.
+///
+/// # Errors
+///
+/// As [`tell`]: it is here still, or, as the failure says then, given away and not heard of.
+pub fn migrate(home: &Home, leave: Leave<'_>, progress: &mut dyn FnMut(&Value)) -> Result<Value, Failure> {
+    let Leave { node, agent, downtime, bandwidth, is_quick } = leave;
+    let downtime = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX);
+    let body = json!({ "node": node, "agent": agent, "downtime_ms": downtime, "bandwidth": bandwidth,
+                       "quick": is_quick });
+    let (api, begun) = (home.api(), Record::now(Way::To, node, false).at);
+    let asked = std::thread::scope(|scope| {
+        let asks = || client::ask_with(&api, Method::PUT, "vm.send-migration", &body, WRITES);
+        let asked = scope.spawn(asks);
+        while !asked.is_finished() {
+            std::thread::sleep(SHOW);
+            // It may be gone by now.
+            let info = info(home).ok().flatten();
+            info.as_ref()
+                .and_then(|info| info.get("migration"))
+                .filter(|view| !view.is_null())
+                .map(&mut *progress);
+        }
+        asked.join().unwrap_or(Err(NoAnswer::Off))
+    });
+    let record = || Record::load(&home.record()).ok().flatten().filter(|record| begun <= record.at);
+    match asked {
+        Ok(moved) => Ok(moved),
+        // Its process may end before its answer is out; what it wrote before that tells.
+        Err(NoAnswer::Off) => match record().and_then(|record| record.moved) {
+            Some(moved) => Ok(serde_json::to_value(moved).unwrap_or_default()),
+            None => told(home, Err(NoAnswer::Off)).map(|()| Value::Null),
+        },
+        Err(NoAnswer::Failed(failure)) => Err(failure),
+    }
 }
 
 /// Tells it, such as `vm.pause`.

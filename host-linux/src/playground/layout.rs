@@ -74,7 +74,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     let mut config = site(directory, wanted)?;
     // All are bound at once, so that no port is given twice, and for streams, too.
     let bind = |_| both(Ipv4Addr::LOCALHOST).and_then(|pair| Ok((pair.0.local_addr()?, pair)));
-    let count = config.members.len().saturating_mul(3);
+    let count = config.members.len().saturating_mul(4);
     let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
     let sockets = sockets.map_err(|error| failed("no socket on loopback", &error))?;
     let mut ports = sockets.iter().map(|(address, _)| *address);
@@ -84,6 +84,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     let holders: BTreeSet<u16> = nbd.keys().copied().collect();
     for member in &mut config.members {
         member.nbd = nbd.get(&member.id.0).copied();
+        member.guests = member.nbd.and_then(|_| ports.next());
     }
     let mut exits = BTreeMap::new();
     for member in &config.members {

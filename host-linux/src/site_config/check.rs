@@ -121,6 +121,7 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         external: table.external.clone(),
         board,
         nbd: storage::nbd(table, problems),
+        guests: storage::guests(table, problems),
     })
 }
 

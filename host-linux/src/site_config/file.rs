@@ -1,7 +1,7 @@
 //! The file as it is written: every table and key there is. docs/configuration.md explains each; a key that
 //! is not named here is refused, so that a misspelt one cannot pass for its default.
 
-use super::value::{Address, Hardware, Name, NbdAddress, Pair, Site, Size, Time};
+use super::value::{Address, GuestsAddress, Hardware, Name, NbdAddress, Pair, Site, Size, Time};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -107,6 +107,7 @@ pub(super) struct NodeTable {
     pub external: Vec<std::net::IpAddr>,
     pub board: Option<Spanned<BoardTable>>,
     pub nbd: Option<Spanned<NbdAddress>>,
+    pub guests: Option<Spanned<GuestsAddress>>,
 }
 
 #[derive(Debug, Deserialize)]

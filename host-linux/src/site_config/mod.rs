@@ -157,6 +157,8 @@ pub struct Member {
     pub board: Option<Board>,
     /// Where it serves volumes to clients and to its peers (TCP).
     pub nbd: Option<SocketAddr>,
+    /// Where it takes in guests that are moved to it (TCP).
+    pub guests: Option<SocketAddr>,
 }
 
 /// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.

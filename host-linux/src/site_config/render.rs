@@ -63,6 +63,7 @@ impl SiteConfig {
             member.addresses = [SocketAddr::from(([0, 0, 0, 0], 0)); 2];
             member.board = None;
             member.nbd = None;
+            member.guests = None;
         }
         same.members.sort_by_key(|member| member.id);
         same.fencing.sort_by_key(|fencing| fencing.node);
@@ -104,6 +105,9 @@ fn member(member: &Member, out: &mut String) {
     }
     if let Some(nbd) = &member.nbd {
         let _ = writeln!(out, "nbd = \"{nbd}\"");
+    }
+    if let Some(guests) = &member.guests {
+        let _ = writeln!(out, "guests = \"{guests}\"");
     }
 }
 
@@ -292,6 +296,7 @@ mod tests {
             config.local.storage =
                 Some(Storage { log, log_size, volumes, is_shared, memory, read_cache, backing, tls });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
+            config.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 7902)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
         }
@@ -308,6 +313,7 @@ mod tests {
         two.members[0].addresses.swap(0, 1);
         two.members[0].board = Some(Board::default());
         two.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 9)));
+        two.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 8)));
         assert_eq!(one.digest(), two.digest());
         two.members[0].voter = false;
         assert_ne!(one.digest(), two.digest());

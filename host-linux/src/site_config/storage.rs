@@ -157,8 +157,30 @@ pub(super) fn nbd(table: &NodeTable, problems: &mut Problems) -> Option<SocketAd
     Some(nbd.as_ref().0)
 }
 
+/// Where a node takes in guests.
+pub(super) fn guests(table: &NodeTable, problems: &mut Problems) -> Option<SocketAddr> {
+    let guests = table.guests.as_ref()?;
+    let name = &table.name.as_ref().0;
+    if table.witness {
+        let what = format!("{name} is a witness and would take in guests");
+        problems.push(Problem::new(guests.span(), what, "take `guests` out: a witness only votes"));
+    }
+    if table.nbd.as_ref().is_some_and(|nbd| nbd.as_ref().0 == guests.as_ref().0) {
+        let what = format!("{name} would take in guests at {}, where it serves volumes", guests.as_ref().0);
+        problems.push(Problem::new(guests.span(), what, "give `guests` a port of its own"));
+    }
+    Some(guests.as_ref().0)
+}
+
 /// Two nodes serve at two places.
 pub(super) fn different(this: &NodeTable, other: &NodeTable, problems: &mut Problems) {
+    if let (Some(mine), Some(theirs)) = (&this.guests, &other.guests)
+        && mine.as_ref() == theirs.as_ref()
+    {
+        let (name, known) = (&this.name.as_ref().0, &other.name.as_ref().0);
+        let what = format!("{name} takes in guests at {}, as {known} does", mine.as_ref().0);
+        problems.push(Problem::new(mine.span(), what, "give each node a place of its own"));
+    }
     if let (Some(mine), Some(theirs)) = (&this.nbd, &other.nbd)
         && mine.as_ref() == theirs.as_ref()
     {

@@ -109,6 +109,8 @@ impl TryFrom<String> for Address {
 
 /// The TCP port of NBD where none is written: the one that IANA gave it.
 pub const NBD_PORT: u16 = 10_809;
+/// Where guests are taken in, unless a configuration says otherwise.
+pub const GUESTS_PORT: u16 = 7902;
 
 /// Where a node serves volumes: `10.0.1.1:10809`, `10.0.1.1`, `[fd00::1]:10809`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -121,6 +123,21 @@ impl TryFrom<String> for NbdAddress {
     fn try_from(text: String) -> Result<Self, String> {
         place(&text, NBD_PORT).map(Self).ok_or_else(|| {
             format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{NBD_PORT}")
+        })
+    }
+}
+
+/// Where a node takes in guests: `10.0.1.1:7902`, `10.0.1.1`, `[fd00::1]:7902`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct GuestsAddress(pub SocketAddr);
+
+impl TryFrom<String> for GuestsAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        place(&text, GUESTS_PORT).map(Self).ok_or_else(|| {
+            format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{GUESTS_PORT}")
         })
     }
 }
@@ -298,5 +315,8 @@ mod tests {
         assert_eq!(of("10.0.1.1").unwrap(), "10.0.1.1:10809");
         assert_eq!(of("10.0.1.1:9").unwrap(), "10.0.1.1:9");
         assert!(of("0.0.0.0:10809").unwrap_err().contains("10.0.1.1:10809"));
+        let of = |text: &str| GuestsAddress::try_from(text.to_owned()).map(|place| place.0.to_string());
+        assert_eq!(of("fd00::1").unwrap(), "[fd00::1]:7902");
+        assert!(of("0.0.0.0:7902").unwrap_err().contains("10.0.1.1:7902"));
     }
 }

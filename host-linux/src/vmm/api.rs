@@ -2,7 +2,7 @@
 //! Hypervisor's API for what there is of it here. Hostile clients cost a slot, never the guest: connections,
 //! requests and times are bounded (I11, V16).
 
-use super::guest::{Answer, Event, Order};
+use super::guest::{Answer, Event, Leave, Order};
 use crate::failure::{Exit, Failure};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -27,14 +27,20 @@ const BODY_MAX: usize = 16 << 10;
 /// A request's head must be complete, and a connection without one is kept, for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const STACK: usize = 256 << 10;
+/// For how long a guest that is moved may stand still, unless it is said.
+pub const DOWNTIME_MS: u64 = 300;
+/// Slower moves do not come to an end.
+pub const BANDWIDTH_MIN: u64 = 1 << 20;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 9] = [
+const ROUTES: [(&str, Method, Asks); 11] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
     ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),
+    ("/api/v1/vm.send-migration", Method::PUT, Asks::Leave),
+    ("/api/v1/vm.cancel-migration", Method::PUT, Asks::Guest(Order::Stay)),
     ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
     ("/api/v1/vm.power-button", Method::PUT, Asks::Guest(Order::PowerButton)),
     ("/api/v1/vm.shutdown", Method::PUT, Asks::Guest(Order::Shutdown)),
@@ -46,6 +52,26 @@ enum Asks {
     Ping,
     Guest(Order),
     Snapshot,
+    Leave,
+}
+
+/// The body of `vm.send-migration`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Migration {
+    node: String,
+    /// The control socket of this node's agent, for a guest that runs without one.
+    agent: Option<PathBuf>,
+    #[serde(default = "downtime")]
+    downtime_ms: u64,
+    /// Bytes a second.
+    bandwidth: Option<u64>,
+    #[serde(default)]
+    quick: bool,
+}
+
+const fn downtime() -> u64 {
+    DOWNTIME_MS
 }
 
 /// The body of `vm.snapshot`.
@@ -159,6 +185,7 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
         Asks::Ping => return respond(StatusCode::OK, &ping()),
         Asks::Guest(order) => Ok(order.clone()),
         Asks::Snapshot => snapshot(&body.to_bytes()),
+        Asks::Leave => migration(&body.to_bytes()),
     };
     match order {
         Err(failure) => refuse(status_of(&failure), &failure),
@@ -180,6 +207,19 @@ fn snapshot(body: &[u8]) -> Result<Order, Failure> {
     let path = path.filter(|path| path.is_absolute());
     let path = path.ok_or_else(|| wrong(format!("`{}` is no file", asked.destination_url)))?;
     Ok(Order::Snapshot { path, is_end: asked.stop })
+}
+
+/// What the body of `vm.send-migration` asks for.
+fn migration(body: &[u8]) -> Result<Order, Failure> {
+    let next = "say {\"node\": \"b1\"}; docs/guests.md has all of it.";
+    let wrong = |why: String| Failure::usage(format!("the body of vm.send-migration: {why}")).next(next);
+    let asked: Migration = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    let Migration { node, agent, downtime_ms, bandwidth, quick } = asked;
+    if bandwidth.is_some_and(|bandwidth| bandwidth < BANDWIDTH_MIN) {
+        return Err(wrong(format!("`bandwidth` is at least {BANDWIDTH_MIN} bytes a second")));
+    }
+    let downtime = Duration::from_millis(downtime_ms);
+    Ok(Order::Leave(Leave { node, agent, downtime, bandwidth, is_quick: quick }))
 }
 
 fn ping() -> Value {

@@ -57,6 +57,11 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
             assert_eq!((path.to_str(), is_end), (Some("/srv/web 1"), true));
             Ok(Value::Null)
         }
+        Order::Leave(leave) => {
+            assert_eq!((leave.node.as_str(), leave.downtime.as_millis()), ("b1", 300));
+            Ok(json!({ "rounds": 2 }))
+        }
+        Order::Stay => Err(Failure::refused("it is not being moved")),
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
     });
     let cases = [
@@ -66,6 +71,8 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         ("PUT", "vm.resume", "204", ""),
         ("PUT", "vm.power-button", "204", ""),
         ("PUT", "vm.shutdown", "409", "it is being moved"),
+        ("PUT", "vm.cancel-migration", "409", "it is not being moved"),
+        ("PUT", "vm.send-migration", "400", "the body of vm.send-migration"),
         ("PUT", "vm.info", "405", "takes GET, not PUT"),
         ("PUT", "vm.explode", "404", "nothing is at /api/v1/vm.explode"),
     ];
@@ -76,16 +83,21 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
             "{path}: {answer}"
         );
     }
-    let with = |body: &str| {
-        let head = "PUT /api/v1/vm.snapshot HTTP/1.1\r\nHost: x\r\nConnection: close";
+    let with = |path: &str, body: &str| {
+        let head = format!("PUT /api/v1/{path} HTTP/1.1\r\nHost: x\r\nConnection: close");
         served.say(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(), false)
     };
-    let answer = with(r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
+    let answer = with("vm.snapshot", r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
     let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#];
     for wrong in wrong {
-        let answer = with(wrong);
+        let answer = with("vm.snapshot", wrong);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("destination_url"), "{answer}");
+    }
+    let answer = with("vm.send-migration", r#"{"node": "b1"}"#);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#"{"rounds":2}"#), "{answer}");
+    for wrong in ["{}", r#"{"node": "b1", "bandwidth": 1000}"#, r#"{"node": "b1", "to": 1}"#] {
+        assert!(with("vm.send-migration", wrong).starts_with("HTTP/1.1 400 "), "{wrong}");
     }
     let mode = std::fs::metadata(&served.path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

@@ -7,6 +7,7 @@ use super::tap_ioctl::NAME_MAX;
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
+use bulkhead_core::volume::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -53,10 +54,28 @@ pub struct Description {
 /// A disk of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// Where its content is served.
-    pub uri: Uri,
+    /// What is on it.
+    pub content: Content,
     /// The guest cannot write.
     pub is_read_only: bool,
+}
+
+/// What is on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A volume of the node's pair, wherever its agent serves that: the same on each node.
+    Volume(Name),
+    /// An export of an NBD server.
+    Served(Uri),
+}
+
+impl std::fmt::Display for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Volume(name) => write!(f, "volume {name}"),
+            Self::Served(uri) => write!(f, "{uri}"),
+        }
+    }
 }
 
 /// A network of a guest.
@@ -91,7 +110,8 @@ struct File {
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct FileDisk {
-    uri: String,
+    volume: Option<String>,
+    uri: Option<String>,
     #[serde(default)]
     read_only: bool,
 }
@@ -120,7 +140,10 @@ impl Description {
     /// All of it, for machines.
     #[must_use]
     pub fn json(&self) -> Value {
-        let disk = |disk: &Disk| json!({ "uri": disk.uri.to_string(), "read_only": disk.is_read_only });
+        let disk = |disk: &Disk| match &disk.content {
+            Content::Volume(name) => json!({ "volume": name.to_string(), "read_only": disk.is_read_only }),
+            Content::Served(uri) => json!({ "uri": uri.to_string(), "read_only": disk.is_read_only }),
+        };
         let network = |network: &Network| {
             let Network { tap, bridge, mac } = network;
             json!({ "tap": tap, "bridge": bridge, "mac": mac.to_string() })
@@ -164,10 +187,6 @@ impl Description {
         file.kernel = beside.join(&file.kernel);
         file.initrd = file.initrd.map(|initrd| beside.join(initrd));
         let text = toml::to_string(&file).map_err(|error| error.to_string())?;
-        let disk = |disk: FileDisk| {
-            let uri = disk.uri.parse().map_err(|why| format!("`uri` of [[disk]], `{}`: {why}", disk.uri))?;
-            Ok(Disk { uri, is_read_only: disk.read_only })
-        };
         let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
         let networks = networks(&file.name, file.network)?;
         let File { name, processors, kernel, initrd, command_line, .. } = file;
@@ -180,6 +199,22 @@ impl Description {
 pub fn is_name(name: &str) -> bool {
     let is_known = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     (1..=64).contains(&name.len()) && !name.starts_with('.') && name.chars().all(is_known)
+}
+
+fn disk(described: FileDisk) -> Result<Disk, String> {
+    let FileDisk { volume, uri, read_only } = described;
+    let content = match (volume, uri) {
+        (Some(name), None) => {
+            Content::Volume(Name::new(&name).map_err(|why| format!("`volume` of [[disk]], `{name}`: {why}"))?)
+        }
+        (None, Some(uri)) => {
+            Content::Served(uri.parse().map_err(|why| format!("`uri` of [[disk]], `{uri}`: {why}"))?)
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err("a [[disk]] has either `volume` or `uri`: what is on it".into());
+        }
+    };
+    Ok(Disk { content, is_read_only: read_only })
 }
 
 /// The networks of the guest with this name.
@@ -234,6 +269,11 @@ mod tests {
         // The text means the same elsewhere.
         assert_eq!(Description::parse(&with_disk.text, Path::new("/tmp")).unwrap(), with_disk);
         assert_eq!(with_disk.kernel, Path::new("/srv/vmlinuz"));
+        let volume = Description::parse(&format!("{LEAST}[[disk]]\nvolume = \"vm1\"\n"), Path::new("/"));
+        let volume = volume.unwrap();
+        assert_eq!(volume.disks[0].content.to_string(), "volume vm1");
+        assert_eq!(volume.json()["disks"][0], json!({ "volume": "vm1", "read_only": false }));
+        assert_eq!(Description::parse(&volume.text, Path::new("/")).unwrap(), volume);
         let networks = "[[network]]\ntap = \"tap0\"\n\
                         [[network]]\ntap = \"tap1\"\nbridge = \"br-in.7\"\nmac = \"52:54:00:12:34:56\"\n";
         let described = Description::parse(&format!("{LEAST}{networks}"), Path::new("/")).unwrap();
@@ -276,6 +316,9 @@ mod tests {
             ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
             ("\"vmlinuz\"\n", "\"vmlinuz\"\ncommand_line = \"a\\u0000b\"\n", "zero byte"),
             ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nuri = \"http://x\"\n", "`uri` of [[disk]], `http://x`"),
+            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a/b\"\n", "`volume` of [[disk]], `a/b`"),
+            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\n", "either `volume` or `uri`"),
+            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a\"\nuri = \"nbd://h/a\"\n", "either `vol"),
         ];
         for (old, new, expected) in cases {
             let why = Description::parse(&LEAST.replace(old, new), Path::new("/")).unwrap_err();

@@ -3,7 +3,7 @@
 //! What was asked on a connection that ended is asked again on the next. That asks of a server what ours
 //! promises (`volume::route`): it begins nothing any more for a client that has left.
 
-use super::description;
+use super::description::{self, Content};
 use super::lease::{Lease, Tied};
 use crate::failure::Failure;
 use crate::nbd::client::connection::Client;
@@ -42,7 +42,15 @@ impl Disk {
     ///
     /// Nobody serves it, it is nothing that a guest can write, or the lease is not about it.
     pub fn open(described: &description::Disk, lease: Option<&Lease>) -> Result<Self, Failure> {
-        let uri = described.uri.clone();
+        let uri = match (&described.content, lease) {
+            (Content::Served(uri), _) => uri.clone(),
+            (Content::Volume(name), Some(lease)) => lease.volume(name),
+            (Content::Volume(name), None) => {
+                let what = format!("the disk is volume {name} of an agent, and nobody asks one");
+                let next = "run the guest by the agent's lease, without --alone, or name a `uri`.";
+                return Err(Failure::refused(what).left("The guest was not started.").next(next));
+            }
+        };
         let wrong = |why: String| Failure::failed(format!("the disk {uri}: {why}"));
         let client = Client::connect(&uri, PATIENCE).map_err(|why| wrong(why.to_string()))?;
         let geometry = client.geometry();

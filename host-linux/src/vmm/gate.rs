@@ -13,6 +13,8 @@ pub enum Hold {
     Lease,
     /// Its state is read.
     Capture,
+    /// It is slowed down, while it is copied.
+    Throttle,
 }
 
 impl Hold {
@@ -21,6 +23,7 @@ impl Hold {
             Self::Operator => 1,
             Self::Lease => 2,
             Self::Capture => 4,
+            Self::Throttle => 8,
         }
     }
 }

@@ -10,8 +10,10 @@ use super::machine::{Machine, Origin};
 use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
 use crate::failure::Failure;
+use crate::migration::arrival::Arrival;
+use crate::migration::departure::{Departure, Outcome, Settings};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub enum Event {
     Asked(Order, Answer),
     /// It must not run any more.
     Lost(Failure),
+    /// Its move to another node has come to an end.
+    Departed,
     /// It is to end at once, as by a loss of power.
     Stop,
 }
@@ -47,12 +51,31 @@ pub enum Order {
         /// It ends when it is written.
         is_end: bool,
     },
+    /// To move to another node.
+    Leave(Leave),
+    /// Not to move.
+    Stay,
     /// To begin anew.
     Reboot,
     /// To end itself.
     PowerButton,
     /// To end at once.
     Shutdown,
+}
+
+/// Where a guest is told to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leave {
+    /// The node's name.
+    pub node: String,
+    /// The agent of this node, for a guest that runs without one.
+    pub agent: Option<PathBuf>,
+    /// For how long it may stand still.
+    pub downtime: Duration,
+    /// Bytes a second; `None`: as many as can.
+    pub bandwidth: Option<u64>,
+    /// It stands still from the beginning.
+    pub is_quick: bool,
 }
 
 /// Who hears what came of an order. Dropped unheard, it was not carried out.
@@ -85,6 +108,8 @@ pub enum Ended {
     Reset,
     /// Somebody has ended it.
     Stopped,
+    /// It runs on another node.
+    Moved,
 }
 
 impl Ended {
@@ -95,6 +120,7 @@ impl Ended {
             Self::Off => "off",
             Self::Reset => "reset",
             Self::Stopped => "stopped",
+            Self::Moved => "moved",
         }
     }
 }
@@ -111,28 +137,58 @@ pub enum Begins {
         /// What it must be called.
         name: Option<String>,
     },
+    /// Where it was on another node.
+    Here(Box<Arrival>),
 }
 
 impl Begins {
-    /// Finds what it names.
-    fn find(
-        self,
-        console: &Console,
-        lease: Option<&Lease>,
-    ) -> Result<(Origin, Option<Box<Copied>>), Failure> {
-        let (snapshot, expected) = match self {
-            Self::Anew(description) => return Ok((Origin::find(description, console.clone(), lease)?, None)),
-            Self::Again { snapshot, name } => (snapshot, name),
-        };
-        let copied = Box::new(file::open(&snapshot, console.clone(), lease)?);
-        let name = &copied.origin().description.name;
-        match expected.filter(|expected| expected != name) {
-            None => Ok((copied.origin().clone(), Some(copied))),
-            Some(other) => {
-                let what = format!("{} is a snapshot of guest {name}, not of {other}", snapshot.display());
-                Err(Failure::refused(what).left(""))
+    /// Finds what it names; the lease that it runs by.
+    fn find(self, console: &Console, agent: Option<&Path>) -> Result<Found, Failure> {
+        let obtain = || agent.map(Lease::obtain).transpose();
+        match self {
+            Self::Anew(description) => {
+                let lease = obtain()?;
+                let origin = Origin::find(description, console.clone(), lease.as_ref())?;
+                Ok(Found { origin, copied: None, lease, arrival: None })
+            }
+            Self::Again { snapshot, name } => {
+                let lease = obtain()?;
+                let copied = file::open(&snapshot, console.clone(), lease.as_ref())?;
+                let found = &copied.origin().description.name;
+                if let Some(other) = name.filter(|name| name != found) {
+                    let what =
+                        format!("{} is a snapshot of guest {found}, not of {other}", snapshot.display());
+                    return Err(Failure::refused(what).left(""));
+                }
+                Ok(Found::copied(copied, lease, None))
+            }
+            Self::Here(mut arrival) => {
+                let mut lease = arrival.lease();
+                match arrival.read(console.clone(), lease.as_mut()) {
+                    Ok(copied) => Ok(Found::copied(copied, lease, Some(arrival))),
+                    Err(why) => {
+                        arrival.fails(&why);
+                        Err(why)
+                    }
+                }
             }
         }
+    }
+}
+
+/// What a guest begins with.
+struct Found {
+    origin: Origin,
+    /// `None`: it begins with its kernel.
+    copied: Option<Box<Copied>>,
+    lease: Option<Lease>,
+    /// Who is to hear that it runs.
+    arrival: Option<Box<Arrival>>,
+}
+
+impl Found {
+    fn copied(copied: Copied, lease: Option<Lease>, arrival: Option<Box<Arrival>>) -> Self {
+        Self { origin: copied.origin().clone(), copied: Some(Box::new(copied)), lease, arrival }
     }
 }
 
@@ -149,6 +205,10 @@ pub struct Guest {
     pub is_paused: bool,
     /// The agent by whose lease it runs; `None`: it runs alone, and nobody looks whether it runs twice.
     pub agent: Option<PathBuf>,
+    /// Where it is noted that it went to another node; `None`: nowhere.
+    pub record: Option<PathBuf>,
+    /// It is being moved, and who asked for that.
+    pub leaving: Option<(Departure, Answer)>,
 }
 
 /// How often a guest that reads nothing is offered what was typed.
@@ -175,17 +235,17 @@ impl Guest {
         tell: &Sender<Event>,
     ) -> Result<Ended, Failure> {
         // Found once: a reset needs no server that is there.
-        let lease = self.agent.as_deref().map(Lease::obtain).transpose()?;
-        let (origin, mut copied) = begins.find(&self.console, lease.as_ref())?;
+        let found = begins.find(&self.console, self.agent.as_deref())?;
+        let Found { origin, mut copied, lease, mut arrival } = found;
         let (harness, lost) = (Arc::new(Harness::default()), tell.clone());
         let reins = Arc::clone(&harness) as Arc<dyn Reins>;
         let lose = move |why| drop(lost.send(Event::Lost(why)));
         let keeper = lease.map(|lease| lease.keep(reins, lose)).transpose()?;
         for number in 0_u64.. {
-            let tell = tell.clone();
+            let own = tell.clone();
             let ended = move |end| {
                 // The guest is gone already: nobody asks how.
-                let _ = tell.send(Event::Ended(number, end));
+                let _ = own.send(Event::Ended(number, end));
             };
             let paused = self.is_paused.then_some(Hold::Operator);
             let held: Vec<_> = paused.into_iter().chain(keeper.as_ref().map(|_| Hold::Lease)).collect();
@@ -194,7 +254,9 @@ impl Guest {
                 None => Machine::start(origin.clone(), &held, ended)?,
             });
             harness.put_on(&machine);
-            let over = self.until_over(&machine, number, events);
+            let _ = arrival.take().map(|arrival| arrival.runs());
+            let over = self.until_over(&machine, number, events, tell);
+            let over = self.left().unwrap_or(over);
             harness.take_off();
             drop(machine);
             match over {
@@ -214,7 +276,19 @@ impl Guest {
         Ok(Ended::Reset)
     }
 
-    fn until_over(&mut self, machine: &Machine, number: u64, events: &Receiver<Event>) -> Over {
+    /// Its move is not waited for any more, unless it was given away: what came of that.
+    fn left(&mut self) -> Option<Over> {
+        let (departure, answer) = self.leaving.take()?;
+        departure_over(departure.end(), answer)
+    }
+
+    fn until_over(
+        &mut self,
+        machine: &Arc<Machine>,
+        number: u64,
+        events: &Receiver<Event>,
+        tell: &Sender<Event>,
+    ) -> Over {
         loop {
             let event = match self.keys.offer(|typed| machine.input(typed)) {
                 true => events.recv_timeout(OFFER),
@@ -229,6 +303,15 @@ impl Guest {
                 Ok(Event::Lost(why)) => return Over::Lost(why),
                 Ok(Event::Stop | Event::Ended(_, End::Stopped)) => return Over::Ended(Ended::Stopped),
                 Ok(Event::Typed) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Departed) => {
+                    // Another move than the one that is under way, perhaps.
+                    if self.leaving.as_ref().is_some_and(|(departure, _)| departure.is_over())
+                        && let Some(over) = self.left()
+                    {
+                        return over;
+                    }
+                }
+                Ok(Event::Asked(Order::Leave(leave), answer)) => self.leave(machine, leave, answer, tell),
                 Ok(Event::Asked(order, answer)) => {
                     let (said, over) = self.carry_out(machine, &order);
                     answer.hear(said);
@@ -238,6 +321,31 @@ impl Guest {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Over::Ended(Ended::Stopped),
             }
+        }
+    }
+
+    /// Begins to move it.
+    fn leave(&mut self, machine: &Arc<Machine>, leave: Leave, answer: Answer, tell: &Sender<Event>) {
+        let name = &machine.origin().description.name;
+        if let Some((departure, _)) = &self.leaving {
+            let to = departure.view().get("to").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let what = format!("guest {name} is being moved to {to} already");
+            return answer.hear(Err(Failure::refused(what).left("")));
+        }
+        let Some(agent) = self.agent.clone().or(leave.agent) else {
+            let what = format!("guest {name} runs without an agent, and one is needed to move it");
+            let next = "name its socket: `bulkhead vm migrate --socket`.";
+            return answer.hear(Err(Failure::usage(what).next(next)));
+        };
+        let Leave { node, downtime, bandwidth, is_quick, .. } = leave;
+        let (is_leased, is_paused) = (self.agent.is_some(), self.is_paused);
+        let record = self.record.clone();
+        let settings = Settings { node, agent, is_leased, is_paused, downtime, bandwidth, is_quick, record };
+        let tell = tell.clone();
+        let departed = move || drop(tell.send(Event::Departed));
+        match Departure::begin(machine, settings, departed) {
+            Ok(departure) => self.leaving = Some((departure, answer)),
+            Err(why) => answer.hear(Err(why)),
         }
     }
 
@@ -266,6 +374,12 @@ impl Guest {
                 }
                 (saved, _) => saved.map(|_| Value::Null),
             },
+            Order::Leave(_) => done,
+            Order::Stay => match &self.leaving {
+                Some((departure, _)) if departure.cancel() => done,
+                Some(_) => Err(Failure::refused("it was given to the other node already").left("")),
+                None => Err(Failure::refused("it is not being moved").left("")),
+            },
             Order::Reboot => return (done, Some(Over::Reset)),
             Order::Shutdown => return (done, Some(Over::Ended(Ended::Stopped))),
         };
@@ -280,7 +394,27 @@ impl Guest {
         json!({
             "state": if held.is_empty() { "Running" } else { "Paused" },
             "held": held,
+            "lease": self.agent.is_some(),
+            "migration": self.leaving.as_ref().map(|(departure, _)| departure.view()),
             "config": machine.origin().description.json(),
         })
+    }
+}
+
+/// What a move that has come to its end makes of the guest, and tells who asked for it.
+fn departure_over(outcome: Outcome, answer: Answer) -> Option<Over> {
+    match outcome {
+        Outcome::Stays(why) => {
+            answer.hear(Err(why));
+            None
+        }
+        Outcome::Gone(moved) => {
+            answer.hear(Ok(serde_json::to_value(moved).unwrap_or_default()));
+            Some(Over::Ended(Ended::Moved))
+        }
+        Outcome::Unheard(why) => {
+            answer.hear(Err(why.clone()));
+            Some(Over::Failed(why.what))
+        }
     }
 }

@@ -23,6 +23,7 @@ use crate::nbd::turns::session;
 use crate::nbd::uri::{Place, Uri};
 use crate::volume::route::between_nodes;
 use bulkhead_core::time::Instant;
+use bulkhead_core::volume::name::Name;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -32,6 +33,8 @@ use std::time::Duration;
 
 /// What a lease must have left when a guest begins.
 const LEFT_MIN: Duration = Duration::from_millis(100);
+/// How often an agent is asked that does not lead yet.
+const LOOK: Duration = Duration::from_millis(5);
 const STACK: usize = 256 << 10;
 
 const _: () = assert!(STOP.as_millis() < LEFT_MIN.as_millis(), "else it stands still as it begins");
@@ -148,6 +151,43 @@ impl Lease {
         let right = Arc::new(Right::default());
         right.set(before(until, KILL));
         Ok(Self { agent: agent.to_owned(), epoch: lease.epoch, until, volumes: lease.volumes, right })
+    }
+
+    /// One that is not there yet: its disks are known, and nothing is written to them.
+    #[must_use]
+    pub fn pending(agent: &Path, volumes: &Path) -> Self {
+        let (agent, volumes) = (agent.to_owned(), volumes.to_owned());
+        Self { agent, epoch: 0, until: Instant::ZERO, volumes, right: Arc::default() }
+    }
+
+    /// Waits until the agent gives it, so long at most.
+    ///
+    /// # Errors
+    ///
+    /// It does not: what it said last.
+    pub fn grant(&mut self, within: Duration) -> Result<(), Failure> {
+        let begun = clock::now();
+        loop {
+            let why = match ask(&self.agent) {
+                Ok((lease, until)) if LEFT_MIN <= Duration::from_millis(lease.left_ms) => {
+                    (self.epoch, self.until) = (lease.epoch, until);
+                    self.right.set(before(until, KILL));
+                    return Ok(());
+                }
+                Ok(_) => Failure::failed("the lease of this node ends"),
+                Err(why) => why,
+            };
+            if within < clock::now().since(begun) {
+                return Err(why);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Where the agent serves this volume.
+    #[must_use]
+    pub fn volume(&self, name: &Name) -> Uri {
+        Uri::unix(&self.volumes, &name.to_string())
     }
 
     /// Where a disk that is served here is, for whoever acts by this lease: with the agent of this node,

@@ -92,7 +92,7 @@ impl Origin {
     }
 
     /// What failed to be done for it.
-    pub(super) fn failed(&self, what: &str) -> impl FnOnce(registers::Error) -> Failure + use<> {
+    pub(crate) fn failed(&self, what: &str) -> impl FnOnce(registers::Error) -> Failure + use<> {
         let what = format!("cannot {what} for guest {}", self.description.name);
         move |error| Failure::failed(format!("{what}: {error}"))
     }

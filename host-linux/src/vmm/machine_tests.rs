@@ -1,6 +1,6 @@
 //! Guests of a few instructions, on this machine's own KVM. Where it has none, the tests say so and pass.
 
-use super::super::description;
+use super::super::description::{self, Content};
 use super::super::namespace::{has_own_network, ip, network};
 use super::super::said::{Said, runs_guests};
 use super::super::testing::{FOR_EVER, elf, out, say};
@@ -202,7 +202,8 @@ fn a_guest_begins_anew_without_its_server() {
     // mov al, [the sectors of the first disk]; out; for ever
     let size = [&[0xa0][..], &0xd000_0100_u32.to_le_bytes(), &[0x66, 0xba, 0xf8, 0x03, 0xee]].concat();
     let code = [size, out(0x600, 1), FOR_EVER.to_vec()].concat();
-    let disk = description::Disk { uri: Uri::unix(&socket, "disk"), is_read_only: false };
+    let disk =
+        description::Disk { content: Content::Served(Uri::unix(&socket, "disk")), is_read_only: false };
     let described = Description { disks: vec![disk], ..described(directory.path(), &elf(&code, true)) };
     let (mut said, console) = Said::new();
     let origin = Origin::find(described, console, None).unwrap();

@@ -140,6 +140,8 @@ impl Listing {
             | Request::FenceConfirm { .. }
             | Request::VolumeList
             | Request::GuestLease
+            | Request::GuestRoad { .. }
+            | Request::GuestKeys { .. }
             | Request::VolumeRecover { .. }
             | Request::VolumeScrub
             | Request::VolumePromote { .. } => return Ok(None),

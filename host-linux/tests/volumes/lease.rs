@@ -10,7 +10,7 @@ use bulkhead::cluster::request::Request;
 use bulkhead::failure::{Exit, Failure};
 use bulkhead::nbd::export::{Errno, Reply, Request as Asked};
 use bulkhead::nbd::uri::Uri;
-use bulkhead::vmm::description;
+use bulkhead::vmm::description::{self, Content};
 use bulkhead::vmm::disk::{Disk, Server};
 use bulkhead::vmm::lease::Lease;
 use bulkhead::vmm::machine::kvm;
@@ -136,7 +136,8 @@ fn a_guest_stands_still_before_another_node_leads() {
 
     // A disk as a guest has it.
     let (lent, _) = lease(&plant, primary).unwrap();
-    let described = description::Disk { uri: Uri::unix(&lent.volumes, "vm1"), is_read_only: false };
+    let described =
+        description::Disk { content: Content::Served(Uri::unix(&lent.volumes, "vm1")), is_read_only: false };
     let own = within("a lease", || Lease::obtain(&socket(&plant, primary)).ok());
     let disk = Disk::open(&described, Some(&own)).unwrap();
     let server = disk.connect().unwrap();

@@ -24,6 +24,7 @@ mod kernel;
 mod late;
 mod lease;
 mod lost;
+mod migrate;
 #[path = "../common/plant.rs"]
 mod plant;
 mod shared;

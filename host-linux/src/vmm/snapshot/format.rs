@@ -166,6 +166,11 @@ impl<W: Write> Writer<W> {
         parts.iter().try_for_each(|part| self.out.write_all(part))
     }
 
+    /// Where they go.
+    pub const fn out(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// That was all.
     ///
     /// # Errors

@@ -23,6 +23,14 @@ impl Written {
         pages.saturating_mul(PAGE)
     }
 
+    /// These, too.
+    pub fn add(&mut self, other: &Self) {
+        let words = |written: &mut [u64], other: &[u64]| {
+            written.iter_mut().zip(other).for_each(|(word, other)| *word |= other);
+        };
+        self.0.iter_mut().zip(&other.0).for_each(|(part, other)| words(part, other));
+    }
+
     /// Writes them as they are now.
     ///
     /// # Errors
@@ -107,7 +115,9 @@ mod tests {
         let words = |part: &crate::vmm::memory::MemoryPart| usize::try_from(part.len() / PAGE / 64).unwrap();
         let words: Vec<_> = memory.iter().map(words).collect();
         let written = Written(vec![pages(&[5, 6, 9, low / PAGE - 1], words[0]), pages(&[0], words[1])]);
-        assert_eq!(written.bytes(), 5 * PAGE);
+        let mut both = Written(vec![pages(&[5], words[0]), pages(&[0], words[1])]);
+        both.add(&written);
+        assert_eq!((both, written.bytes()), (written.clone(), 5 * PAGE));
         let mut bytes = Vec::new();
         let mut writer = Writer::begin(&mut bytes).unwrap();
         let mut seen = Vec::new();

@@ -10,7 +10,7 @@ use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server as NbdServer;
 use crate::nbd::uri::Uri;
-use crate::vmm::description;
+use crate::vmm::description::{self, Content};
 use proptest::prelude::*;
 use std::path::PathBuf;
 
@@ -45,7 +45,8 @@ impl Served {
     }
 
     fn block(&self, is_read_only: bool) -> Block {
-        let described = description::Disk { uri: Uri::unix(&self.socket(), "disk"), is_read_only };
+        let described =
+            description::Disk { content: Content::Served(Uri::unix(&self.socket(), "disk")), is_read_only };
         Block::new(Disk::open(&described, None).unwrap(), "disk0")
     }
 
@@ -250,7 +251,10 @@ fn a_disk_is_paused_and_goes_on() {
     let late = Arc::new(Late { file, held: Mutex::default() });
     let server = served.server.as_mut().unwrap();
     server.publish("late", "", late.clone()).unwrap();
-    let described = description::Disk { uri: Uri::unix(&served.socket(), "late"), is_read_only: false };
+    let described = description::Disk {
+        content: Content::Served(Uri::unix(&served.socket(), "late")),
+        is_read_only: false,
+    };
     let mut guest = Guest::new(Block::new(Disk::open(&described, None).unwrap(), "disk0"));
     for _ in 0..3 {
         guest.offer(0, ask::READ, 100, &[(DATA, 512, true)]);

@@ -1,0 +1,161 @@
+//! `bulkhead vm migrate`: a guest moves to another node while it runs (X15, S0-11).
+
+use super::cluster::AgentArg;
+use super::vm::GuestArg;
+use crate::failure::Failure;
+use crate::guests::home::{Home, Homes};
+use crate::guests::process::{self, Leave};
+use crate::output::{Report, parse_size, size};
+use crate::site_config::value::parse_time;
+use crate::vmm::api::BANDWIDTH_MIN;
+use clap::Args;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Move a guest to another node while it runs
+///
+/// Copies its memory while it runs, again what it wrote meanwhile, and at last stops it for the
+/// rest and has it go on there: it notices a pause, and no more. A guest that writes faster than
+/// it can be copied is slowed down. Its disks are not copied: the other node takes the lead of the
+/// volumes. So other guests that run by the lease of this node end then; the command says which,
+/// and does it with --yes only. A guest with --alone moves with what its disks name.
+///
+/// The other node's agent takes it in where its `guests` in the configuration says. Until the
+/// guest was given away it is here, whatever happens, and goes on; from then on it is there.
+/// Exit code 1: it was not moved; 3: it cannot be.
+///
+/// Examples:
+///   bulkhead vm migrate web1 --to b1
+///   bulkhead vm migrate web1 --to b1 --bandwidth 100MiB --downtime 100ms
+///   bulkhead vm migrate web1 --to b1 --quick
+///   bulkhead vm migrate web1 --cancel
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Migrate {
+    #[command(flatten)]
+    guest: GuestArg,
+    /// The node that it goes to, by its name
+    #[arg(long, value_name = "NODE", required_unless_present = "cancel")]
+    to: Option<String>,
+    /// For how long it may stand still, as far as can be known before
+    #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = parse_time)]
+    downtime: Duration,
+    /// Bytes a second at most while it runs, at least 1MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth)]
+    bandwidth: Option<u64>,
+    /// Stop it first and copy it once: sooner done, and longer away
+    #[arg(long, conflicts_with_all = ["downtime", "bandwidth"])]
+    quick: bool,
+    /// Do not move it any more: it stays here
+    #[arg(long, conflicts_with_all = ["to", "downtime", "bandwidth", "quick", "yes"])]
+    cancel: bool,
+    /// Also if other guests end
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    agent: AgentArg,
+}
+
+fn parse_bandwidth(text: &str) -> Result<u64, String> {
+    let bandwidth = parse_size(text)?;
+    match bandwidth < BANDWIDTH_MIN {
+        true => Err(format!("at least {} a second, or it never ends", size(BANDWIDTH_MIN))),
+        false => Ok(bandwidth),
+    }
+}
+
+pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
+    let home = args.guest.home()?;
+    let Some(node) = args.to.as_deref().filter(|_| !args.cancel) else {
+        process::tell(&home, "vm.cancel-migration")?;
+        let text = format!("Guest {} is not moved any more.\n", home.name);
+        return Ok(Report::new(text, json!({ "ok": true, "name": home.name })));
+    };
+    if !args.yes {
+        alone_under_its_lease(&home, &args.guest.homes(), node)?;
+    }
+    let agent = args.agent.path()?;
+    let Migrate { downtime, bandwidth, quick, .. } = *args;
+    let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick: quick };
+    let mut shown = None;
+    let moved = process::migrate(&home, leave, &mut |view| {
+        let (phase, round) = (view.get("phase").cloned(), view.get("round").cloned());
+        if !is_quiet && shown.as_ref() != Some(&(phase.clone(), round.clone())) {
+            eprint!("{}", line(view));
+            shown = Some((phase, round));
+        }
+    })?;
+    let number = |key: &str| moved.get(key).and_then(Value::as_u64).unwrap_or(0);
+    let text = format!(
+        "Guest {} runs on {node}: it stood still for {} ms; {} in {} rounds took {} ms.\n",
+        home.name,
+        number("downtimeMs"),
+        size(number("bytes")),
+        number("rounds"),
+        number("totalMs"),
+    );
+    Ok(Report::new(text, json!({ "ok": true, "name": home.name, "node": node, "moved": moved })))
+}
+
+/// Refuses what would end other guests.
+fn alone_under_its_lease(home: &Home, homes: &Homes, node: &str) -> Result<(), Failure> {
+    let runs_leased = |home: &Home| {
+        let info = process::info(home).ok().flatten();
+        info.is_some_and(|info| info.get("lease") == Some(&Value::Bool(true)))
+    };
+    if !runs_leased(home) {
+        return Ok(());
+    }
+    let others = homes.all()?.into_iter().filter(|other| other.name != home.name && runs_leased(other));
+    let others: Vec<_> = others.map(|other| other.name).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let what = format!(
+        "{node} would lead the volumes of all guests here, and these would end: {}",
+        others.join(", ")
+    );
+    let next = format!("stop them and start them on {node} afterwards, or say --yes if they may end.");
+    Err(Failure::refused(what).left("Nothing was moved.").next(next))
+}
+
+/// How far it is, for people.
+fn line(view: &Value) -> String {
+    let word = |key: &str| view.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| view.get(key).and_then(Value::as_u64).unwrap_or(0);
+    match word("phase") {
+        "copying" => {
+            let slow = match number("throttled") {
+                0 => String::new(),
+                held => format!(", slowed down by {held} %"),
+            };
+            format!("round {}: {}{slow}\n", number("round"), size(number("total")))
+        }
+        "rest" => format!("it stands still for the rest: {}\n", size(number("total"))),
+        "given" => format!("it was given to {}\n", word("to")),
+        phase => format!("{phase}\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_told_in_words() {
+        let cases = [
+            (json!({ "phase": "connecting", "to": "b1" }), "connecting\n"),
+            (json!({ "phase": "copying", "round": 2, "total": 3 << 20, "throttled": 0 }), "round 2: 3 MiB\n"),
+            (
+                json!({ "phase": "copying", "round": 4, "total": 3 << 20, "throttled": 35 }),
+                "round 4: 3 MiB, slowed down by 35 %\n",
+            ),
+            (json!({ "phase": "rest", "total": 4096 }), "it stands still for the rest: 4 KiB\n"),
+            (json!({ "phase": "given", "to": "b1" }), "it was given to b1\n"),
+        ];
+        for (view, text) in cases {
+            assert_eq!(line(&view), text);
+        }
+        assert!(parse_bandwidth("1MiB").is_ok() && parse_bandwidth("1023KiB").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What a node knows of a move of a guest: written before it is given away, and when it was taken, so that
+//! both ends say the same after any crash (X15).
+
+use crate::failure::Failure;
+use crate::migration::departure::Moved;
+use serde::{Deserialize, Serialize};
+use std::fs::{File, rename};
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Record {
+    /// Of the file.
+    pub version: u32,
+    /// Whether it left or came.
+    pub way: Way,
+    /// The other node.
+    pub node: String,
+    /// It runs by leases: where nobody leads it does not run, whatever stands here.
+    pub leased: bool,
+    /// Seconds since 1970, by the clock of this node.
+    pub at: u64,
+    /// How it went; `None`: the other end was not heard, or it came.
+    pub moved: Option<Moved>,
+}
+
+/// Which way a guest went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// To the other node.
+    To,
+    /// From it.
+    From,
+}
+
+const VERSION: u32 = 1;
+
+impl Record {
+    /// Of this moment.
+    #[must_use]
+    pub fn now(way: Way, node: &str, leased: bool) -> Self {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        Self { version: VERSION, way, node: node.into(), leased, at, moved: None }
+    }
+
+    /// Writes it, in place of what is there; then it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take it: what was there is there still.
+    pub fn save(&self, path: &Path) -> Result<(), Failure> {
+        let put = || {
+            let partial = path.with_extension("new");
+            let mut file = File::create(&partial)?;
+            file.write_all(serde_json::to_string(self)?.as_bytes())?;
+            file.sync_all()?;
+            rename(&partial, path)?;
+            File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        };
+        put().map_err(|error: std::io::Error| Failure::io("write", path, &error))
+    }
+
+    /// What stands there; `None`: nothing does.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn load(path: &Path) -> Result<Option<Self>, Failure> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| Failure::io("read", path, &error))?,
+        };
+        let record: Self = serde_json::from_str(&text).map_err(|error| {
+            let next = "if the guest runs nowhere else, delete the file.";
+            Failure::failed(format!("{} says nothing of a move: {error}", path.display())).next(next)
+        })?;
+        Ok(Some(record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These bytes are in the field. If this test fails, add a version; do not edit them.
+    #[test]
+    fn version_1_never_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("moved.json");
+        assert_eq!(Record::load(&path).unwrap(), None);
+        let moved = Moved { rounds: 2, bytes: 3, downtime_ms: 4, total_ms: 5, throttled: 6 };
+        let given = Record { at: 7, ..Record::now(Way::To, "b1", true) };
+        let done = Record { moved: Some(moved), ..given.clone() };
+        let came = Record { at: 8, ..Record::now(Way::From, "a1", false) };
+        let cases = [
+            (given, r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":null}"#),
+            (
+                done,
+                concat!(
+                    r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":"#,
+                    r#"{"rounds":2,"bytes":3,"downtimeMs":4,"totalMs":5,"throttled":6}}"#
+                ),
+            ),
+            (came, r#"{"version":1,"way":"from","node":"a1","leased":false,"at":8,"moved":null}"#),
+        ];
+        for (record, text) in cases {
+            record.save(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(Record::load(&path).unwrap(), Some(record));
+        }
+        std::fs::write(&path, "{}").unwrap();
+        assert!(Record::load(&path).unwrap_err().what.contains("moved.json"));
+    }
+}

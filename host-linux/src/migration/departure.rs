@@ -1,0 +1,425 @@
+//! The end of a move at the node that the guest leaves: it is copied while it runs, stands still for the
+//! rest, and is given away, once (X15, S0-11).
+//!
+//! Before it is given it is here, whatever becomes of the other node or of the connection: it goes on. From
+//! then on it is there, whatever is heard of it: it never goes on here by itself.
+
+use super::channel::{Channel, Outgoing};
+use super::convergence::{Convergence, Next};
+use super::hello::{HELLO_LEN, Hello, Keys};
+use super::throttle::Throttle;
+use super::words::{Offer, Word};
+use crate::cluster::client::Client;
+use crate::cluster::guest_moves::{GuestKeys, GuestRoad};
+use crate::cluster::request::Request;
+use crate::failure::Failure;
+use crate::guests::record::{Record, Way};
+use crate::vmm::machine::Machine;
+use crate::vmm::snapshot::format::{Kind, Writer};
+use crate::vmm::snapshot::still::Still;
+use crate::vmm::snapshot::{Progress, contents};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A connection is made, and the other node begins a process, within this time.
+const BEGINS: Duration = Duration::from_secs(20);
+/// It looks through what it has got, or begins to run, within this time.
+const ANSWERS: Duration = Duration::from_secs(60);
+const STACK: usize = 512 << 10;
+
+/// Where a guest is to go, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name.
+    pub node: String,
+    /// The control socket of this node's agent.
+    pub agent: PathBuf,
+    /// It runs by this node's lease, and is to run by that of the other, which leads then.
+    pub is_leased: bool,
+    /// It stands still for someone already, and is to do so there.
+    pub is_paused: bool,
+    /// For how long it may stand still, as far as is known before.
+    pub downtime: Duration,
+    /// Bytes a second while it runs; `None`: as many as can.
+    pub bandwidth: Option<u64>,
+    /// It stands still from the beginning, and is copied once.
+    pub is_quick: bool,
+    /// What is written before it is given away; `None`: nothing is.
+    pub record: Option<PathBuf>,
+}
+
+/// How a move went that succeeded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// How often its memory was copied, what was written again included.
+    pub rounds: u32,
+    /// Bytes that were sent.
+    pub bytes: u64,
+    /// For so long it stood still.
+    pub downtime_ms: u64,
+    /// For so long all of it took.
+    pub total_ms: u64,
+    /// For so many hundredths of the time it was held at last, because it wrote too fast.
+    pub throttled: u8,
+}
+
+/// What came of a move.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The guest is here, and was not given away: why.
+    Stays(Failure),
+    /// It runs there.
+    Gone(Moved),
+    /// It was given away, and nothing was heard of it since.
+    Unheard(Failure),
+}
+
+/// A guest that is being moved.
+#[derive(Debug)]
+pub struct Departure {
+    shared: Arc<Mutex<Shared>>,
+    thread: JoinHandle<Outcome>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    view: Value,
+    wire: Option<TcpStream>,
+    is_cancelled: bool,
+    /// It cannot be cancelled any more.
+    is_given: bool,
+    is_over: bool,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Departure {
+    /// Begins to move a guest. `tell` is called when that has come to its end, whatever it is.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread.
+    pub fn begin(
+        machine: &Arc<Machine>,
+        settings: Settings,
+        tell: impl FnOnce() + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let view = json!({ "to": settings.node, "phase": "connecting" });
+        let shared = Shared { view, wire: None, is_cancelled: false, is_given: false, is_over: false };
+        let shared = Arc::new(Mutex::new(shared));
+        let leaving = Leaving { machine: Arc::clone(machine), settings, shared: Arc::clone(&shared) };
+        let work = move || {
+            let outcome = leaving.run();
+            lock(&leaving.shared).is_over = true;
+            drop(leaving);
+            tell();
+            outcome
+        };
+        let thread = std::thread::Builder::new().name("departure".into()).stack_size(STACK).spawn(work);
+        let thread = thread.map_err(|error| Failure::failed(format!("no thread for a move: {error}")))?;
+        Ok(Self { shared, thread })
+    }
+
+    /// It is not to be moved any more. Whether it is not too late.
+    pub fn cancel(&self) -> bool {
+        let mut shared = lock(&self.shared);
+        if shared.is_given || shared.is_over {
+            return false;
+        }
+        shared.is_cancelled = true;
+        // Whoever waits for the other node waits no longer.
+        let _ = shared.wire.as_ref().map(|wire| wire.shutdown(std::net::Shutdown::Both));
+        true
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn view(&self) -> Value {
+        lock(&self.shared).view.clone()
+    }
+
+    /// Whether it has come to its end.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        lock(&self.shared).is_over
+    }
+
+    /// What comes of it: cancelled, if that is still possible.
+    pub fn end(self) -> Outcome {
+        self.cancel();
+        let none = || Outcome::Unheard(Failure::failed("the move broke off"));
+        self.thread.join().unwrap_or_else(|_| none())
+    }
+}
+
+/// What the thread of a move has.
+struct Leaving {
+    machine: Arc<Machine>,
+    settings: Settings,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// How far the copy is, beside the guest that stands still at its end.
+struct Copy<'a> {
+    still: Still<'a>,
+    since: Instant,
+    moved: Moved,
+}
+
+impl Leaving {
+    fn run(&self) -> Outcome {
+        match self.go() {
+            Ok(moved) => Outcome::Gone(moved),
+            Err(Outcome::Stays(why)) if lock(&self.shared).is_cancelled => {
+                let what = format!("the move of guest {} was cancelled", self.name());
+                Outcome::Stays(Failure { what, next: String::new(), ..why }.left("It stays on this node."))
+            }
+            Err(Outcome::Stays(why)) => {
+                let what = format!("guest {} was not moved: {}", self.name(), why.what);
+                Outcome::Stays(Failure { what, ..why }.left("It stays on this node."))
+            }
+            Err(other) => other,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.machine.origin().description.name
+    }
+
+    fn go(&self) -> Result<Moved, Outcome> {
+        let begun = Instant::now();
+        let (road, mut channel) = self.connect().map_err(Outcome::Stays)?;
+        let offer = Offer {
+            description: self.machine.origin().description.text.clone(),
+            is_leased: self.settings.is_leased,
+            is_paused: self.settings.is_paused,
+        };
+        say(&mut channel, &Word::Offer(offer)).map_err(Outcome::Stays)?;
+        expect(&mut channel, BEGINS, &Word::Accepted).map_err(Outcome::Stays)?;
+        let copied = self.copy(&mut channel);
+        // It costs the guest time, and nobody asks any more.
+        let _ = self.machine.track(false);
+        let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
+        expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
+        self.give(&road, &mut channel)?;
+        still.end();
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        (moved.downtime_ms, moved.total_ms) = (millis(since.elapsed()), millis(begun.elapsed()));
+        // The guest is gone, whether that is noted or not.
+        let _ = self.note(&road, Some(&moved));
+        Ok(moved)
+    }
+
+    /// Asks the agent for the way, and goes it.
+    fn connect(&self) -> Result<(GuestRoad, Channel), Failure> {
+        let Settings { node, agent, is_leased, .. } = &self.settings;
+        let mut client = Client::connect(agent)?;
+        let asked = Request::GuestRoad { node: node.clone(), leased: *is_leased };
+        let road: GuestRoad = client.ask_for(&asked, "guestRoad")?;
+        let at = road.at;
+        let failed = |error: std::io::Error| {
+            let what = format!("{node} cannot be reached at {at}: {error}");
+            Failure::failed(what).next(format!("see whether its agent runs, and `guests` of {node}."))
+        };
+        let mut wire = TcpStream::connect_timeout(&road.at, BEGINS).map_err(failed)?;
+        {
+            let mut shared = lock(&self.shared);
+            shared.wire = Some(wire.try_clone().map_err(failed)?);
+            if shared.is_cancelled {
+                return Err(Failure::failed("it was cancelled"));
+            }
+        }
+        wire.set_read_timeout(Some(BEGINS)).map_err(failed)?;
+        let hello = Hello::new(road.site(), road.from(), road.to()).map_err(failed)?;
+        wire.write_all(&hello.encode()).map_err(failed)?;
+        let mut bytes = [0; HELLO_LEN];
+        wire.read_exact(&mut bytes).map_err(failed)?;
+        let welcome = Hello::parse(&bytes).filter(|welcome| hello.is_answered_by(welcome));
+        if welcome.is_none() {
+            let what = format!("what answers at {} is not {node} of this site", road.at);
+            return Err(Failure::failed(what).next(format!("see `guests` of {node} in the configuration.")));
+        }
+        let asked = Request::GuestKeys { hello: hello.encode().to_vec(), welcome: bytes.to_vec() };
+        let keys: GuestKeys = client.ask_for(&asked, "guestKeys")?;
+        let keys = Keys { out: keys.out, back: keys.back };
+        Ok((road, Channel::leaving(wire, &keys).map_err(failed)?))
+    }
+
+    /// Copies it, and has it stand still at the end of that.
+    fn copy(&self, channel: &mut Channel) -> Result<Copy<'_>, Failure> {
+        channel.limit(self.settings.bandwidth);
+        let copied = match self.settings.is_quick {
+            true => self.copy_still(channel),
+            false => self.copy_running(channel),
+        };
+        copied.map_err(|why| match why {
+            Broken::Here(failure) => failure,
+            Broken::Wire(error) => told(channel, &error),
+        })
+    }
+
+    fn begin<'a>(&self, channel: &'a mut Channel) -> Result<Writer<Outgoing<'a>>, Broken> {
+        let mut out = Writer::begin(Outgoing::new(channel))?;
+        out.put(Kind::Description, &[self.machine.origin().description.text.as_bytes()])?;
+        Ok(out)
+    }
+
+    fn copy_still(&self, channel: &mut Channel) -> Result<Copy<'_>, Broken> {
+        let mut out = self.begin(channel)?;
+        let since = Instant::now();
+        let still = self.machine.stand_still().map_err(Broken::Here)?;
+        out.out().limit(None);
+        contents::write(self.machine.memory(), &mut out, &mut |progress| {
+            self.show("copying", 1, 0, progress)
+        })?;
+        self.finish(out, Copy { still, since, moved: Moved { rounds: 1, ..Moved::default() } })
+    }
+
+    fn copy_running(&self, channel: &mut Channel) -> Result<Copy<'_>, Broken> {
+        let machine = &self.machine;
+        let throttle = Throttle::new(Arc::clone(machine))?;
+        let kvm = |error| Broken::Here(machine.origin().failed("tell what is written")(error));
+        machine.track(true).map_err(kvm)?;
+        let mut out = self.begin(channel)?;
+        let mut convergence = Convergence::new(self.settings.downtime);
+        let mut moved = Moved { rounds: 1, ..Moved::default() };
+        let (mut begun, mut before) = (Instant::now(), 0_u64);
+        contents::write(machine.memory(), &mut out, &mut |progress| self.show("copying", 1, 0, progress))?;
+        let mut written = loop {
+            let written = machine.written().map_err(kvm)?;
+            let sent = out.out().sent();
+            match convergence.after(sent.saturating_sub(before), begun.elapsed(), written.bytes()) {
+                Next::Rest => break written,
+                Next::Round { held } => {
+                    throttle.hold(held);
+                    (begun, before, moved.throttled) = (Instant::now(), sent, held);
+                    moved.rounds = moved.rounds.saturating_add(1);
+                    let mut show = |progress| self.show("copying", moved.rounds, held, progress);
+                    written.write(machine.memory(), &mut out, &mut show)?;
+                }
+            }
+        };
+        let since = Instant::now();
+        let still = machine.stand_still().map_err(Broken::Here)?;
+        drop(throttle);
+        out.out().limit(None);
+        written.add(&machine.written().map_err(kvm)?);
+        moved.rounds = moved.rounds.saturating_add(1);
+        let mut show = |progress| self.show("rest", moved.rounds, moved.throttled, progress);
+        written.write(machine.memory(), &mut out, &mut show)?;
+        self.finish(out, Copy { still, since, moved })
+    }
+
+    /// Sends what is not memory.
+    fn finish<'a>(&'a self, mut out: Writer<Outgoing<'_>>, mut copy: Copy<'a>) -> Result<Copy<'a>, Broken> {
+        let state = copy.still.state().map_err(Broken::Here)?;
+        out.put(Kind::State, &[&state])?;
+        copy.moved.bytes = out.out().sent();
+        out.end()?;
+        Ok(copy)
+    }
+
+    /// Gives it away. An error says where it is.
+    fn give(&self, road: &GuestRoad, channel: &mut Channel) -> Result<(), Outcome> {
+        {
+            let mut shared = lock(&self.shared);
+            if shared.is_cancelled {
+                return Err(Outcome::Stays(Failure::failed("it was cancelled")));
+            }
+            shared.is_given = true;
+            shared.view = json!({ "to": self.settings.node, "phase": "given" });
+        }
+        self.note(road, None).map_err(Outcome::Stays)?;
+        if self.settings.is_leased {
+            let lead = |mut agent: Client| agent.ask(&Request::VolumePromote { node: road.to });
+            if let Err(why) = Client::connect(&self.settings.agent).and_then(lead) {
+                self.forget();
+                return Err(Outcome::Stays(why));
+            }
+        }
+        let unheard = |error: std::io::Error| {
+            let node = &self.settings.node;
+            let what = format!(
+                "guest {} was given to {node}, and it is not known whether it runs there: {error}",
+                self.name()
+            );
+            let next = "look there with `bulkhead vm show`; where it does not run, start it.";
+            Outcome::Unheard(Failure::failed(what).left("It does not run here any more.").next(next))
+        };
+        channel.say(&Word::Go).map_err(unheard)?;
+        match channel.hear(ANSWERS).map_err(unheard)? {
+            Word::Runs => Ok(()),
+            Word::Failed(why) => {
+                self.forget();
+                Err(Outcome::Stays(why.failure()))
+            }
+            Word::Offer(_) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
+                Err(unheard(std::io::ErrorKind::InvalidData.into()))
+            }
+        }
+    }
+
+    fn note(&self, road: &GuestRoad, moved: Option<&Moved>) -> Result<(), Failure> {
+        let Some(path) = &self.settings.record else { return Ok(()) };
+        let record = Record::now(Way::To, &road.name, self.settings.is_leased);
+        Record { moved: moved.cloned(), ..record }.save(path)
+    }
+
+    fn forget(&self) {
+        // What is left there says that it was given away: whoever starts it by hand is told.
+        let _ = self.settings.record.as_ref().map(std::fs::remove_file);
+    }
+
+    fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) {
+        let Progress { done, total } = progress;
+        lock(&self.shared).view = json!({ "to": self.settings.node, "phase": phase, "round": round,
+                                          "done": done, "total": total, "throttled": throttled });
+    }
+}
+
+/// What ends a copy.
+enum Broken {
+    Here(Failure),
+    Wire(std::io::Error),
+}
+
+impl From<std::io::Error> for Broken {
+    fn from(error: std::io::Error) -> Self {
+        Self::Wire(error)
+    }
+}
+
+fn say(channel: &mut Channel, word: &Word<'_>) -> Result<(), Failure> {
+    channel.say(word).map_err(|error| told(channel, &error))
+}
+
+fn expect(channel: &mut Channel, within: Duration, expected: &Word<'_>) -> Result<(), Failure> {
+    match channel.hear(within) {
+        Ok(word) if word == *expected => Ok(()),
+        Ok(Word::Failed(why)) => Err(why.failure()),
+        Ok(word) => Err(Failure::failed(format!("the other node says {word:?}, not {expected:?}"))),
+        Err(error) => Err(lost(&error)),
+    }
+}
+
+/// Why the other node hears no more: what it said last, if it did.
+fn told(channel: &mut Channel, error: &std::io::Error) -> Failure {
+    match channel.hear(Duration::from_secs(1)) {
+        Ok(Word::Failed(why)) => why.failure(),
+        Ok(_) | Err(_) => lost(error),
+    }
+}
+
+fn lost(error: &std::io::Error) -> Failure {
+    let next = "look at the other node, and at the network to it; then try again.";
+    Failure::failed(format!("the connection was lost: {error}")).next(next)
+}

@@ -1,0 +1,25 @@
+//! A guest moves to another node while it runs: its memory over a connection of its own, its disks by the
+//! lead of the mirror group, which the other node takes (X15, S0-11, S3-06; claims in docs/guests.md).
+//!
+//! ```text
+//! bulkhead vm migrate ─▶ the guest's process ── TCP ──▶ the other node's agent
+//!                          departure                      reception ─ passing ─▶ a new process: arrival
+//! ```
+//!
+//! # Reading order
+//!
+//! 1. [`words`]: what is said, and from when on the guest is where.
+//! 2. [`hello`]: how a connection begins; [`channel`]: its frames.
+//! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and [`throttle`],
+//!    what slows it down before.
+//! 4. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
+
+pub mod arrival;
+pub mod channel;
+pub mod convergence;
+pub mod departure;
+pub mod hello;
+pub mod passing;
+pub mod reception;
+pub mod throttle;
+pub mod words;

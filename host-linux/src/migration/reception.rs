@@ -1,0 +1,179 @@
+//! Where an agent lets guests in: it sees whether who knocks is a node of this site, and begins a process
+//! for the guest that comes (V22, V16, I11).
+
+use super::channel::Channel;
+use super::hello::{HELLO_LEN, Hello, Keys};
+use super::passing::{self, Passed};
+use super::words::{Offer, Refusal, Word};
+use crate::failure::Failure;
+use crate::guests::home::{Home, Homes};
+use crate::guests::process;
+use crate::site_config::key::{self, SiteKey};
+use crate::site_config::{Member, SiteConfig};
+use crate::vmm::description::Description;
+use crate::vmm::in_use::is_in_use;
+use crate::volume::serve::NBD_SOCKET;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Who knocks says who it is, and what it brings, within this time.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Who knocks at once; others are sent away.
+const KNOCKING_MAX: usize = 8;
+/// After the system had no room for a connection.
+const PAUSE: Duration = Duration::from_millis(100);
+const STACK: usize = 256 << 10;
+
+/// Where guests are let in, and as whose.
+#[derive(Debug)]
+struct Reception {
+    me: Member,
+    site: bulkhead_core::id::SiteId,
+    members: Vec<Member>,
+    key: SiteKey,
+    homes: Homes,
+    agent: PathBuf,
+    volumes: PathBuf,
+    knocking: AtomicUsize,
+}
+
+/// Where the guests of a node are, whose own directory is `state`.
+#[must_use]
+pub fn guests(state: &Path) -> PathBuf {
+    state.join("guests")
+}
+
+/// Lets guests in from now on, if the configuration says where. Nothing ends it but the agent's end.
+///
+/// # Errors
+///
+/// The place cannot be listened at.
+pub fn open(config: &SiteConfig) -> Result<(), Failure> {
+    let Some((me, at)) = config.me().and_then(|me| Some((me, me.guests?))) else { return Ok(()) };
+    let failed = |error: std::io::Error| {
+        let what = format!("cannot take in guests at {at}: {error}");
+        Failure::failed(what).left("Nothing was started.").next("see `guests` of this node.")
+    };
+    let listener = TcpListener::bind(at).map_err(failed)?;
+    let reception = Arc::new(Reception {
+        me: me.clone(),
+        site: config.site,
+        members: config.members.clone(),
+        key: key::read(&config.local.key_file)?,
+        homes: Homes::at(&guests(&config.local.state)),
+        agent: config.local.socket.clone(),
+        volumes: config.local.state.join(NBD_SOCKET),
+        knocking: AtomicUsize::new(0),
+    });
+    let work = move || {
+        loop {
+            match listener.accept() {
+                Ok((wire, _)) => reception.let_in(wire),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("reception".into()).stack_size(STACK);
+    thread.spawn(work).map(drop).map_err(failed)
+}
+
+impl Reception {
+    /// Begins to hear who knocks; it is sent away where too many do.
+    fn let_in(self: &Arc<Self>, wire: TcpStream) {
+        if KNOCKING_MAX <= self.knocking.fetch_add(1, Ordering::SeqCst) {
+            self.knocking.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        let own = Arc::clone(self);
+        let work = move || {
+            let begun = own.hear(wire);
+            own.knocking.fetch_sub(1, Ordering::SeqCst);
+            // A process that has ended is to be seen off by who began it.
+            let _ = begun.map(|mut process| process.wait());
+        };
+        let thread = std::thread::Builder::new().name("guest-knocks".into()).stack_size(STACK);
+        if thread.spawn(work).is_err() {
+            self.knocking.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Hears who knocks, and begins a process for what it brings. Nobody is told why it is not let in who
+    /// does not have the site key.
+    fn hear(&self, mut wire: TcpStream) -> Option<std::process::Child> {
+        wire.set_read_timeout(Some(PATIENCE)).ok()?;
+        wire.set_write_timeout(Some(PATIENCE)).ok()?;
+        let mut bytes = [0; HELLO_LEN];
+        wire.read_exact(&mut bytes).ok()?;
+        let hello = Hello::parse(&bytes)?;
+        let is_ours = hello.site == self.site && hello.to == self.me.id;
+        let from = self.members.iter().find(|member| is_ours && member.id == hello.from)?;
+        let is_node = !from.duty.is_witness() && from.id != self.me.id;
+        let welcome = is_node.then(|| Hello::new(self.site, self.me.id, hello.from))?.ok()?;
+        wire.write_all(&welcome.encode()).ok()?;
+        let keys = Keys::new(&self.key, &hello, &welcome);
+        let mut channel = Channel::arriving(wire, &keys).ok()?;
+        let Word::Offer(offer) = channel.hear(PATIENCE).ok()? else { return None };
+        match self.home(&offer) {
+            Err(why) => {
+                let _ = channel.say(&Word::Failed(Refusal::of(&why)));
+                channel.finish();
+                None
+            }
+            Ok(home) => self.begin(&home, &offer, from, keys, channel),
+        }
+    }
+
+    /// Where the guest is to be, as it is described.
+    fn home(&self, offer: &Offer) -> Result<Home, Failure> {
+        let wrong = |why| Failure::failed(format!("its description makes no sense here: {why}"));
+        let described = Description::parse(&offer.description, Path::new("/")).map_err(wrong)?;
+        let Ok(home) = self.homes.find(&described.name) else { return self.homes.create(&described) };
+        if is_in_use(&home.description()) {
+            let what = format!("a guest called {} runs on {} already", described.name, self.me.name);
+            return Err(Failure::refused(what));
+        }
+        home.describe(&described)?;
+        Ok(home)
+    }
+
+    fn begin(
+        &self,
+        home: &Home,
+        offer: &Offer,
+        from: &Member,
+        keys: Keys,
+        mut channel: Channel,
+    ) -> Option<std::process::Child> {
+        let begun = UnixStream::pair().map_err(|error| Failure::io("reach", &home.description(), &error));
+        let agent = offer.is_leased.then_some(&*self.agent);
+        let begun = begun.and_then(|(to, from)| Ok((to, process::receive(home, agent, from)?)));
+        let (to, mut process) = match begun {
+            Ok(begun) => begun,
+            Err(why) => {
+                let _ = channel.say(&Word::Failed(Refusal::of(&why)));
+                channel.finish();
+                return None;
+            }
+        };
+        let (wire, heard) = channel.into_parts();
+        let passed = Passed {
+            keys,
+            heard,
+            node: from.name.clone(),
+            is_leased: offer.is_leased,
+            is_paused: offer.is_paused,
+            agent: self.agent.clone(),
+            volumes: self.volumes.clone(),
+        };
+        if passing::pass(to, &passed, &wire).is_err() {
+            // It has ended already: nothing came to it.
+            let _ = process.kill();
+        }
+        Some(process)
+    }
+}

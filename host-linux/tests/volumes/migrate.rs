@@ -1,0 +1,202 @@
+//! X15, S0-11: a guest moves between the nodes of a pair while it runs, and its volumes' lead with it.
+
+use super::common::{Answer, bulkhead};
+use super::kernel::elf;
+use super::plant::Plant;
+use super::{roles, within};
+use bulkhead::vmm::machine::kvm;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Whether this machine runs guests; says why not.
+fn runs_guests() -> bool {
+    kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
+}
+
+/// A guest that writes 4 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
+/// one twice is seen.
+fn counter() -> Vec<u8> {
+    // mov edi, 2 MiB; mov ecx, 1 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
+    let write =
+        [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x10, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
+    // again: mov al, bl; and al, 63; add al, '0'; mov dx, 0x3f8; out dx, al; inc ebx
+    let say = [0x88, 0xd8, 0x24, 63, 0x04, b'0', 0x66, 0xba, 0xf8, 0x03, 0xee, 0x43];
+    // mov ecx, 5000; dec ecx; jnz -3; jmp again
+    let rest = [0xb9, 0x88, 0x13, 0, 0, 0x49, 0x75, 0xfd, 0xeb, 0xea];
+    elf(&[&write[..], &say, &rest].concat(), true)
+}
+
+fn guests(plant: &Plant, node: &str) -> PathBuf {
+    PathBuf::from(plant.part(node)["state"].as_str().unwrap()).join("guests")
+}
+
+fn vm(plant: &Plant, node: &str, words: &[&str]) -> Answer {
+    let mut command = bulkhead(&["vm"]);
+    command.args(words).arg("--json").arg("--guests").arg(guests(plant, node));
+    command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+    command.output().unwrap().into()
+}
+
+fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
+    let answer = vm(plant, node, words);
+    assert_eq!(answer.code, 0, "{node}: vm {words:?}: {}", answer.err);
+    serde_json::from_str(&answer.out).unwrap()
+}
+
+fn state(plant: &Plant, node: &str) -> String {
+    ok(plant, node, &["show", "web1"])["state"].as_str().unwrap().into()
+}
+
+/// What the guest has said on a node.
+fn said(plant: &Plant, node: &str) -> Vec<u8> {
+    std::fs::read(guests(plant, node).join("web1/console.log")).unwrap_or_default()
+}
+
+/// Each sign is the one behind the one before it, from one node to the other.
+fn counts_on(signs: &[u8]) {
+    for (at, pair) in signs.windows(2).enumerate() {
+        let next = (pair[0] - b'0' + 1) % 64 + b'0';
+        assert_eq!(pair[1], next, "sign {at} of {}", String::from_utf8_lossy(signs));
+    }
+}
+
+/// A plant with a guest on the node that leads.
+fn begin(more: &str, lease: &[&str]) -> (Plant, &'static str, &'static str) {
+    let plant = Plant::start();
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    let directory = guests(&plant, primary);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("kernel"), counter()).unwrap();
+    let file = directory.join("web1.toml");
+    let described = format!(
+        "version = 1\nname = \"web1\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"kernel\"\n{more}"
+    );
+    std::fs::write(&file, described).unwrap();
+    ok(&plant, primary, &["create", file.to_str().unwrap()]);
+    ok(&plant, primary, &[&["start", "web1"], lease].concat());
+    within("it counts", || (100 < said(&plant, primary).len()).then_some(()));
+    (plant, primary, secondary)
+}
+
+/// The process of a guest.
+fn process(plant: &Plant, node: &str) -> Pid {
+    let socket = guests(plant, node).join("web1/api.sock");
+    let mut stream = within("its API", || UnixStream::connect(&socket).ok());
+    stream.write_all(b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    Pid::from_raw(i32::try_from(body["pid"].as_u64().unwrap()).unwrap()).unwrap()
+}
+
+/// Begins to move it, and waits until the other node has seen of it what `seen` says.
+fn begin_to_move(plant: &Plant, from: &str, words: &[&str], seen: &str) -> JoinHandle<Answer> {
+    let mut command = bulkhead(&["vm", "migrate", "web1", "--json", "--guests"]);
+    command.arg(guests(plant, from)).args(words);
+    command.env("BULKHEAD_SOCKET", plant.part(from)["socket"].as_str().unwrap());
+    let moves = std::thread::spawn(move || command.output().unwrap().into());
+    let socket = guests(plant, from).join("web1/api.sock");
+    within(seen, || {
+        let mut stream = UnixStream::connect(&socket).ok()?;
+        stream.write_all(b"GET /api/v1/vm.info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains(seen).then_some(())
+    });
+    moves
+}
+
+/// It goes on where it is, and nothing of it is left elsewhere.
+fn stays(plant: &Plant, here: &str, there: &str) {
+    let before = said(plant, here).len();
+    within("it goes on", || (before + 100 < said(plant, here).len()).then_some(()));
+    assert_eq!(state(plant, here), "Running");
+    within("the other node to know", || {
+        let list = ok(plant, there, &["list"]);
+        let guest = list["guests"].as_array().unwrap().iter().find(|guest| guest["name"] == "web1").cloned();
+        guest.is_none_or(|guest| guest["state"] == "Off").then_some(())
+    });
+    assert_eq!(said(plant, there).len(), 0, "it has run there");
+}
+
+/// X15: whatever ends a move before the guest was given away, it stays, and nothing of it runs elsewhere.
+#[test]
+fn a_move_that_fails_changes_nothing() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there) = begin("[[disk]]\nvolume = \"vm1\"\n", &[]);
+    let fails = |code, words: &[&str], why: &str| {
+        let answer = vm(&plant, here, &[&["migrate", "web1"], words].concat());
+        assert_eq!((answer.code, answer.err.contains(why)), (code, true), "{words:?}: {}", answer.err);
+    };
+    fails(2, &["--to", "c1"], "no node c1");
+    fails(2, &["--to", here], "is this node");
+    fails(3, &["--to", "witness"], "takes in no guests");
+    fails(3, &["--cancel"], "not being moved");
+
+    // Cancelled.
+    let slow = ["--to", there, "--bandwidth", "1MiB"];
+    let moves = begin_to_move(&plant, here, &slow, "copying");
+    fails(3, &["--to", there], "already");
+    ok(&plant, here, &["migrate", "web1", "--cancel"]);
+    let answer = moves.join().unwrap();
+    assert_eq!((answer.code, answer.err.contains("cancelled")), (1, true), "{}", answer.err);
+    stays(&plant, here, there);
+
+    // The other end dies.
+    let moves = begin_to_move(&plant, here, &slow, "copying");
+    kill_process(process(&plant, there), Signal::KILL).unwrap();
+    let answer = moves.join().unwrap();
+    assert_eq!((answer.code, answer.err.contains("stays on this node")), (1, true), "{}", answer.err);
+    stays(&plant, here, there);
+
+    // The other end's agent stands still, and nobody lets it in.
+    plant.fault(&["pause", there]);
+    let answer = vm(&plant, here, &["migrate", "web1", "--to", there]);
+    assert_eq!((answer.code, answer.err.contains("stays on this node")), (1, true), "{}", answer.err);
+    plant.fault(&["resume", there]);
+    stays(&plant, here, there);
+
+    // It dies itself: so it is off, and nothing of it comes there.
+    let moves = begin_to_move(&plant, here, &slow, "copying");
+    kill_process(process(&plant, here), Signal::KILL).unwrap();
+    assert_ne!(moves.join().unwrap().code, 0);
+    within("it is off", || (state(&plant, there) == "Off").then_some(()));
+    assert_eq!((state(&plant, here), said(&plant, there).len()), ("Off".into(), 0));
+    counts_on(&said(&plant, here));
+    ok(&plant, here, &["start", "web1"]);
+    ok(&plant, here, &["migrate", "web1", "--to", there, "--quick"]);
+    assert_eq!(state(&plant, there), "Running");
+    ok(&plant, there, &["stop", "web1", "--now"]);
+}
+
+/// It runs by the lease of one node, then by that of the other, and back; in between it says nothing twice.
+#[test]
+fn a_guest_moves_there_and_back() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there) = begin("[[disk]]\nvolume = \"vm1\"\n", &[]);
+    let mut all = Vec::new();
+    for (from, to) in [(here, there), (there, here), (here, there)] {
+        let begun = Instant::now();
+        let _ = std::fs::remove_file(guests(&plant, to).join("web1/console.log"));
+        let moved = ok(&plant, from, &["migrate", "web1", "--to", to]);
+        println!("{from} to {to}: {} in {:?}", moved["moved"], begun.elapsed());
+        assert_eq!((state(&plant, from), state(&plant, to)), ("Off".into(), "Running".into()));
+        all.extend(said(&plant, from));
+        within("it counts there", || (100 < said(&plant, to).len()).then_some(()));
+        let listed = plant.ok(to, &["list"]);
+        assert_eq!(listed["group"]["storage"]["leads"], true, "{listed}");
+    }
+    all.extend(said(&plant, there));
+    counts_on(&all);
+    ok(&plant, there, &["stop", "web1", "--now"]);
+}
