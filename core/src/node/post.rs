@@ -27,6 +27,8 @@ pub struct Post {
     pub(super) told_until: Option<Instant>,
     /// Guests may run by this register until then: it is not given back before, but left to expire (I5).
     pub(super) lent_until: Instant,
+    /// By what an earlier start of this node told them, until then.
+    pub(super) lent_before: Instant,
 }
 
 impl Post {

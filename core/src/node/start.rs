@@ -175,7 +175,8 @@ impl<
             unanswered: 0,
             told_until: None,
             // An earlier start may have lent what it held to its end, a moment ago; and its guests live on.
-            lent_until: now.after(timers.lease),
+            lent_before: now.after(timers.lease),
+            lent_until: Instant::ZERO,
         })
     }
 }

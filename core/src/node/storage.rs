@@ -30,6 +30,12 @@ pub enum Event {
         /// Not after the end of the lease.
         until: Instant,
     },
+    /// Guests that were told so have given it back, and stand still: all that is lent still ends by then.
+    /// What an earlier start lent is not known, and counts as before.
+    Returned {
+        /// The end of what others were told.
+        until: Instant,
+    },
 }
 
 /// What the node tells the mirror group.
@@ -84,13 +90,17 @@ impl<
                 let Some(post) = self.post_mut(Office::Storage) else { return };
                 post.lent_until = post.lent_until.max(until);
             }
+            Event::Returned { until } => {
+                let Some(post) = self.post_mut(Office::Storage) else { return };
+                post.lent_until = until;
+            }
         }
     }
 
     /// Whether it is kept from the voters that a register is held no more: a guest may run by it still. They
     /// learn it when the lease has run out, as if this node had died.
     pub(super) fn keeps_silent(&self, now: Instant, office: Office, body: &Ask) -> bool {
-        let is_lent = self.post(office).is_some_and(|post| now < post.lent_until);
+        let is_lent = self.post(office).is_some_and(|post| now < post.lent_until.max(post.lent_before));
         is_lent && office == Office::Storage && matches!(body, Ask::Release { .. })
     }
 

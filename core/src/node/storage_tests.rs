@@ -173,6 +173,39 @@ fn a_register_that_was_lent_to_guests_is_not_given_back() {
     }
 }
 
+/// I5: what guests have given back is not waited for; what others were told is.
+#[test]
+fn a_register_that_guests_gave_back_is_given_back_at_once() {
+    let took = |site: &mut Site, until: u64| {
+        let until = Instant::from_millis(until);
+        site.groups.get_mut(&A).unwrap().has_guests = false;
+        site.step(A, Event::Storage(storage::Event::Returned { until }));
+        let given_back = site.now;
+        site.step(A, Event::Command(Command::Move { office: Office::Storage, to: B }));
+        while primary(site) != Some(B) {
+            site.pass(Duration::from_millis(5));
+            assert!(site.now < given_back + 2_000, "nobody leads");
+        }
+        assert!(until <= Instant::from_millis(site.now), "others may run still");
+        site.now - given_back
+    };
+    let begin = || {
+        let mut site = with(&[A, B]);
+        site.groups.get_mut(&A).unwrap().has_guests = true;
+        site.pass(3 * S);
+        assert_eq!(primary(&site), Some(A));
+        site
+    };
+    let mut site = begin();
+    site.groups.get_mut(&A).unwrap().guests_until = Instant::ZERO;
+    assert!(took(&mut site, 0) < 200);
+    let mut site = begin();
+    let until = site.now + 400;
+    site.groups.get_mut(&A).unwrap().guests_until = Instant::from_millis(until);
+    let took = took(&mut site, until);
+    assert!((400..1_000).contains(&took), "{took} ms");
+}
+
 /// I5, V23: whoever starts again does not know what it lent before, and gives nothing back meanwhile.
 #[test]
 fn guests_of_an_earlier_start_are_not_forgotten() {
@@ -183,6 +216,7 @@ fn guests_of_an_earlier_start_are_not_forgotten() {
     site.stop(A);
     site.groups.get_mut(&A).unwrap().has_guests = false;
     let until = site.groups[&A].guests_until;
+    let nothing = storage::Event::Returned { until: Instant::ZERO };
     // It need not listen to anybody to know that it led.
     site.other.insert(A, |settings| settings.timers.listen = Duration::from_millis(5));
     site.start(A);
@@ -190,6 +224,8 @@ fn guests_of_an_earlier_start_are_not_forgotten() {
         site.pass(Duration::from_millis(5));
         assert!(Instant::from_millis(site.now + 100) < until, "it leads again before they end");
     }
+    // What guests of this start give back says nothing of those.
+    site.step(A, Event::Storage(nothing));
     site.step(A, Event::Command(Command::Stop(Office::Storage)));
     site.pass(2 * S);
     assert_eq!(primary(&site), Some(B));

@@ -156,8 +156,16 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     };
     let agent = args.lease.agent()?;
     let console = console.clone();
-    let guest =
-        Guest { console: console.clone(), keys, is_once: args.once, is_paused, agent, record, leaving: None };
+    let guest = Guest {
+        console: console.clone(),
+        keys,
+        is_once: args.once,
+        is_paused,
+        agent,
+        record,
+        loan: None,
+        leaving: None,
+    };
     let ended = guest.run(begins, &events, &tell);
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))

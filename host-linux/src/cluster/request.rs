@@ -125,7 +125,16 @@ pub enum Request {
         even_part_filled: bool,
     },
     /// Until when a guest of the pair's volumes may run on this node (I5).
-    GuestLease,
+    GuestLease {
+        /// What the lease is called by whoever may give it back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lease: Option<String>,
+    },
+    /// The guest of this lease stands still, and does not run by it any more.
+    GuestReturn {
+        /// What it was called.
+        lease: String,
+    },
     /// How a guest of this node comes to another one (X15).
     GuestRoad {
         /// The other one's name.
@@ -261,7 +270,9 @@ mod tests {
             (r#"{"request":"force-quorum","lost":[1,3]}"#, Request::ForceQuorum { lost: vec![1, 3] }),
             (r#"{"request":"force-show"}"#, Request::ForceShow),
             (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
-            (r#"{"request":"guest-lease"}"#, Request::GuestLease),
+            (r#"{"request":"guest-lease"}"#, Request::GuestLease { lease: None }),
+            (r#"{"request":"guest-lease","lease":"x"}"#, Request::GuestLease { lease: Some("x".into()) }),
+            (r#"{"request":"guest-return","lease":"x"}"#, Request::GuestReturn { lease: "x".into() }),
             (
                 r#"{"request":"guest-road","node":"b1","leased":true}"#,
                 Request::GuestRoad { node: "b1".into(), leased: true },

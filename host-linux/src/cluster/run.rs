@@ -380,7 +380,8 @@ impl Agent {
             | Request::VolumePromote { .. } => {
                 return self.volume_request(question);
             }
-            Request::GuestLease => self.guest_lease(),
+            Request::GuestLease { lease } => self.guest_lease(lease.as_deref()),
+            Request::GuestReturn { lease } => self.guest_return(lease),
             Request::GuestRoad { node, leased } => self.guest_road(node, *leased),
             Request::GuestKeys { hello, welcome } => self.guest_keys(hello, welcome),
             Request::ForceQuorum { lost } => self.force_quorum(lost),

@@ -1,6 +1,7 @@
 //! A node's copy of the mirror group of its pair, the streams to the other copies, and the NBD server of its
 //! volumes: put together from the configuration, started with the agent and ended with it (S4-03, S4-07).
 
+use super::guest_requests::Lent;
 use super::pressure::Lack;
 use super::storage::Group;
 use super::wake::Wake;
@@ -37,6 +38,8 @@ pub struct Volumes {
     /// What the holders are called.
     names: Vec<(NodeId, String)>,
     tls_is_required: bool,
+    /// What guests were told.
+    pub(super) lent: Lent,
 }
 
 impl Group for Handle {
@@ -119,7 +122,7 @@ impl Volumes {
         let service = Service::start(Arc::new(running.handle()), bell, settings)?;
         let tls_is_required = tls.is_some_and(|tls| tls.is_required);
         let names = holders.iter().map(|member| (member.id, member.name.clone())).collect();
-        Ok(Some(Self { service, running, streams: begun, names, tls_is_required }))
+        Ok(Some(Self { service, running, streams: begun, names, tls_is_required, lent: Lent::default() }))
     }
 
     /// Whether clients in the network must encrypt.

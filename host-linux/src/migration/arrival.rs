@@ -49,10 +49,13 @@ impl Arrival {
     }
 
     /// The lease that it will run by, which is not there yet.
-    #[must_use]
-    pub fn lease(&self) -> Option<Lease> {
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn lease(&self) -> Result<Option<Lease>, Failure> {
         let Passed { is_leased, agent, volumes, .. } = &self.passed;
-        is_leased.then(|| Lease::pending(agent, volumes))
+        is_leased.then(|| Lease::pending(agent, volumes)).transpose()
     }
 
     /// Takes it in; returns when it was given.

@@ -14,6 +14,7 @@ use crate::cluster::guest_moves::{GuestKeys, GuestRoad};
 use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::guests::record::{Record, Way};
+use crate::vmm::lease::Loan;
 use crate::vmm::machine::Machine;
 use crate::vmm::snapshot::format::{Kind, Writer};
 use crate::vmm::snapshot::still::Still;
@@ -27,7 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A connection is made, and the other node begins a process, within this time.
+/// A connection is made within this time.
+const HELLO: Duration = Duration::from_secs(5);
+/// The other node begins a process within this time.
 const BEGINS: Duration = Duration::from_secs(20);
 /// It looks through what it has got, or begins to run, within this time.
 const ANSWERS: Duration = Duration::from_secs(60);
@@ -40,8 +43,8 @@ pub struct Settings {
     pub node: String,
     /// The control socket of this node's agent.
     pub agent: PathBuf,
-    /// It runs by this node's lease, and is to run by that of the other, which leads then.
-    pub is_leased: bool,
+    /// It runs by this lease, and is to run by that of the other node, which leads then; `None`: alone.
+    pub loan: Option<Loan>,
     /// It stands still for someone already, and is to do so there.
     pub is_paused: bool,
     /// For how long it may stand still, as far as is known before.
@@ -200,7 +203,7 @@ impl Leaving {
         let (road, mut channel) = self.connect().map_err(Outcome::Stays)?;
         let offer = Offer {
             description: self.machine.origin().description.text.clone(),
-            is_leased: self.settings.is_leased,
+            is_leased: self.settings.loan.is_some(),
             is_paused: self.settings.is_paused,
         };
         say(&mut channel, &Word::Offer(offer)).map_err(Outcome::Stays)?;
@@ -221,16 +224,16 @@ impl Leaving {
 
     /// Asks the agent for the way, and goes it.
     fn connect(&self) -> Result<(GuestRoad, Channel), Failure> {
-        let Settings { node, agent, is_leased, .. } = &self.settings;
+        let Settings { node, agent, loan, .. } = &self.settings;
         let mut client = Client::connect(agent)?;
-        let asked = Request::GuestRoad { node: node.clone(), leased: *is_leased };
+        let asked = Request::GuestRoad { node: node.clone(), leased: loan.is_some() };
         let road: GuestRoad = client.ask_for(&asked, "guestRoad")?;
         let at = road.at;
         let failed = |error: std::io::Error| {
             let what = format!("{node} cannot be reached at {at}: {error}");
             Failure::failed(what).next(format!("see whether its agent runs, and `guests` of {node}."))
         };
-        let mut wire = TcpStream::connect_timeout(&road.at, BEGINS).map_err(failed)?;
+        let mut wire = TcpStream::connect_timeout(&road.at, HELLO).map_err(failed)?;
         {
             let mut shared = lock(&self.shared);
             shared.wire = Some(wire.try_clone().map_err(failed)?);
@@ -238,7 +241,7 @@ impl Leaving {
                 return Err(Failure::failed("it was cancelled"));
             }
         }
-        wire.set_read_timeout(Some(BEGINS)).map_err(failed)?;
+        wire.set_read_timeout(Some(HELLO)).map_err(failed)?;
         let hello = Hello::new(road.site(), road.from(), road.to()).map_err(failed)?;
         wire.write_all(&hello.encode()).map_err(failed)?;
         let mut bytes = [0; HELLO_LEN];
@@ -339,11 +342,12 @@ impl Leaving {
             shared.view = json!({ "to": self.settings.node, "phase": "given" });
         }
         self.note(road, None).map_err(Outcome::Stays)?;
-        if self.settings.is_leased {
+        if let Some(loan) = &self.settings.loan {
+            // An agent that does not hear it waits to the end of the lease.
+            let _ = loan.give_back();
             let lead = |mut agent: Client| agent.ask(&Request::VolumePromote { node: road.to });
             if let Err(why) = Client::connect(&self.settings.agent).and_then(lead) {
-                self.forget();
-                return Err(Outcome::Stays(why));
+                return Err(self.keep(why));
             }
         }
         let unheard = |error: std::io::Error| {
@@ -358,10 +362,7 @@ impl Leaving {
         channel.say(&Word::Go).map_err(unheard)?;
         match channel.hear(ANSWERS).map_err(unheard)? {
             Word::Runs => Ok(()),
-            Word::Failed(why) => {
-                self.forget();
-                Err(Outcome::Stays(why.failure()))
-            }
+            Word::Failed(why) => Err(self.keep(why.failure())),
             Word::Offer(_) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
                 Err(unheard(std::io::ErrorKind::InvalidData.into()))
             }
@@ -370,13 +371,16 @@ impl Leaving {
 
     fn note(&self, road: &GuestRoad, moved: Option<&Moved>) -> Result<(), Failure> {
         let Some(path) = &self.settings.record else { return Ok(()) };
-        let record = Record::now(Way::To, &road.name, self.settings.is_leased);
+        let record = Record::now(Way::To, &road.name, self.settings.loan.is_some());
         Record { moved: moved.cloned(), ..record }.save(path)
     }
 
-    fn forget(&self) {
+    /// It was not given away after all: it goes on, if nobody else has led meanwhile.
+    fn keep(&self, why: Failure) -> Outcome {
         // What is left there says that it was given away: whoever starts it by hand is told.
         let _ = self.settings.record.as_ref().map(std::fs::remove_file);
+        self.settings.loan.iter().for_each(Loan::take_again);
+        Outcome::Stays(why)
     }
 
     fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) {

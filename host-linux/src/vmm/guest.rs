@@ -5,7 +5,7 @@ use super::console::Console;
 use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
-use super::lease::{Harness, Lease, Reins};
+use super::lease::{Harness, Keeper, Lease, Loan, Reins};
 use super::machine::{Machine, Origin};
 use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
@@ -163,7 +163,7 @@ impl Begins {
                 Ok(Found::copied(copied, lease, None))
             }
             Self::Here(mut arrival) => {
-                let mut lease = arrival.lease();
+                let mut lease = arrival.lease()?;
                 match arrival.read(console.clone(), lease.as_mut()) {
                     Ok(copied) => Ok(Found::copied(copied, lease, Some(arrival))),
                     Err(why) => {
@@ -207,6 +207,8 @@ pub struct Guest {
     pub agent: Option<PathBuf>,
     /// Where it is noted that it went to another node; `None`: nowhere.
     pub record: Option<PathBuf>,
+    /// The lease that it runs by, once it has one.
+    pub loan: Option<Loan>,
     /// It is being moved, and who asked for that.
     pub leaving: Option<(Departure, Answer)>,
 }
@@ -241,6 +243,7 @@ impl Guest {
         let reins = Arc::clone(&harness) as Arc<dyn Reins>;
         let lose = move |why| drop(lost.send(Event::Lost(why)));
         let keeper = lease.map(|lease| lease.keep(reins, lose)).transpose()?;
+        self.loan = keeper.as_ref().map(Keeper::loan);
         for number in 0_u64.. {
             let own = tell.clone();
             let ended = move |end| {
@@ -338,9 +341,8 @@ impl Guest {
             return answer.hear(Err(Failure::usage(what).next(next)));
         };
         let Leave { node, downtime, bandwidth, is_quick, .. } = leave;
-        let (is_leased, is_paused) = (self.agent.is_some(), self.is_paused);
-        let record = self.record.clone();
-        let settings = Settings { node, agent, is_leased, is_paused, downtime, bandwidth, is_quick, record };
+        let (loan, is_paused, record) = (self.loan.clone(), self.is_paused, self.record.clone());
+        let settings = Settings { node, agent, loan, is_paused, downtime, bandwidth, is_quick, record };
         let tell = tell.clone();
         let departed = move || drop(tell.send(Event::Departed));
         match Departure::begin(machine, settings, departed) {

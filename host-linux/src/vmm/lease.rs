@@ -25,7 +25,7 @@ use crate::volume::route::between_nodes;
 use bulkhead_core::time::Instant;
 use bulkhead_core::volume::name::Name;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -123,6 +123,8 @@ impl Reins for Harness {
 #[derive(Debug)]
 pub struct Lease {
     agent: PathBuf,
+    /// What the agent knows it by: nobody else's is called so.
+    name: String,
     epoch: u64,
     until: Instant,
     volumes: PathBuf,
@@ -141,7 +143,8 @@ impl Lease {
                 format!("{} `--alone` runs a guest that nobody keeps from running twice.", failure.next);
             failure.left("The guest was not started.").next(next.trim_start())
         };
-        let (lease, until) = ask(agent).map_err(begun)?;
+        let name = name().map_err(begun)?;
+        let (lease, until) = ask(agent, &name).map_err(begun)?;
         if Duration::from_millis(lease.left_ms) < LEFT_MIN {
             let (left, least) = (lease.left_ms, LEFT_MIN.as_millis());
             let what = format!("this node leads for {left} ms more: a guest needs {least} to begin");
@@ -150,14 +153,17 @@ impl Lease {
         }
         let right = Arc::new(Right::default());
         right.set(before(until, KILL));
-        Ok(Self { agent: agent.to_owned(), epoch: lease.epoch, until, volumes: lease.volumes, right })
+        Ok(Self { agent: agent.to_owned(), name, epoch: lease.epoch, until, volumes: lease.volumes, right })
     }
 
     /// One that is not there yet: its disks are known, and nothing is written to them.
-    #[must_use]
-    pub fn pending(agent: &Path, volumes: &Path) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn pending(agent: &Path, volumes: &Path) -> Result<Self, Failure> {
         let (agent, volumes) = (agent.to_owned(), volumes.to_owned());
-        Self { agent, epoch: 0, until: Instant::ZERO, volumes, right: Arc::default() }
+        Ok(Self { agent, name: name()?, epoch: 0, until: Instant::ZERO, volumes, right: Arc::default() })
     }
 
     /// Waits until the agent gives it, so long at most.
@@ -168,7 +174,7 @@ impl Lease {
     pub fn grant(&mut self, within: Duration) -> Result<(), Failure> {
         let begun = clock::now();
         loop {
-            let why = match ask(&self.agent) {
+            let why = match ask(&self.agent, &self.name) {
                 Ok((lease, until)) if LEFT_MIN <= Duration::from_millis(lease.left_ms) => {
                     (self.epoch, self.until) = (lease.epoch, until);
                     self.right.set(before(until, KILL));
@@ -211,10 +217,7 @@ impl Lease {
                         (`bulkhead volume show`), or say `read_only = true` in its [[disk]].";
             return Err(Failure::refused(what).left("The guest was not started.").next(next));
         }
-        let mut number = [0; 16];
-        getrandom::fill(&mut number)
-            .map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
-        let name = session(&between_nodes(&uri.export), u128::from_le_bytes(number));
+        let name = session(&between_nodes(&uri.export), number()?);
         Ok(Tied { uri: Uri::unix(&self.volumes, &name), right: Arc::clone(&self.right) })
     }
 
@@ -233,8 +236,8 @@ impl Lease {
             |error: std::io::Error| Failure::failed(format!("nothing keeps the guest's lease: {error}"));
         let deadline = Deadline::new().map_err(failed)?;
         let (tell, heard) = sync_channel(1);
-        let Self { agent, epoch, until, right, .. } = self;
-        let watch = Watch { permit: Permit::new(epoch), reins, right, deadline };
+        let Self { agent, name, epoch, until, right, .. } = self;
+        let watch = Watch { permit: Permit::new(epoch), reins, right, deadline, is_back: false };
         let first = Said::Granted { epoch, until };
         let thread = |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
         let asks = tell.clone();
@@ -244,11 +247,24 @@ impl Lease {
             }
         };
         let thread_of_watch = thread("lease").spawn(work).map_err(failed)?;
-        let keeper = Keeper { tell, thread: Some(thread_of_watch) };
+        let loan = Loan { agent, name, tell: tell.clone(), is_back: Arc::default() };
+        let own = loan.clone();
+        let keeper = Keeper { tell, thread: Some(thread_of_watch), loan };
         // Nobody waits for it: it may wait for an agent.
-        thread("lease-asks").spawn(move || ask_on(&agent, &asks)).map_err(failed)?;
+        thread("lease-asks").spawn(move || ask_on(&own, &asks)).map_err(failed)?;
         Ok(keeper)
     }
+}
+
+fn number() -> Result<u128, Failure> {
+    let mut number = [0; 16];
+    getrandom::fill(&mut number).map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
+    Ok(u128::from_le_bytes(number))
+}
+
+/// What nobody else's lease is called.
+fn name() -> Result<String, Failure> {
+    number().map(|number| format!("{number:032x}"))
 }
 
 /// Keeps a guest within its lease. Dropped, it holds the guest for ever.
@@ -256,6 +272,48 @@ impl Lease {
 pub struct Keeper {
     tell: SyncSender<Heard>,
     thread: Option<JoinHandle<()>>,
+    loan: Loan,
+}
+
+impl Keeper {
+    /// What can be given back of it.
+    #[must_use]
+    pub fn loan(&self) -> Loan {
+        self.loan.clone()
+    }
+}
+
+/// A lease as something that can be given back before its end: then who leads next need not wait for that.
+#[derive(Clone, Debug)]
+pub struct Loan {
+    agent: PathBuf,
+    name: String,
+    tell: SyncSender<Heard>,
+    /// The agent is not asked for it.
+    is_back: Arc<AtomicBool>,
+}
+
+impl Loan {
+    /// Gives it back; the guest stands still from before that on.
+    ///
+    /// # Errors
+    ///
+    /// The agent was not reached: it waits to the end of the lease. The guest stands still all the same.
+    pub fn give_back(&self) -> Result<(), Failure> {
+        self.is_back.store(true, Ordering::SeqCst);
+        let (stands, waits) = sync_channel(1);
+        let told = self.tell.send(Heard::GiveBack(stands));
+        // Without an answer its keeper has ended: that holds it, too.
+        let _ = told.map(|()| waits.recv());
+        let asked = Request::GuestReturn { lease: self.name.clone() };
+        Client::connect(&self.agent)?.ask(&asked).map(drop)
+    }
+
+    /// Asks for it anew: the guest goes on if nobody else has led meanwhile.
+    pub fn take_again(&self) {
+        let _ = self.tell.send(Heard::TakeAgain);
+        self.is_back.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Drop for Keeper {
@@ -269,6 +327,10 @@ impl Drop for Keeper {
 #[derive(Debug)]
 enum Heard {
     Said(Said),
+    /// It is to stand still, whatever the agent says; this is told when it does.
+    GiveBack(SyncSender<()>),
+    /// It may go by what the agent says again.
+    TakeAgain,
     Stop,
 }
 
@@ -278,6 +340,8 @@ struct Watch {
     reins: Arc<dyn Reins>,
     right: Arc<Right>,
     deadline: Deadline,
+    /// The lease was given back, and what the agent says of it is no lease.
+    is_back: bool,
 }
 
 impl Watch {
@@ -306,7 +370,20 @@ impl Watch {
                 None => heard.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             act = match news {
+                Ok(Heard::Said(Said::Granted { .. })) if self.is_back => None,
                 Ok(Heard::Said(said)) => self.permit.hears(clock::now(), said),
+                Ok(Heard::GiveBack(stands)) => {
+                    self.is_back = true;
+                    self.permit.gives_back();
+                    self.stand_still();
+                    // Who asked waits for it.
+                    let _ = stands.send(());
+                    None
+                }
+                Ok(Heard::TakeAgain) => {
+                    self.is_back = false;
+                    None
+                }
                 Err(RecvTimeoutError::Timeout) => self.permit.late(clock::now()),
                 Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.stand_still();
@@ -325,9 +402,14 @@ impl Watch {
 }
 
 /// Asks the agent, again and again, until nobody hears what it says.
-fn ask_on(agent: &Path, tell: &SyncSender<Heard>) {
+fn ask_on(loan: &Loan, tell: &SyncSender<Heard>) {
     loop {
-        let said = match ask(agent) {
+        if loan.is_back.load(Ordering::SeqCst) {
+            // It may be wanted again; a guest that has ended ends this thread by its process.
+            std::thread::sleep(LOOK);
+            continue;
+        }
+        let said = match ask(&loan.agent, &loan.name) {
             Ok((lease, until)) => Said::Granted { epoch: lease.epoch, until },
             Err(failure) if failure.exit == Exit::Failed => Said::Silent(failure),
             Err(failure) => Said::Refused(failure),
@@ -341,9 +423,9 @@ fn ask_on(agent: &Path, tell: &SyncSender<Heard>) {
 }
 
 /// What the agent says, and until when that holds.
-fn ask(agent: &Path) -> Result<(GuestLease, Instant), Failure> {
+fn ask(agent: &Path, name: &str) -> Result<(GuestLease, Instant), Failure> {
     let asked = clock::now();
-    let answer = Client::connect(agent)?.ask(&Request::GuestLease)?;
+    let answer = Client::connect(agent)?.ask(&Request::GuestLease { lease: Some(name.to_owned()) })?;
     let lease = answer.get("guestLease").cloned().unwrap_or_default();
     let lease: GuestLease = serde_json::from_value(lease).map_err(|error| {
         Failure::failed(format!("the agent at {} says no lease: {error}", agent.display()))

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::channel;
 use vm_memory::{Bytes as _, GuestAddress};
 
@@ -23,6 +24,8 @@ const LEFT: u64 = 400;
 struct Agent {
     directory: tempfile::TempDir,
     says: Arc<Mutex<Says>>,
+    /// How often a lease was given back.
+    returns: Arc<AtomicUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +46,19 @@ impl Agent {
         let listener = UnixListener::bind(directory.path().join("control.sock")).unwrap();
         let says = Arc::new(Mutex::new(Says::Lease(7)));
         let own = Arc::clone(&says);
+        let returns = Arc::new(AtomicUsize::new(0));
+        let returned = Arc::clone(&returns);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let mut line = String::new();
                 BufReader::new(&stream).read_line(&mut line).unwrap();
-                assert_eq!(line, "{\"request\":\"guest-lease\"}\n");
+                if line.starts_with("{\"request\":\"guest-return\",\"lease\":\"") {
+                    returned.fetch_add(1, Ordering::SeqCst);
+                    writeln!(stream, "{}", json!({ "ok": true })).unwrap();
+                    continue;
+                }
+                assert!(line.starts_with("{\"request\":\"guest-lease\",\"lease\":\""), "{line}");
                 while *own.lock().unwrap() == Says::Nothing {
                     std::thread::sleep(MS(1));
                 }
@@ -57,7 +67,7 @@ impl Agent {
                 let _ = writeln!(stream, "{answer}");
             }
         });
-        Self { directory, says }
+        Self { directory, says, returns }
     }
 
     fn socket(&self) -> PathBuf {
@@ -160,6 +170,35 @@ fn a_guest_runs_for_as_long_as_its_agent_says() {
     }
 }
 
+/// I5: who gives its lease back stands still before the agent hears of it, and stays so whatever that says,
+/// until it is to go by that again; then it goes on, under the same epoch.
+#[test]
+fn a_lease_is_given_back() {
+    for (then, goes_on) in [(Says::Lease(7), true), (Says::Lease(8), false)] {
+        let agent = Agent::new();
+        let lease = Lease::obtain(&agent.socket()).unwrap();
+        let right = Arc::clone(&lease.right);
+        let (reins, (tell, lost)) = (Arc::new(Noted::default()), channel());
+        reins.hold();
+        let own = Arc::clone(&reins) as Arc<dyn Reins>;
+        let keeper = lease.keep(own, move |why| tell.send(why).unwrap()).unwrap();
+        within("it runs", || reins.held_at().is_none().then_some(()));
+        let loan = keeper.loan();
+        loan.give_back().unwrap();
+        let held = reins.held_at();
+        assert!(held.is_some() && !right.holds());
+        assert_eq!(agent.returns.load(Ordering::SeqCst), 1);
+        std::thread::sleep(MS(LEFT * 2));
+        assert_eq!((reins.held_at(), right.holds()), (held, false), "the agent said yes meanwhile");
+        agent.says(then);
+        loan.take_again();
+        match goes_on {
+            true => within("it goes on", || (reins.held_at().is_none() && right.holds()).then_some(())),
+            false => assert!(lost.recv_timeout(LONG).unwrap().what.contains("under epoch 8, after 7")),
+        }
+    }
+}
+
 #[test]
 fn a_guest_does_not_begin_where_it_must_not() {
     let agent = Agent::new();
@@ -178,6 +217,7 @@ fn a_guest_does_not_begin_where_it_must_not() {
 #[test]
 fn a_disk_of_somebody_else_is_refused() {
     let lease = Lease {
+        name: "it".into(),
         agent: PathBuf::new(),
         epoch: 7,
         until: Instant::ZERO,

@@ -66,6 +66,11 @@ impl Permit {
         self.until.map(|until| before(until, STOP))
     }
 
+    /// It stands still, and its lease was given back.
+    pub const fn gives_back(&mut self) {
+        self.until = None;
+    }
+
     /// The agent has said something.
     pub fn hears(&mut self, now: Instant, said: Said) -> Option<Act> {
         match said {

@@ -139,7 +139,8 @@ impl Listing {
             | Request::ForceShow
             | Request::FenceConfirm { .. }
             | Request::VolumeList
-            | Request::GuestLease
+            | Request::GuestLease { .. }
+            | Request::GuestReturn { .. }
             | Request::GuestRoad { .. }
             | Request::GuestKeys { .. }
             | Request::VolumeRecover { .. }

@@ -31,7 +31,7 @@ fn socket(plant: &Plant, node: &str) -> PathBuf {
 fn lease(plant: &Plant, node: &str) -> Result<(GuestLease, Instant), Failure> {
     let asked = Instant::now();
     let mut agent = Client::connect(&socket(plant, node))?;
-    let answer = agent.ask(&Request::GuestLease)?;
+    let answer = agent.ask(&Request::GuestLease { lease: None })?;
     let lease: GuestLease = serde_json::from_value(answer["guestLease"].clone()).unwrap();
     let left = Duration::from_millis(lease.left_ms);
     Ok((lease, asked + left))
