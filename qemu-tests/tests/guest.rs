@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bulkhead::vmm::mac::Mac;
 use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
@@ -161,6 +161,65 @@ fn what_a_guest_wrote_is_there_when_its_node_is_not() -> Result<()> {
         ensure!(said(&read, "read")? == content, "{wrote}{read}");
         Ok(())
     })
+}
+
+/// X15, S0-11, I5: a Linux guest that writes moves to the other node and back, and does not notice: each
+/// write is there once, and its clock makes no jump. A move that is cancelled leaves it where it is.
+#[test]
+fn a_linux_guest_moves_between_two_nodes() -> Result<()> {
+    Artefacts::of("guest-moves", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
+        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
+        site.power_on(&Part::ALL)?;
+        let first = site.wait_synced()?;
+        let other = first.peer().context("the other node")?;
+        site.command(first, "bulkhead volume create vm1 --size 64MiB")?;
+        let described = describe("moves", 1, "[[disk]]\\nvolume = \"vm1\"\\n");
+        let shell = &site.rig(first)?.shell;
+        shell.exit(0, &format!("{described}; bulkhead vm create /tmp/moves.toml"), GUEST)?;
+        shell.exit(0, "bulkhead vm start moves", GUEST)?;
+        let mut at = goes_on(&site, first, 0)?;
+
+        let cancelled = format!(
+            "(bulkhead vm migrate moves --to {} --bandwidth 1MiB >/tmp/said 2>&1; \
+             echo ended >>/tmp/said) & until grep round /tmp/said; do sleep 1; done; \
+             bulkhead vm migrate moves --cancel; until grep ended /tmp/said; do sleep 1; done; cat /tmp/said",
+            other.name()
+        );
+        let cancelled = shell.exit(0, &cancelled, GUEST)?;
+        ensure!(cancelled.contains("was cancelled. It stays on this node"), "{cancelled}");
+        at = goes_on(&site, first, at)?;
+
+        for (from, to) in [(first, other), (other, first)] {
+            let migrate = format!("bulkhead vm migrate moves --to {} --json", to.name());
+            let moved = site.rig(from)?.shell.exit(0, &migrate, GUEST)?;
+            println!("{} to {}: {moved}", from.name(), to.name());
+            ensure!(site.command(from, "bulkhead vm show moves")?.contains("Off"), "it is in two places");
+            at = goes_on(&site, to, at)?;
+        }
+        let log = shell.exit(0, "bulkhead vm stop moves --now; bulkhead vm log moves", GUEST)?;
+        ensure!(!log.contains("wrong:"), "{log}");
+        Ok(())
+    })
+}
+
+/// Waits until the guest has written on behind this number, on this node; how far it is then. Its clock has
+/// made no jump.
+fn goes_on(site: &Site, part: Part, behind: u64) -> Result<u64> {
+    let least = behind.saturating_add(40);
+    let last = "bulkhead vm log moves | sed -n 's/.*guest: at \\([0-9]*\\) .*/\\1/p' | tail -n 1";
+    let wait = format!(
+        "n=0; until [ $(($({last}) + 0)) -ge {least} ]; do sleep 1; n=$((n+1)); [ $n -lt 100 ] || break; \
+         done; \
+         bulkhead vm log moves | tail -n 3"
+    );
+    let text = site.rig(part)?.shell.exit(0, &wait, GUEST)?;
+    let last = text.lines().rev().find_map(|line| line.split_once("guest: at ")).context(text.clone())?.1;
+    let numbers: Vec<u64> = last.trim().split(" gap ").filter_map(|number| number.parse().ok()).collect();
+    let [at, gap] = numbers[..] else { bail!("{text}") };
+    ensure!(least <= at && gap < 20 && !text.contains("wrong:"), "{text}");
+    Ok(at)
 }
 
 /// Runs a guest of the volume, by the socket of its node and under its lease.

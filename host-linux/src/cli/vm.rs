@@ -4,15 +4,16 @@ use super::vm_console;
 use super::vm_migrate;
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
-use crate::guests::home::{Home, Homes};
+use crate::guests::home::{GUESTS, Home, Homes};
 use crate::guests::process::{self, Start};
+use crate::guests::record::{Record, Way};
 use crate::output::{Report, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::description::Description;
 use crate::vmm::snapshot::file;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
@@ -36,7 +37,7 @@ pub(super) enum Verb {
 #[derive(Clone, Debug, Args)]
 pub(super) struct GuestsArg {
     /// The directory with the guests of this node
-    #[arg(long, value_name = "DIR", env = "BULKHEAD_GUESTS", default_value = "/var/lib/bulkhead/guests")]
+    #[arg(long, value_name = "DIR", env = "BULKHEAD_GUESTS", default_value = GUESTS)]
     guests: PathBuf,
 }
 
@@ -126,11 +127,35 @@ pub(super) struct Show {
 pub(super) struct StartArgs {
     #[command(flatten)]
     guest: GuestArg,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+/// How a guest begins.
+#[derive(Debug, Args)]
+pub(super) struct BeginArgs {
     /// Do not let it run before `bulkhead vm resume`
     #[arg(long)]
     paused: bool,
+    /// Also if it was moved to another node: it does not run there
+    #[arg(long, requires = "alone")]
+    here: bool,
     #[command(flatten)]
     lease: LeaseArg,
+}
+
+impl BeginArgs {
+    /// Begins it.
+    fn begin(&self, home: &Home, snapshot: Option<&Path>) -> Result<(), Failure> {
+        let agent = self.lease.agent()?;
+        let Self { paused: is_paused, here: is_here, .. } = *self;
+        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, is_here })
+    }
+
+    /// What it does then.
+    const fn state<'a>(&self, runs: &'a str) -> &'a str {
+        if self.paused { "stands ready" } else { runs }
+    }
 }
 
 /// Stop a guest
@@ -220,11 +245,8 @@ pub(super) struct Restore {
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Do not let it run before `bulkhead vm resume`
-    #[arg(long)]
-    paused: bool,
     #[command(flatten)]
-    lease: LeaseArg,
+    begin: BeginArgs,
 }
 
 /// Print what a guest has said on its console
@@ -263,10 +285,8 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         Verb::Show(args) => show(&args.guest.home()?),
         Verb::Start(args) => {
             let home = args.guest.home()?;
-            let agent = args.lease.agent()?;
-            let start = Start { is_paused: args.paused, agent: agent.as_deref(), snapshot: None };
-            process::start(&home, start)?;
-            Ok(done(&home, if args.paused { "stands ready" } else { "runs" }))
+            args.begin.begin(&home, None)?;
+            Ok(done(&home, args.begin.state("runs")))
         }
         Verb::Stop(args) => {
             let timeout = (!args.now).then_some(args.timeout);
@@ -317,12 +337,10 @@ fn restore(args: &Restore) -> Result<Report, Failure> {
         let what = format!("{} is a snapshot of guest {}, not of {name}", file.display(), described.name);
         return Err(Failure::refused(what));
     }
-    let agent = args.lease.agent()?;
-    let start = Start { is_paused: args.paused, agent: agent.as_deref(), snapshot: Some(&file) };
     let known = guests.homes().find(name).ok();
     let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
-    process::start(&home, start)?;
-    Ok(done(&home, if args.paused { "stands ready" } else { "goes on" }))
+    args.begin.begin(&home, Some(&file))?;
+    Ok(done(&home, args.begin.state("goes on")))
 }
 
 fn create(args: &Create) -> Result<Report, Failure> {
@@ -342,6 +360,12 @@ fn state(info: Option<&Value>) -> &str {
     info.map_or("Off", |info| info.get("state").and_then(Value::as_str).unwrap_or("Unknown"))
 }
 
+/// Where a guest went that is off.
+fn moved(home: &Home, state: &str) -> Option<Record> {
+    let record = Record::load(&home.record()).ok().flatten().filter(|_| state == "Off");
+    record.filter(|record| record.way == Way::To)
+}
+
 fn list(args: &List) -> Result<Report, Failure> {
     let mut text = String::new();
     let mut guests = Vec::new();
@@ -351,8 +375,10 @@ fn list(args: &List) -> Result<Report, Failure> {
             |failure| format!("Unknown ({})", failure.what),
             |info| state(info.as_ref()).to_owned(),
         );
-        text.push_str(&format!("{:<24} {state}\n", home.name));
-        guests.push(json!({ "name": home.name, "state": state }));
+        let moved = moved(&home, &state);
+        let where_to = moved.as_ref().map(|moved| format!(", moved to {}", moved.node)).unwrap_or_default();
+        text.push_str(&format!("{:<24} {state}{where_to}\n", home.name));
+        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node) }));
     }
     if guests.is_empty() {
         text.push_str("There are no guests. `bulkhead vm create FILE` makes one.\n");
@@ -367,6 +393,10 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let held = info.as_ref().and_then(|info| info.get("held")).and_then(Value::as_array);
     for why in held.into_iter().flatten().filter_map(Value::as_str) {
         text.push_str(&format!("  held         {why}\n"));
+    }
+    let moved = moved(home, state(info.as_ref()));
+    if let Some(moved) = &moved {
+        text.push_str(&format!("  moved        to {}\n", moved.node));
     }
     text.push_str(&format!("  processors   {}\n", described.processors));
     text.push_str(&format!("  memory       {}\n", size(described.memory)));
@@ -386,7 +416,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let paths: serde_json::Map<String, Value> =
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
-                       "config": described.json(), "paths": paths });
+                       "moved": moved, "config": described.json(), "paths": paths });
     Ok(Report::new(text, json))
 }
 

@@ -6,6 +6,8 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+/// Where the guests of a node are, unless it is said.
+pub const GUESTS: &str = "/var/lib/bulkhead/guests";
 /// The file beside a guest's description that says where it went last.
 pub const RECORD: &str = "moved.json";
 

@@ -38,6 +38,8 @@ pub struct Start<'a> {
     pub agent: Option<&'a Path>,
     /// The snapshot from which it goes on; `None`: it begins with its kernel.
     pub snapshot: Option<&'a Path>,
+    /// Also if it was moved to another node.
+    pub is_here: bool,
 }
 
 /// Begins the process of a guest; returns when it answers.
@@ -49,6 +51,13 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
+    }
+    // Where it runs by a lease, that says where.
+    let moved = Record::load(&home.record())?.filter(|record| record.way == Way::To);
+    if let Some(moved) = moved.filter(|_| start.agent.is_none() && !start.is_here) {
+        let what = format!("guest {} was moved to {}, and may run there", home.name, moved.node);
+        let next = "say --here once you know that it does not.";
+        return Err(Failure::refused(what).left("It was not started.").next(next));
     }
     let mut command = command(home, start.agent)?;
     command.args(start.is_paused.then_some("--paused"));
@@ -62,6 +71,8 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     while begun.elapsed() < most {
         // One that is still being read says nothing yet.
         if info(home).is_ok_and(|info| info.is_some()) {
+            // It is here again: where it went before says nothing any more.
+            let _ = std::fs::remove_file(home.record());
             return Ok(());
         }
         if let Some(status) = child.try_wait().map_err(failed)? {

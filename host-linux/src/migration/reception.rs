@@ -42,12 +42,6 @@ struct Reception {
     knocking: AtomicUsize,
 }
 
-/// Where the guests of a node are, whose own directory is `state`.
-#[must_use]
-pub fn guests(state: &Path) -> PathBuf {
-    state.join("guests")
-}
-
 /// Lets guests in from now on, if the configuration says where. Nothing ends it but the agent's end.
 ///
 /// # Errors
@@ -65,7 +59,7 @@ pub fn open(config: &SiteConfig) -> Result<(), Failure> {
         site: config.site,
         members: config.members.clone(),
         key: key::read(&config.local.key_file)?,
-        homes: Homes::at(&guests(&config.local.state)),
+        homes: Homes::at(&config.local.guests),
         agent: config.local.socket.clone(),
         volumes: config.local.state.join(NBD_SOCKET),
         knocking: AtomicUsize::new(0),

@@ -107,6 +107,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
         config.local.node = member.id;
         config.local.state.clone_from(&part.state);
         config.local.socket.clone_from(&part.socket);
+        config.local.guests = part.state.join("guests");
         config.local.storage = part.nbd.map(|_| Storage {
             log: part.state.join("mirror.log"),
             log_size: Some(LOG_BYTES),

@@ -7,6 +7,7 @@ use super::resources::resources;
 use super::storage;
 use super::value::{Address, Hardware, Pair, Time, time};
 use super::{Board, Duty, Fencing, Goal, Local, Member, Method, Preset, SiteConfig, Timing, WatchdogDevice};
+use crate::guests::home::GUESTS;
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::{NodeId, PairId, Side};
 use bulkhead_core::node::settings::MEMBERS_MAX;
@@ -63,6 +64,7 @@ pub(super) fn check(file: File, beside: &Path) -> Result<SiteConfig, Problems> {
             state,
             device: file.local.device,
             socket,
+            guests: beside.join(file.local.guests.unwrap_or_else(|| GUESTS.into())),
             storage,
         },
         listen,

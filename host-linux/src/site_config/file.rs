@@ -41,6 +41,7 @@ pub(super) struct LocalTable {
     pub state: PathBuf,
     pub device: Option<PathBuf>,
     pub socket: Option<Spanned<PathBuf>>,
+    pub guests: Option<PathBuf>,
     pub storage: Option<Spanned<StorageTable>>,
 }
 

@@ -69,6 +69,8 @@ pub struct Local {
     pub device: Option<PathBuf>,
     /// The control socket.
     pub socket: PathBuf,
+    /// The directory with this node's guests.
+    pub guests: PathBuf,
     /// Its copy of the mirror group of its pair; `None`: it keeps none.
     pub storage: Option<Storage>,
 }

@@ -22,13 +22,15 @@ impl SiteConfig {
         // Writing into a string does not fail.
         let _ = write!(
             out,
-            "[site]\nid = \"{}\"\nname = {}\n\n[local]\nnode = {}\nkey_file = {}\nstate = {}\nsocket = {}\n",
+            "[site]\nid = \"{}\"\nname = {}\n\n[local]\nnode = {}\nkey_file = {}\nstate = {}\nsocket = {}\n\
+             guests = {}\n",
             site_text(self.site),
             quoted(&self.site_name),
             self.local.node.0,
             path(&self.local.key_file),
             path(&self.local.state),
             path(&self.local.socket),
+            path(&self.local.guests),
         );
         if let Some(device) = &self.local.device {
             let _ = writeln!(out, "device = {}", path(device));

@@ -27,7 +27,7 @@ use bulkhead_core::volume::name::Name;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ use std::time::Duration;
 const LEFT_MIN: Duration = Duration::from_millis(100);
 /// How often an agent is asked that does not lead yet.
 const LOOK: Duration = Duration::from_millis(5);
+/// A question that is under way is waited for so long, before a lease is given back.
+const ASKING: Duration = Duration::from_millis(200);
 const STACK: usize = 256 << 10;
 
 const _: () = assert!(STOP.as_millis() < LEFT_MIN.as_millis(), "else it stands still as it begins");
@@ -247,7 +249,7 @@ impl Lease {
             }
         };
         let thread_of_watch = thread("lease").spawn(work).map_err(failed)?;
-        let loan = Loan { agent, name, tell: tell.clone(), is_back: Arc::default() };
+        let loan = Loan { agent, name, tell: tell.clone(), is_back: Arc::default(), asking: Arc::default() };
         let own = loan.clone();
         let keeper = Keeper { tell, thread: Some(thread_of_watch), loan };
         // Nobody waits for it: it may wait for an agent.
@@ -291,6 +293,8 @@ pub struct Loan {
     tell: SyncSender<Heard>,
     /// The agent is not asked for it.
     is_back: Arc<AtomicBool>,
+    /// Locked while the agent is asked.
+    asking: Arc<Mutex<()>>,
 }
 
 impl Loan {
@@ -305,6 +309,13 @@ impl Loan {
         let told = self.tell.send(Heard::GiveBack(stands));
         // Without an answer its keeper has ended: that holds it, too.
         let _ = told.map(|()| waits.recv());
+        // A question that overtook this would have the agent wait for the answer's end.
+        let begun = clock::now();
+        while matches!(self.asking.try_lock(), Err(TryLockError::WouldBlock))
+            && clock::now().since(begun) < ASKING
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let asked = Request::GuestReturn { lease: self.name.clone() };
         Client::connect(&self.agent)?.ask(&asked).map(drop)
     }
@@ -404,7 +415,9 @@ impl Watch {
 /// Asks the agent, again and again, until nobody hears what it says.
 fn ask_on(loan: &Loan, tell: &SyncSender<Heard>) {
     loop {
+        let asking = loan.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if loan.is_back.load(Ordering::SeqCst) {
+            drop(asking);
             // It may be wanted again; a guest that has ended ends this thread by its process.
             std::thread::sleep(LOOK);
             continue;
@@ -414,6 +427,7 @@ fn ask_on(loan: &Loan, tell: &SyncSender<Heard>) {
             Err(failure) if failure.exit == Exit::Failed => Said::Silent(failure),
             Err(failure) => Said::Refused(failure),
         };
+        drop(asking);
         let pause = pause(clock::now(), &said);
         if tell.send(Heard::Said(said)).is_err() {
             return;

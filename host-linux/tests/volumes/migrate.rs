@@ -177,6 +177,30 @@ fn a_move_that_fails_changes_nothing() {
     ok(&plant, there, &["stop", "web1", "--now"]);
 }
 
+/// A guest without a lease moves, too, and is not started again where it was by mistake.
+#[test]
+fn a_guest_that_runs_alone_moves() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there) = begin("", &["--alone"]);
+    ok(&plant, here, &["migrate", "web1", "--to", there]);
+    within("it counts there", || (100 < said(&plant, there).len()).then_some(()));
+    counts_on(&[said(&plant, here), said(&plant, there)].concat());
+    assert_eq!(ok(&plant, here, &["list"])["guests"][0]["movedTo"], there);
+    assert_eq!(ok(&plant, here, &["show", "web1"])["moved"]["way"], "to");
+    let refused = vm(&plant, here, &["start", "web1", "--alone"]);
+    assert_eq!((refused.code, refused.err.contains("was moved to")), (3, true), "{}", refused.err);
+    // Its name is taken there: another one of it does not come.
+    ok(&plant, here, &["start", "web1", "--alone", "--here"]);
+    let refused = vm(&plant, here, &["migrate", "web1", "--to", there]);
+    assert_eq!((refused.code, refused.err.contains("runs on")), (3, true), "{}", refused.err);
+    assert_eq!((state(&plant, here), state(&plant, there)), ("Running".into(), "Running".into()));
+    for node in [here, there] {
+        ok(&plant, node, &["stop", "web1", "--now"]);
+    }
+}
+
 /// It runs by the lease of one node, then by that of the other, and back; in between it says nothing twice.
 #[test]
 fn a_guest_moves_there_and_back() {

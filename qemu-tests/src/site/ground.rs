@@ -81,9 +81,10 @@ impl Ground {
             };
             let (id, name) = (part.id(), part.name());
             let addresses = format!("[\"10.71.1.{id}\", \"10.71.2.{id}\"]");
-            let nbd = if self.keeps(part) { format!("nbd = \"10.71.1.{id}\"\n") } else { String::new() };
+            let serves = format!("nbd = \"10.71.1.{id}\"\nguests = \"10.71.1.{id}\"\n");
+            let serves = if self.keeps(part) { serves } else { String::new() };
             format!(
-                "[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\n{nbd}\
+                "[[node]]\nid = {id}\nname = \"{name}\"\n{place}\naddresses = {addresses}\n{serves}\
                  voter = true\n"
             )
         });
