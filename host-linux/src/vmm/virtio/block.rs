@@ -220,20 +220,21 @@ impl Session {
         let Ok(chains) = self.ring.take() else { return Next::End };
         let mut state = self.shared.lock();
         state.waiting.extend(chains);
-        let Some(server) = state.server.clone().filter(|server| !server.is_over()) else {
-            if state.waiting.is_empty() {
+        loop {
+            // Each time anew: one that is over answers at once, and what it was asked waits again.
+            let Some(server) = state.server.clone().filter(|server| !server.is_over()) else {
+                if state.waiting.is_empty() {
+                    return Next::Wait;
+                }
+                if !state.is_dialling {
+                    state.is_dialling = self.dial();
+                }
+                return Next::Within(AGAIN);
+            };
+            if UNDER_WAY_MAX <= state.bytes {
                 return Next::Wait;
             }
-            if !state.is_dialling {
-                state.is_dialling = self.dial();
-            }
-            return Next::Within(AGAIN);
-        };
-        // One that is over answers at once, and what it was asked waits again: that would never end.
-        while state.bytes < UNDER_WAY_MAX
-            && !server.is_over()
-            && let Some(chain) = state.waiting.pop_front()
-        {
+            let Some(chain) = state.waiting.pop_front() else { return Next::Wait };
             let cost = cost(&chain);
             state.bytes = state.bytes.saturating_add(cost);
             let times = state.times;
@@ -241,7 +242,6 @@ impl Session {
             self.ask(&server, chain, times);
             state = self.shared.lock();
         }
-        Next::Wait
     }
 
     /// Looks for a server, on a thread of its own: that may take a while, and whoever ends this disk does not

@@ -177,6 +177,62 @@ fn a_server_that_dies_is_waited_for() {
     }
 }
 
+/// F43, I11: a connection that ends while it is being asked is asked nothing more, and what waits is asked of
+/// the next one.
+#[test]
+fn a_connection_that_ends_as_it_is_asked_is_left() {
+    /// So many that the disk's thread is found in the midst of them.
+    const MANY: usize = 100_000;
+    let mut served = Served::new();
+    let disk = served.block(false).shared.disk.clone();
+    let (mut driver, shared) = (Driver::default(), Arc::new(Shared { disk, state: Mutex::default() }));
+    // One that is no request, and a read.
+    for (first, kind) in [(0_u16, 77_u32), (4, ask::READ)] {
+        let at = DATA + u64::from(first) * 4096;
+        driver.put(at, &[&kind.to_le_bytes()[..], &[0; 12]].concat());
+        driver.put(STATUS + u64::from(first), &[0xee]);
+        driver.ask(first, &[(at, 16, false), (at + 512, 512, true), (STATUS + u64::from(first), 1, true)]);
+    }
+    let ring = Arc::new(driver.ring().0);
+    let chains = ring.take().unwrap();
+    let server = Arc::new(shared.disk.connect().unwrap());
+    shared.lock().server = Some(Arc::clone(&server));
+    let own = Session { shared: Arc::clone(&shared), ring, name: "disk0".into(), is_durable: true };
+    let ring = Arc::clone(&own.ring);
+    let worker = Worker::start("vmm-disk", Arc::clone(&ring), move || own.look()).unwrap();
+    // A thread that does not end must not hold up the end of a test that has failed.
+    let worker = std::mem::ManuallyDrop::new(worker);
+
+    let begun = std::time::Instant::now();
+    let mut state = loop {
+        let mut state = shared.lock();
+        match state.waiting.len() {
+            0 => {
+                state.waiting = vec![chains[0].clone(); MANY].into();
+                ring.notify.write(1).unwrap();
+            }
+            MANY => {}
+            _ => break state,
+        }
+        drop(state);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    };
+    // It has found the server there, and asks on when it is let.
+    served.server = None;
+    until(|| server.is_over());
+    state.waiting = vec![chains[1].clone()].into();
+    drop(state);
+    served.start();
+    until(|| driver.get(STATUS + 4, 1) == [status::DONE]);
+    assert_eq!(driver.get(DATA + 4 * 4096 + 512, 512), [7; 512]);
+    let (tell, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(std::mem::ManuallyDrop::into_inner(worker));
+        tell.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(30)).expect("the disk's thread ends");
+}
+
 /// A server that takes a connection and says nothing holds nobody up who ends the disk.
 #[test]
 fn a_silent_server_does_not_hold_up_the_end() {
