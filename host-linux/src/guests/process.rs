@@ -123,10 +123,18 @@ fn said(home: &Home, code: Option<i32>) -> Failure {
         let next = format!("`bulkhead vm log {}` shows what it said.", home.name);
         return Failure::failed(format!("guest {} was off again at once", home.name)).left("").next(next);
     }
-    let said = said.strip_prefix("bulkhead: ").unwrap_or(&said);
+    let (said, next) = parted(&said);
     let what = format!("guest {} did not begin: {said}", home.name);
     let is_refused = code == Some(i32::from(Exit::Refused.code()));
-    if is_refused { Failure::refused(what) } else { Failure::failed(what) }.left("")
+    if is_refused { Failure::refused(what) } else { Failure::failed(what) }.left("").next(next)
+}
+
+/// The text of a failure, as part of another one's: what happened and what it left, and what to do next.
+fn parted(said: &str) -> (&str, &str) {
+    let said = said.strip_prefix("bulkhead: ").unwrap_or(said);
+    let (said, next) = said.split_once("\n  Next: ").unwrap_or((said, ""));
+    let said = said.trim_end();
+    (said.strip_suffix('.').unwrap_or(said), next.trim_end())
 }
 
 /// What it says of itself; `None`: it does not run.
@@ -256,4 +264,27 @@ pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
         std::thread::sleep(LOOK);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a process said is said again in one sentence, with one thing to do next.
+    #[test]
+    fn a_failure_is_told_as_part_of_another() {
+        let failed = Failure::failed("b1 leads");
+        let cases = [
+            (failed.clone().left("").text(), "b1 leads", ""),
+            (failed.clone().left("It is off.").text(), "b1 leads. It is off", ""),
+            (failed.clone().left("").next("wait.").text(), "b1 leads", "wait."),
+            (failed.left("It is off.").next("wait.").text(), "b1 leads. It is off", "wait."),
+            ("thread 'x' panicked".into(), "thread 'x' panicked", ""),
+            (String::new(), "", ""),
+        ];
+        for (text, what, next) in cases {
+            assert_eq!(parted(&text), (what, next), "{text}");
+            assert_eq!(parted(text.trim()), (what, next), "{text}");
+        }
+    }
 }
