@@ -47,6 +47,7 @@ pub mod nbd;
 pub mod node_config;
 pub mod node_site;
 pub mod output;
+mod own_socket;
 pub mod playground;
 pub mod replication;
 pub mod site_config;

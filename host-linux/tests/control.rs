@@ -81,6 +81,9 @@ fn only_its_owner_can_use_it_and_a_second_agent_cannot_take_it() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     Control::open(&path, Log::new().reader(), Wake::new().unwrap()).unwrap();
+    let long = directory.path().join("x".repeat(120));
+    let long = Control::open(&long, Log::new().reader(), Wake::new().unwrap()).unwrap_err();
+    assert!(long.what.contains("open the control socket") && long.next.contains("100 bytes"), "{long:?}");
 }
 
 #[test]

@@ -6,9 +6,9 @@ use super::events::Reader;
 use super::request::{Answer, Request};
 use super::wake::Wake;
 use crate::failure::Failure;
+use crate::own_socket;
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -74,25 +74,15 @@ impl Control {
     ///
     /// The path cannot be used, or another agent serves it.
     pub fn open(path: &Path, events: Reader, wake: Wake) -> Result<Self, Failure> {
-        if UnixStream::connect(path).is_ok() {
-            let what = format!("another agent serves {}", path.display());
-            return Err(Failure::refused(what).next("stop it first, or set `local.socket` to another path."));
-        }
         let io = |error: std::io::Error| {
             let failure = Failure::io("open the control socket", path, &error);
             failure
                 .next("set `local.socket` to a path below 100 bytes in a directory this user can write to.")
         };
-        // It gets its name when nobody else can connect to it any more.
-        let partial = path.with_extension("new");
-        if let Err(error) = std::fs::remove_file(&partial)
-            && error.kind() != ErrorKind::NotFound
-        {
-            return Err(io(error));
-        }
-        let listener = UnixListener::bind(&partial).map_err(io)?;
-        std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
-        std::fs::rename(&partial, path).map_err(io)?;
+        let listener = own_socket::listen(path).map_err(io)?.ok_or_else(|| {
+            let what = format!("another agent serves {}", path.display());
+            Failure::refused(what).next("stop it first, or set `local.socket` to another path.")
+        })?;
         let (sender, questions) = sync_channel(QUESTIONS_MAX);
         let shared = Shared { questions: sender, events, wake, slots: Arc::new(()) };
         let thread = std::thread::Builder::new().name("control".into()).stack_size(128 << 10);

@@ -15,10 +15,9 @@ use super::turns::{Turn, Turns, of_session};
 use super::uri::{Place, Uri};
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
+use crate::own_socket;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -135,23 +134,12 @@ impl Server {
     ///
     /// The path cannot be used, or another server serves it.
     pub fn listen_unix(&mut self, path: &Path) -> Result<(), Failure> {
-        if UnixStream::connect(path).is_ok() {
-            let what = format!("another server serves {}", path.display());
-            return Err(Failure::refused(what).next("stop it first, or choose another path."));
-        }
         let io = |error: std::io::Error| Failure::io("open the NBD socket", path, &error);
-        // It gets its name when nobody else can connect to it any more.
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".new");
-        let partial = PathBuf::from(partial);
-        match std::fs::remove_file(&partial) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-            Ok(()) | Err(_) => {}
-        }
-        let listener = UnixListener::bind(&partial).map_err(io)?;
-        std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o600)).map_err(io)?;
+        let listener = own_socket::listen(path).map_err(io)?.ok_or_else(|| {
+            let what = format!("another server serves {}", path.display());
+            Failure::refused(what).next("stop it first, or choose another path.")
+        })?;
         listener.set_nonblocking(true).map_err(io)?;
-        std::fs::rename(&partial, path).map_err(io)?;
         self.sockets.push(path.to_owned());
         self.listen(Listener::Unix(listener), Place::Unix(path.to_owned()));
         Ok(())
@@ -406,4 +394,24 @@ impl Catalogue for Guest<'_> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    #[test]
+    fn a_socket_that_is_served_is_nobody_elses() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("nbd.sock");
+        let [mut one, mut other] = [(); 2].map(|()| Server::start(Limits::default()).unwrap());
+        one.listen_unix(&path).unwrap();
+        let twice = other.listen_unix(&path).unwrap_err();
+        assert!(twice.exit == Exit::Refused && twice.what.contains("another server serves"), "{twice:?}");
+        drop(one);
+        other.listen_unix(&path).unwrap();
+        let long = other.listen_unix(&directory.path().join("x".repeat(120))).unwrap_err();
+        assert!(long.what.contains("open the NBD socket"), "{long:?}");
+    }
 }

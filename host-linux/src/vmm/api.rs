@@ -4,6 +4,7 @@
 
 use super::guest::{Answer, Event, Leave, Order};
 use crate::failure::{Exit, Failure};
+use crate::own_socket;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
@@ -11,9 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -112,30 +111,20 @@ impl Api {
     }
 }
 
-/// Opens a socket for its owner only, in the place of one that nobody serves any more.
+/// Opens a socket of a guest.
 ///
 /// # Errors
 ///
 /// The path cannot be used, or somebody serves it.
 pub fn listen(path: &Path) -> Result<UnixListener, Failure> {
-    if UnixStream::connect(path).is_ok() {
-        let what = format!("another guest serves {}", path.display());
-        return Err(Failure::refused(what).next("end it first, or choose another path."));
-    }
     let failed = |error: std::io::Error| {
         let next = "choose a path below 100 bytes in a directory that this user can write to.";
         Failure::io("open the socket", path, &error).next(next)
     };
-    // It gets its name when nobody else can connect to it any more.
-    let partial = path.with_extension("new");
-    match std::fs::remove_file(&partial) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    let listener = UnixListener::bind(&partial).map_err(failed)?;
-    std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    std::fs::rename(&partial, path).map_err(failed)?;
-    Ok(listener)
+    own_socket::listen(path).map_err(failed)?.ok_or_else(|| {
+        let what = format!("another guest serves {}", path.display());
+        Failure::refused(what).next("end it first, or choose another path.")
+    })
 }
 
 async fn accept(listener: UnixListener, tell: Sender<Event>) {

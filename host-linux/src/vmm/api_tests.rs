@@ -3,6 +3,8 @@
 use super::*;
 use crate::vmm::guest::Event;
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, channel};
 
 struct Served {
@@ -103,6 +105,8 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     assert_eq!(mode & 0o777, 0o600);
     let twice = Api::serve(&served.path, channel().0).unwrap_err();
     assert!(twice.what.contains("another guest serves"), "{}", twice.what);
+    let long = Api::serve(&served.path.with_file_name("x".repeat(120)), channel().0).unwrap_err();
+    assert!(long.what.contains("open the socket") && long.next.contains("100 bytes"), "{long:?}");
 }
 
 /// V16, I11: who says nonsense, says nothing, or says too much costs a slot for a while; others are served.
