@@ -398,6 +398,8 @@ fn show(home: &Home) -> Result<Report, Failure> {
     if let Some(moved) = &moved {
         text.push_str(&format!("  moved        to {}\n", moved.node));
     }
+    let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
+    text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
     text.push_str(&format!("  processors   {}\n", described.processors));
     text.push_str(&format!("  memory       {}\n", size(described.memory)));
     for disk in &described.disks {
@@ -416,8 +418,22 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let paths: serde_json::Map<String, Value> =
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
-                       "moved": moved, "config": described.json(), "paths": paths });
+                       "moved": moved, "heartbeat": heartbeat, "config": described.json(),
+                       "paths": paths });
     Ok(Report::new(text, json))
+}
+
+/// How a guest's heartbeat is, in words.
+fn heartbeat_text(heartbeat: &Value) -> String {
+    let number = |key: &str| heartbeat.get(key).and_then(Value::as_u64);
+    let mut text = heartbeat.get("state").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    if let Some(lost) = number("lost_ms") {
+        text.push_str(&format!(" for {} s", lost / 1000));
+    }
+    if let Some(count @ 1..) = number("lost_count") {
+        text.push_str(&format!("; lost so far: {count}"));
+    }
+    text
 }
 
 fn log(home: &Home) -> Result<Report, Failure> {

@@ -7,10 +7,13 @@ use super::tap_ioctl::NAME_MAX;
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
+use crate::site_config::value::{parse_time, time};
 use bulkhead_core::volume::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The version of the file that this program writes and reads (V41).
 pub const VERSION: u32 = 1;
@@ -22,6 +25,8 @@ pub const MEMORY_MIN: u64 = 4 << 20;
 pub const MEMORY_MAX: u64 = 16 << 40;
 /// Disks that a guest can have: other devices need interrupts, too.
 pub const DISKS_MAX: usize = 16;
+/// How long a guest may have for its first beat.
+const BEGINS_WITHIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 /// Networks that a guest can have.
 pub const NETWORKS_MAX: usize = 2;
 const PAGE: u64 = 4096;
@@ -47,6 +52,8 @@ pub struct Description {
     pub disks: Vec<Disk>,
     /// Its networks, in the order in which it finds them; at most [`NETWORKS_MAX`].
     pub networks: Vec<Network>,
+    /// What is expected of its heartbeat.
+    pub heartbeat: Heartbeat,
     /// The file that says so, with names of files that mean the same everywhere on this node.
     pub text: String,
 }
@@ -89,6 +96,41 @@ pub struct Network {
     pub mac: Mac,
 }
 
+/// What is expected of a guest's heartbeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// What follows when it is lost.
+    pub lost: Lost,
+    /// The first beat comes within this time; `None`: nothing is expected before that.
+    pub begins_within: Option<Duration>,
+}
+
+/// What follows when a guest's heartbeat is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lost {
+    /// It is said, and no more.
+    #[default]
+    Report,
+    /// The guest begins anew.
+    Reset,
+    /// The guest ends.
+    Stop,
+}
+
+impl Lost {
+    const ALL: [Self; 3] = [Self::Report, Self::Reset, Self::Stop];
+
+    /// As the file says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Reset => "reset",
+            Self::Stop => "stop",
+        }
+    }
+}
+
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -105,6 +147,15 @@ struct File {
     disk: Vec<FileDisk>,
     #[serde(default)]
     network: Vec<FileNetwork>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    heartbeat: Option<FileHeartbeat>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct FileHeartbeat {
+    lost: Option<String>,
+    begins_within: Option<String>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -155,6 +206,10 @@ impl Description {
             "payload": { "kernel": self.kernel, "initramfs": self.initrd, "cmdline": self.command_line },
             "disks": self.disks.iter().map(disk).collect::<Vec<_>>(),
             "net": self.networks.iter().map(network).collect::<Vec<_>>(),
+            "heartbeat": {
+                "lost": self.heartbeat.lost.name(),
+                "begins_within": self.heartbeat.begins_within.map(time),
+            },
         })
     }
 
@@ -189,8 +244,28 @@ impl Description {
         let text = toml::to_string(&file).map_err(|error| error.to_string())?;
         let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
         let networks = networks(&file.name, file.network)?;
+        let heartbeat = file.heartbeat.map(heartbeat).transpose()?.unwrap_or_default();
         let File { name, processors, kernel, initrd, command_line, .. } = file;
-        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, networks, text })
+        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, networks, heartbeat, text })
+    }
+}
+
+/// What is expected of a guest's heartbeat.
+fn heartbeat(described: FileHeartbeat) -> Result<Heartbeat, String> {
+    let FileHeartbeat { lost, begins_within } = described;
+    let lost = match lost {
+        None => Lost::default(),
+        Some(name) => {
+            let known = Lost::ALL.into_iter().find(|lost| lost.name() == name);
+            let wrong = || format!("`lost` of [heartbeat], `{name}`, is not `report`, `reset` or `stop`");
+            known.ok_or_else(wrong)?
+        }
+    };
+    let wrong = |why: &str| format!("`begins_within` of [heartbeat]: {why}");
+    let begins_within = begins_within.map(|text| parse_time(&text)).transpose().map_err(|why| wrong(&why))?;
+    match begins_within.filter(|within| !BEGINS_WITHIN.contains(within)) {
+        None => Ok(Heartbeat { lost, begins_within }),
+        Some(_) => Err(wrong("it is 1s to 24h")),
     }
 }
 
@@ -292,6 +367,29 @@ mod tests {
             ]
         );
 
+        let heartbeat = |keys: &str| {
+            let text = format!("{LEAST}[[network]]\ntap = \"t\"\n[heartbeat]\n{keys}\n");
+            let described = Description::parse(&text, Path::new("/")).unwrap();
+            assert_eq!(Description::parse(&described.text, Path::new("/")).unwrap(), described);
+            (described.heartbeat, described.json()["heartbeat"].clone())
+        };
+        let rows = [
+            ("", Lost::Report, None, json!({ "lost": "report", "begins_within": null })),
+            ("lost = \"report\"", Lost::Report, None, json!({ "lost": "report", "begins_within": null })),
+            ("lost = \"stop\"", Lost::Stop, None, json!({ "lost": "stop", "begins_within": null })),
+            (
+                "lost = \"reset\"\nbegins_within = \"5m\"",
+                Lost::Reset,
+                Some(300),
+                json!({ "lost": "reset", "begins_within": "5m" }),
+            ),
+        ];
+        for (keys, lost, within, json) in rows {
+            let begins_within = within.map(Duration::from_secs);
+            assert_eq!(heartbeat(keys), (Heartbeat { lost, begins_within }, json), "{keys}");
+        }
+        assert_eq!(least.heartbeat, Heartbeat { lost: Lost::Report, begins_within: None });
+
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.toml");
         std::fs::write(&path, LEAST).unwrap();
@@ -342,6 +440,20 @@ mod tests {
         ];
         for (keys, expected) in cases {
             assert!(network(keys).contains(expected), "{keys}: {}", network(keys));
+        }
+        let heartbeat = |keys: &str| {
+            Description::parse(&format!("{LEAST}[heartbeat]\n{keys}\n"), Path::new("/")).unwrap_err()
+        };
+        let cases = [
+            ("lost = \"reboot\"", "`lost` of [heartbeat], `reboot`, is not `report`, `reset` or `stop`"),
+            ("lost = true", "expected a string"),
+            ("begins_within = \"soon\"", "`begins_within` of [heartbeat]: `soon` is not a time"),
+            ("begins_within = \"999ms\"", "`begins_within` of [heartbeat]: it is 1s to 24h"),
+            ("begins_within = \"25h\"", "it is 1s to 24h"),
+            ("within = \"30s\"", "unknown field `within`"),
+        ];
+        for (keys, expected) in cases {
+            assert!(heartbeat(keys).contains(expected), "{keys}: {}", heartbeat(keys));
         }
         let many = "[[disk]]\nuri = \"nbd://h/x\"\n".repeat(17);
         assert!(

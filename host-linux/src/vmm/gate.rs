@@ -1,8 +1,9 @@
-//! The gate before a guest's processors: they run only while nothing holds them (I5).
+//! The gate before a guest's processors: they run only while nothing holds them (I5). It knows for how long
+//! that was.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Why a guest is held. Each holds it by itself: it runs when none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +38,31 @@ pub struct Gate {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// A bit for each [`Hold`].
     holds: u8,
     /// Nobody passes any more.
     is_over: bool,
     inside: usize,
+    /// For how long it was open, until it closed last.
+    ran: Duration,
+    /// Since when it is. Invariant: `None` exactly when it is closed.
+    open_since: Option<Instant>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        let open_since = Some(Instant::now());
+        Self { holds: 0, is_over: false, inside: 0, ran: Duration::ZERO, open_since }
+    }
 }
 
 impl State {
+    fn ran(&self) -> Duration {
+        self.ran.saturating_add(self.open_since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
     const fn is_closed(&self) -> bool {
         self.is_over || self.holds != 0
     }
@@ -98,6 +114,11 @@ impl Gate {
         self.lock().holds & why.bit() != 0
     }
 
+    /// For how long it was open altogether: time in which nothing of the guest can be done is not its own.
+    pub fn ran(&self) -> Duration {
+        self.lock().ran()
+    }
+
     /// Closes it for ever.
     pub fn end(&self) {
         self.change(|state| state.is_over = true);
@@ -113,6 +134,11 @@ impl Gate {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
+        match (state.is_closed(), state.open_since) {
+            (true, Some(_)) => (state.ran, state.open_since) = (state.ran(), None),
+            (false, None) => state.open_since = Some(Instant::now()),
+            (true, None) | (false, Some(_)) => {}
+        }
         self.is_closed.store(state.is_closed(), Ordering::SeqCst);
         drop(state);
         self.changed.notify_all();
@@ -150,6 +176,36 @@ mod tests {
         gate.release(Hold::Lease);
         assert!(passes.join().unwrap());
         assert!(!gate.is_closed());
+    }
+
+    /// S3-03: time passes for a guest while nothing holds it, and at no other time.
+    #[test]
+    fn time_while_it_is_held_does_not_count() {
+        let gate = Gate::default();
+        let begun = Instant::now();
+        let mut before = Duration::ZERO;
+        for _ in 0..3 {
+            std::thread::sleep(SOON);
+            gate.hold(Hold::Operator);
+            let held_at = gate.ran();
+            assert!(before.saturating_add(SOON) <= held_at && held_at <= begun.elapsed() + SOON);
+            gate.hold(Hold::Lease);
+            std::thread::sleep(SOON);
+            gate.release(Hold::Operator);
+            std::thread::sleep(SOON);
+            assert_eq!(gate.ran(), held_at, "one reason is left");
+            gate.release(Hold::Lease);
+            gate.release(Hold::Lease);
+            before = held_at;
+        }
+        // Of nine times it was held in six.
+        let held = begun.elapsed().saturating_sub(gate.ran());
+        assert!(SOON * 6 <= held + Duration::from_millis(1), "{held:?}");
+        gate.end();
+        let ended_at = gate.ran();
+        gate.release(Hold::Lease);
+        std::thread::sleep(SOON);
+        assert_eq!(gate.ran(), ended_at);
     }
 
     #[test]

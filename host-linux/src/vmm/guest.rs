@@ -6,6 +6,7 @@ use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
 use super::lease::{Harness, Keeper, Lease, Loan, Reins};
+use super::listener::{Heard, Listener};
 use super::machine::{Machine, Origin};
 use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
@@ -25,6 +26,8 @@ pub enum Event {
     Ended(u64, End),
     /// Somebody has typed on its console.
     Typed,
+    /// Its heartbeat has begun, or is due earlier than it was.
+    Beats,
     /// Somebody asks it.
     Asked(Order, Answer),
     /// It must not run any more.
@@ -213,6 +216,8 @@ pub struct Guest {
     pub leaving: Option<(Departure, Answer)>,
 }
 
+/// Why a guest ends that is to end then.
+const LOST: &str = "its heartbeat is lost; `lost` of its [heartbeat] says that it ends then";
 /// How often a guest that reads nothing is offered what was typed.
 const OFFER: Duration = Duration::from_millis(20);
 
@@ -244,8 +249,10 @@ impl Guest {
         let lose = move |why| drop(lost.send(Event::Lost(why)));
         let keeper = lease.map(|lease| lease.keep(reins, lose)).transpose()?;
         self.loan = keeper.as_ref().map(Keeper::loan);
+        let described = &origin.description;
+        let mut listener = Listener::new(described.name.clone(), described.heartbeat.lost);
         for number in 0_u64.. {
-            let own = tell.clone();
+            let (own, beats) = (tell.clone(), tell.clone());
             let ended = move |end| {
                 // The guest is gone already: nobody asks how.
                 let _ = own.send(Event::Ended(number, end));
@@ -256,9 +263,11 @@ impl Guest {
                 Some(copied) => copied.begin(&held, ended)?,
                 None => Machine::start(origin.clone(), &held, ended)?,
             });
+            machine.heartbeat().wake(beats);
+            listener.begin();
             harness.put_on(&machine);
             let _ = arrival.take().map(|arrival| arrival.runs());
-            let over = self.until_over(&machine, number, events, tell);
+            let over = self.until_over(&machine, number, events, tell, &mut listener);
             let over = self.left().unwrap_or(over);
             harness.take_off();
             drop(machine);
@@ -291,11 +300,18 @@ impl Guest {
         number: u64,
         events: &Receiver<Event>,
         tell: &Sender<Event>,
+        listener: &mut Listener,
     ) -> Over {
         loop {
-            let event = match self.keys.offer(|typed| machine.input(typed)) {
-                true => events.recv_timeout(OFFER),
-                false => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let look = match listener.listen(machine) {
+                Heard::Again(look) => look,
+                Heard::Reset => return Over::Reset,
+                Heard::Stop => return Over::Failed(LOST.into()),
+            };
+            let offer = self.keys.offer(|typed| machine.input(typed)).then_some(OFFER);
+            let event = match offer.into_iter().chain(look).min() {
+                Some(wait) => events.recv_timeout(wait),
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match event {
                 // Another machine's processors end as this one runs already.
@@ -305,7 +321,7 @@ impl Guest {
                 Ok(Event::Ended(_, End::Failed(why))) => return Over::Failed(why),
                 Ok(Event::Lost(why)) => return Over::Lost(why),
                 Ok(Event::Stop | Event::Ended(_, End::Stopped)) => return Over::Ended(Ended::Stopped),
-                Ok(Event::Typed) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Typed | Event::Beats) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Event::Departed) => {
                     // Another move than the one that is under way, perhaps.
                     if self.leaving.as_ref().is_some_and(|(departure, _)| departure.is_over())
@@ -316,7 +332,7 @@ impl Guest {
                 }
                 Ok(Event::Asked(Order::Leave(leave), answer)) => self.leave(machine, leave, answer, tell),
                 Ok(Event::Asked(order, answer)) => {
-                    let (said, over) = self.carry_out(machine, &order);
+                    let (said, over) = self.carry_out(machine, &order, listener);
                     answer.hear(said);
                     if let Some(over) = over {
                         return over;
@@ -352,10 +368,15 @@ impl Guest {
     }
 
     /// Does what it is told; what that makes of the machine, if it is its end.
-    fn carry_out(&mut self, machine: &Machine, order: &Order) -> (Result<Value, Failure>, Option<Over>) {
+    fn carry_out(
+        &mut self,
+        machine: &Machine,
+        order: &Order,
+        listener: &Listener,
+    ) -> (Result<Value, Failure>, Option<Over>) {
         let done = Ok(Value::Null);
         let said = match order {
-            Order::Info => Ok(self.info(machine)),
+            Order::Info => Ok(self.info(machine, listener)),
             Order::Pause => {
                 machine.hold(Hold::Operator);
                 done
@@ -389,13 +410,14 @@ impl Guest {
         (said, None)
     }
 
-    fn info(&self, machine: &Machine) -> Value {
+    fn info(&self, machine: &Machine, listener: &Listener) -> Value {
         let held = [(Hold::Operator, "paused"), (Hold::Lease, "no lease"), (Hold::Capture, "captured")];
         let held: Vec<_> =
             held.into_iter().filter(|(why, _)| machine.is_held(*why)).map(|(_, name)| name).collect();
         json!({
             "state": if held.is_empty() { "Running" } else { "Paused" },
             "held": held,
+            "heartbeat": listener.json(machine),
             "lease": self.agent.is_some(),
             "migration": self.leaving.as_ref().map(|(departure, _)| departure.view()),
             "config": machine.origin().description.json(),
@@ -420,3 +442,7 @@ fn departure_over(outcome: Outcome, answer: Answer) -> Option<Over> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "guest_tests.rs"]
+mod tests;

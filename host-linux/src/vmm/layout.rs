@@ -59,6 +59,11 @@ pub const SLEEP_CONTROL: u16 = 0x601;
 /// The sleep status register of hardware-reduced ACPI.
 pub const SLEEP_STATUS: u16 = 0x602;
 
+/// The ports of the watchdog of a board of old, the IB700. A write here ends it.
+pub const NO_BEAT: u16 = 0x441;
+/// A write here is a beat, and says when the next one comes.
+pub const BEAT: u16 = 0x443;
+
 /// The first interrupt of a virtio device, and how many there are.
 pub const VIRTIO_IRQ: u32 = 5;
 /// Virtio devices that a guest can have: an I/O APIC has 24 lines.

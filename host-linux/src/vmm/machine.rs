@@ -9,6 +9,7 @@ use super::console::Console;
 use super::description::Description;
 use super::disk::Disk;
 use super::gate::{Gate, Hold};
+use super::heartbeat::Heartbeat;
 use super::layout::{
     ACPI, FIRMWARE, FIRMWARE_CODE, IDENTITY_MAP, POWER_IRQ, SERIAL_IRQ, TSS, VIRTIO_MAX, virtio, virtio_irq,
 };
@@ -31,6 +32,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -172,7 +174,9 @@ impl Body {
         let gate = Gate::default();
         held.iter().for_each(|why| gate.hold(*why));
         let devices = devices.into_iter().map(Mutex::new).collect();
-        let board = Arc::new(Board { ports, devices, gate, has_ended: AtomicBool::new(false) });
+        let heartbeat = Heartbeat::new(origin.description.heartbeat.begins_within);
+        let has_ended = AtomicBool::new(false);
+        let board = Arc::new(Board { ports, heartbeat, devices, gate, has_ended });
         let processors = Processors::start(vcpus, &board, tell);
         let processors = processors.map_err(|error| origin.failed("start processors")(error.into()))?;
         Ok(Machine {
@@ -226,6 +230,21 @@ impl Machine {
     /// Whether it is held for this reason.
     pub fn is_held(&self, why: Hold) -> bool {
         self.board.gate.is_held(why)
+    }
+
+    /// Whether it is held, for whatever reason.
+    pub fn is_still(&self) -> bool {
+        self.board.gate.is_closed()
+    }
+
+    /// For how long it has run.
+    pub fn ran(&self) -> Duration {
+        self.board.gate.ran()
+    }
+
+    /// Whether it is alive, as it says itself.
+    pub fn heartbeat(&self) -> &Heartbeat {
+        &self.board.heartbeat
     }
 
     /// Presses its power button: it ends itself, if it heeds that.

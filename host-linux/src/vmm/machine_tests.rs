@@ -27,6 +27,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
         command_line: "hello".into(),
         disks: Vec::new(),
         networks: Vec::new(),
+        heartbeat: description::Heartbeat::default(),
         text: String::new(),
     }
 }

@@ -8,11 +8,12 @@
 //! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
 //!    [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
-//! 5. [`ports`]: the serial line, reset and power; [`virtio`]: disks, networks and chance; [`disk`]: what a
-//!    disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its address; [`console`]:
-//!    where the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`], what is typed there.
-//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`in_use`]: once on
-//!    a node.
+//! 5. [`ports`]: the serial line, the [`heartbeat`], reset and power; [`virtio`]: disks, networks and chance;
+//!    [`disk`]: what a disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its
+//!    address; [`console`]: where the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`],
+//!    what is typed there.
+//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`listener`]: what a
+//!    lost heartbeat comes to; [`in_use`]: once on a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
 //! 8. [`lease`]: that it runs only while its node leads its volumes; [`permit`]: for how long that is,
 //!    [`deadline`]: the kernel's own end of it.
@@ -27,10 +28,12 @@ pub mod description;
 pub mod disk;
 pub mod gate;
 pub mod guest;
+pub mod heartbeat;
 pub mod in_use;
 pub mod keys;
 pub mod layout;
 pub mod lease;
+pub mod listener;
 pub mod log;
 pub mod mac;
 pub mod machine;

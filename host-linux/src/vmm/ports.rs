@@ -1,8 +1,9 @@
-//! What a guest reaches by port: its serial console, reset, and power (ACPI 6.5, 4.8.3.6 and 4.8.3.7).
+//! What a guest reaches by port: its serial console, its heartbeat, reset, and power (ACPI 6.5, 4.8.3.6 and
+//! 4.8.3.7).
 
 use super::acpi::S5;
 use super::console::Console;
-use super::layout::{KEYBOARD, RESET, RESET_PORT, SERIAL, SLEEP_CONTROL, SLEEP_STATUS};
+use super::layout::{BEAT, KEYBOARD, NO_BEAT, RESET, RESET_PORT, SERIAL, SLEEP_CONTROL, SLEEP_STATUS};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vm_superio::serial::{NoEvents, SerialState};
 use vm_superio::{Serial, Trigger};
@@ -15,6 +16,10 @@ pub enum Wish {
     Reset,
     /// To be off.
     PowerOff,
+    /// To be expected to beat again, within a time that is coded like this.
+    Beat(u8),
+    /// Not to be expected to beat any more.
+    NoBeat,
 }
 
 /// The command of the keyboard controller that resets.
@@ -78,6 +83,8 @@ impl Ports {
             }
             KEYBOARD => (byte == KEYBOARD_RESET).then_some(Wish::Reset),
             RESET_PORT => (byte == RESET).then_some(Wish::Reset),
+            BEAT => Some(Wish::Beat(byte)),
+            NO_BEAT => Some(Wish::NoBeat),
             SLEEP_CONTROL => (byte == SLEEP | S5 << SLEEP_KIND).then_some(Wish::PowerOff),
             _ => None,
         }
@@ -136,13 +143,16 @@ mod tests {
                 let expected = match (port, value) {
                     (0x64, 0xfe) | (0x600, 1) => Some(Wish::Reset),
                     (0x601, 0x34) => Some(Wish::PowerOff),
+                    (0x443, value) => Some(Wish::Beat(value)),
+                    (0x441, _) => Some(Wish::NoBeat),
                     _ => None,
                 };
                 if !SERIAL.contains(&port) {
                     assert_eq!(ports.write(port, &[value, 0]), expected, "{port:#x} {value:#x}");
                 }
             }
-            assert_eq!(ports.write(port, &[]), None);
+            let nothing = ports.write(port, &[]);
+            assert!(!matches!(nothing, Some(Wish::Reset | Wish::PowerOff)), "{port:#x}");
             ports.read(port, &mut []);
         }
         let mut word = [0; 4];

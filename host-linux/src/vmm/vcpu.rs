@@ -1,6 +1,7 @@
 //! A processor of a guest: a thread that runs it, and carries out what it does to devices.
 
 use super::gate::{Gate, Hold};
+use super::heartbeat::Heartbeat;
 use super::layout::{DEVICES, VIRTIO_LEN};
 use super::ports::{Ports, Wish};
 use super::virtio::transport::Transport;
@@ -30,6 +31,8 @@ pub enum End {
 pub struct Board {
     /// Its ports.
     pub ports: Ports,
+    /// Whether it is alive, as it says itself.
+    pub heartbeat: Heartbeat,
     /// Its virtio devices, in the order of their places.
     pub devices: Vec<Mutex<Transport>>,
     /// What its processors pass before they run.
@@ -223,6 +226,14 @@ fn step(vcpu: &mut VcpuFd, board: &Board) -> Step {
     match wish {
         Some(Wish::Reset) => Step::Ended(End::Reset),
         Some(Wish::PowerOff) => Step::Ended(End::PowerOff),
+        Some(Wish::Beat(value)) => {
+            board.heartbeat.beat(value, board.gate.ran());
+            Step::Went
+        }
+        Some(Wish::NoBeat) => {
+            board.heartbeat.end();
+            Step::Went
+        }
         None => Step::Went,
     }
 }

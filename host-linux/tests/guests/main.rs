@@ -249,6 +249,55 @@ fn a_guest_that_cannot_begin_says_why() {
     }
 }
 
+/// S3-03: a heartbeat that is lost is shown and said, and what was configured follows.
+#[test]
+fn a_lost_heartbeat_is_shown_and_what_was_configured_follows() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    // A beat, and the next one within 2 s; none comes.
+    let code = [say("on"), out(0x443, 14), FOR_EVER.to_vec()].concat();
+    std::fs::write(node.0.path().join("kernel"), elf(&code, true)).unwrap();
+    let described = std::fs::read_to_string(node.file()).unwrap();
+    let messages = || std::fs::read_to_string(node.guests().join("web1/messages")).unwrap();
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < LONG, "{what}: {}", messages());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    for lost in ["report", "stop"] {
+        std::fs::write(node.file(), format!("{described}[heartbeat]\nlost = \"{lost}\"\n")).unwrap();
+        node.ok(&["create", node.file().to_str().unwrap()]);
+        assert_eq!(node.ok(&["show", "web1"])["heartbeat"], Value::Null);
+        node.ok(&["start", "web1", "--alone"]);
+        hears(&node.console(), "on");
+        if lost == "report" {
+            until("lost", &|| node.ok(&["show", "web1"])["heartbeat"]["state"] == "lost");
+            assert_eq!(messages(), "bulkhead: guest web1: its heartbeat is lost\n");
+            let show = bulkhead(&["vm", "show", "web1"]).arg("--guests").arg(node.guests()).output().unwrap();
+            let show = Answer::from(show).out;
+            assert!(
+                show.contains("  heartbeat    lost for ") && show.contains("; lost so far: 1\n"),
+                "{show}"
+            );
+            node.is("Running");
+            node.ok(&["stop", "web1", "--now"]);
+        } else {
+            until("off", &|| node.ok(&["show", "web1"])["state"] == "Off");
+            assert!(
+                messages().starts_with("bulkhead: guest web1: its heartbeat is lost; "),
+                "{}",
+                messages()
+            );
+            node.ok(&["stop", "web1"]);
+        }
+        node.ok(&["delete", "web1", "--yes"]);
+    }
+}
+
 /// Kills the process of a guest.
 fn kill(description: &Path) {
     let of_it = |pid: &u32| {
