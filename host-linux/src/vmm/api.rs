@@ -32,9 +32,10 @@ pub const DOWNTIME_MS: u64 = 300;
 pub const BANDWIDTH_MIN: u64 = 1 << 20;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 11] = [
+const ROUTES: [(&str, Method, Asks); 12] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
+    ("/api/v1/vm.counters", Method::GET, Asks::Guest(Order::Counters)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
     ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),

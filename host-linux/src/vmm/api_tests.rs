@@ -54,6 +54,7 @@ impl Served {
 fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     let served = Served::new(|order| match order {
         Order::Info => Ok(json!({ "state": "Running" })),
+        Order::Counters => Ok(json!({ "disk0": { "read_ops": 1 } })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
         Order::Snapshot { path, is_end } => {
             assert_eq!((path.to_str(), is_end), (Some("/srv/web 1"), true));
@@ -69,6 +70,8 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     let cases = [
         ("GET", "vmm.ping", "200", "\"version\""),
         ("GET", "vm.info", "200", "{\"state\":\"Running\"}"),
+        ("GET", "vm.counters", "200", "{\"disk0\":{\"read_ops\":1}}"),
+        ("PUT", "vm.counters", "405", "takes GET, not PUT"),
         ("PUT", "vm.pause", "204", ""),
         ("PUT", "vm.resume", "204", ""),
         ("PUT", "vm.power-button", "204", ""),

@@ -5,10 +5,12 @@
 
 use super::description::{self, Content};
 use super::lease::{Lease, Tied};
+use super::traffic::Traffic;
 use crate::failure::Failure;
 use crate::nbd::client::connection::Client;
 use crate::nbd::export::{Export, Geometry, Reply, Request};
 use crate::nbd::uri::Uri;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ pub struct Disk {
     is_read_only: bool,
     /// By whose right it is written; `None`: by nobody's.
     tied: Option<Tied>,
+    traffic: Arc<Traffic>,
 }
 
 /// A connection to it.
@@ -62,7 +65,7 @@ impl Disk {
         let is_read_only = described.is_read_only;
         let lease = lease.filter(|_| !is_read_only);
         let tied = lease.map(|lease| lease.tie(&uri)).transpose()?;
-        Ok(Self { uri, geometry, is_read_only, tied })
+        Ok(Self { uri, geometry, is_read_only, tied, traffic: Arc::default() })
     }
 
     /// Connects, if it is served, and still what it was.
@@ -83,6 +86,11 @@ impl Disk {
     /// Bytes.
     pub const fn size(&self) -> u64 {
         self.geometry.size()
+    }
+
+    /// What it has carried; clones carry it together.
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Bytes of the smallest block that can be read and written.

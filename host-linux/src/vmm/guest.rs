@@ -43,6 +43,8 @@ pub enum Event {
 pub enum Order {
     /// What it is, and what it does.
     Info,
+    /// What its disks and networks have carried.
+    Counters,
     /// To stand still.
     Pause,
     /// To go on.
@@ -377,6 +379,7 @@ impl Guest {
         let done = Ok(Value::Null);
         let said = match order {
             Order::Info => Ok(self.info(machine, listener)),
+            Order::Counters => Ok(machine.origin().counters()),
             Order::Pause => {
                 machine.hold(Hold::Operator);
                 done

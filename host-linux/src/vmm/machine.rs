@@ -30,6 +30,7 @@ use crate::failure::Failure;
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,6 +92,24 @@ impl Origin {
         }
         devices.push(Box::new(Entropy::default()));
         devices
+    }
+
+    /// What its disks and networks have carried, for machines.
+    #[must_use]
+    pub fn counters(&self) -> Value {
+        let disks = self.disks.iter().enumerate().map(|(number, disk)| {
+            let ((reads, read), (writes, written)) = disk.traffic().all();
+            let counters = json!({ "read_ops": reads, "read_bytes": read,
+                                   "write_ops": writes, "write_bytes": written });
+            (format!("disk{number}"), counters)
+        });
+        let networks = self.taps.iter().enumerate().map(|(number, tap)| {
+            let ((received, rx), (sent, tx)) = tap.traffic().all();
+            let counters = json!({ "rx_frames": received, "rx_bytes": rx,
+                                   "tx_frames": sent, "tx_bytes": tx });
+            (format!("net{number}"), counters)
+        });
+        disks.chain(networks).collect::<serde_json::Map<_, _>>().into()
     }
 
     /// What failed to be done for it.

@@ -179,6 +179,8 @@ fn a_guest_begins_anew_on_its_network() {
     let mut described = described(directory.path(), &elf(&FOR_EVER, true));
     described.networks.push(network("tap0", Some("br0")));
     let origin = Origin::find(described, Console::default(), None).unwrap();
+    let none = json!({ "rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0 });
+    assert_eq!(origin.counters(), json!({ "net0": none }));
     let number = || ip("-oneline link show master br0").split(": tap0: ").next().unwrap().to_owned();
     let first = number();
     for _ in 0..2 {

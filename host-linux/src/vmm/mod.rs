@@ -10,8 +10,8 @@
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
 //! 5. [`ports`]: the serial line, the [`heartbeat`], reset and power; [`virtio`]: disks, networks and chance;
 //!    [`disk`]: what a disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its
-//!    address; [`console`]: where the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`],
-//!    what is typed there.
+//!    address; [`traffic`]: what both have carried; [`console`]: where the line goes, into a [`log`] and to
+//!    who is [`attach`]ed, and [`keys`], what is typed there.
 //! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`listener`]: what a
 //!    lost heartbeat comes to; [`in_use`]: once on a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
@@ -50,5 +50,6 @@ pub mod tap;
 mod tap_ioctl;
 #[cfg(test)]
 mod testing;
+pub mod traffic;
 pub mod vcpu;
 pub mod virtio;

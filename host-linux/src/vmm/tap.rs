@@ -3,6 +3,7 @@
 
 use super::description::Network;
 use super::tap_ioctl::{self, add_to_bridge, bring_up, remove_from_bridge};
+use super::traffic::Traffic;
 use crate::failure::Failure;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
@@ -31,6 +32,7 @@ pub struct Offload {
 pub struct Tap {
     file: File,
     mtu: u16,
+    traffic: Traffic,
 }
 
 impl Tap {
@@ -59,13 +61,19 @@ impl Tap {
         })?;
         let mtu = tap_ioctl::mtu(&socket, name).map_err(failed("look at"))?;
         let mtu = u16::try_from(mtu).map_err(|error| failed("use")(Error::other(error)))?;
-        Ok(Self { file, mtu })
+        Ok(Self { file, mtu, traffic: Traffic::default() })
     }
 
     /// The longest content of a frame, without the header of Ethernet.
     #[must_use]
     pub const fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// What its guest has sent and received.
+    #[must_use]
+    pub const fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// Frames are read as whoever reads them understands, from the next one on that the node sends.

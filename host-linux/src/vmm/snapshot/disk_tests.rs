@@ -6,6 +6,7 @@ use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
 use crate::nbd::uri::Uri;
+use serde_json::json;
 use std::sync::{Arc, Mutex};
 
 /// A server that says nothing.
@@ -107,6 +108,8 @@ fn a_disk_goes_on_where_it_was() {
     assert_eq!(guest.machine.memory().read_obj::<u8>(GuestAddress(0x1_6000)).unwrap(), 0);
     let disk = std::fs::read(guest.directory.path().join("disk")).unwrap();
     assert_eq!(&disk[3 * 512..3 * 512 + 5], b"dcba\0");
+    let counted = json!({ "read_ops": 0, "read_bytes": 0, "write_ops": 1, "write_bytes": 512 });
+    assert_eq!(guest.machine.origin().counters(), json!({ "disk0": counted }));
     guest.counts_on(&[COUNT]);
 }
 

@@ -214,6 +214,28 @@ enum Asked {
     Here(Vec<u8>, u8),
 }
 
+/// What a request carries, once it is done.
+#[derive(Clone, Copy)]
+enum Carries {
+    ToGuest(u64),
+    FromGuest(u64),
+    Nothing,
+}
+
+impl Carries {
+    fn by(request: &Request) -> Self {
+        match request {
+            Request::Read { span } => Self::ToGuest(span.length.into()),
+            Request::Write { data, .. } => Self::FromGuest(u64::try_from(data.len()).unwrap_or(u64::MAX)),
+            Request::Flush
+            | Request::Trim { .. }
+            | Request::WriteZeroes { .. }
+            | Request::Cache { .. }
+            | Request::Status { .. } => Self::Nothing,
+        }
+    }
+}
+
 impl Session {
     /// Takes what the guest asks, and asks the server as far as there is room.
     fn look(&self) -> Next {
@@ -268,11 +290,14 @@ impl Session {
                 self.ended(&chain, times);
             }
             Asked::Server(request) => {
-                let (own, from) = (self.clone(), Arc::clone(server));
+                let (own, from, carries) = (self.clone(), Arc::clone(server), Carries::by(&request));
                 let mut state = self.shared.lock();
                 state.asked = state.asked.saturating_add(1);
                 drop(state);
-                let hear = move |answer| own.hear(&from, chain, times, answer);
+                let hear = move |answer| {
+                    own.count(carries, &answer);
+                    own.hear(&from, chain, times, answer);
+                };
                 server.submit(request, Reply::new(hear));
             }
         }
@@ -335,6 +360,16 @@ impl Session {
             // Whether it may become a hole.
             (_, unmap) => Request::WriteZeroes { span, durable, allocated: unmap == 0, fast: false },
         })
+    }
+
+    /// Counts what was done.
+    fn count(&self, carries: Carries, answer: &Answer) {
+        let traffic = self.shared.disk.traffic();
+        match (answer, carries) {
+            (Ok(_), Carries::ToGuest(bytes)) => traffic.to_guest.add(bytes),
+            (Ok(_), Carries::FromGuest(bytes)) => traffic.from_guest.add(bytes),
+            (Ok(_), Carries::Nothing) | (Err(_), _) => {}
+        }
     }
 
     /// The server has answered, or is gone.

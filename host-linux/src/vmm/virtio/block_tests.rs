@@ -115,6 +115,27 @@ fn a_guest_reads_writes_flushes_and_discards() {
     assert_eq!(&guest.driver.get(DATA, 6), b"disk0\0");
 }
 
+/// S0-23: what was read and written is counted when it is done, once, over the resets of the guest.
+#[test]
+fn what_is_done_is_counted_once() {
+    let mut served = Served::new();
+    let disk = served.block(false).shared.disk.clone();
+    for round in 1..4 {
+        let mut guest = Guest::new(Block::new(disk.clone(), "disk0"));
+        assert_eq!(guest.ask(ask::READ, 0, &[(DATA, 512, true), (DATA + 512, 1024, true)]), status::DONE);
+        // It fails, it carries nothing, and it is asked again.
+        assert_eq!(guest.ask(ask::READ, u64::MAX, &[(DATA, 512, true)]), status::FAILED);
+        assert_eq!(guest.ask(ask::FLUSH, 0, &[]), status::DONE);
+        served.server = None;
+        guest.offer(0, ask::WRITE, 0, &[(DATA, 512, false)]);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(disk.traffic().all(), ((round, round * 1536), (round - 1, (round - 1) * 512)));
+        served.start();
+        guest.driver.wait(1);
+        assert_eq!(disk.traffic().all(), ((round, round * 1536), (round, round * 512)));
+    }
+}
+
 /// F43: what is no request of the standard, or of this disk, is refused, and the next one is served.
 #[test]
 fn what_makes_no_sense_is_refused() {

@@ -182,9 +182,13 @@ impl Session {
             }
             let chains_max = if self.features & feature::MERGED == 0 { 1 } else { usize::MAX };
             let stamp = |frame: &mut [u8], chains: u16| put(frame, header::CHAINS, &chains.to_le_bytes());
-            if self.receive.put(frame, chains_max, stamp)? == Put::Later {
-                self.waiting = Some(count);
-                return Ok(false);
+            match self.receive.put(frame, chains_max, stamp)? {
+                Put::Done => self.tap.traffic().to_guest.add(length(count)),
+                Put::Later => {
+                    self.waiting = Some(count);
+                    return Ok(false);
+                }
+                Put::Never => {}
             }
         }
         Ok(true)
@@ -198,6 +202,7 @@ impl Session {
             if self.features & feature::CHECKSUM == 0 {
                 put(frame, 0, &[0; HEADER]);
             }
+            self.tap.traffic().from_guest.add(length(count));
             // What is no frame the tap refuses.
             self.tap.write(frame);
         }
@@ -235,6 +240,11 @@ fn is_understood(frame: &mut [u8], features: u64) -> bool {
     }
     put(frame, header::FLAGS, &[0]);
     is_known && is_summed
+}
+
+/// The length of a frame, of what lies in memory.
+fn length(count: usize) -> u64 {
+    u64::try_from(count.saturating_sub(HEADER)).unwrap_or(u64::MAX)
 }
 
 /// Writes these bytes into a frame, if it is so long.

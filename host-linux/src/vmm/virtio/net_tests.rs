@@ -159,6 +159,14 @@ fn costs_nothing(when: &str) {
     assert!(after - before < 10, "{when}: {before} to {after}");
 }
 
+/// Waits until this is counted: frames and bytes that the guest has received, and that it has sent.
+fn until_counted(tap: &Tap, expected: ((u64, u64), (u64, u64))) {
+    let begun = std::time::Instant::now();
+    while tap.traffic().all() != expected {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", tap.traffic());
+    }
+}
+
 #[test]
 fn frames_go_both_ways() {
     if !has_own_network() {
@@ -192,6 +200,9 @@ fn frames_go_both_ways() {
     let frame = guest.datagram(unsummed, b"complete me");
     guest.send(&frame);
     assert_eq!(guest.heard(), b"complete me");
+    // Without what stands before each of them.
+    let [served, told, sent] = [12, 1000, 11].map(|length| length + 42);
+    until_counted(&guest.tap, ((6, 3 * (served + told)), (4, 4 * sent)));
 }
 
 /// F43: what is no frame, or too long for one, is lost, and the next one is sent.
@@ -266,6 +277,8 @@ fn a_frame_without_room_is_lost() {
     guest.tell(&[3; 1000]);
     let (_, used) = guest.hear(2);
     assert_eq!(used, [(0, 74), (1, 1054)]);
+    // The header is none of it; what was lost is not counted.
+    until_counted(&guest.tap, ((2, 74 + 1054 - 2 * 12), (0, 0)));
     assert_eq!(guest.receive.get(DATA + 54, 20), [2; 20]);
 }
 
