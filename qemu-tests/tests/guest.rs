@@ -71,6 +71,7 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
         let echoes = rig.shell.exit(0, &typed, GUEST)?;
         ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
         goes_on_without_its_terminal(&rig)?;
+        loses_its_heartbeat(&rig)?;
         rig.node.power_cut()
     })
 }
@@ -97,6 +98,24 @@ fn goes_on_without_its_terminal(rig: &Rig) -> Result<()> {
     rig.shell.exit(0, "bulkhead vm stop button --timeout 90s", GUEST)?;
     let log = rig.shell.exit(0, "bulkhead vm log button; bulkhead vm list", GUEST)?;
     ensure!(log.contains("was told to end") && log.contains("Off"), "{log}");
+    Ok(())
+}
+
+/// The driver that Linux has for it beats for a guest; when nobody feeds it any more, that is said, and the
+/// guest ends as its description says (S3-03).
+fn loses_its_heartbeat(rig: &Rig) -> Result<()> {
+    let described = describe("heart", 1, "[heartbeat]\\nlost = \"stop\"\\nbegins_within = \"5m\"\\n");
+    let make = "bulkhead vm create /tmp/heart.toml && bulkhead vm start heart --alone";
+    rig.shell.exit(0, &format!("{described}; {make}"), GUEST)?;
+    let until = |command: &str, what: &str| {
+        format!("n=0; until {command} | grep '{what}'; do sleep 1; n=$((n+1)); [ $n -lt 90 ]; done")
+    };
+    rig.shell.exit(0, &until("bulkhead vm show heart", "heartbeat    beats$"), GUEST)?;
+    rig.shell.exit(0, &until("bulkhead vm log heart", "guest: stops beating"), GUEST)?;
+    rig.shell.exit(0, "bulkhead vm show heart | grep 'heart: Running'", GUEST)?;
+    rig.shell.exit(0, &until("bulkhead vm show heart", "heart: Off"), GUEST)?;
+    let said = rig.shell.exit(0, "cat /var/lib/bulkhead/guests/heart/messages", GUEST)?;
+    ensure!(said.contains("guest heart: its heartbeat is lost"), "{said}");
     Ok(())
 }
 

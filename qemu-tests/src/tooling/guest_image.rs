@@ -11,8 +11,9 @@ use super::modules::in_load_order;
 use super::node_image::{busybox, read};
 use super::workspace::{Workspace, write_atomically};
 
-/// What a guest needs for its devices, and to hear of its power button.
-const MODULES: &[&str] = &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"];
+/// What a guest needs for its devices, to hear of its power button, and to beat.
+const MODULES: &[&str] =
+    &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev", "ib700wdt"];
 
 /// A guest's kernel and initramfs.
 #[derive(Clone, Debug)]
