@@ -4,14 +4,21 @@ use super::common::{Answer, bulkhead};
 use super::kernel::elf;
 use super::plant::Plant;
 use super::{roles, within};
+use bulkhead::migration::channel::Channel;
+use bulkhead::migration::hello::{HELLO_LEN, Hello, Keys};
+use bulkhead::migration::words::{Offer, Word};
+use bulkhead::site_config::SiteConfig;
+use bulkhead::site_config::key::SiteKey;
 use bulkhead::vmm::machine::kvm;
+use bulkhead_core::id::{NodeId, SiteId};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whether this machine runs guests; says why not.
 fn runs_guests() -> bool {
@@ -65,9 +72,28 @@ fn counts_on(signs: &[u8]) {
     }
 }
 
+/// A plant whose guests end with it.
+struct Site(Plant);
+
+impl std::ops::Deref for Site {
+    type Target = Plant;
+
+    fn deref(&self) -> &Plant {
+        &self.0
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for node in ["a1", "b1"] {
+            vm(self, node, &["stop", "web1", "--now"]);
+        }
+    }
+}
+
 /// A plant with a guest on the node that leads.
-fn begin(more: &str, lease: &[&str]) -> (Plant, &'static str, &'static str) {
-    let plant = Plant::start();
+fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
+    let plant = Site(Plant::start());
     let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
     let directory = guests(&plant, primary);
@@ -173,6 +199,67 @@ fn a_move_that_fails_changes_nothing() {
     counts_on(&said(&plant, here));
     ok(&plant, here, &["start", "web1"]);
     ok(&plant, here, &["migrate", "web1", "--to", there, "--quick"]);
+    assert_eq!(state(&plant, there), "Running");
+    ok(&plant, there, &["stop", "web1", "--now"]);
+}
+
+/// V22, V16, I11: who does not have the site key brings no guest, learns nothing, and holds nobody up.
+#[test]
+fn who_is_no_node_of_the_site_is_not_let_in() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there) = begin("", &["--alone"]);
+    let file = plant.part(there)["config"].as_str().unwrap();
+    let config = SiteConfig::read(file.as_ref()).unwrap();
+    let me = config.me().unwrap();
+    let at = me.guests.unwrap();
+    let knock = |bytes: &[u8]| {
+        let mut wire = TcpStream::connect(at).unwrap();
+        // It may be sent away before it has said all.
+        let _ = wire.write_all(bytes);
+        wire
+    };
+    let answer = |mut wire: TcpStream| {
+        let mut said = Vec::new();
+        // It may be reset: what was sent is not read.
+        let _ = wire.read_to_end(&mut said);
+        said
+    };
+    let other = config.members.iter().find(|member| member.name == here).unwrap().id;
+    let hello = Hello::new(config.site, other, me.id).unwrap();
+    let witness = config.members.iter().find(|member| member.duty.is_witness()).unwrap().id;
+    let strangers = [
+        vec![b'x'; 1 << 20],
+        vec![],
+        Hello { from: NodeId(77), ..hello }.encode().to_vec(),
+        Hello { from: witness, ..hello }.encode().to_vec(),
+        Hello { from: me.id, ..hello }.encode().to_vec(),
+        Hello { to: other, ..hello }.encode().to_vec(),
+        Hello { site: SiteId([0; 16]), ..hello }.encode().to_vec(),
+    ];
+    for bytes in strangers {
+        assert_eq!(answer(knock(&bytes)).len(), 0, "{:?}", bytes.get(..32));
+    }
+    // One that says the right things, without the key.
+    let mut wire = knock(&hello.encode());
+    let mut welcome = [0; HELLO_LEN];
+    wire.read_exact(&mut welcome).unwrap();
+    let welcome = Hello::parse(&welcome).unwrap();
+    assert!(hello.is_answered_by(&welcome));
+    let mut impostor = Channel::leaving(wire, &Keys::new(&SiteKey([7; 32]), &hello, &welcome)).unwrap();
+    let description = std::fs::read_to_string(guests(&plant, here).join("web1/guest.toml")).unwrap();
+    let offer = Offer { description, is_leased: false, is_paused: false };
+    impostor.say(&Word::Offer(offer)).unwrap();
+    assert!(impostor.hear(Duration::from_secs(30)).is_err());
+    assert_eq!(ok(&plant, there, &["list"])["guests"], json!([]));
+
+    // Many that say nothing: a guest comes when they were sent away.
+    let silent: Vec<_> = (0..50).map(|_| knock(&[])).collect();
+    within("a guest to be let in", || {
+        (vm(&plant, here, &["migrate", "web1", "--to", there]).code == 0).then_some(())
+    });
+    drop(silent);
     assert_eq!(state(&plant, there), "Running");
     ok(&plant, there, &["stop", "web1", "--now"]);
 }
