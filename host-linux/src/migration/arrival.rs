@@ -24,6 +24,8 @@ pub struct Arrival {
     channel: Channel,
     passed: Passed,
     record: Option<PathBuf>,
+    /// What was noted there before it was noted that this guest came.
+    before: Option<Option<Record>>,
 }
 
 impl Arrival {
@@ -39,7 +41,7 @@ impl Arrival {
         };
         let (passed, wire) = passing::take(from.into()).map_err(failed)?;
         let channel = Channel::arriving(wire, &passed.keys).map_err(failed)?.after(passed.heard);
-        Ok(Self { channel, passed, record })
+        Ok(Self { channel, passed, record, before: None })
     }
 
     /// Whether it stands still until somebody has it go on.
@@ -76,10 +78,11 @@ impl Arrival {
                 return Err(Failure::failed(format!("the other node says {word:?} in place of Go")));
             }
         }
-        if let Some(record) = &self.record {
-            Record::now(Way::From, &self.passed.node, self.passed.is_leased).save(record)?;
-        }
         lease.map_or(Ok(()), |lease| lease.grant(LEADS))?;
+        if let Some(path) = &self.record {
+            self.before = Some(Record::load(path).unwrap_or_default());
+            Record::now(Way::From, &self.passed.node, self.passed.is_leased).save(path)?;
+        }
         Ok(copied)
     }
 
@@ -92,6 +95,13 @@ impl Arrival {
 
     /// It does not, and will not.
     pub fn fails(mut self, why: &Failure) {
+        if let Some((path, before)) = self.record.as_ref().zip(self.before.take()) {
+            // It never was here: what was known before is so still.
+            let _ = match before {
+                Some(record) => record.save(path).is_ok(),
+                None => std::fs::remove_file(path).is_ok(),
+            };
+        }
         let _ = self.channel.say(&Word::Failed(Refusal::of(why)));
         self.channel.finish();
     }

@@ -261,10 +261,17 @@ impl Guest {
             };
             let paused = self.is_paused.then_some(Hold::Operator);
             let held: Vec<_> = paused.into_iter().chain(keeper.as_ref().map(|_| Hold::Lease)).collect();
-            let machine = Arc::new(match copied.take() {
-                Some(copied) => copied.begin(&held, ended)?,
-                None => Machine::start(origin.clone(), &held, ended)?,
-            });
+            let begun = match copied.take() {
+                Some(copied) => copied.begin(&held, ended),
+                None => Machine::start(origin.clone(), &held, ended),
+            };
+            let machine = match begun {
+                Ok(machine) => Arc::new(machine),
+                Err(why) => {
+                    let _ = arrival.take().map(|arrival| arrival.fails(&why));
+                    return Err(why);
+                }
+            };
             machine.heartbeat().wake(beats);
             listener.begin();
             harness.put_on(&machine);
