@@ -213,7 +213,13 @@ impl Leaving {
         let _ = self.machine.track(false);
         let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
         expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
-        self.give(&road, &mut channel)?;
+        if let Err(outcome) = self.give(&road, &mut channel) {
+            if let Outcome::Unheard(_) = outcome {
+                // It may run there.
+                still.end();
+            }
+            return Err(outcome);
+        }
         still.end();
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         (moved.downtime_ms, moved.total_ms) = (millis(since.elapsed()), millis(begun.elapsed()));
@@ -427,3 +433,7 @@ fn lost(error: &std::io::Error) -> Failure {
     let next = "look at the other node, and at the network to it; then try again.";
     Failure::failed(format!("the connection was lost: {error}")).next(next)
 }
+
+#[cfg(test)]
+#[path = "departure_tests.rs"]
+mod tests;

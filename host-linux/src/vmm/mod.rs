@@ -44,12 +44,12 @@ pub mod permit;
 pub mod ports;
 pub mod registers;
 #[cfg(test)]
-mod said;
+pub(crate) mod said;
 pub mod snapshot;
 pub mod tap;
 mod tap_ioctl;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod traffic;
 pub mod vcpu;
 pub mod virtio;
