@@ -14,6 +14,7 @@ use crate::vmm::guest::{Begins, Event, Guest};
 use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
+use crate::vmm::sandbox::{self, Sandbox};
 use clap::Args;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -91,6 +92,9 @@ pub(super) struct Vmm {
     /// Keep what the guest says in this file, 2 MiB of it at most
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// What becomes of this process if it makes a system call that it needs not
+    #[arg(long, value_enum, default_value_t = Sandbox::On, hide_short_help = true)]
+    sandbox: Sandbox,
 }
 
 /// By whose lease a guest runs.
@@ -127,6 +131,8 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         panicked(panic);
         std::process::abort();
     }));
+    // Before it has other threads.
+    sandbox::prepare()?;
     let (tell, events) = channel();
     stop_on_signals(&tell)?;
     let (console, keys) = (Console::default(), Keys::new(tell.clone()));
@@ -155,16 +161,18 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         Begins::Anew(_) | Begins::Again { .. } => args.paused,
     };
     let agent = args.lease.agent()?;
+    let (is_once, sandbox, leaving) = (args.once, Some(args.sandbox), None);
     let console = console.clone();
     let guest = Guest {
         console: console.clone(),
         keys,
-        is_once: args.once,
+        is_once,
         is_paused,
         agent,
         record,
         loan: None,
-        leaving: None,
+        leaving,
+        sandbox,
     };
     let ended = guest.run(begins, &events, &tell);
     console.drain();

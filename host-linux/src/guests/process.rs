@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A guest that is begun answers within this time; memory is set apart and its kernel read before.
@@ -76,7 +77,7 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
             return Ok(());
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
-            return Err(said(home, status.code()));
+            return Err(said(home, status));
         }
         std::thread::sleep(LOOK);
     }
@@ -115,7 +116,14 @@ pub fn receive(home: &Home, agent: Option<&Path>, from: UnixStream) -> Result<Ch
 }
 
 /// Why a process that has ended already could not begin.
-fn said(home: &Home, code: Option<i32>) -> Failure {
+fn said(home: &Home, status: ExitStatus) -> Failure {
+    let code = status.code();
+    if status.signal() == Some(libc::SIGSYS) {
+        let what = format!("guest {} did what its process is kept from", home.name);
+        let next =
+            "`journalctl -k -g type=1326` names the system call; `bulkhead vmm --sandbox log` only logs it.";
+        return Failure::failed(what).left("It was ended.").next(next);
+    }
     let said = std::fs::read(home.messages()).unwrap_or_default();
     let skip = said.len().saturating_sub(SAID_MAX);
     let said = String::from_utf8_lossy(said.get(skip..).unwrap_or_default()).trim().to_owned();

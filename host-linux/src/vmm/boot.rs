@@ -52,7 +52,7 @@ struct Initrd {
 pub fn load(description: &Description, memory: &Memory) -> Result<Entry, Failure> {
     let path = &description.kernel;
     let wrong = |error: &dyn std::fmt::Display| Failure::failed(format!("{}: {error}", path.display()));
-    let mut file = File::open(path).map_err(|error| Failure::io("read", path, &error))?;
+    let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
     let from = Some(GuestAddress(KERNEL));
     let is_elf = Elf::load(memory, None, &mut file, from);
     let loaded = match is_elf {
@@ -90,6 +90,15 @@ fn is_elf_file(path: &Path) -> bool {
         && start == *b"\x7fELF"
 }
 
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let why = Failure::io("read", path, error);
+    match error.kind() == std::io::ErrorKind::PermissionDenied {
+        // Also where that is root, who has set aside what makes it more than a user (`sandbox`).
+        true => why.next("let the user that runs the guest read it."),
+        false => why,
+    }
+}
+
 fn does_not_fit(what: &str) -> Failure {
     Failure::failed(format!("{what} does not fit into the guest's memory"))
         .next("give the guest more `memory`")
@@ -97,7 +106,7 @@ fn does_not_fit(what: &str) -> Failure {
 
 /// Puts the initrd as high as a kernel looks for it, and not over the kernel.
 fn place(path: &Path, memory: &Memory, kernel: &KernelLoaderResult) -> Result<Initrd, Failure> {
-    let failed = |error: std::io::Error| Failure::io("read", path, &error);
+    let failed = |error: std::io::Error| unreadable(path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let top = memory.last_addr().0.saturating_add(1).min(DEVICES.start);

@@ -8,6 +8,7 @@ use super::keys::Keys;
 use super::lease::{Harness, Keeper, Lease, Loan, Reins};
 use super::listener::{Heard, Listener};
 use super::machine::{Machine, Origin};
+use super::sandbox::Sandbox;
 use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
 use crate::failure::Failure;
@@ -216,6 +217,8 @@ pub struct Guest {
     pub loan: Option<Loan>,
     /// It is being moved, and who asked for that.
     pub leaving: Option<(Departure, Answer)>,
+    /// What becomes of this process if it does what it needs not; `None`: it has more to do than the guest.
+    pub sandbox: Option<Sandbox>,
 }
 
 /// Why a guest ends that is to end then.
@@ -253,6 +256,8 @@ impl Guest {
         self.loan = keeper.as_ref().map(Keeper::loan);
         let described = &origin.description;
         let mut listener = Listener::new(described.name.clone(), described.heartbeat.lost);
+        // What a reset needs is done under it the first time already.
+        self.sandbox.map_or(Ok(()), Sandbox::enter)?;
         for number in 0_u64.. {
             let (own, beats) = (tell.clone(), tell.clone());
             let ended = move |end| {

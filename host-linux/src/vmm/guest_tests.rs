@@ -59,6 +59,7 @@ impl Running {
             loan: None,
             record: None,
             leaving: None,
+            sandbox: None,
         };
         let own = tell.clone();
         let thread = std::thread::spawn(move || guest.run(begins, &events, &own));

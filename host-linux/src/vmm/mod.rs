@@ -17,6 +17,7 @@
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
 //! 8. [`lease`]: that it runs only while its node leads its volumes; [`permit`]: for how long that is,
 //!    [`deadline`]: the kernel's own end of it.
+//! 9. [`sandbox`]: what this process may do beside that.
 
 pub mod acpi;
 pub mod api;
@@ -45,6 +46,7 @@ pub mod ports;
 pub mod registers;
 #[cfg(test)]
 pub(crate) mod said;
+pub mod sandbox;
 pub mod snapshot;
 pub mod tap;
 mod tap_ioctl;

@@ -2,6 +2,7 @@
 //! a header of virtio's (S2-01).
 
 use super::description::Network;
+use super::sandbox::rights;
 use super::tap_ioctl::{self, add_to_bridge, bring_up, remove_from_bridge};
 use super::traffic::Traffic;
 use crate::failure::Failure;
@@ -42,6 +43,12 @@ impl Tap {
     ///
     /// This node has no taps, or not this one, or no such bridge; or the rights are missing: what to do.
     pub fn open(network: &Network) -> Result<Self, Failure> {
+        let (network, name) = (network.clone(), network.tap.clone());
+        let opened = rights::with(move || Self::open_here(&network));
+        opened.unwrap_or_else(|| Err(Failure::failed(format!("nothing opens the tap `{name}`"))))
+    }
+
+    fn open_here(network: &Network) -> Result<Self, Failure> {
         let name = network.tap.as_str();
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);

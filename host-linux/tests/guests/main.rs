@@ -23,7 +23,7 @@ use serde_json::Value;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -298,15 +298,68 @@ fn a_lost_heartbeat_is_shown_and_what_was_configured_follows() {
     }
 }
 
-/// Kills the process of a guest.
-fn kill(description: &Path) {
+/// The process of a guest.
+fn process(description: &Path) -> u32 {
     let of_it = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<_> = line.split(|byte| *byte == 0).collect();
         words.get(1) == Some(&&b"vmm"[..]) && words.get(2) == Some(&description.to_str().unwrap().as_bytes())
     };
     let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-    let pid = entries.filter_map(|name| name.to_str()?.parse().ok()).find(of_it).unwrap();
+    entries.filter_map(|name| name.to_str()?.parse().ok()).find(of_it).unwrap()
+}
+
+/// V44: each thread of a guest's process is behind the filter of system calls, and has none of root's rights.
+#[test]
+fn a_guest_has_no_rights_beside_its_user() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    node.ok(&["start", "web1", "--alone"]);
+    hears(&node.console(), "on");
+    let threads = format!("/proc/{}/task", process(&node.guests().join("web1/guest.toml")));
+    let threads = std::fs::read_dir(threads).unwrap().map(|thread| thread.unwrap().path());
+    let said: Vec<_> =
+        threads.filter_map(|thread| std::fs::read_to_string(thread.join("status")).ok()).collect();
+    assert!(6 < said.len(), "processors, devices, console, API: {}", said.len());
+    let is_root = rustix::process::geteuid().is_root();
+    for status in said {
+        let has = |line: &str| status.lines().any(|one| one.split_whitespace().eq(line.split(' ')));
+        assert!(has("Seccomp: 2") && has("NoNewPrivs: 1"), "{status}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert!(has(&format!("{set}: 0000000000000000")), "{status}");
+        }
+        assert!(!is_root || has("CapBnd: 0000000000000000"), "{status}");
+    }
+}
+
+/// S2-01, V44: its network is made before that by who still has the right to.
+#[test]
+fn a_guest_without_rights_has_its_network() {
+    let in_namespace = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--net", "--"]).args(words).output()
+    };
+    let has_taps = in_namespace(&["ip", "tuntap", "add", "dev", "tap0", "mode", "tap"]);
+    if !runs_guests() || !has_taps.is_ok_and(|tried| tried.status.success()) {
+        println!("skipped: no guests, or no network namespace with taps");
+        return;
+    }
+    let node = Node::new();
+    let described = std::fs::read_to_string(node.file()).unwrap();
+    std::fs::write(node.file(), described + "[[network]]\ntap = \"tap0\"\n").unwrap();
+    let file = node.file();
+    let run = format!("echo q | {} vmm {} --alone", env!("CARGO_BIN_EXE_bulkhead"), file.display());
+    let ended = in_namespace(&["sh", "-c", &run]).unwrap();
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), ended.stdout), (Some(0), b"onq".to_vec()), "{err}");
+}
+
+/// Kills it.
+fn kill(description: &Path) {
+    let pid = process(description);
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     while bulkhead::vmm::in_use::is_in_use(description) {
