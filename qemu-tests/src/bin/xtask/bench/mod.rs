@@ -7,6 +7,7 @@ mod fleet;
 mod log;
 mod mirror;
 mod size;
+mod vmm;
 mod witness;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ enum What {
     Log(log::Log),
     Mirror(mirror::Mirror),
     Size(size::Size),
+    Vmm(vmm::Vmm),
     Witness(witness::Witness),
 }
 
@@ -40,6 +42,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         What::Log(log) => log::figures(workspace, log),
         What::Mirror(mirror) => mirror::figures(workspace, mirror),
         What::Size(size) => size::figures(workspace, size),
+        What::Vmm(vmm) => vmm::figures(workspace, vmm),
         What::Witness(witness) => witness::figures(workspace, witness),
     }
 }
