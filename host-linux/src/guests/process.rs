@@ -276,6 +276,7 @@ pub fn wait_until_off(home: &Home, most: Duration) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::home::Homes;
     use super::*;
 
     /// What a process said is said again in one sentence, with one thing to do next.
@@ -294,5 +295,22 @@ mod tests {
             assert_eq!(parted(&text), (what, next), "{text}");
             assert_eq!(parted(text.trim()), (what, next), "{text}");
         }
+    }
+
+    /// Whoever begins a guest hears how its process ended, and where to look further.
+    #[test]
+    fn a_process_that_could_not_begin_is_explained_by_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let description = directory.path().join("web1/guest.toml");
+        std::fs::create_dir(description.parent().unwrap()).unwrap();
+        std::fs::write(description, "").unwrap();
+        let home = Homes::at(directory.path()).find("web1").unwrap();
+        std::fs::write(home.messages(), "bulkhead: no kernel\n").unwrap();
+        let of = |status| said(&home, ExitStatus::from_raw(status));
+        assert!(of(1 << 8).what.contains("did not begin: no kernel"));
+        assert_eq!((of(1 << 8).exit, of(3 << 8).exit), (Exit::Failed, Exit::Refused));
+        assert!(of(0).what.contains("off again at once"));
+        let killed = of(libc::SIGSYS);
+        assert!(killed.what.contains("kept from") && killed.next.contains("type=1326"), "{killed:?}");
     }
 }
