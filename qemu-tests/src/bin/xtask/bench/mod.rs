@@ -6,6 +6,7 @@ mod fio;
 mod fleet;
 mod log;
 mod mirror;
+mod served;
 mod size;
 mod vmm;
 mod witness;

@@ -50,8 +50,6 @@ const LOADS: [Load; 5] = [
     Load { name: "4 KiB random read, depth 1", way: "randread", kib: 4, depth: 1 },
     Load { name: "4 KiB random read, depth 32", way: "randread", kib: 4, depth: 32 },
 ];
-/// Bytes of every volume and file.
-const SIZE: u64 = 512 << 20;
 
 /// One turn of a contestant.
 struct Turn {

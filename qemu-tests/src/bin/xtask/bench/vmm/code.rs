@@ -2,7 +2,7 @@
 
 #[path = "../../../../../../host-linux/src/vmm/testing.rs"]
 #[allow(clippy::unwrap_used, reason = "sizes that are known here")]
-mod parts;
+pub mod parts;
 
 use parts::{FOR_EVER, elf, out, say};
 

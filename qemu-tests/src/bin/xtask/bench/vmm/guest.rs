@@ -48,12 +48,21 @@ impl Qemu {
 }
 
 impl Monitor {
-    /// The command that runs this kernel. Both have the guest's memory in a file without a name.
-    fn command(&self, artefacts: &Artefacts, kernel: &Path) -> Result<Command> {
+    /// Where the registers of a guest's first device are.
+    pub const fn first_device(&self) -> u32 {
+        match self {
+            Self::Bulkhead(_) => 0xd000_0000,
+            Self::Qemu(_) => 0xfeb0_0000,
+        }
+    }
+
+    /// The command that runs this kernel, with a disk if there is one. Both have the guest's memory in a file
+    /// without a name.
+    pub fn command(&self, artefacts: &Artefacts, kernel: &Path, disk: Option<&str>) -> Result<Command> {
         match self {
             Self::Bulkhead(program) => {
                 let mut command = Command::new(program);
-                command.arg("vmm").arg(described(artefacts, kernel, MEMORY)?).arg("--alone");
+                command.arg("vmm").arg(described(artefacts, kernel, MEMORY, disk)?).arg("--alone");
                 Ok(command)
             }
             Self::Qemu(Qemu { processor }) => {
@@ -63,6 +72,11 @@ impl Monitor {
                     "microvm,accel=kvm,x-option-roms=off,pit=off,pic=off,rtc=off,memory-backend=ram";
                 command.args(["-M", machine, "-cpu", processor, "-smp", "1", "-m", &format!("{MEMORY}M")]);
                 command.args(["-object", &format!("memory-backend-memfd,id=ram,size={MEMORY}M")]);
+                if let Some(uri) = disk {
+                    let drive = format!("file={uri},format=raw,if=none,id=disk,cache=none");
+                    command.args(["-drive", &drive, "-global", "virtio-mmio.force-legacy=false", "-device"]);
+                    command.arg("virtio-blk-device,drive=disk,bus=virtio-mmio-bus.0");
+                }
                 command.args(["-nodefaults", "-no-user-config", "-nographic", "-serial", "stdio", "-kernel"]);
                 command.arg(kernel);
                 Ok(command)
@@ -72,11 +86,12 @@ impl Monitor {
 }
 
 /// The description of a guest of ours.
-pub fn described(artefacts: &Artefacts, kernel: &Path, mib: u32) -> Result<PathBuf> {
+pub fn described(artefacts: &Artefacts, kernel: &Path, mib: u32, disk: Option<&str>) -> Result<PathBuf> {
     let path = artefacts.path("guest.toml");
     let kernel = kernel.display();
+    let disk = disk.map(|uri| format!("[[disk]]\nuri = \"{uri}\"\n")).unwrap_or_default();
     let text = format!(
-        "version = 1\nname = \"bench\"\nprocessors = 1\nmemory = \"{mib}MiB\"\nkernel = \"{kernel}\"\n"
+        "version = 1\nname = \"bench\"\nprocessors = 1\nmemory = \"{mib}MiB\"\nkernel = \"{kernel}\"\n{disk}"
     );
     fs::write(&path, text)?;
     Ok(path)
@@ -132,7 +147,7 @@ fn listen(mut from: ChildStdout) -> Receiver<(u8, Instant)> {
 pub fn turn(artefacts: &Artefacts, monitor: &Monitor) -> Result<Turn> {
     let kernel = artefacts.path("begins");
     fs::write(&kernel, code::begins())?;
-    let (guest, begun) = Guest::start(artefacts, &monitor.command(artefacts, &kernel)?, Stdio::null())?;
+    let (guest, begun) = Guest::start(artefacts, &monitor.command(artefacts, &kernel, None)?, Stdio::null())?;
     let first = guest.says(b'a')?;
     let last = guest.says(b'b')?;
     let (own, resident) = beside_its_guest(guest.process.id())?;

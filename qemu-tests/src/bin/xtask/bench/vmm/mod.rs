@@ -1,6 +1,8 @@
 //! `cargo xtask bench vmm`: our virtual machine monitor beside QEMU's microvm, in turn (P3; S2-01, S3-06).
 
 mod code;
+mod disk_code;
+mod disks;
 mod guest;
 mod report;
 mod snapshots;
@@ -16,7 +18,8 @@ use report::{Row, Subject};
 
 /// What a guest costs: the time from the start of its process to its first instruction, which is a byte on
 /// its serial line; a way out of the guest and back; what its process has in memory beside the guest's; and
-/// the time to write it into a file and to have it go on from there. The guests are a few instructions each,
+/// the time to write it into a file and to have it go on from there; and its requests to a disk, one at a
+/// time: a mirrored volume of a playground, and a file by qemu-nbd. The guests are a few instructions each,
 /// on this machine's KVM. Beside it QEMU's microvm with the same kernel, by PVH; beside a snapshot, which
 /// that has not, a copy of the same file.
 #[derive(clap::Args)]
@@ -25,7 +28,7 @@ pub struct Vmm {
     /// How often the contestants take turns.
     #[arg(long, default_value_t = 11)]
     rounds: u32,
-    /// How often a guest is written and read back.
+    /// How often a guest is written and read back, and how often one writes to disks.
     #[arg(long, default_value_t = 3)]
     snapshots: u32,
     /// MiB of memory that such a guest has written.
@@ -87,6 +90,7 @@ pub fn figures(workspace: &Workspace, wanted: &Vmm) -> Result<()> {
                 Ok(String::new())
             })?;
         }
+        disks::figures(artefacts, &bulkhead, theirs.as_ref(), wanted.snapshots, &mut rows)?;
         report::print(&Subject::here(&qemu), &rows, wanted.json);
         Ok(())
     })

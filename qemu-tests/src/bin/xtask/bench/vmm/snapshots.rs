@@ -20,7 +20,7 @@ pub fn turn(artefacts: &Artefacts, bulkhead: &Path, mib: u32, rows: &mut Vec<Row
     let (file, copy) = (artefacts.path("snapshot"), artefacts.path("copy"));
     fs::write(&kernel, code::writes(mib))?;
     let mut run = Command::new(bulkhead);
-    run.arg("vmm").arg(described(artefacts, &kernel, code::memory_of(mib))?).args(["--alone", "--api"]);
+    run.arg("vmm").arg(described(artefacts, &kernel, code::memory_of(mib), None)?).args(["--alone", "--api"]);
     let (guest, _) = Guest::start(artefacts, run.arg(&api), Stdio::null())?;
     guest.says(b'a')?;
     // What others have to write is not to be waited for.
