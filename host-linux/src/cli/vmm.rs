@@ -45,7 +45,7 @@ use std::sync::mpsc::{Sender, channel};
 ///   command_line = "console=ttyS0 root=/dev/vda"
 ///
 ///   [[disk]]
-///   uri = "nbd+unix:///web1?socket=/run/bulkhead/nbd.sock"
+///   volume = "web1"
 ///
 ///   [[network]]
 ///   tap = "web1-0"
