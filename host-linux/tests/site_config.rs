@@ -25,7 +25,7 @@ fn wrong(from: &str, to: &str) -> String {
 /// Each change of the example, and words of the message it must give.
 const WRONG: &[(&str, &str, &[&str])] = &[
     // Misspelt, missing, of the wrong kind.
-    ("pair = 1 ", "pear = 1 ", &["site.toml:39:1", "`node.pear`", "unknown field", "config example"]),
+    ("pair = 1 ", "pear = 1 ", &["site.toml:40:1", "`node.pear`", "unknown field", "config example"]),
     ("\n[local]", "\n[locale]", &["unknown field `locale`"]),
     ("state = ", "#state = ", &["missing field `state`"]),
     ("node = 1 ", "node = \"one\" ", &["site.toml:9:8", "`local.node`", "expected u16"]),
@@ -137,6 +137,8 @@ const WRONG: &[(&str, &str, &[&str])] = &[
     ),
     ("#nbd = \"10.0.1.1:10809\"", "nbd = \"10.0.1.1:0\"", &["`node.nbd`", "is no place of a node"]),
     ("witness = true", "witness = true\nnbd = \"10.0.1.3\"", &["`node.nbd`", "would serve volumes"]),
+    ("#guests = \"10.0.1.1:7902\"", "guests = \"0.0.0.0\"", &["`node.guests`", "is no place of a node"]),
+    ("witness = true", "witness = true\nguests = \"10.0.1.3\"", &["`node.guests`", "take in guests"]),
     ("#rto", "rto", &["`timers.preset`", "both `rto` and `preset`", "keep one"]),
     ("#drift_ppm = 10000", "drift_ppm = 500000", &["`timers.drift_ppm`", "is broken", "at most 100000"]),
     ("witness = 3\n", "witness = 2\n", &["`fencing.method`", "2 is no witness"]),

@@ -61,7 +61,10 @@ impl Lent {
             name.len() <= LEASE_NAME_MAX && (is_known || self.leases.len() < LEASES_MAX)
         };
         match lease.filter(is_named) {
-            Some(name) => drop(self.leases.insert(name.to_owned(), until)),
+            Some(name) => {
+                let known = self.leases.entry(name.to_owned()).or_insert(until);
+                *known = until.max(*known);
+            }
             None => self.others = self.others.max(until),
         }
     }

@@ -12,6 +12,7 @@ use crate::disk::busy::partition_device;
 use crate::disk::open::{Access, Disk};
 use crate::disk::state::NodeDisk;
 use crate::failure::Failure;
+use crate::guests::home::GUESTS;
 use crate::node_config::record::{Kind, TEXT_MAX};
 use crate::node_config::schema::NodeConfig;
 use crate::node_config::store;
@@ -73,6 +74,7 @@ impl Texts {
         outlives(&config)?;
         config.local.state = STATE.into();
         config.local.socket = SOCKET.into();
+        config.local.guests = GUESTS.into();
         config.local.device = None;
         let site = config.to_toml();
         if TEXT_MAX < site.len() {

@@ -6,6 +6,7 @@ use super::{
     Board, Duty, Fencing, Goal, Member, Method, Preset, Resource, Runner, RunsOn, Secrecy, SiteConfig,
     Storage, Timing, Tls,
 };
+use crate::guests::home::GUESTS;
 use bulkhead_core::fence::words::Outlet;
 use bulkhead_core::id::PairId;
 use sha2::{Digest as _, Sha256};
@@ -22,16 +23,17 @@ impl SiteConfig {
         // Writing into a string does not fail.
         let _ = write!(
             out,
-            "[site]\nid = \"{}\"\nname = {}\n\n[local]\nnode = {}\nkey_file = {}\nstate = {}\nsocket = {}\n\
-             guests = {}\n",
+            "[site]\nid = \"{}\"\nname = {}\n\n[local]\nnode = {}\nkey_file = {}\nstate = {}\nsocket = {}\n",
             site_text(self.site),
             quoted(&self.site_name),
             self.local.node.0,
             path(&self.local.key_file),
             path(&self.local.state),
             path(&self.local.socket),
-            path(&self.local.guests),
         );
+        if self.local.guests.as_path() != Path::new(GUESTS) {
+            let _ = writeln!(out, "guests = {}", path(&self.local.guests));
+        }
         if let Some(device) = &self.local.device {
             let _ = writeln!(out, "device = {}", path(device));
         }
@@ -298,6 +300,7 @@ mod tests {
             config.local.storage =
                 Some(Storage { log, log_size, volumes, is_shared, memory, read_cache, backing, tls });
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
+            config.local.guests = if is_shared { "/g \"g\"".into() } else { GUESTS.into() };
             config.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 7902)));
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");

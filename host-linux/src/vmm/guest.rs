@@ -392,6 +392,12 @@ impl Guest {
         let said = match order {
             Order::Info => Ok(self.info(machine, listener)),
             Order::Counters => Ok(machine.origin().counters()),
+            // The other node was told whether it is to stand still.
+            Order::Pause | Order::Resume if self.leaving.is_some() => {
+                let what = "it is being moved, and goes there as it was when that began";
+                let next = "wait until it is there, or keep it here: `bulkhead vm migrate --cancel`.";
+                Err(Failure::refused(what).left("").next(next))
+            }
             Order::Pause => {
                 machine.hold(Hold::Operator);
                 done

@@ -171,6 +171,8 @@ fn a_move_that_fails_changes_nothing() {
     let slow = ["--to", there, "--bandwidth", "1MiB"];
     let moves = begin_to_move(&plant, here, &slow, "copying");
     fails(3, &["--to", there], "already");
+    let held = vm(&plant, here, &["pause", "web1"]);
+    assert_eq!((held.code, held.err.contains("being moved")), (3, true), "{}", held.err);
     ok(&plant, here, &["migrate", "web1", "--cancel"]);
     let answer = moves.join().unwrap();
     assert_eq!((answer.code, answer.err.contains("cancelled")), (1, true), "{}", answer.err);
