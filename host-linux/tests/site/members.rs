@@ -88,7 +88,7 @@ fn what_a_running_agent_cannot_take_is_named() {
     });
     let (code, text) = apply(&site, 1);
     assert_eq!(code, 3, "{text}");
-    for part in ["[timers]", "`voter` or `nbd` of a1", "restart the agents", "Nothing was changed"] {
+    for part in ["[timers]", "`nbd` or `guests` of a1", "restart the agents", "Nothing was changed"] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert_eq!(digest(&site), before);
