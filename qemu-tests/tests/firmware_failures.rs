@@ -91,9 +91,14 @@ fn every_failure_ends_in_a_start_that_is_counted_and_the_clock_loses_no_time() -
         let sockets = [UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?];
         let [one, two] = &sockets;
         let wire = Wire::User([one.local_addr()?.port(), two.local_addr()?.port()]);
-        drop(sockets);
+        // Somebody has its ports still, as its power comes.
+        let held = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1));
+            drop(sockets);
+        });
         let control = artefacts.socket("w.qmp");
         let board = Board::power_on(&Parts { elf, card: None, strip: None, wire, control })?;
+        held.join().ok().context("the ports are free")?;
         for words in STORY {
             next(&board, words)?;
         }

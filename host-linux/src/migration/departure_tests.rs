@@ -13,6 +13,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
 use vm_memory::{Bytes as _, GuestAddress};
 
 const LONG: Duration = Duration::from_secs(30);
@@ -37,8 +38,8 @@ enum Does {
     Run,
 }
 
-/// The other end, for one guest. Whether it was given.
-fn other_end(listener: &TcpListener, does: Does) -> bool {
+/// The other end, for one guest; `tell` hears when it waits to be cancelled. Whether it was given.
+fn other_end(listener: &TcpListener, does: Does, tell: &Sender<()>) -> bool {
     let (mut wire, _) = listener.accept().unwrap();
     if does == Does::BreakOffAtOnce {
         return false;
@@ -77,6 +78,7 @@ fn other_end(listener: &TcpListener, does: Does) -> bool {
         return false;
     }
     if does == Does::WaitToBeCancelled {
+        tell.send(()).unwrap();
         return channel.hear(LONG).is_ok();
     }
     channel.say(&Word::Whole).unwrap();
@@ -132,11 +134,17 @@ fn count(machine: &Machine) -> u32 {
     machine.memory().read_obj(GuestAddress(COUNT)).unwrap()
 }
 
-/// Whether it goes on.
-fn counts(machine: &Machine) -> bool {
-    let before = count(machine);
-    std::thread::sleep(Duration::from_millis(300));
-    before != count(machine)
+/// Whether it goes on; who expects that waits for it.
+fn counts(machine: &Machine, is_expected: bool) -> bool {
+    let (before, begun) = (count(machine), Instant::now());
+    let most = if is_expected { LONG } else { Duration::from_millis(300) };
+    while begun.elapsed() < most {
+        if before != count(machine) {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    false
 }
 
 /// It goes on here unless it was given away, and then never; what is noted says which.
@@ -176,11 +184,12 @@ fn a_guest_is_here_until_it_is_given_away() {
                 is_quick,
                 record: Some(record.clone()),
             };
-            let other = std::thread::spawn(move || other_end(&listener, does));
+            let (tell, waits) = channel();
+            let other = std::thread::spawn(move || other_end(&listener, does, &tell));
             let departure = Departure::begin(&machine, settings, || ()).unwrap();
             if does == Does::WaitToBeCancelled {
                 // All of it is there.
-                std::thread::sleep(Duration::from_millis(500));
+                waits.recv_timeout(LONG).unwrap();
                 assert!(departure.cancel());
             }
             let begun = Instant::now();
@@ -199,7 +208,7 @@ fn a_guest_is_here_until_it_is_given_away() {
                 }
             };
             assert_eq!((stays, text.contains(said)), (goes_on, true), "{does:?}, quick: {is_quick}: {text}");
-            assert_eq!(counts(&machine), goes_on, "{does:?}, quick: {is_quick}");
+            assert_eq!(counts(&machine, goes_on), goes_on, "{does:?}, quick: {is_quick}");
             assert!(given || goes_on, "{does:?}: it is nowhere");
             let record = Record::load(&record).unwrap();
             let found = (record.is_some(), record.is_some_and(|record| record.moved.is_some()));

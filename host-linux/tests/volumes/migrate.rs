@@ -25,12 +25,12 @@ fn runs_guests() -> bool {
     kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
 }
 
-/// A guest that writes 4 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
+/// A guest that writes 12 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
 /// one twice is seen.
 fn counter() -> Vec<u8> {
-    // mov edi, 2 MiB; mov ecx, 1 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
+    // mov edi, 2 MiB; mov ecx, 3 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
     let write =
-        [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x10, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
+        [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x30, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
     // again: mov al, bl; and al, 63; add al, '0'; mov dx, 0x3f8; out dx, al; inc ebx
     let say = [0x88, 0xd8, 0x24, 63, 0x04, b'0', 0x66, 0xba, 0xf8, 0x03, 0xee, 0x43];
     // mov ecx, 5000; dec ecx; jnz -3; jmp again

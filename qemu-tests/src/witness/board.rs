@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -19,6 +20,13 @@ use crate::switch::trunk::Trunk;
 const QEMU: &str = "qemu-system-arm";
 /// QEMU's name of the card's drive.
 const CARD: &str = "sd0";
+/// What it says of a port of this machine that somebody else has.
+const TAKEN: &str = "host forwarding";
+/// Such a port is waited for.
+const TAKEN_MAX: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(250);
+/// QEMU ends within this time once it has closed its control socket.
+const ENDS: Duration = Duration::from_secs(5);
 /// With what cortex-m-rt paints a stack.
 const PAINT: u8 = 0xcc;
 /// Where the board's memory begins, and its length.
@@ -78,6 +86,19 @@ impl Board {
         if find_program(QEMU).is_none() {
             bail!("{QEMU} is missing.\n  Next: run `cargo xtask doctor --fix`");
         }
+        let begun = Instant::now();
+        loop {
+            match Self::start(parts, shift) {
+                // While the power was off, whoever looked for a free port may have had this one for a moment.
+                Err(error) if format!("{error:#}").contains(TAKEN) && begun.elapsed() < TAKEN_MAX => {
+                    std::thread::sleep(AGAIN);
+                }
+                started => return started,
+            }
+        }
+    }
+
+    fn start(parts: &Parts, shift: Option<u8>) -> Result<Self> {
         let mut command = Command::new(QEMU);
         command.args(["-M", "lm3s6965evb", "-display", "none", "-monitor", "none"]);
         if let Some(shift) = shift {
@@ -108,17 +129,18 @@ impl Board {
         let started = await_qemu(&parts.control, || {
             Owned::start(&command, [Stdio::null(), Stdio::piped(), errors.into()])
         });
-        let (mut process, control) = started.with_context(|| {
+        let why = || {
             let said = std::fs::read_to_string(&words).unwrap_or_default();
             format!("the board does not start; QEMU said: {}", said.trim())
+        };
+        let (mut process, control) = started.with_context(why)?;
+        let qmp = Qmp::connect(control).map_err(|error| {
+            // What it has to say it says before it ends.
+            let _ = process.wait(ENDS);
+            error.context(why())
         })?;
         let output = process.stdout().context("QEMU has no output")?;
-        Ok(Self {
-            log: log::read(&parts.elf, output)?,
-            process,
-            qmp: Qmp::connect(control)?,
-            scratch: parts.control.clone(),
-        })
+        Ok(Self { log: log::read(&parts.elf, output)?, process, qmp, scratch: parts.control.clone() })
     }
 
     /// The id of QEMU's process.
