@@ -35,6 +35,7 @@ pub mod agent;
 pub mod cli;
 pub mod cluster;
 pub mod disk;
+pub mod durable;
 pub mod failure;
 pub mod firmware_image;
 pub mod guests;

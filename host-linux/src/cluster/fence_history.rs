@@ -1,15 +1,14 @@
 //! What was fenced, by whom, why, and how that ended: the last few hundred records, in the file `fences` of
 //! the state directory, which outlives the agent (V16, ECOSYSTEM: `crm_mon -m`).
 
+use crate::durable;
 use bulkhead_core::fence::words::FenceId;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::register::message::Fenced;
 use bulkhead_core::time::Instant;
-use rustix::fs::fsync;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -230,16 +229,12 @@ fn keep(path: &Path, states: &Receiver<Vec<FenceRecord>>, failed: &AtomicBool) {
 }
 
 fn replace(path: &Path, state: &[FenceRecord]) -> std::io::Result<()> {
-    let partial = path.with_extension("new");
-    let mut file = File::create(&partial)?;
+    let mut lines = Vec::new();
     for record in state {
-        let mut line = serde_json::to_vec(record)?;
-        line.push(b'\n');
-        file.write_all(&line)?;
+        serde_json::to_writer(&mut lines, record)?;
+        lines.push(b'\n');
     }
-    fsync(&file)?;
-    std::fs::rename(&partial, path)?;
-    Ok(fsync(File::open(path.parent().unwrap_or(Path::new("/")))?)?)
+    durable::replace(path, &lines)
 }
 
 #[cfg(test)]

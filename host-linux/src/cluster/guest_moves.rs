@@ -44,21 +44,6 @@ impl GuestRoad {
     }
 }
 
-/// The answer to [`Request::GuestKeys`](super::request::Request::GuestKeys). It does not print itself.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct GuestKeys {
-    /// Of what goes to the other node.
-    pub out: [u8; 32],
-    /// Of what comes from there.
-    pub back: [u8; 32],
-}
-
-impl std::fmt::Debug for GuestKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("GuestKeys(secret)")
-    }
-}
-
 impl Agent {
     /// The way of a guest to a node; by the lease of this node's volumes, if it runs by that.
     pub(super) fn guest_road(&self, node: &str, leased: bool) -> Answer {
@@ -81,10 +66,7 @@ impl Agent {
     /// The keys of a connection that began so.
     pub(super) fn guest_keys(&self, hello: &[u8], welcome: &[u8]) -> Answer {
         match keys(&self.hands.config, hello, welcome) {
-            Ok(Keys { out, back }) => {
-                let keys = GuestKeys { out, back };
-                Answer::done("guestKeys", serde_json::to_value(keys).unwrap_or_default())
-            }
+            Ok(keys) => Answer::done("guestKeys", serde_json::to_value(keys).unwrap_or_default()),
             Err(failure) => Answer::failure(&failure),
         }
     }

@@ -2,6 +2,7 @@
 //! or, where the votes are on a partition, one text beside them. What outlives the votes outlives a reset
 //! too.
 
+use crate::durable;
 use crate::failure::Failure;
 use crate::node_config::record::{Damage, Head, Kind, encode};
 use crate::site_config::Local;
@@ -10,7 +11,7 @@ use bulkhead_core::node::health::History;
 use bulkhead_core::plan::SECTOR;
 use rustix::fs::fsync;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -195,12 +196,7 @@ fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn replace(state: &Path, name: &str, text: &str) -> std::io::Result<()> {
-    let partial = state.join(format!("{name}.partial"));
-    let mut file = File::create(&partial)?;
-    writeln!(file, "{text}")?;
-    fsync(&file)?;
-    std::fs::rename(&partial, state.join(name))?;
-    Ok(fsync(File::open(state)?)?)
+    durable::replace(&state.join(name), format!("{text}\n").as_bytes())
 }
 
 /// The newest good copy, with its number; nothing when there never was one.

@@ -1,9 +1,10 @@
 //! The directory of a guest on its node: its description, its sockets, what it has said.
 
+use crate::durable;
 use crate::failure::Failure;
 use crate::vmm::description::{Description, is_name};
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Where the guests of a node are, unless it is said.
@@ -114,15 +115,9 @@ impl Home {
     ///
     /// The disk does not take it.
     pub fn describe(&self, described: &Description) -> Result<(), Failure> {
-        let put = || {
-            let partial = self.path.join("guest.toml.new");
-            let mut file = fs::File::create(&partial)?;
-            file.write_all(described.text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&partial, self.description())?;
-            fs::File::open(&self.path)?.sync_all()
-        };
-        put().map_err(|error| Failure::io("write", &self.description(), &error))
+        let path = self.description();
+        durable::replace(&path, described.text.as_bytes())
+            .map_err(|error| Failure::io("write", &path, &error))
     }
 
     /// The socket of its API, while it runs.

@@ -1,11 +1,11 @@
 //! What a node knows of a move of a guest: written before it is given away, and when it was taken, so that
 //! both ends say the same after any crash (X15).
 
+use crate::durable;
 use crate::failure::Failure;
 use crate::migration::departure::Moved;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, rename};
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,14 +53,7 @@ impl Record {
     ///
     /// The disk does not take it: what was there is there still.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let put = || {
-            let partial = path.with_extension("new");
-            let mut file = File::create(&partial)?;
-            file.write_all(serde_json::to_string(self)?.as_bytes())?;
-            file.sync_all()?;
-            rename(&partial, path)?;
-            File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-        };
+        let put = || durable::replace(path, &serde_json::to_vec(self)?);
         put().map_err(|error: std::io::Error| Failure::io("write", path, &error))
     }
 

@@ -10,7 +10,7 @@ use super::hello::{HELLO_LEN, Hello, Keys};
 use super::throttle::Throttle;
 use super::words::{Offer, Word};
 use crate::cluster::client::Client;
-use crate::cluster::guest_moves::{GuestKeys, GuestRoad};
+use crate::cluster::guest_moves::GuestRoad;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::guests::record::{Record, Way};
@@ -258,8 +258,7 @@ impl Leaving {
             return Err(Failure::failed(what).next(format!("see `guests` of {node} in the configuration.")));
         }
         let asked = Request::GuestKeys { hello: hello.encode().to_vec(), welcome: bytes.to_vec() };
-        let keys: GuestKeys = client.ask_for(&asked, "guestKeys")?;
-        let keys = Keys { out: keys.out, back: keys.back };
+        let keys: Keys = client.ask_for(&asked, "guestKeys")?;
         Ok((road, Channel::leaving(wire, &keys).map_err(failed)?))
     }
 

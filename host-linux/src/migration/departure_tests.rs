@@ -105,8 +105,7 @@ fn agent(directory: &Path, listener: &TcpListener) -> PathBuf {
                 let asked = serde_json::from_str(&line).unwrap();
                 let answer = if let Request::GuestKeys { hello, welcome } = asked {
                     let parse = |bytes: Vec<u8>| Hello::parse(&bytes.try_into().unwrap()).unwrap();
-                    let Keys { out, back } = Keys::new(&KEY, &parse(hello), &parse(welcome));
-                    json!({ "ok": true, "guestKeys": { "out": out, "back": back } })
+                    json!({ "ok": true, "guestKeys": Keys::new(&KEY, &parse(hello), &parse(welcome)) })
                 } else {
                     assert_eq!(asked, Request::GuestRoad { node: "b1".into(), leased: false });
                     json!({ "ok": true, "guestRoad": road })

@@ -112,32 +112,23 @@ pub const NBD_PORT: u16 = 10_809;
 /// Where guests are taken in, unless a configuration says otherwise.
 pub const GUESTS_PORT: u16 = 7902;
 
-/// Where a node serves volumes: `10.0.1.1:10809`, `10.0.1.1`, `[fd00::1]:10809`.
+/// Where a node is connected to, at this port unless another is written: `10.0.1.1:10809`, `10.0.1.1`,
+/// `[fd00::1]:10809`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct NbdAddress(pub SocketAddr);
+pub(super) struct PlaceOf<const PORT: u16>(pub SocketAddr);
 
-impl TryFrom<String> for NbdAddress {
+/// Where a node serves volumes.
+pub(super) type NbdAddress = PlaceOf<NBD_PORT>;
+/// Where it takes in guests.
+pub(super) type GuestsAddress = PlaceOf<GUESTS_PORT>;
+
+impl<const PORT: u16> TryFrom<String> for PlaceOf<PORT> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        place(&text, NBD_PORT).map(Self).ok_or_else(|| {
-            format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{NBD_PORT}")
-        })
-    }
-}
-
-/// Where a node takes in guests: `10.0.1.1:7902`, `10.0.1.1`, `[fd00::1]:7902`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct GuestsAddress(pub SocketAddr);
-
-impl TryFrom<String> for GuestsAddress {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        place(&text, GUESTS_PORT).map(Self).ok_or_else(|| {
-            format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{GUESTS_PORT}")
+        place(&text, PORT).map(Self).ok_or_else(|| {
+            format!("`{text}` is no place of a node to connect to; write one such as 10.0.1.1:{PORT}")
         })
     }
 }

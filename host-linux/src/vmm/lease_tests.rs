@@ -123,6 +123,27 @@ fn within<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A guest that runs by the lease of an agent.
+struct Kept {
+    keeper: Keeper,
+    reins: Arc<Noted>,
+    right: Arc<Right>,
+    lost: Receiver<Failure>,
+}
+
+impl Kept {
+    fn by(agent: &Agent) -> Self {
+        let lease = Lease::obtain(&agent.socket()).unwrap();
+        let right = Arc::clone(&lease.right);
+        let (reins, (tell, lost)) = (Arc::new(Noted::default()), channel());
+        reins.hold();
+        let own = Arc::clone(&reins) as Arc<dyn Reins>;
+        let keeper = lease.keep(own, move |why| tell.send(why).unwrap()).unwrap();
+        within("it runs", || reins.held_at().is_none().then_some(()));
+        Self { keeper, reins, right, lost }
+    }
+}
+
 /// I4, I5: what each thing that an agent says, or does not say, comes to.
 #[test]
 fn a_guest_runs_for_as_long_as_its_agent_says() {
@@ -136,13 +157,7 @@ fn a_guest_runs_for_as_long_as_its_agent_says() {
     ];
     for (says, is_held, ends) in rows {
         let agent = Agent::new();
-        let lease = Lease::obtain(&agent.socket()).unwrap();
-        let right = Arc::clone(&lease.right);
-        let (reins, (tell, lost)) = (Arc::new(Noted::default()), channel());
-        reins.hold();
-        let own = Arc::clone(&reins) as Arc<dyn Reins>;
-        let keeper = lease.keep(own, move |why| tell.send(why).unwrap()).unwrap();
-        within("it runs", || reins.held_at().is_none().then_some(()));
+        let Kept { keeper, reins, right, lost } = Kept::by(&agent);
         std::thread::sleep(MS(LEFT * 2));
         assert!(reins.held_at().is_none() && right.holds(), "it is renewed");
 
@@ -176,13 +191,7 @@ fn a_guest_runs_for_as_long_as_its_agent_says() {
 fn a_lease_is_given_back() {
     for (then, goes_on) in [(Says::Lease(7), true), (Says::Lease(8), false)] {
         let agent = Agent::new();
-        let lease = Lease::obtain(&agent.socket()).unwrap();
-        let right = Arc::clone(&lease.right);
-        let (reins, (tell, lost)) = (Arc::new(Noted::default()), channel());
-        reins.hold();
-        let own = Arc::clone(&reins) as Arc<dyn Reins>;
-        let keeper = lease.keep(own, move |why| tell.send(why).unwrap()).unwrap();
-        within("it runs", || reins.held_at().is_none().then_some(()));
+        let Kept { keeper, reins, right, lost } = Kept::by(&agent);
         let loan = keeper.loan();
         loan.give_back().unwrap();
         let held = reins.held_at();
