@@ -29,6 +29,7 @@ mod trust;
 mod vm;
 mod vm_console;
 mod vm_migrate;
+mod vm_snapshot;
 mod vmm;
 mod volume;
 mod volume_attach;

@@ -2,6 +2,7 @@
 
 use super::vm_console;
 use super::vm_migrate;
+use super::vm_snapshot::{BasesArg, ExtentArgs};
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
@@ -146,10 +147,10 @@ pub(super) struct BeginArgs {
 
 impl BeginArgs {
     /// Begins it.
-    fn begin(&self, home: &Home, snapshot: Option<&Path>) -> Result<(), Failure> {
+    fn begin(&self, home: &Home, snapshot: Option<&Path>, bases: &[PathBuf]) -> Result<(), Failure> {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
-        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, is_here })
+        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, bases, is_here })
     }
 
     /// What it does then.
@@ -213,9 +214,16 @@ pub(super) struct Resume {
 /// meanwhile, and goes on when the file is on disk; with --stop it ends there, which is what a
 /// guest needs that goes on from this file: it must not run in between.
 ///
+/// With --track it is kept from then on what the guest writes, which costs it some time; the next
+/// snapshot with --since has only that, and goes on where this one is: a shorter stop and a smaller
+/// file. It needs the older ones when it is restored, 15 at most. One without either ends that, and
+/// so do a reset and the end of the guest. Exit code 3: it is not known what was written since.
+///
 /// Examples:
 ///   bulkhead vm snapshot web1 /srv/web1.snapshot --stop
 ///   bulkhead vm restore web1 /srv/web1.snapshot
+///   bulkhead vm snapshot web1 /srv/web1.0 --track
+///   bulkhead vm snapshot web1 /srv/web1.1 --since /srv/web1.0
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Snapshot {
@@ -224,6 +232,8 @@ pub(super) struct Snapshot {
     /// Where to; what is there is replaced
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    extent: ExtentArgs,
     /// The guest ends when the file is on disk
     #[arg(long)]
     stop: bool,
@@ -235,8 +245,12 @@ pub(super) struct Snapshot {
 /// the snapshot was taken. It runs under a lease, as with `bulkhead vm start`. Exit code 3: it
 /// runs, another node leads its volumes, or this node's processors cannot what it was told.
 ///
-/// Example:
+/// A snapshot that was taken with --since builds on others. They are looked for beside it, by the
+/// names that they had, and where --base says; nothing of the guest runs before all are whole.
+///
+/// Examples:
 ///   bulkhead vm restore web1 /srv/web1.snapshot
+///   bulkhead vm restore web1 /srv/web1.1 --base /archive/web1.0
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Restore {
@@ -245,6 +259,8 @@ pub(super) struct Restore {
     /// The snapshot
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    bases: BasesArg,
     #[command(flatten)]
     begin: BeginArgs,
 }
@@ -285,7 +301,7 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         Verb::Show(args) => show(&args.guest.home()?),
         Verb::Start(args) => {
             let home = args.guest.home()?;
-            args.begin.begin(&home, None)?;
+            args.begin.begin(&home, None, &[])?;
             Ok(done(&home, args.begin.state("runs")))
         }
         Verb::Stop(args) => {
@@ -319,7 +335,7 @@ fn done(home: &Home, what: &str) -> Report {
 
 fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
     let home = args.guest.home()?;
-    process::snapshot(&home, &args.file, args.stop)?;
+    process::snapshot(&home, &args.file, &args.extent.extent(), args.stop)?;
     if args.stop {
         process::wait_until_off(&home, process::ENDS)?;
     }
@@ -339,7 +355,7 @@ fn restore(args: &Restore) -> Result<Report, Failure> {
     }
     let known = guests.homes().find(name).ok();
     let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
-    args.begin.begin(&home, Some(&file))?;
+    args.begin.begin(&home, Some(&file), &args.bases.absolute()?)?;
     Ok(done(&home, args.begin.state("goes on")))
 }
 

@@ -2,6 +2,7 @@
 
 use super::Common;
 use super::cluster::AgentArg;
+use super::vm_snapshot::BasesArg;
 use crate::failure::Failure;
 use crate::guests::home::RECORD;
 use crate::migration::arrival::Arrival;
@@ -58,6 +59,7 @@ use std::sync::mpsc::{Sender, channel};
 ///   bulkhead vmm web1.toml
 ///   bulkhead vmm web1.toml --alone --once
 ///   bulkhead vmm --restore web1.snapshot
+///   bulkhead vmm --restore web1.3 --base /archive/web1.1 --base /archive/web1.2
 ///   bulkhead vmm web1.toml --api web1.sock --console web1.console --log web1.log
 ///   curl --unix-socket web1.sock -X PUT http://localhost/api/v1/vm.pause
 #[derive(Clone, Debug, Args)]
@@ -69,6 +71,8 @@ pub(super) struct Vmm {
     /// Go on where the guest was when this snapshot was taken
     #[arg(long, value_name = "SNAPSHOT")]
     restore: Option<PathBuf>,
+    #[command(flatten)]
+    bases: BasesArg,
     /// Go on where a guest was that another node hands over by standard input: agents begin this
     #[arg(long, conflicts_with = "restore", hide_short_help = true)]
     receive: bool,
@@ -154,7 +158,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let record = args.description.as_deref().map(|description| description.with_file_name(RECORD));
     let begins = match args.receive {
         true => Begins::Here(Box::new(arrival(record.clone())?)),
-        false => begins(description, args.restore.as_deref())?,
+        false => begins(description, args.restore.as_deref(), &args.bases)?,
     };
     let is_paused = match &begins {
         Begins::Here(arrival) => arrival.is_paused(),
@@ -189,10 +193,15 @@ fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
 }
 
 /// How the guest begins that is described, or in a snapshot, or both: then they are of one guest.
-fn begins(description: Option<Description>, snapshot: Option<&Path>) -> Result<Begins, Failure> {
+fn begins(
+    description: Option<Description>,
+    snapshot: Option<&Path>,
+    bases: &BasesArg,
+) -> Result<Begins, Failure> {
     match (snapshot, description) {
         (Some(snapshot), described) => {
-            Ok(Begins::Again { snapshot: snapshot.to_owned(), name: described.map(|guest| guest.name) })
+            let (snapshot, name) = (snapshot.to_owned(), described.map(|guest| guest.name));
+            Ok(Begins::Again { snapshot, bases: bases.absolute()?, name })
         }
         (None, Some(description)) => Ok(Begins::Anew(description)),
         (None, None) => Err(Failure::usage("neither a guest's description nor a snapshot of one is given")),

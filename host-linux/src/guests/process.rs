@@ -5,13 +5,14 @@ use super::home::Home;
 use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
 use crate::vmm::in_use::is_in_use;
+use crate::vmm::snapshot::tracked::Extent;
 use hyper::Method;
 use serde_json::{Value, json};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ pub struct Start<'a> {
     pub agent: Option<&'a Path>,
     /// The snapshot from which it goes on; `None`: it begins with its kernel.
     pub snapshot: Option<&'a Path>,
+    /// What that builds on, where it is not beside it.
+    pub bases: &'a [PathBuf],
     /// Also if it was moved to another node.
     pub is_here: bool,
 }
@@ -64,6 +67,7 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     command.args(start.is_paused.then_some("--paused"));
     if let Some(snapshot) = start.snapshot {
         command.arg("--restore").arg(snapshot);
+        command.args(start.bases.iter().flat_map(|base| [Path::new("--base"), base.as_path()]));
     }
     let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
     let mut child = command.spawn().map_err(failed)?;
@@ -158,14 +162,20 @@ pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
     }
 }
 
-/// Has it written into the file at `path`; it ends there, or goes on.
+/// Has it written into the file at `path`, so much of it; it ends there, or goes on.
 ///
 /// # Errors
 ///
 /// As [`tell`]; what was in the file is there still.
-pub fn snapshot(home: &Home, path: &Path, is_end: bool) -> Result<(), Failure> {
-    let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
-    let body = json!({ "destination_url": format!("file://{}", path.display()), "stop": is_end });
+pub fn snapshot(home: &Home, path: &Path, extent: &Extent, is_end: bool) -> Result<(), Failure> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Failure::io("find", path, &error));
+    let url = format!("file://{}", absolute(path)?.display());
+    let (is_tracked, since) = match extent {
+        Extent::All => (false, None),
+        Extent::Tracked => (true, None),
+        Extent::Since(older) => (true, Some(absolute(older)?)),
+    };
+    let body = json!({ "destination_url": url, "stop": is_end, "track": is_tracked, "since": since });
     told(home, client::ask_with(&home.api(), Method::PUT, "vm.snapshot", &body, WRITES))
 }
 

@@ -209,8 +209,6 @@ impl Leaving {
         say(&mut channel, &Word::Offer(offer)).map_err(Outcome::Stays)?;
         expect(&mut channel, BEGINS, &Word::Accepted).map_err(Outcome::Stays)?;
         let copied = self.copy(&mut channel);
-        // It costs the guest time, and nobody asks any more.
-        let _ = self.machine.track(false);
         let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
         expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
         if let Err(outcome) = self.give(&road, &mut channel) {
@@ -296,7 +294,7 @@ impl Leaving {
         let machine = &self.machine;
         let throttle = Throttle::new(Arc::clone(machine))?;
         let kvm = |error| Broken::Here(machine.origin().failed("tell what is written")(error));
-        machine.track(true).map_err(kvm)?;
+        let _tracking = machine.track().map_err(Broken::Here)?;
         let mut out = self.begin(channel)?;
         let mut convergence = Convergence::new(self.settings.downtime);
         let mut moved = Moved { rounds: 1, ..Moved::default() };

@@ -3,6 +3,7 @@
 //! requests and times are bounded (I11, V16).
 
 use super::guest::{Answer, Event, Leave, Order};
+use super::snapshot::tracked::Extent;
 use crate::failure::{Exit, Failure};
 use crate::own_socket;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -82,6 +83,11 @@ struct Destination {
     /// The guest ends when it is written.
     #[serde(default)]
     stop: bool,
+    /// From now on it is kept what the guest writes.
+    #[serde(default)]
+    track: bool,
+    /// Only what it wrote since this one was taken.
+    since: Option<PathBuf>,
 }
 
 /// A socket that is served; it is gone when this is dropped.
@@ -196,7 +202,15 @@ fn snapshot(body: &[u8]) -> Result<Order, Failure> {
     let path = asked.destination_url.strip_prefix("file://").map(PathBuf::from);
     let path = path.filter(|path| path.is_absolute());
     let path = path.ok_or_else(|| wrong(format!("`{}` is no file", asked.destination_url)))?;
-    Ok(Order::Snapshot { path, is_end: asked.stop })
+    let extent = match (asked.since, asked.track) {
+        (Some(since), _) if !since.is_absolute() => {
+            return Err(wrong(format!("`since`, `{}`, is no absolute path", since.display())));
+        }
+        (Some(since), _) => Extent::Since(since),
+        (None, true) => Extent::Tracked,
+        (None, false) => Extent::All,
+    };
+    Ok(Order::Snapshot { path, extent, is_end: asked.stop })
 }
 
 /// What the body of `vm.send-migration` asks for.

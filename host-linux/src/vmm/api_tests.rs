@@ -56,8 +56,13 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         Order::Info => Ok(json!({ "state": "Running" })),
         Order::Counters => Ok(json!({ "disk0": { "read_ops": 1 } })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
-        Order::Snapshot { path, is_end } => {
-            assert_eq!((path.to_str(), is_end), (Some("/srv/web 1"), true));
+        Order::Snapshot { path, extent, is_end } => {
+            let expected = match path.to_str().unwrap() {
+                "/srv/web 1" => (Extent::All, true),
+                "/srv/0" => (Extent::Tracked, false),
+                _ => (Extent::Since("/srv/0".into()), false),
+            };
+            assert_eq!((extent, is_end), expected);
             Ok(Value::Null)
         }
         Order::Leave(leave) => {
@@ -94,7 +99,14 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     };
     let answer = with("vm.snapshot", r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
-    let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#];
+    for kept in [
+        r#"{"destination_url": "file:///srv/0", "track": true}"#,
+        r#"{"destination_url": "file:///srv/1", "since": "/srv/0"}"#,
+    ] {
+        assert!(with("vm.snapshot", kept).starts_with("HTTP/1.1 204 "), "{kept}");
+    }
+    let since = r#"{"destination_url": "file:///x", "since": "x"}"#;
+    let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#, since];
     for wrong in wrong {
         let answer = with("vm.snapshot", wrong);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("destination_url"), "{answer}");

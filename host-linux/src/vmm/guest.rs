@@ -8,6 +8,7 @@ use super::keys::Keys;
 use super::lease::{Harness, Keeper, Lease, Loan, Reins};
 use super::listener::{Heard, Listener};
 use super::machine::{Machine, Origin};
+pub use super::order::{Answer, Event, Leave, Order};
 use super::sandbox::Sandbox;
 use super::snapshot::{copied::Copied, file};
 use super::vcpu::End;
@@ -19,91 +20,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
-
-/// What happens to a guest.
-#[derive(Debug)]
-pub enum Event {
-    /// A processor of the machine of this number has ended.
-    Ended(u64, End),
-    /// Somebody has typed on its console.
-    Typed,
-    /// Its heartbeat has begun, or is due earlier than it was.
-    Beats,
-    /// Somebody asks it.
-    Asked(Order, Answer),
-    /// It must not run any more.
-    Lost(Failure),
-    /// Its move to another node has come to an end.
-    Departed,
-    /// It is to end at once, as by a loss of power.
-    Stop,
-}
-
-/// What a guest can be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// What it is, and what it does.
-    Info,
-    /// What its disks and networks have carried.
-    Counters,
-    /// To stand still.
-    Pause,
-    /// To go on.
-    Resume,
-    /// To be written into this file, and to end there or to go on.
-    Snapshot {
-        /// An absolute path.
-        path: PathBuf,
-        /// It ends when it is written.
-        is_end: bool,
-    },
-    /// To move to another node.
-    Leave(Leave),
-    /// Not to move.
-    Stay,
-    /// To begin anew.
-    Reboot,
-    /// To end itself.
-    PowerButton,
-    /// To end at once.
-    Shutdown,
-}
-
-/// Where a guest is told to go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leave {
-    /// The node's name.
-    pub node: String,
-    /// The agent of this node, for a guest that runs without one.
-    pub agent: Option<PathBuf>,
-    /// For how long it may stand still.
-    pub downtime: Duration,
-    /// Bytes a second; `None`: as many as can.
-    pub bandwidth: Option<u64>,
-    /// It stands still from the beginning.
-    pub is_quick: bool,
-}
-
-/// Who hears what came of an order. Dropped unheard, it was not carried out.
-pub struct Answer(Box<dyn FnOnce(Result<Value, Failure>) + Send>);
-
-impl Answer {
-    /// Calls this.
-    pub fn new(hear: impl FnOnce(Result<Value, Failure>) + Send + 'static) -> Self {
-        Self(Box::new(hear))
-    }
-
-    /// This came of it.
-    pub fn hear(self, answer: Result<Value, Failure>) {
-        (self.0)(answer);
-    }
-}
-
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Answer")
-    }
-}
 
 /// How a guest's life has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +54,10 @@ pub enum Begins {
     Anew(Description),
     /// Where it was when it was captured.
     Again {
-        /// The file with all of it.
+        /// The file with all of it, or with what others beside it, or these, have not.
         snapshot: PathBuf,
+        /// As above.
+        bases: Vec<PathBuf>,
         /// What it must be called.
         name: Option<String>,
     },
@@ -157,9 +75,9 @@ impl Begins {
                 let origin = Origin::find(description, console.clone(), lease.as_ref())?;
                 Ok(Found { origin, copied: None, lease, arrival: None })
             }
-            Self::Again { snapshot, name } => {
+            Self::Again { snapshot, bases, name } => {
                 let lease = obtain()?;
-                let copied = file::open(&snapshot, console.clone(), lease.as_ref())?;
+                let copied = file::open(&snapshot, &bases, console.clone(), lease.as_ref())?;
                 let found = &copied.origin().description.name;
                 if let Some(other) = name.filter(|name| name != found) {
                     let what =
@@ -410,14 +328,16 @@ impl Guest {
                 machine.press_power_button();
                 done
             }
-            Order::Snapshot { path, is_end } => match (file::save(machine, path, &mut |_| ()), is_end) {
-                (Ok(still), true) => {
-                    // None of its instructions is carried out behind what is in the file.
-                    still.end();
-                    return (done, Some(Over::Ended(Ended::Stopped)));
+            Order::Snapshot { path, extent, is_end } => {
+                match (file::save(machine, path, extent, &mut |_| ()), is_end) {
+                    (Ok(still), true) => {
+                        // None of its instructions is carried out behind what is in the file.
+                        still.end();
+                        return (done, Some(Over::Ended(Ended::Stopped)));
+                    }
+                    (saved, _) => saved.map(|_| Value::Null),
                 }
-                (saved, _) => saved.map(|_| Value::Null),
-            },
+            }
             Order::Leave(_) => done,
             Order::Stay => match &self.leaving {
                 Some((departure, _)) if departure.cancel() => done,
@@ -440,6 +360,7 @@ impl Guest {
             "held": held,
             "heartbeat": listener.json(machine),
             "lease": self.agent.is_some(),
+            "tracked": machine.tracked().map(|snapshot| snapshot.to_string()),
             "migration": self.leaving.as_ref().map(|(departure, _)| departure.view()),
             "config": machine.origin().description.json(),
         })

@@ -17,6 +17,7 @@ use super::lease::Lease;
 use super::memory::{self, Memory, MemoryPart};
 use super::ports::Ports;
 use super::registers::{begin, identity};
+use super::snapshot::tracked::Tracker;
 use super::snapshot::written::Written;
 use super::tap::Tap;
 use super::vcpu::{Board, End, Processors};
@@ -54,6 +55,8 @@ pub struct Machine {
     pub(super) identities: Vec<CpuId>,
     /// Locked by who has it stand still.
     pub(super) alone: Mutex<()>,
+    /// Who has it kept which pages are written; `None`: it is not.
+    pub(super) tracker: Mutex<Option<Tracker>>,
 }
 
 /// What outlives a guest's resets.
@@ -207,6 +210,7 @@ impl Body {
             origin,
             identities,
             alone: Mutex::default(),
+            tracker: Mutex::default(),
         })
     }
 }
@@ -277,12 +281,12 @@ impl Machine {
         &self.memory
     }
 
-    /// From now on it is kept which pages are written, or not any more.
+    /// From now on it is kept which pages are written, or not any more. See `track` for who may ask.
     ///
     /// # Errors
     ///
     /// Those of KVM.
-    pub fn track(&self, is_on: bool) -> Result<(), registers::Error> {
+    pub(super) fn log_writes(&self, is_on: bool) -> Result<(), registers::Error> {
         place(&self.vm, &self.memory, if is_on { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })?;
         self.memory.iter().for_each(|region| (**region).bitmap().reset());
         Ok(())

@@ -12,8 +12,8 @@
 //!    [`disk`]: what a disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its
 //!    address; [`traffic`]: what both have carried; [`console`]: where the line goes, into a [`log`] and to
 //!    who is [`attach`]ed, and [`keys`], what is typed there.
-//! 6. [`guest`]: a guest's life over its resets, and what it is told; [`api`]: by whom; [`listener`]: what a
-//!    lost heartbeat comes to; [`in_use`]: once on a node.
+//! 6. [`guest`]: a guest's life over its resets; [`order`]: what it is told, and [`api`]: by whom;
+//!    [`listener`]: what a lost heartbeat comes to; [`in_use`]: once on a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
 //! 8. [`lease`]: that it runs only while its node leads its volumes; [`permit`]: for how long that is,
 //!    [`deadline`]: the kernel's own end of it.
@@ -41,6 +41,7 @@ pub mod machine;
 pub mod memory;
 #[cfg(test)]
 mod namespace;
+pub mod order;
 pub mod permit;
 pub mod ports;
 pub mod registers;

@@ -17,6 +17,7 @@ use bulkhead::vmm::console::Console;
 use bulkhead::vmm::description::Description;
 use bulkhead::vmm::machine::{Machine, Origin, kvm};
 use bulkhead::vmm::snapshot::file;
+use bulkhead::vmm::snapshot::tracked::Extent;
 use common::{Answer, bulkhead};
 use kernel::{FOR_EVER, elf, out, say};
 use serde_json::Value;
@@ -226,6 +227,35 @@ fn a_guest_goes_on_where_it_was_written() {
     assert!(node.fails(1, &["restore", "web2", file, "--alone"]).contains("web1.snapshot"));
 }
 
+/// S3-06: a snapshot of what was written since another one needs that, and is found out where it is not.
+#[test]
+fn a_guest_goes_on_from_snapshots_that_build_on_each_other() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    let path = |name: &str| node.0.path().join(name).to_str().unwrap().to_owned();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    node.ok(&["start", "web1", "--alone"]);
+    hears(&node.console(), "on");
+    assert!(node.fails(3, &["snapshot", "web1", &path("1"), "--since", &path("0")]).contains("not kept"));
+    node.fails(2, &["snapshot", "web1", &path("1"), "--since", &path("0"), "--track"]);
+    node.ok(&["snapshot", "web1", &path("0"), "--track"]);
+    node.ok(&["snapshot", "web1", &path("1"), "--since", &path("0")]);
+    node.ok(&["snapshot", "web1", &path("2"), "--since", &path("1"), "--stop"]);
+    node.is("Off");
+    std::fs::rename(path("0"), path("moved")).unwrap();
+    let why = node.fails(3, &["restore", "web1", &path("2"), "--alone"]);
+    assert!(why.contains("which is not at") && why.contains("--base FILE"), "{why}");
+    node.is("Off");
+    node.ok(&["restore", "web1", &path("2"), "--base", &path("moved"), "--alone"]);
+    let mut console = node.console();
+    console.write_all(b"ab").unwrap();
+    hears(&console, "ab");
+    // Another process: what it writes was kept by nobody.
+    assert!(node.fails(3, &["snapshot", "web1", &path("3"), "--since", &path("2")]).contains("not kept"));
+}
+
 /// What is wrong is said where it was asked, and leaves no process behind.
 #[test]
 fn a_guest_that_cannot_begin_says_why() {
@@ -382,7 +412,7 @@ fn a_guest_is_restored_by_its_snapshot() {
         Origin::find(Description::read(&node.file()).unwrap(), Console::to(writer).unwrap(), None).unwrap();
     let machine = Machine::start(origin, &[], |_| ()).unwrap();
     said.read_exact(&mut [0; 2]).unwrap();
-    file::save(&machine, &snapshot, &mut |_| ()).unwrap();
+    drop(file::save(&machine, &snapshot, &Extent::All, &mut |_| ()).unwrap());
     drop(machine);
 
     let restore = |more: &[&str]| {

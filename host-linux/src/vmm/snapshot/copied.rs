@@ -9,6 +9,7 @@ use super::super::machine::{Body, Machine, Origin};
 use super::super::ports::Ports;
 use super::super::registers::Error;
 use super::super::vcpu::End;
+use super::chain::{self, Link};
 use super::format::{Kind, Reader, Unreadable};
 use super::processor::{Processor, is_whole};
 use super::state::State;
@@ -30,14 +31,19 @@ impl std::fmt::Debug for Copied {
     }
 }
 
+/// There is no guest in what is called so.
+fn wrong(name: &str) -> impl Fn(Unreadable) -> Failure + use<'_> {
+    move |why| Failure::failed(format!("{name}: {why}")).left("")
+}
+
 /// Records that come in another order than they are written.
-fn out_of_order() -> Unreadable {
+pub(super) fn out_of_order() -> Unreadable {
     Unreadable::Nonsense("its records are not in their order".into())
 }
 
 impl Copied {
-    /// Reads one that speaks on this console and runs by this lease; `name` is what errors call the snapshot.
-    /// Also what is behind it.
+    /// Reads one that is all there, speaks on this console and runs by this lease; `name` is what errors call
+    /// it. Also what is behind it.
     ///
     /// # Errors
     ///
@@ -48,19 +54,64 @@ impl Copied {
         console: Console,
         lease: Option<&Lease>,
     ) -> Result<(Self, R), Failure> {
-        let wrong = |why: Unreadable| Failure::failed(format!("{name}: {why}")).left("");
-        let mut reader = Reader::begin(from).map_err(wrong)?;
-        let description = description(&mut reader).map_err(wrong)?;
+        let mut reader = Reader::begin(from).map_err(wrong(name))?;
+        let (description, lineage) = chain::begin(&mut reader).map_err(wrong(name))?;
+        if lineage.is_some_and(|lineage| lineage.base.is_some()) {
+            let what = "it builds on another one, which is not here";
+            return Err(wrong(name)(Unreadable::Nonsense(what.into())));
+        }
         let body = Body::new(Origin::find(description, console, lease)?)?;
-        let state = fill(&body, &mut reader).map_err(wrong)?;
+        let state = fill(&body, &mut reader).map_err(wrong(name))?;
+        Ok((Self::new(body, state, name)?, reader.into_rest()))
+    }
+
+    /// Reads one from these files, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// One is not whole or not what the next one builds on, or this node cannot run it: why.
+    pub(super) fn of_chain(
+        mut links: Vec<Link>,
+        console: Console,
+        lease: Option<&Lease>,
+    ) -> Result<Self, Failure> {
+        let newest = links.first().ok_or_else(|| Failure::failed("there is no snapshot"))?;
+        let name = newest.name.clone();
+        let body = Body::new(Origin::find(newest.description.clone(), console, lease)?)?;
+        let mut last = None;
+        while let Some(link) = links.pop() {
+            let Link { name, mut reader, .. } = link;
+            let state = fill(&body, &mut reader).map_err(wrong(&name))?;
+            let digest = reader.digest();
+            match reader.into_rest().read(&mut [0]) {
+                Ok(0) => {}
+                Ok(_) => {
+                    return Err(Failure::failed(format!("{name}: there is more behind its end")).left(""));
+                }
+                Err(error) => return Err(Failure::io("read", Path::new(&name), &error).left("")),
+            }
+            let base =
+                links.last().and_then(|next| Some((&next.name, next.lineage.as_ref()?.base.as_ref()?)));
+            if let Some((next, base)) = base.filter(|(_, base)| Some(base.digest) != digest) {
+                let what =
+                    format!("{name}: it is not what {next} builds on: snapshot {} was another one", base.id);
+                return Err(Failure::failed(what).left(""));
+            }
+            last = Some(state);
+        }
+        let state = last.ok_or_else(|| Failure::failed("there is no snapshot"))?;
+        Self::new(body, state, &name)
+    }
+
+    fn new(body: Body, state: State, name: &str) -> Result<Self, Failure> {
         let has_all = state.processors.len() == body.vcpus.len() && state.devices.len() == body.devices.len();
         if !has_all {
             let what = "its processors and devices are not those of its description";
-            return Err(wrong(Unreadable::Nonsense(what.into())));
+            return Err(wrong(name)(Unreadable::Nonsense(what.into())));
         }
         let copied = Self { body, state };
         copied.has_abilities(name)?;
-        Ok((copied, reader.into_rest()))
+        Ok(copied)
     }
 
     /// Whether the processors here can do what the guest has seen that they can.
@@ -122,7 +173,7 @@ fn fill<R: Read>(body: &Body, reader: &mut Reader<R>) -> Result<State, Unreadabl
         match kind {
             Kind::Memory => contents::put(&body.memory, content)?,
             Kind::State if state.is_none() => state = Some(State::read(content)?),
-            Kind::Description | Kind::State | Kind::End => return Err(out_of_order()),
+            Kind::Description | Kind::State | Kind::End | Kind::Lineage => return Err(out_of_order()),
         }
     }
     state.ok_or_else(out_of_order)

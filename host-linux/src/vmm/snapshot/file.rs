@@ -5,18 +5,20 @@ use super::super::description::Description;
 use super::super::lease::Lease;
 use super::super::machine::Machine;
 use super::Progress;
-use super::copied::{self, Copied};
-use super::format::{Reader, Unreadable};
+use super::chain::{self, Link};
+use super::copied::Copied;
+use super::lineage::Digest;
 use super::still::Still;
+use super::tracked::{Extent, Plan};
 use crate::failure::Failure;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write as _};
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 const BUFFER: usize = 1 << 20;
 
-/// Captures a guest into the file at `path`, in place of what is there. The guest stands still until what is
-/// answered is dropped; then it is on disk.
+/// Captures a guest into the file at `path`, in place of what is there, so much of it. The guest stands still
+/// until what is answered is dropped; then it is on disk.
 ///
 /// # Errors
 ///
@@ -24,32 +26,41 @@ const BUFFER: usize = 1 << 20;
 pub fn save<'a>(
     machine: &'a Machine,
     path: &Path,
+    extent: &Extent,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Still<'a>, Failure> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    let saved = write(machine, &new, progress);
-    let saved = saved.and_then(|still| replace(&new, path).map(|()| still));
-    if saved.is_err() {
-        // It may not even be there.
-        let _ = std::fs::remove_file(&new);
+    let still = machine.stand_still()?;
+    let plan = Plan::new(machine, extent, path)?;
+    let written = write(&still, &plan, &new, progress);
+    let saved = written.and_then(|digest| replace(&new, path).map(|()| digest));
+    match saved {
+        Ok(digest) => {
+            plan.keep(digest);
+            Ok(still)
+        }
+        Err(why) => {
+            // It may not even be there.
+            let _ = std::fs::remove_file(&new);
+            Err(why)
+        }
     }
-    saved
 }
 
-fn write<'a>(
-    machine: &'a Machine,
+fn write(
+    still: &Still<'_>,
+    plan: &Plan<'_>,
     new: &Path,
     progress: &mut dyn FnMut(Progress),
-) -> Result<Still<'a>, Failure> {
-    let still = machine.stand_still()?;
+) -> Result<Option<Digest>, Failure> {
     let failed = |error: std::io::Error| Failure::io("write", new, &error);
     let mut out = BufWriter::with_capacity(BUFFER, File::create(new).map_err(failed)?);
-    still.write(&mut out, progress)?;
+    let digest = still.write_pages(&mut out, &plan.lineage, plan.pages.as_ref(), progress)?;
     out.flush().map_err(failed)?;
     out.get_ref().sync_all().map_err(failed)?;
-    Ok(still)
+    Ok(digest)
 }
 
 fn replace(new: &Path, path: &Path) -> Result<(), Failure> {
@@ -65,27 +76,20 @@ fn replace(new: &Path, path: &Path) -> Result<(), Failure> {
 ///
 /// The file cannot be read, or says what makes no sense.
 pub fn description(path: &Path) -> Result<Description, Failure> {
-    let file = File::open(path).map_err(|error| Failure::io("read", path, &error))?;
-    copied::description(&mut Reader::begin(file).map_err(|why| wrong(path, &why))?)
-        .map_err(|why| wrong(path, &why))
+    Link::open(path).map(|link| link.description)
 }
 
-fn wrong(path: &Path, why: &Unreadable) -> Failure {
-    Failure::failed(format!("{}: {why}", path.display())).left("")
-}
-
-/// Reads the guest in the file at `path`; it speaks on this console, and runs by this lease.
+/// Reads the guest in the file at `path`, and in those that it builds on: of `bases`, or beside it. It speaks
+/// on this console, and runs by this lease.
 ///
 /// # Errors
 ///
-/// The file cannot be read, is not whole, or this node cannot run its guest: why.
-pub fn open(path: &Path, console: Console, lease: Option<&Lease>) -> Result<Copied, Failure> {
-    let failed = |error: std::io::Error| Failure::io("read", path, &error);
-    let file = File::open(path).map_err(failed)?;
-    let name = path.display().to_string();
-    let (copied, mut rest) = Copied::read(BufReader::with_capacity(BUFFER, file), &name, console, lease)?;
-    match rest.read(&mut [0]).map_err(failed)? {
-        0 => Ok(copied),
-        _ => Err(Failure::failed(format!("{name}: there is more behind its end")).left("")),
-    }
+/// A file cannot be read, is not whole, or this node cannot run its guest: why.
+pub fn open(
+    path: &Path,
+    bases: &[PathBuf],
+    console: Console,
+    lease: Option<&Lease>,
+) -> Result<Copied, Failure> {
+    Copied::of_chain(chain::open(path, bases)?, console, lease)
 }

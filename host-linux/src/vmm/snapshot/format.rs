@@ -5,12 +5,12 @@
 //! | at | len | header | value |
 //! |---:|----:|--------|-------|
 //! | 0 | 8 | magic | "BHGUEST", 0 |
-//! | 8 | 4 | version | 1 |
+//! | 8 | 4 | version | 1: a guest that is sent; 2: one that is kept in a file |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 |
 //!
 //! | at | len | record | value |
 //! |---:|----:|--------|-------|
-//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end |
+//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 5 lineage |
 //! | 4 | 8 | length | bytes of content, at most what its kind may have |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 and the content |
 //! | 16 | | content | |
@@ -20,12 +20,20 @@
 //! | description | the guest's description, as the text of its file; the first record | 64 KiB |
 //! | state | of processors and devices, by postcard (`state.rs`); one | 8 MiB |
 //! | memory | its first address in the guest, 8 bytes, and what is there; else it is zero | 1 MiB + 8 |
-//! | end | how many records came before, 8 bytes; CRC-32C of the header and their headers | 12 |
+//! | lineage | in version 2, and there the second record: what snapshot this is (`lineage.rs`) | 319 |
+//! | | the digest, too: the BLAKE3 of all bytes before this record, 32 bytes | |
+//! | lineage | in version 2 only, and there the second record: what snapshot this is (`lineage.rs`) | 319 |
+//!
+//! Version 1 is what guests move in, so that nodes of two releases can hand them on, and what older releases
+//! wrote into files. Both are read.
 
+use super::lineage::{self, Digest};
 use std::io::{ErrorKind, Read, Write};
 
-/// The version that this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of a guest that is sent.
+const SENT: u32 = 1;
+/// The version of one that is kept: the newest that this program reads.
+pub const VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"BHGUEST\0";
 const HEADER: usize = 16;
 /// The longest piece of memory in one record.
@@ -42,6 +50,8 @@ pub enum Kind {
     Memory,
     /// That was all.
     End,
+    /// Which snapshot this is.
+    Lineage,
 }
 
 impl Kind {
@@ -51,12 +61,14 @@ impl Kind {
             Self::State => 2,
             Self::Memory => 3,
             Self::End => 4,
+            Self::Lineage => 5,
         }
     }
 
-    fn of(number: u32) -> Option<Self> {
-        let all = [Self::Description, Self::State, Self::Memory, Self::End];
-        all.into_iter().find(|kind| kind.number() == number)
+    fn of(number: u32, version: u32) -> Option<Self> {
+        let all = [Self::Description, Self::State, Self::Memory, Self::End, Self::Lineage];
+        let is_known = |kind: &Self| *kind != Self::Lineage || version == VERSION;
+        all.into_iter().find(|kind| kind.number() == number).filter(is_known)
     }
 
     /// The longest content of such a record.
@@ -66,7 +78,8 @@ impl Kind {
             Self::Description => 64 << 10,
             Self::State => 8 << 20,
             Self::Memory => PIECE_MAX + 8,
-            Self::End => 12,
+            Self::End => 12 + blake3::OUT_LEN,
+            Self::Lineage => lineage::LENGTH_MAX,
         }
     }
 
@@ -76,6 +89,7 @@ impl Kind {
             Self::State => "the state of processors and devices",
             Self::Memory => "a piece of memory",
             Self::End => "the end",
+            Self::Lineage => "which snapshot it is",
         }
     }
 }
@@ -87,7 +101,7 @@ pub enum Unreadable {
     #[error("it is no snapshot of a guest")]
     NotOurs,
     /// Of another version of this program.
-    #[error("its format is version {0}; this program knows version {VERSION}")]
+    #[error("its format is version {0}; this program knows versions {SENT} and {VERSION}")]
     Version(u32),
     /// The end is missing.
     #[error("it breaks off in the middle: who wrote it did not finish")]
@@ -131,20 +145,35 @@ pub struct Writer<W> {
     out: W,
     records: u64,
     crc: u32,
+    /// Of all bytes so far; `None`: it is sent.
+    hasher: Option<Box<blake3::Hasher>>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Begins.
+    /// Begins one that is sent.
     ///
     /// # Errors
     ///
     /// Those of `out`.
     pub fn begin(out: W) -> std::io::Result<Self> {
-        let mut writer = Self { out, records: 0, crc: 0 };
+        Self::of_version(out, SENT, None)
+    }
+
+    /// Begins one that is kept.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn keep(out: W) -> std::io::Result<Self> {
+        Self::of_version(out, VERSION, Some(Box::default()))
+    }
+
+    fn of_version(out: W, version: u32, hasher: Option<Box<blake3::Hasher>>) -> std::io::Result<Self> {
+        let mut writer = Self { out, records: 0, crc: 0, hasher };
         let mut header = [0; 12];
-        let (magic, version) = header.split_at_mut(8);
+        let (magic, number) = header.split_at_mut(8);
         magic.copy_from_slice(&MAGIC);
-        version.copy_from_slice(&VERSION.to_le_bytes());
+        number.copy_from_slice(&version.to_le_bytes());
         writer.put_header(&header, crc(0, &header))?;
         Ok(writer)
     }
@@ -163,7 +192,7 @@ impl<W: Write> Writer<W> {
         let header = header(kind, length);
         self.put_header(&header, parts.iter().fold(crc(0, &header), |before, part| crc(before, part)))?;
         self.records = self.records.saturating_add(1);
-        parts.iter().try_for_each(|part| self.out.write_all(part))
+        parts.iter().try_for_each(|part| self.put_bytes(part))
     }
 
     /// Where they go.
@@ -171,22 +200,31 @@ impl<W: Write> Writer<W> {
         &mut self.out
     }
 
-    /// That was all.
+    /// That was all. Its digest, if it is kept.
     ///
     /// # Errors
     ///
     /// Those of the output.
-    pub fn end(mut self) -> std::io::Result<()> {
+    pub fn end(mut self) -> std::io::Result<Option<Digest>> {
         let (records, all) = (self.records.to_le_bytes(), self.crc.to_le_bytes());
-        self.put(Kind::End, &[&records, &all])?;
-        self.out.flush()
+        let digest = self.hasher.take().map(|hasher| Digest(*hasher.finalize().as_bytes()));
+        self.put(Kind::End, &[&records, &all, digest.as_ref().map_or(&[], |digest| &digest.0)])?;
+        self.out.flush()?;
+        Ok(digest)
     }
 
     fn put_header(&mut self, header: &[u8; 12], check: u32) -> std::io::Result<()> {
         let check = check.to_le_bytes();
         self.crc = crc(crc(self.crc, header), &check);
-        self.out.write_all(header)?;
-        self.out.write_all(&check)
+        self.put_bytes(header)?;
+        self.put_bytes(&check)
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
+        self.out.write_all(bytes)
     }
 }
 
@@ -196,7 +234,10 @@ pub struct Reader<R> {
     from: R,
     records: u64,
     crc: u32,
+    version: u32,
     content: Vec<u8>,
+    hasher: Option<Box<blake3::Hasher>>,
+    digest: Option<Digest>,
 }
 
 impl<R: Read> Reader<R> {
@@ -206,16 +247,31 @@ impl<R: Read> Reader<R> {
     ///
     /// There is no snapshot, or one of another version.
     pub fn begin(from: R) -> Result<Self, Unreadable> {
-        let mut reader = Self { from, records: 0, crc: 0, content: Vec::new() };
+        let content = Vec::new();
+        let mut reader = Self { from, records: 0, crc: 0, version: 0, content, hasher: None, digest: None };
         let (bytes, check) = reader.header()?;
         let (magic, version) = bytes.split_at(8);
-        let version = version.first_chunk().map_or(0, |version| u32::from_le_bytes(*version));
+        reader.version = version.first_chunk().map_or(0, |version| u32::from_le_bytes(*version));
+        reader.hasher = reader.is_kept().then(Box::default);
+        reader.hash(&bytes, check);
         match (magic == MAGIC, crc(0, &bytes) == check) {
             (false, _) => Err(Unreadable::NotOurs),
             (true, false) => Err(Unreadable::Damaged("its header".into())),
-            (true, true) if version != VERSION => Err(Unreadable::Version(version)),
+            (true, true) if ![SENT, VERSION].contains(&reader.version) => {
+                Err(Unreadable::Version(reader.version))
+            }
             (true, true) => Ok(reader),
         }
+    }
+
+    /// Whether it is one that is kept: it says which it is.
+    pub const fn is_kept(&self) -> bool {
+        self.version == VERSION
+    }
+
+    /// Its digest, once its end was found whole; `None`: it is one that is sent.
+    pub const fn digest(&self) -> Option<Digest> {
+        self.digest
     }
 
     /// The next record, as it was written. `None`: that was all, and all of it is whole.
@@ -229,7 +285,7 @@ impl<R: Read> Reader<R> {
         let number = header.first_chunk().map_or(0, |number| u32::from_le_bytes(*number));
         let length = header.last_chunk().map_or(0, |length| u64::from_le_bytes(*length));
         let which = || format!("record {}", before.0);
-        let Some(kind) = Kind::of(number) else {
+        let Some(kind) = Kind::of(number, self.version) else {
             return Err(Unreadable::Damaged(format!("{} is of no kind that there is", which())));
         };
         let length = usize::try_from(length).ok().filter(|length| *length <= kind.length_max());
@@ -243,11 +299,20 @@ impl<R: Read> Reader<R> {
         }
         self.records = self.records.saturating_add(1);
         if kind != Kind::End {
+            self.hash(&header, check);
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&self.content);
+            }
             return Ok(Some((kind, &self.content)));
         }
         let (records, all) = before;
-        match self.content == [&records.to_le_bytes()[..], &all.to_le_bytes()].concat() {
-            true => Ok(None),
+        let digest = self.hasher.take().map(|hasher| Digest(*hasher.finalize().as_bytes()));
+        let said = digest.as_ref().map_or(&[][..], |digest| &digest.0);
+        match self.content == [&records.to_le_bytes()[..], &all.to_le_bytes(), said].concat() {
+            true => {
+                self.digest = digest;
+                Ok(None)
+            }
             false => Err(Unreadable::Damaged("records are missing in it, or are not its own".into())),
         }
     }
@@ -255,6 +320,12 @@ impl<R: Read> Reader<R> {
     /// What is behind its end.
     pub fn into_rest(self) -> R {
         self.from
+    }
+
+    fn hash(&mut self, header: &[u8; 12], check: u32) {
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(header).update(&check.to_le_bytes());
+        }
     }
 
     /// The next 12 bytes, and the checksum that stands behind them.

@@ -7,17 +7,21 @@
 //! 2. [`still`]: a guest that stands still, and is written; [`copied`]: one that was read, and goes on.
 //! 3. [`state`]: all but its memory; [`processor`] and [`identity`], [`chips`]: parts of it. [`contents`]:
 //!    its memory; [`written`]: what of that was written meanwhile.
-//! 4. [`file`]: all of that in a file that is whole or is not there.
+//! 4. [`file`]: all of that in a file that is whole or is not there; [`lineage`]: which snapshot that is, and
+//!    [`tracked`]: how one has only what was written since another one; [`chain`]: both found again.
 
+pub mod chain;
 pub mod chips;
 pub mod contents;
 pub mod copied;
 pub mod file;
 pub mod format;
 pub mod identity;
+pub mod lineage;
 pub mod processor;
 pub mod state;
 pub mod still;
+pub mod tracked;
 pub mod written;
 
 /// How far a capture is.

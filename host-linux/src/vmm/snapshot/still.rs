@@ -8,8 +8,10 @@ use super::super::virtio::transport::Transport;
 use super::Progress;
 use super::chips::Chips;
 use super::format::{Kind, Writer};
+use super::lineage::{Digest, Lineage};
 use super::processor::{Processor, is_whole, model_registers};
 use super::state::State;
+use super::written::Written;
 use super::{super::machine::kvm, super::registers::Error, contents};
 use crate::failure::Failure;
 use std::io::Write;
@@ -96,16 +98,40 @@ impl Still<'_> {
     ///
     /// It cannot be captured, or not be written: why.
     pub fn write(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+        let lineage = Lineage::draw(None).map_err(|error| self.failed(error))?;
+        self.write_pages(out, &lineage, None, progress).map(drop)
+    }
+
+    /// Writes it as this snapshot, with these pages of its memory, or with all. Its digest.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be captured, or not be written: why.
+    pub fn write_pages(
+        &self,
+        out: &mut impl Write,
+        lineage: &Lineage,
+        pages: Option<&Written>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Digest>, Failure> {
         let origin = self.machine.origin();
         let state = self.state()?;
         let mut write = || {
-            let mut writer = Writer::begin(&mut *out)?;
+            let mut writer = Writer::keep(&mut *out)?;
             writer.put(Kind::Description, &[origin.description.text.as_bytes()])?;
+            writer.put(Kind::Lineage, &[&lineage.bytes()])?;
             writer.put(Kind::State, &[&state])?;
-            contents::write(self.machine.memory(), &mut writer, progress)?;
+            match pages {
+                None => contents::write(self.machine.memory(), &mut writer, progress)?,
+                Some(pages) => pages.write(self.machine.memory(), &mut writer, progress)?,
+            }
             writer.end()
         };
-        write().map_err(|error| origin.failed("write the snapshot")(error.into()))
+        write().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: std::io::Error) -> Failure {
+        self.machine.origin().failed("write the snapshot")(error.into())
     }
 
     /// It does not go on: its copy does, elsewhere.

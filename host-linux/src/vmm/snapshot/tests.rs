@@ -13,6 +13,7 @@ use super::copied::Copied;
 use super::file;
 use super::format::{Kind, Reader, Writer};
 use super::state::State;
+use super::tracked::Extent;
 use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -140,6 +141,13 @@ impl Guest {
     }
 }
 
+/// All of its memory.
+fn all(machine: &Machine) -> Vec<u8> {
+    let mut all = vec![0; 4 << 20];
+    machine.memory().read_slice(&mut all, GuestAddress(0)).unwrap();
+    all
+}
+
 /// S3-06: a guest goes on where it was: its registers and memory are of one moment, and its timer goes on.
 #[test]
 fn a_guest_goes_on_where_it_was() {
@@ -169,7 +177,7 @@ fn a_guest_is_copied_while_it_runs() {
     }
     let guest = Guest::start(&with_timer(&count(&[])), "processors = 1\n");
     guest.counts_on(&[COUNT, TICKS]);
-    guest.machine.track(true).unwrap();
+    let tracking = guest.machine.track().unwrap();
     let mut bytes = Vec::new();
     let mut writer = Writer::begin(&mut bytes).unwrap();
     writer.put(Kind::Description, &[guest.machine.origin().description.text.as_bytes()]).unwrap();
@@ -183,17 +191,13 @@ fn a_guest_is_copied_while_it_runs() {
     let still = guest.machine.stand_still().unwrap();
     guest.machine.written().unwrap().write(guest.machine.memory(), &mut writer, &mut |_| ()).unwrap();
     assert_eq!(guest.machine.written().unwrap().bytes(), 0, "it stands still");
+    drop(tracking);
     writer.put(Kind::State, &[&still.state().unwrap()]).unwrap();
     writer.end().unwrap();
     still.end();
 
     let (copied, _) = Copied::read(&bytes[..], "it", Said::new().1, None).unwrap();
     let copy = copied.begin(&[Hold::Operator], |_| ()).unwrap();
-    let all = |machine: &Machine| {
-        let mut all = vec![0; 4 << 20];
-        machine.memory().read_slice(&mut all, GuestAddress(0)).unwrap();
-        all
-    };
     assert!(all(&copy) == all(&guest.machine), "their memory differs");
     drop(copy);
 }
@@ -260,7 +264,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     }
     let guest = Guest::start(&elf(&count(&[]), true), "processors = 1\n");
     let path = guest.directory.path().join("small.snapshot");
-    let open = || file::open(&path, Console::default(), None);
+    let open = || file::open(&path, &[], Console::default(), None);
     assert!(open().unwrap_err().what.contains("small.snapshot"));
     std::fs::write(&path, b"old").unwrap();
     assert!(open().unwrap_err().what.ends_with(
@@ -268,10 +272,15 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
         not finish"
     ));
     let elsewhere = guest.directory.path().join("none").join("x");
-    assert!(file::save(&guest.machine, &elsewhere, &mut |_| ()).unwrap_err().what.contains("none/x.new"));
+    assert!(
+        file::save(&guest.machine, &elsewhere, &Extent::All, &mut |_| ())
+            .unwrap_err()
+            .what
+            .contains("none/x.new")
+    );
     guest.counts_on(&[COUNT]);
     let mut seen = 0;
-    file::save(&guest.machine, &path, &mut |_| seen += 1).unwrap();
+    file::save(&guest.machine, &path, &Extent::All, &mut |_| seen += 1).unwrap();
     guest.counts_on(&[COUNT]);
     let copied = open().unwrap();
     assert_eq!((copied.origin().description.name.as_str(), 0 < seen), ("small", true));
@@ -284,7 +293,8 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     let off = Guest::start(&elf(&[out(0x601, 0x34), FOR_EVER.to_vec()].concat(), true), "processors = 2\n");
     until(|| off.machine.has_ended());
     std::fs::write(&path, &whole).unwrap();
-    assert_eq!(file::save(&off.machine, &path, &mut |_| ()).unwrap_err().what, "guest small has ended");
+    let why = file::save(&off.machine, &path, &Extent::All, &mut |_| ()).unwrap_err();
+    assert_eq!(why.what, "guest small has ended");
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     let mut names: Vec<_> =
         std::fs::read_dir(guest.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -305,7 +315,7 @@ fn what_makes_no_sense_is_refused() {
     while let Some((kind, content)) = reader.record().unwrap() {
         records.push((kind, content.to_vec()));
     }
-    let (described, state) = (records[0].clone(), records[1].clone());
+    let (described, state) = (records[0].clone(), records[2].clone());
     let changed = |change: &dyn Fn(&mut State)| {
         let mut state = State::read(&state.1).unwrap();
         change(&mut state);
@@ -358,6 +368,7 @@ fn any_state_is_refused_or_a_guest() {
     let bytes = guest.last_bytes();
     let mut reader = Reader::begin(&bytes[..]).unwrap();
     let text = reader.record().unwrap().unwrap().1.to_vec();
+    assert_eq!(reader.record().unwrap().unwrap().0, Kind::Lineage);
     let state = reader.record().unwrap().unwrap().1.to_vec();
     let mut begun = 0;
     for at in (0..state.len()).step_by(state.len() / 100) {
@@ -393,5 +404,7 @@ fn a_copy_ends_as_its_guest_does() {
     assert_eq!(ends.recv_timeout(LONG).unwrap(), End::PowerOff);
 }
 
+#[path = "chain_tests.rs"]
+mod chains;
 #[path = "disk_tests.rs"]
 mod disks;
