@@ -28,6 +28,7 @@ mod timers;
 mod trust;
 mod vm;
 mod vm_console;
+mod vm_log;
 mod vm_migrate;
 mod vm_snapshot;
 mod vmm;

@@ -1,8 +1,9 @@
 //! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
 
 use super::vm_console;
+use super::vm_log;
 use super::vm_migrate;
-use super::vm_snapshot::{BasesArg, ExtentArgs};
+use super::vm_snapshot::{self, BasesArg, ExtentArgs, Watcher};
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
@@ -30,7 +31,7 @@ pub(super) enum Verb {
     Restore(Restore),
     Migrate(vm_migrate::Migrate),
     Console(vm_console::Console),
-    Log(Log),
+    Log(vm_log::Log),
     Delete(Delete),
 }
 
@@ -88,7 +89,7 @@ pub(super) struct Create {
 
 /// List the guests of this node
 ///
-/// Lists them with what each of them does: Running, Paused or Off.
+/// Lists them with what each of them does: Running, Paused, Restoring or Off.
 ///
 /// Example:
 ///   bulkhead vm list --json
@@ -147,10 +148,20 @@ pub(super) struct BeginArgs {
 
 impl BeginArgs {
     /// Begins it.
-    fn begin(&self, home: &Home, snapshot: Option<&Path>, bases: &[PathBuf]) -> Result<(), Failure> {
+    fn begin(&self, home: &Home) -> Result<(), Failure> {
+        self.begin_from(home, None, &[], &mut |_| false)
+    }
+
+    fn begin_from(
+        &self,
+        home: &Home,
+        snapshot: Option<&Path>,
+        bases: &[PathBuf],
+        watch: &mut process::Watch<'_>,
+    ) -> Result<(), Failure> {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
-        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, bases, is_here })
+        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, bases, is_here }, watch)
     }
 
     /// What it does then.
@@ -265,19 +276,6 @@ pub(super) struct Restore {
     begin: BeginArgs,
 }
 
-/// Print what a guest has said on its console
-///
-/// Prints the last of it: 1 to 2 MiB are kept.
-///
-/// Example:
-///   bulkhead vm log web1 | tail
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Log {
-    #[command(flatten)]
-    guest: GuestArg,
-}
-
 /// Forget a guest
 ///
 /// Deletes its description and its log. Its volumes stay. Exit code 3: it runs.
@@ -301,7 +299,7 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         Verb::Show(args) => show(&args.guest.home()?),
         Verb::Start(args) => {
             let home = args.guest.home()?;
-            args.begin.begin(&home, None, &[])?;
+            args.begin.begin(&home)?;
             Ok(done(&home, args.begin.state("runs")))
         }
         Verb::Stop(args) => {
@@ -310,11 +308,11 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         }
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
-        Verb::Snapshot(args) => snapshot(args),
-        Verb::Restore(args) => restore(args),
+        Verb::Snapshot(args) => snapshot(args, is_quiet),
+        Verb::Restore(args) => restore(args, is_quiet),
         Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
         Verb::Console(args) => vm_console::run(args),
-        Verb::Log(args) => log(&args.guest.home()?),
+        Verb::Log(args) => vm_log::run(args),
         Verb::Delete(args) => delete(args),
     }
 }
@@ -333,9 +331,10 @@ fn done(home: &Home, what: &str) -> Report {
     Report::new(format!("Guest {} {what}.\n", home.name), json!({ "ok": true, "name": home.name }))
 }
 
-fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
+fn snapshot(args: &Snapshot, is_quiet: bool) -> Result<Report, Failure> {
     let home = args.guest.home()?;
-    process::snapshot(&home, &args.file, &args.extent.extent(), args.stop)?;
+    let (mut watcher, extent) = (Watcher::new("writing", is_quiet)?, args.extent.extent());
+    process::snapshot(&home, &args.file, &extent, args.stop, &mut |view| watcher.watch(view))?;
     if args.stop {
         process::wait_until_off(&home, process::ENDS)?;
     }
@@ -345,7 +344,7 @@ fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
     Ok(Report::new(text, json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes })))
 }
 
-fn restore(args: &Restore) -> Result<Report, Failure> {
+fn restore(args: &Restore, is_quiet: bool) -> Result<Report, Failure> {
     let file = std::path::absolute(&args.file).map_err(|error| Failure::io("find", &args.file, &error))?;
     let described = file::description(&file)?;
     let GuestArg { name, guests } = &args.guest;
@@ -354,8 +353,17 @@ fn restore(args: &Restore) -> Result<Report, Failure> {
         return Err(Failure::refused(what));
     }
     let known = guests.homes().find(name).ok();
+    let is_new = known.is_none();
     let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
-    args.begin.begin(&home, Some(&file), &args.bases.absolute()?)?;
+    let mut watcher = Watcher::new("restoring", is_quiet)?;
+    let bases = args.bases.absolute()?;
+    let begun = args.begin.begin_from(&home, Some(&file), &bases, &mut |view| watcher.watch(view));
+    begun.inspect_err(|_| {
+        if is_new && watcher.is_cancelled() {
+            // As if nobody had asked.
+            let _ = home.delete();
+        }
+    })?;
     Ok(done(&home, args.begin.state("goes on")))
 }
 
@@ -414,6 +422,8 @@ fn show(home: &Home) -> Result<Report, Failure> {
     if let Some(moved) = &moved {
         text.push_str(&format!("  moved        to {}\n", moved.node));
     }
+    let snapshot = info.as_ref().and_then(|info| info.get("snapshot"));
+    text.extend(snapshot.and_then(vm_snapshot::told).map(|told| format!("  snapshot     {told}\n")));
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
     text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
     text.push_str(&format!("  processors   {}\n", described.processors));
@@ -434,8 +444,8 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let paths: serde_json::Map<String, Value> =
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
-                       "moved": moved, "heartbeat": heartbeat, "config": described.json(),
-                       "paths": paths });
+                       "moved": moved, "snapshot": snapshot, "heartbeat": heartbeat,
+                       "config": described.json(), "paths": paths });
     Ok(Report::new(text, json))
 }
 
@@ -450,19 +460,6 @@ fn heartbeat_text(heartbeat: &Value) -> String {
         text.push_str(&format!("; lost so far: {count}"));
     }
     text
-}
-
-fn log(home: &Home) -> Result<Report, Failure> {
-    let path = home.log();
-    let mut said = Vec::new();
-    for path in [crate::vmm::log::old(&path), path] {
-        match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            read => said.extend(read.map_err(|error| Failure::io("read", &path, &error))?),
-        }
-    }
-    let said = String::from_utf8_lossy(&said).into_owned();
-    Ok(Report::new(said.clone(), json!({ "ok": true, "name": home.name, "log": said })))
 }
 
 fn delete(args: &Delete) -> Result<Report, Failure> {

@@ -176,6 +176,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         record,
         loan: None,
         leaving,
+        capturing: None,
         sandbox,
     };
     let ended = guest.run(begins, &events, &tell);

@@ -5,6 +5,7 @@ use super::home::Home;
 use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
 use crate::vmm::in_use::is_in_use;
+use crate::vmm::snapshot::restoring::STATE;
 use crate::vmm::snapshot::tracked::Extent;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -26,7 +27,7 @@ const READS: Duration = WRITES;
 /// It is gone within this time once it was told to end.
 pub const ENDS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
-/// How often it is looked how far a move is.
+/// How often it is looked how far a move or a snapshot is.
 const SHOW: Duration = Duration::from_millis(100);
 /// Of what a process has said that could not begin.
 const SAID_MAX: usize = 4096;
@@ -46,12 +47,15 @@ pub struct Start<'a> {
     pub is_here: bool,
 }
 
+/// Who hears how far a snapshot is that is written or read. `true`: it is not to be any more.
+pub type Watch<'a> = dyn FnMut(&Value) -> bool + 'a;
+
 /// Begins the process of a guest; returns when it answers.
 ///
 /// # Errors
 ///
 /// It runs already, or could not begin: what it said.
-pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
+pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(), Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
@@ -74,11 +78,20 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     let begun = Instant::now();
     let most = if start.snapshot.is_some() { READS } else { BEGINS };
     while begun.elapsed() < most {
-        // One that is still being read says nothing yet.
-        if info(home).is_ok_and(|info| info.is_some()) {
+        // One that has not begun to be read says nothing yet.
+        let info = info(home).ok().flatten();
+        let read = info.as_ref().filter(|info| info.get("state").is_some_and(|state| state == STATE));
+        if info.is_some() && read.is_none() {
             // It is here again: where it went before says nothing any more.
             let _ = std::fs::remove_file(home.record());
             return Ok(());
+        }
+        if watch(read.and_then(|read| read.get("snapshot")).unwrap_or(&Value::Null)) {
+            let told = stop(home, None);
+            // It is no child of anybody then.
+            let _ = child.try_wait();
+            let what = format!("the restore of guest {} was cancelled", home.name);
+            return told.and(Err(Failure::failed(what).left("It is off.")));
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Err(said(home, status));
@@ -167,7 +180,13 @@ pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
 /// # Errors
 ///
 /// As [`tell`]; what was in the file is there still.
-pub fn snapshot(home: &Home, path: &Path, extent: &Extent, is_end: bool) -> Result<(), Failure> {
+pub fn snapshot(
+    home: &Home,
+    path: &Path,
+    extent: &Extent,
+    is_end: bool,
+    watch: &mut Watch<'_>,
+) -> Result<(), Failure> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Failure::io("find", path, &error));
     let url = format!("file://{}", absolute(path)?.display());
     let (is_tracked, since) = match extent {
@@ -176,7 +195,38 @@ pub fn snapshot(home: &Home, path: &Path, extent: &Extent, is_end: bool) -> Resu
         Extent::Since(older) => (true, Some(absolute(older)?)),
     };
     let body = json!({ "destination_url": url, "stop": is_end, "track": is_tracked, "since": since });
-    told(home, client::ask_with(&home.api(), Method::PUT, "vm.snapshot", &body, WRITES))
+    told(
+        home,
+        watched(home, "vm.snapshot", &body, "snapshot", &mut |view| {
+            if watch(view) {
+                // Who asked for it hears what came of that.
+                let _ = client::ask(&home.api(), Method::PUT, "vm.cancel-snapshot", ANSWERS);
+            }
+        }),
+    )
+}
+
+/// Asks for what takes long; `progress` hears what its `vm.info` says of that under `key`.
+fn watched(
+    home: &Home,
+    what: &str,
+    body: &Value,
+    key: &str,
+    progress: &mut dyn FnMut(&Value),
+) -> Result<Value, NoAnswer> {
+    let api = home.api();
+    std::thread::scope(|scope| {
+        let asks = || client::ask_with(&api, Method::PUT, what, body, WRITES);
+        let asked = scope.spawn(asks);
+        while !asked.is_finished() {
+            std::thread::sleep(SHOW);
+            // It may be gone by now.
+            let info = info(home).ok().flatten();
+            let view = info.as_ref().and_then(|info| info.get(key)).filter(|view| !view.is_null());
+            view.map(&mut *progress);
+        }
+        asked.join().unwrap_or(Err(NoAnswer::Off))
+    })
 }
 
 /// Where a guest is to go.
@@ -204,21 +254,8 @@ pub fn migrate(home: &Home, leave: Leave<'_>, progress: &mut dyn FnMut(&Value)) 
     let downtime = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX);
     let body = json!({ "node": node, "agent": agent, "downtime_ms": downtime, "bandwidth": bandwidth,
                        "quick": is_quick });
-    let (api, begun) = (home.api(), Record::now(Way::To, node, false).at);
-    let asked = std::thread::scope(|scope| {
-        let asks = || client::ask_with(&api, Method::PUT, "vm.send-migration", &body, WRITES);
-        let asked = scope.spawn(asks);
-        while !asked.is_finished() {
-            std::thread::sleep(SHOW);
-            // It may be gone by now.
-            let info = info(home).ok().flatten();
-            info.as_ref()
-                .and_then(|info| info.get("migration"))
-                .filter(|view| !view.is_null())
-                .map(&mut *progress);
-        }
-        asked.join().unwrap_or(Err(NoAnswer::Off))
-    });
+    let begun = Record::now(Way::To, node, false).at;
+    let asked = watched(home, "vm.send-migration", &body, "migration", progress);
     let record = || Record::load(&home.record()).ok().flatten().filter(|record| begun <= record.at);
     match asked {
         Ok(moved) => Ok(moved),

@@ -386,10 +386,11 @@ impl Leaving {
         Outcome::Stays(why)
     }
 
-    fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) {
+    fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) -> std::io::Result<()> {
         let Progress { done, total } = progress;
         lock(&self.shared).view = json!({ "to": self.settings.node, "phase": phase, "round": round,
                                           "done": done, "total": total, "throttled": throttled });
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! requests and times are bounded (I11, V16).
 
 use super::guest::{Answer, Event, Leave, Order};
+use super::snapshot::task::Settings;
 use super::snapshot::tracked::Extent;
 use crate::failure::{Exit, Failure};
 use crate::own_socket;
@@ -33,13 +34,14 @@ pub const DOWNTIME_MS: u64 = 300;
 pub const BANDWIDTH_MIN: u64 = 1 << 20;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 12] = [
+const ROUTES: [(&str, Method, Asks); 13] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.counters", Method::GET, Asks::Guest(Order::Counters)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
     ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),
+    ("/api/v1/vm.cancel-snapshot", Method::PUT, Asks::Guest(Order::Abandon)),
     ("/api/v1/vm.send-migration", Method::PUT, Asks::Leave),
     ("/api/v1/vm.cancel-migration", Method::PUT, Asks::Guest(Order::Stay)),
     ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
@@ -210,7 +212,7 @@ fn snapshot(body: &[u8]) -> Result<Order, Failure> {
         (None, true) => Extent::Tracked,
         (None, false) => Extent::All,
     };
-    Ok(Order::Snapshot { path, extent, is_end: asked.stop })
+    Ok(Order::Snapshot(Settings { path, extent, is_end: asked.stop }))
 }
 
 /// What the body of `vm.send-migration` asks for.

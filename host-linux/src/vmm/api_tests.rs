@@ -50,13 +50,13 @@ impl Served {
     }
 }
 
-#[test]
-fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
-    let served = Served::new(|order| match order {
+/// What this guest answers.
+fn said(order: Order) -> Result<Value, Failure> {
+    match order {
         Order::Info => Ok(json!({ "state": "Running" })),
         Order::Counters => Ok(json!({ "disk0": { "read_ops": 1 } })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
-        Order::Snapshot { path, extent, is_end } => {
+        Order::Snapshot(Settings { path, extent, is_end }) => {
             let expected = match path.to_str().unwrap() {
                 "/srv/web 1" => (Extent::All, true),
                 "/srv/0" => (Extent::Tracked, false),
@@ -69,9 +69,15 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
             assert_eq!((leave.node.as_str(), leave.downtime.as_millis()), ("b1", 300));
             Ok(json!({ "rounds": 2 }))
         }
+        Order::Abandon => Err(Failure::refused("no snapshot")),
         Order::Stay => Err(Failure::refused("it is not being moved")),
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
-    });
+    }
+}
+
+#[test]
+fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
+    let served = Served::new(said);
     let cases = [
         ("GET", "vmm.ping", "200", "\"version\""),
         ("GET", "vm.info", "200", "{\"state\":\"Running\"}"),
@@ -82,6 +88,7 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         ("PUT", "vm.power-button", "204", ""),
         ("PUT", "vm.shutdown", "409", "it is being moved"),
         ("PUT", "vm.cancel-migration", "409", "it is not being moved"),
+        ("PUT", "vm.cancel-snapshot", "409", "no snapshot"),
         ("PUT", "vm.send-migration", "400", "the body of vm.send-migration"),
         ("PUT", "vm.info", "405", "takes GET, not PUT"),
         ("PUT", "vm.explode", "404", "nothing is at /api/v1/vm.explode"),

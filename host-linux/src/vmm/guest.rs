@@ -10,7 +10,8 @@ use super::listener::{Heard, Listener};
 use super::machine::{Machine, Origin};
 pub use super::order::{Answer, Event, Leave, Order};
 use super::sandbox::Sandbox;
-use super::snapshot::{copied::Copied, file};
+use super::snapshot::task::{self, Task};
+use super::snapshot::{copied::Copied, file, restoring};
 use super::vcpu::End;
 use crate::failure::Failure;
 use crate::migration::arrival::Arrival;
@@ -66,8 +67,13 @@ pub enum Begins {
 }
 
 impl Begins {
-    /// Finds what it names; the lease that it runs by.
-    fn find(self, console: &Console, agent: Option<&Path>) -> Result<Found, Failure> {
+    /// Finds what it names, and answers `events` meanwhile; the lease that it runs by.
+    fn find(
+        self,
+        console: &Console,
+        agent: Option<&Path>,
+        events: &Receiver<Event>,
+    ) -> Result<Found, Failure> {
         let obtain = || agent.map(Lease::obtain).transpose();
         match self {
             Self::Anew(description) => {
@@ -77,7 +83,8 @@ impl Begins {
             }
             Self::Again { snapshot, bases, name } => {
                 let lease = obtain()?;
-                let copied = file::open(&snapshot, &bases, console.clone(), lease.as_ref())?;
+                let mut look = |progress| restoring::answer(events, &snapshot, lease.is_some(), progress);
+                let copied = file::open(&snapshot, &bases, console.clone(), lease.as_ref(), &mut look)?;
                 let found = &copied.origin().description.name;
                 if let Some(other) = name.filter(|name| name != found) {
                     let what =
@@ -135,6 +142,8 @@ pub struct Guest {
     pub loan: Option<Loan>,
     /// It is being moved, and who asked for that.
     pub leaving: Option<(Departure, Answer)>,
+    /// A snapshot of it is being taken, and who asked for that.
+    pub capturing: Option<(Task, Answer)>,
     /// What becomes of this process if it does what it needs not; `None`: it has more to do than the guest.
     pub sandbox: Option<Sandbox>,
 }
@@ -165,7 +174,7 @@ impl Guest {
         tell: &Sender<Event>,
     ) -> Result<Ended, Failure> {
         // Found once: a reset needs no server that is there.
-        let found = begins.find(&self.console, self.agent.as_deref())?;
+        let found = begins.find(&self.console, self.agent.as_deref(), events)?;
         let Found { origin, mut copied, lease, mut arrival } = found;
         let (harness, lost) = (Arc::new(Harness::default()), tell.clone());
         let reins = Arc::clone(&harness) as Arc<dyn Reins>;
@@ -200,7 +209,8 @@ impl Guest {
             harness.put_on(&machine);
             let _ = arrival.take().map(|arrival| arrival.runs());
             let over = self.until_over(&machine, number, events, tell, &mut listener);
-            let over = self.left().unwrap_or(over);
+            let captured = self.captured();
+            let over = self.left().or(captured).unwrap_or(over);
             harness.take_off();
             drop(machine);
             match over {
@@ -224,6 +234,15 @@ impl Guest {
     fn left(&mut self) -> Option<Over> {
         let (departure, answer) = self.leaving.take()?;
         departure_over(departure.end(), answer)
+    }
+
+    /// Its snapshot is not waited for any more, unless it is there: what came of that.
+    fn captured(&mut self) -> Option<Over> {
+        let (task, answer) = self.capturing.take()?;
+        let taken = task.end();
+        let is_end = taken.as_ref().is_ok_and(|is_end| *is_end);
+        answer.hear(taken.map(|_| Value::Null));
+        is_end.then_some(Over::Ended(Ended::Stopped))
     }
 
     fn until_over(
@@ -262,6 +281,16 @@ impl Guest {
                         return over;
                     }
                 }
+                Ok(Event::Captured) => {
+                    if self.capturing.as_ref().is_some_and(|(task, _)| task.is_over())
+                        && let Some(over) = self.captured()
+                    {
+                        return over;
+                    }
+                }
+                Ok(Event::Asked(Order::Snapshot(settings), answer)) => {
+                    self.capture(machine, settings, answer, tell);
+                }
                 Ok(Event::Asked(Order::Leave(leave), answer)) => self.leave(machine, leave, answer, tell),
                 Ok(Event::Asked(order, answer)) => {
                     let (said, over) = self.carry_out(machine, &order, listener);
@@ -275,9 +304,37 @@ impl Guest {
         }
     }
 
+    /// Begins to take a snapshot of it.
+    fn capture(
+        &mut self,
+        machine: &Arc<Machine>,
+        settings: task::Settings,
+        answer: Answer,
+        tell: &Sender<Event>,
+    ) {
+        let busy = match (&self.leaving, &self.capturing) {
+            (Some(_), _) => Some(("it is being moved", "wait until it is there, and take it there.")),
+            (None, Some(_)) => Some(("a snapshot of it is being taken already", "wait for that.")),
+            (None, None) => None,
+        };
+        if let Some((what, next)) = busy {
+            return answer.hear(Err(Failure::refused(what).next(next)));
+        }
+        let tell = tell.clone();
+        match Task::begin(machine, settings, move || drop(tell.send(Event::Captured))) {
+            Ok(task) => self.capturing = Some((task, answer)),
+            Err(why) => answer.hear(Err(why)),
+        }
+    }
+
     /// Begins to move it.
     fn leave(&mut self, machine: &Arc<Machine>, leave: Leave, answer: Answer, tell: &Sender<Event>) {
         let name = &machine.origin().description.name;
+        if self.capturing.is_some() {
+            let next = "wait for that, or `PUT vm.cancel-snapshot`.";
+            let what = format!("a snapshot of guest {name} is being taken");
+            return answer.hear(Err(Failure::refused(what).left("").next(next)));
+        }
         if let Some((departure, _)) = &self.leaving {
             let to = departure.view().get("to").and_then(Value::as_str).unwrap_or_default().to_owned();
             let what = format!("guest {name} is being moved to {to} already");
@@ -328,17 +385,11 @@ impl Guest {
                 machine.press_power_button();
                 done
             }
-            Order::Snapshot { path, extent, is_end } => {
-                match (file::save(machine, path, extent, &mut |_| ()), is_end) {
-                    (Ok(still), true) => {
-                        // None of its instructions is carried out behind what is in the file.
-                        still.end();
-                        return (done, Some(Over::Ended(Ended::Stopped)));
-                    }
-                    (saved, _) => saved.map(|_| Value::Null),
-                }
-            }
-            Order::Leave(_) => done,
+            Order::Abandon => match &self.capturing {
+                Some((task, _)) if task.cancel() => done,
+                Some(_) | None => Err(Failure::refused("no snapshot of it is being taken").left("")),
+            },
+            Order::Leave(_) | Order::Snapshot(_) => done,
             Order::Stay => match &self.leaving {
                 Some((departure, _)) if departure.cancel() => done,
                 Some(_) => Err(Failure::refused("it was given to the other node already").left("")),
@@ -360,6 +411,7 @@ impl Guest {
             "held": held,
             "heartbeat": listener.json(machine),
             "lease": self.agent.is_some(),
+            "snapshot": self.capturing.as_ref().map(|(task, _)| task.view()),
             "tracked": machine.tracked().map(|snapshot| snapshot.to_string()),
             "migration": self.leaving.as_ref().map(|(departure, _)| departure.view()),
             "config": machine.origin().description.json(),

@@ -60,6 +60,7 @@ impl Running {
             loan: None,
             record: None,
             leaving: None,
+            capturing: None,
             sandbox: None,
         };
         let own = tell.clone();
@@ -193,12 +194,19 @@ fn a_restored_guest_begins_its_heartbeat_anew() {
         guest.beats();
         guest.is("beats");
         let path = directory.path().join("web1.snapshot");
-        guest.asks(Order::Snapshot { path: path.clone(), extent: Extent::All, is_end: true });
+        guest.asks(Order::Snapshot(task::Settings { path: path.clone(), extent: Extent::All, is_end: true }));
         assert_eq!(guest.thread.join().unwrap().unwrap(), Ended::Stopped);
         let mut guest = Running::begin(Begins::Again { snapshot: path, bases: Vec::new(), name: None });
+        while guest.heart() == Value::Null {
+            // It is read yet.
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(guest.heart(), json!({ "state": expected, "lost_ms": null, "lost_count": 0 }));
         guest.beats();
         guest.is("beats");
         guest.stop().unwrap();
     }
 }
+
+#[path = "guest_snapshot_tests.rs"]
+mod snapshots;

@@ -1,6 +1,6 @@
 //! What happens to a guest, what it can be asked, and who hears what came of that.
 
-use super::snapshot::tracked::Extent;
+use super::snapshot::task::Settings;
 use super::vcpu::End;
 use crate::failure::Failure;
 use serde_json::Value;
@@ -22,6 +22,8 @@ pub enum Event {
     Lost(Failure),
     /// Its move to another node has come to an end.
     Departed,
+    /// The taking of its snapshot has.
+    Captured,
     /// It is to end at once, as by a loss of power.
     Stop,
 }
@@ -37,15 +39,10 @@ pub enum Order {
     Pause,
     /// To go on.
     Resume,
-    /// To be written into this file, and to end there or to go on.
-    Snapshot {
-        /// An absolute path.
-        path: PathBuf,
-        /// With so much of its memory.
-        extent: Extent,
-        /// It ends when it is written.
-        is_end: bool,
-    },
+    /// To be written into a file, and to end there or to go on.
+    Snapshot(Settings),
+    /// Not to be written any more.
+    Abandon,
     /// To move to another node.
     Leave(Leave),
     /// Not to move.

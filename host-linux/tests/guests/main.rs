@@ -256,6 +256,44 @@ fn a_guest_goes_on_from_snapshots_that_build_on_each_other() {
     assert!(node.fails(3, &["snapshot", "web1", &path("3"), "--since", &path("2")]).contains("not kept"));
 }
 
+/// S3-06: Ctrl-C leaves nothing behind, and the guest goes on.
+#[test]
+fn a_snapshot_that_nobody_wants_any_more_is_not_there() {
+    if !runs_guests() {
+        return;
+    }
+    let node = Node::new();
+    let path = |name: &str| node.0.path().join(name);
+    std::fs::write(path("initrd"), vec![7; 4 << 20]).unwrap();
+    let described = std::fs::read_to_string(node.file()).unwrap();
+    std::fs::write(node.file(), described + "initrd = \"initrd\"\n").unwrap();
+    node.ok(&["create", node.file().to_str().unwrap()]);
+    node.ok(&["start", "web1", "--alone"]);
+    let mut console = node.console();
+    hears(&console, "on");
+    // It waits for who reads it.
+    rustix::fs::mkfifoat(rustix::fs::CWD, path("x.new"), rustix::fs::Mode::RWXU).unwrap();
+    let mut command = bulkhead(&["vm", "snapshot", "web1"]);
+    command.arg(path("x")).arg("--guests").arg(node.guests()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let mut reader = std::fs::File::open(path("x.new")).unwrap();
+    reader.read_exact(&mut [0; 1 << 16]).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let begun = std::time::Instant::now();
+    while node.ok(&["show", "web1"])["snapshot"]["state"] != "cancelled" {
+        assert!(begun.elapsed() < LONG);
+    }
+    reader.read_to_end(&mut Vec::new()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.code() == Some(1) && err.contains("was cancelled"), "{err}");
+    assert!(!path("x").exists() && !path("x.new").exists());
+    node.is("Running");
+    console.write_all(b"ab").unwrap();
+    hears(&console, "ab");
+}
+
 /// What is wrong is said where it was asked, and leaves no process behind.
 #[test]
 fn a_guest_that_cannot_begin_says_why() {
@@ -412,7 +450,7 @@ fn a_guest_is_restored_by_its_snapshot() {
         Origin::find(Description::read(&node.file()).unwrap(), Console::to(writer).unwrap(), None).unwrap();
     let machine = Machine::start(origin, &[], |_| ()).unwrap();
     said.read_exact(&mut [0; 2]).unwrap();
-    drop(file::save(&machine, &snapshot, &Extent::All, &mut |_| ()).unwrap());
+    drop(file::save(&machine, &snapshot, &Extent::All, &mut |_| Ok(())).unwrap());
     drop(machine);
 
     let restore = |more: &[&str]| {

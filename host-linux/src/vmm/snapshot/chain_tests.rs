@@ -25,7 +25,7 @@ impl Chain {
 
     /// Takes one; it goes on.
     fn take(&self, name: &str, extent: &Extent) -> Result<(), Failure> {
-        file::save(&self.guest.machine, &self.path(name), extent, &mut |_| ()).map(drop)
+        file::save(&self.guest.machine, &self.path(name), extent, &mut |_| Ok(())).map(drop)
     }
 
     fn since(&self, name: &str, older: &str) -> Result<(), Failure> {
@@ -40,7 +40,7 @@ impl Chain {
 
     fn open(&self, name: &str, bases: &[&str]) -> Result<Copied, Failure> {
         let bases: Vec<_> = bases.iter().map(|base| self.path(base)).collect();
-        file::open(&self.path(name), &bases, Console::default(), None)
+        file::open(&self.path(name), &bases, Console::default(), None, &mut |_| Ok(()))
     }
 
     /// It is none. What is said of that.

@@ -1,8 +1,8 @@
 //! A guest's memory as records: what it never touched costs nothing, and what is zero is left out (S3-06).
 
 use super::super::memory::Memory;
-use super::Progress;
 use super::format::{Kind, PIECE_MAX, Unreadable, Writer};
+use super::{Progress, Watch};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 use std::fs::File;
@@ -17,11 +17,7 @@ const ZEROES: [u8; PAGE] = [0; PAGE];
 /// # Errors
 ///
 /// Those of the output.
-pub fn write<W: Write>(
-    memory: &Memory,
-    out: &mut Writer<W>,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
+pub fn write<W: Write>(memory: &Memory, out: &mut Writer<W>, progress: &mut Watch<'_>) -> Result<()> {
     let total = memory.iter().map(GuestMemoryRegion::len).sum();
     let mut before = 0_u64;
     let mut piece = vec![0; PIECE_MAX];
@@ -41,11 +37,11 @@ pub fn write<W: Write>(
                     out.put(Kind::Memory, &[&address.to_le_bytes(), run])?;
                 }
                 at = at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-                progress(Progress { done: before.saturating_add(at), total });
+                progress(Progress { done: before.saturating_add(at), total })?;
             }
         }
         before = before.saturating_add(length);
-        progress(Progress { done: before, total });
+        progress(Progress { done: before, total })?;
     }
     Ok(())
 }
@@ -111,7 +107,11 @@ mod tests {
         let mut bytes = Vec::new();
         let mut writer = Writer::begin(&mut bytes).unwrap();
         let mut seen = Vec::new();
-        write(&memory, &mut writer, &mut |progress| seen.push(progress)).unwrap();
+        write(&memory, &mut writer, &mut |progress| {
+            seen.push(progress);
+            Ok(())
+        })
+        .unwrap();
         writer.end().unwrap();
         assert!(bytes.len() < 7 * 4096 + 1000, "{}", bytes.len());
         assert_eq!(seen.last(), Some(&Progress { done: length, total: length }));

@@ -13,6 +13,7 @@ use super::chain::{self, Link};
 use super::format::{Kind, Reader, Unreadable};
 use super::processor::{Processor, is_whole};
 use super::state::State;
+use super::{Progress, Watch};
 use super::{contents, identity};
 use crate::failure::Failure;
 use kvm_bindings::CpuId;
@@ -61,7 +62,7 @@ impl Copied {
             return Err(wrong(name)(Unreadable::Nonsense(what.into())));
         }
         let body = Body::new(Origin::find(description, console, lease)?)?;
-        let state = fill(&body, &mut reader).map_err(wrong(name))?;
+        let state = fill(&body, &mut reader, &mut |_| Ok(())).map_err(wrong(name))?;
         Ok((Self::new(body, state, name)?, reader.into_rest()))
     }
 
@@ -74,14 +75,21 @@ impl Copied {
         mut links: Vec<Link>,
         console: Console,
         lease: Option<&Lease>,
+        progress: &mut Watch<'_>,
     ) -> Result<Self, Failure> {
+        let total = links.iter().map(|link| link.length).fold(0, u64::saturating_add);
+        let mut done = 0_u64;
+        let mut count = |bytes: u64| {
+            done = done.saturating_add(bytes);
+            progress(Progress { done, total })
+        };
         let newest = links.first().ok_or_else(|| Failure::failed("there is no snapshot"))?;
         let name = newest.name.clone();
         let body = Body::new(Origin::find(newest.description.clone(), console, lease)?)?;
         let mut last = None;
         while let Some(link) = links.pop() {
             let Link { name, mut reader, .. } = link;
-            let state = fill(&body, &mut reader).map_err(wrong(&name))?;
+            let state = fill(&body, &mut reader, &mut count).map_err(wrong(&name))?;
             let digest = reader.digest();
             match reader.into_rest().read(&mut [0]) {
                 Ok(0) => {}
@@ -166,10 +174,15 @@ pub(super) fn description<R: Read>(reader: &mut Reader<R>) -> Result<Description
     Description::parse(text, Path::new("/")).map_err(Unreadable::Nonsense)
 }
 
-/// Reads all but the description.
-fn fill<R: Read>(body: &Body, reader: &mut Reader<R>) -> Result<State, Unreadable> {
+/// Reads all but the description; `count` hears how many bytes each record has.
+fn fill<R: Read>(
+    body: &Body,
+    reader: &mut Reader<R>,
+    count: &mut dyn FnMut(u64) -> std::io::Result<()>,
+) -> Result<State, Unreadable> {
     let mut state = None;
     while let Some((kind, content)) = reader.record()? {
+        count(u64::try_from(content.len()).unwrap_or(u64::MAX))?;
         match kind {
             Kind::Memory => contents::put(&body.memory, content)?,
             Kind::State if state.is_none() => state = Some(State::read(content)?),

@@ -94,7 +94,7 @@ fn a_disk_goes_on_where_it_was() {
     let mut guest = Guest { directory, machine, said };
     let taken = |guest: &Guest| lock(&guest.machine.board.devices[0]).saved().queues[0].taken.len();
     until(|| taken(&guest) == 1);
-    guest.machine.capture(&mut std::io::sink(), &mut |_| ()).unwrap();
+    guest.machine.capture(&mut std::io::sink(), &mut |_| Ok(())).unwrap();
     guest.counts_on(&[COUNT]);
     let bytes = guest.last_bytes();
     drop(guest.machine);

@@ -4,12 +4,12 @@ use super::super::console::Console;
 use super::super::description::Description;
 use super::super::lease::Lease;
 use super::super::machine::Machine;
-use super::Progress;
 use super::chain::{self, Link};
 use super::copied::Copied;
 use super::lineage::Digest;
 use super::still::Still;
 use super::tracked::{Extent, Plan};
+use super::{Progress, Watch};
 use crate::failure::Failure;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -27,7 +27,7 @@ pub fn save<'a>(
     machine: &'a Machine,
     path: &Path,
     extent: &Extent,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut Watch<'_>,
 ) -> Result<Still<'a>, Failure> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -53,13 +53,20 @@ fn write(
     still: &Still<'_>,
     plan: &Plan<'_>,
     new: &Path,
-    progress: &mut dyn FnMut(Progress),
+    progress: &mut Watch<'_>,
 ) -> Result<Option<Digest>, Failure> {
     let failed = |error: std::io::Error| Failure::io("write", new, &error);
     let mut out = BufWriter::with_capacity(BUFFER, File::create(new).map_err(failed)?);
-    let digest = still.write_pages(&mut out, &plan.lineage, plan.pages.as_ref(), progress)?;
+    let mut last = Progress { done: 0, total: 0 };
+    let mut watch = |now| {
+        last = now;
+        progress(now)
+    };
+    let digest = still.write_pages(&mut out, &plan.lineage, plan.pages.as_ref(), &mut watch)?;
     out.flush().map_err(failed)?;
     out.get_ref().sync_all().map_err(failed)?;
+    // Whoever does not want it any more says so now, or it is there.
+    progress(last).map_err(failed)?;
     Ok(digest)
 }
 
@@ -90,6 +97,7 @@ pub fn open(
     bases: &[PathBuf],
     console: Console,
     lease: Option<&Lease>,
+    progress: &mut Watch<'_>,
 ) -> Result<Copied, Failure> {
-    Copied::of_chain(chain::open(path, bases)?, console, lease)
+    Copied::of_chain(chain::open(path, bases)?, console, lease, progress)
 }

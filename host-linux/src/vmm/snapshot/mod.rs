@@ -9,6 +9,7 @@
 //!    its memory; [`written`]: what of that was written meanwhile.
 //! 4. [`file`]: all of that in a file that is whole or is not there; [`lineage`]: which snapshot that is, and
 //!    [`tracked`]: how one has only what was written since another one; [`chain`]: both found again.
+//! 5. [`task`]: taken while the guest's process answers; [`restoring`]: read while it does.
 
 pub mod chain;
 pub mod chips;
@@ -19,19 +20,24 @@ pub mod format;
 pub mod identity;
 pub mod lineage;
 pub mod processor;
+pub mod restoring;
 pub mod state;
 pub mod still;
+pub mod task;
 pub mod tracked;
 pub mod written;
 
-/// How far a capture is.
+/// How far a guest is written, or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the guest's memory that are done.
+    /// Bytes of the guest's memory that are done; or of the files that it is read from.
     pub done: u64,
     /// Of so many.
     pub total: u64,
 }
+
+/// Who hears how far it is, and may end it by an error.
+pub type Watch<'a> = dyn FnMut(Progress) -> std::io::Result<()> + 'a;
 
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use super::super::gate::Hold;
 use super::super::machine::Machine;
 use super::super::vcpu::lock;
 use super::super::virtio::transport::Transport;
-use super::Progress;
+use super::Watch;
 use super::chips::Chips;
 use super::format::{Kind, Writer};
 use super::lineage::{Digest, Lineage};
@@ -77,7 +77,7 @@ impl Machine {
     /// # Errors
     ///
     /// It cannot be captured, or not be written: why. It goes on.
-    pub fn capture(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    pub fn capture(&self, out: &mut impl Write, progress: &mut Watch<'_>) -> Result<(), Failure> {
         self.stand_still()?.write(out, progress)
     }
 }
@@ -97,7 +97,7 @@ impl Still<'_> {
     /// # Errors
     ///
     /// It cannot be captured, or not be written: why.
-    pub fn write(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    pub fn write(&self, out: &mut impl Write, progress: &mut Watch<'_>) -> Result<(), Failure> {
         let lineage = Lineage::draw(None).map_err(|error| self.failed(error))?;
         self.write_pages(out, &lineage, None, progress).map(drop)
     }
@@ -112,7 +112,7 @@ impl Still<'_> {
         out: &mut impl Write,
         lineage: &Lineage,
         pages: Option<&Written>,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut Watch<'_>,
     ) -> Result<Option<Digest>, Failure> {
         let origin = self.machine.origin();
         let state = self.state()?;

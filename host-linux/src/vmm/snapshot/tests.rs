@@ -116,7 +116,7 @@ impl Guest {
     fn last_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let still = self.machine.stand_still().unwrap();
-        still.write(&mut bytes, &mut |_| ()).unwrap();
+        still.write(&mut bytes, &mut |_| Ok(())).unwrap();
         still.end();
         bytes
     }
@@ -163,7 +163,7 @@ fn a_guest_goes_on_where_it_was() {
         guest.counts_on(&[COUNT, TICKS]);
         assert!(before[0] < guest.number(COUNT));
         // And so does one that is captured and goes on.
-        guest.machine.capture(&mut std::io::sink(), &mut |_| ()).unwrap();
+        guest.machine.capture(&mut std::io::sink(), &mut |_| Ok(())).unwrap();
         guest.counts_on(&[COUNT, TICKS]);
     }
 }
@@ -181,15 +181,15 @@ fn a_guest_is_copied_while_it_runs() {
     let mut bytes = Vec::new();
     let mut writer = Writer::begin(&mut bytes).unwrap();
     writer.put(Kind::Description, &[guest.machine.origin().description.text.as_bytes()]).unwrap();
-    contents::write(guest.machine.memory(), &mut writer, &mut |_| ()).unwrap();
+    contents::write(guest.machine.memory(), &mut writer, &mut |_| Ok(())).unwrap();
     guest.counts_on(&[COUNT, TICKS]);
     guest.machine.memory().write_obj(7_u8, GuestAddress(0x20_0000)).unwrap();
     let written = guest.machine.written().unwrap();
     assert!((2 * 4096..64 * 4096).contains(&written.bytes()), "{} bytes", written.bytes());
-    written.write(guest.machine.memory(), &mut writer, &mut |_| ()).unwrap();
+    written.write(guest.machine.memory(), &mut writer, &mut |_| Ok(())).unwrap();
     guest.counts_on(&[COUNT]);
     let still = guest.machine.stand_still().unwrap();
-    guest.machine.written().unwrap().write(guest.machine.memory(), &mut writer, &mut |_| ()).unwrap();
+    guest.machine.written().unwrap().write(guest.machine.memory(), &mut writer, &mut |_| Ok(())).unwrap();
     assert_eq!(guest.machine.written().unwrap().bytes(), 0, "it stands still");
     drop(tracking);
     writer.put(Kind::State, &[&still.state().unwrap()]).unwrap();
@@ -264,7 +264,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     }
     let guest = Guest::start(&elf(&count(&[]), true), "processors = 1\n");
     let path = guest.directory.path().join("small.snapshot");
-    let open = || file::open(&path, &[], Console::default(), None);
+    let open = || file::open(&path, &[], Console::default(), None, &mut |_| Ok(()));
     assert!(open().unwrap_err().what.contains("small.snapshot"));
     std::fs::write(&path, b"old").unwrap();
     assert!(open().unwrap_err().what.ends_with(
@@ -273,14 +273,18 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     ));
     let elsewhere = guest.directory.path().join("none").join("x");
     assert!(
-        file::save(&guest.machine, &elsewhere, &Extent::All, &mut |_| ())
+        file::save(&guest.machine, &elsewhere, &Extent::All, &mut |_| Ok(()))
             .unwrap_err()
             .what
             .contains("none/x.new")
     );
     guest.counts_on(&[COUNT]);
     let mut seen = 0;
-    file::save(&guest.machine, &path, &Extent::All, &mut |_| seen += 1).unwrap();
+    file::save(&guest.machine, &path, &Extent::All, &mut |_| {
+        seen += 1;
+        Ok(())
+    })
+    .unwrap();
     guest.counts_on(&[COUNT]);
     let copied = open().unwrap();
     assert_eq!((copied.origin().description.name.as_str(), 0 < seen), ("small", true));
@@ -293,7 +297,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     let off = Guest::start(&elf(&[out(0x601, 0x34), FOR_EVER.to_vec()].concat(), true), "processors = 2\n");
     until(|| off.machine.has_ended());
     std::fs::write(&path, &whole).unwrap();
-    let why = file::save(&off.machine, &path, &Extent::All, &mut |_| ()).unwrap_err();
+    let why = file::save(&off.machine, &path, &Extent::All, &mut |_| Ok(())).unwrap_err();
     assert_eq!(why.what, "guest small has ended");
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     let mut names: Vec<_> =

@@ -2,8 +2,8 @@
 //! for the copy may have what was there before (X15).
 
 use super::super::memory::Memory;
-use super::Progress;
 use super::format::{Kind, PIECE_MAX, Writer};
+use super::{Progress, Watch};
 use std::io::{Error, Result, Write};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
@@ -40,7 +40,7 @@ impl Written {
         &self,
         memory: &Memory,
         out: &mut Writer<W>,
-        progress: &mut dyn FnMut(Progress),
+        progress: &mut Watch<'_>,
     ) -> Result<()> {
         let (total, mut done) = (self.bytes(), 0_u64);
         let mut piece = vec![0; PIECE_MAX];
@@ -55,7 +55,7 @@ impl Written {
                 memory.read_slice(piece, GuestAddress(address)).map_err(Error::other)?;
                 out.put(Kind::Memory, &[&address.to_le_bytes(), piece])?;
                 done = done.saturating_add(length);
-                progress(Progress { done, total });
+                progress(Progress { done, total })?;
             }
         }
         Ok(())
@@ -121,7 +121,12 @@ mod tests {
         let mut bytes = Vec::new();
         let mut writer = Writer::begin(&mut bytes).unwrap();
         let mut seen = Vec::new();
-        written.write(&memory, &mut writer, &mut |progress| seen.push(progress.done)).unwrap();
+        written
+            .write(&memory, &mut writer, &mut |progress| {
+                seen.push(progress.done);
+                Ok(())
+            })
+            .unwrap();
         writer.end().unwrap();
         assert_eq!(seen, [2 * PAGE, 3 * PAGE, 4 * PAGE, 5 * PAGE]);
         let mut reader = Reader::begin(&bytes[..]).unwrap();
