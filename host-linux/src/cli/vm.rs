@@ -12,6 +12,7 @@ use crate::guests::record::{Record, Way};
 use crate::output::{Report, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::description::Description;
+use crate::vmm::pages::Pages;
 use crate::vmm::snapshot::file;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -427,7 +428,9 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
     text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
     text.push_str(&format!("  processors   {}\n", described.processors));
-    text.push_str(&format!("  memory       {}\n", size(described.memory)));
+    let pages = Some(described.pages).filter(|pages| Pages::HUGE.contains(pages));
+    let pages = pages.map(|pages| format!(", in pages of {}", size(pages.bytes()))).unwrap_or_default();
+    text.push_str(&format!("  memory       {}{pages}\n", size(described.memory)));
     for disk in &described.disks {
         let only = if disk.is_read_only { ", read only" } else { "" };
         text.push_str(&format!("  disk         {}{only}\n", disk.content));

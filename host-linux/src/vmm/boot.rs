@@ -14,7 +14,7 @@ use linux_loader::loader::elf::start_info::{
 use linux_loader::loader::{BzImage, Elf, KernelLoader, KernelLoaderResult};
 use std::fs::File;
 use std::path::Path;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Where and how the first processor begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,11 @@ pub fn load(description: &Description, memory: &Memory) -> Result<Entry, Failure
     };
     let initrd = description.initrd.as_deref().map(|initrd| place(initrd, memory, &loaded)).transpose()?;
     command_line(&description.command_line, memory)?;
-    let told = Told { memory, map: parts(description.memory), initrd: initrd.unwrap_or_default() };
+    let told = Told {
+        memory,
+        map: parts(description.memory, description.pages),
+        initrd: initrd.unwrap_or_default(),
+    };
     let entry = match (loaded.setup_header, loaded.pvh_boot_cap) {
         (Some(header), _) if header.xloadflags & HAS_LONG_ENTRY == 0 => {
             return Err(wrong(&"it is no 64-bit kernel"));
@@ -109,7 +113,8 @@ fn place(path: &Path, memory: &Memory, kernel: &KernelLoaderResult) -> Result<In
     let failed = |error: std::io::Error| unreadable(path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    let top = memory.last_addr().0.saturating_add(1).min(DEVICES.start);
+    let low = memory.iter().next();
+    let top = low.map_or(0, |low| low.start_addr().0.saturating_add(low.len())).min(DEVICES.start);
     let highest = kernel.setup_header.map(|header| header.initrd_addr_max).filter(|max| *max != 0);
     let top = highest.map_or(top, |max| top.min(u64::from(max).saturating_add(1)));
     let at = top.checked_sub(length).map(|at| at & !PAGE.wrapping_sub(1));

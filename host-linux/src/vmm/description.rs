@@ -3,6 +3,7 @@
 
 use super::layout::VIRTIO_MAX;
 use super::mac::Mac;
+use super::pages::Pages;
 use super::tap_ioctl::NAME_MAX;
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
@@ -42,6 +43,8 @@ pub struct Description {
     pub processors: u8,
     /// Bytes of memory: whole pages, [`MEMORY_MIN`] to [`MEMORY_MAX`].
     pub memory: u64,
+    /// What that is made of: so many of these.
+    pub pages: Pages,
     /// Its kernel, on this node: an ELF file or a `bzImage`.
     pub kernel: PathBuf,
     /// What the kernel finds its first files in.
@@ -138,6 +141,8 @@ struct File {
     name: String,
     processors: u8,
     memory: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pages: Option<String>,
     kernel: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     initrd: Option<PathBuf>,
@@ -202,7 +207,7 @@ impl Description {
         json!({
             "name": self.name,
             "cpus": { "boot_vcpus": self.processors, "max_vcpus": self.processors },
-            "memory": { "size": self.memory },
+            "memory": self.pages.json(self.memory),
             "payload": { "kernel": self.kernel, "initramfs": self.initrd, "cmdline": self.command_line },
             "disks": self.disks.iter().map(disk).collect::<Vec<_>>(),
             "net": self.networks.iter().map(network).collect::<Vec<_>>(),
@@ -233,6 +238,7 @@ impl Description {
         if !(MEMORY_MIN..=MEMORY_MAX).contains(&memory) || !memory.is_multiple_of(PAGE) {
             return Err("`memory` is whole pages of 4 KiB, 4 MiB to 16 TiB".into());
         }
+        let pages = Pages::named(file.pages.as_deref(), memory)?;
         if file.command_line.contains('\0') {
             return Err("`command_line` has a zero byte in it".into());
         }
@@ -246,7 +252,19 @@ impl Description {
         let networks = networks(&file.name, file.network)?;
         let heartbeat = file.heartbeat.map(heartbeat).transpose()?.unwrap_or_default();
         let File { name, processors, kernel, initrd, command_line, .. } = file;
-        Ok(Self { name, processors, memory, kernel, initrd, command_line, disks, networks, heartbeat, text })
+        Ok(Self {
+            name,
+            processors,
+            memory,
+            pages,
+            kernel,
+            initrd,
+            command_line,
+            disks,
+            networks,
+            heartbeat,
+            text,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use super::layout::{
 };
 use super::lease::Lease;
 use super::memory::{self, Memory, MemoryPart};
+use super::pages::Kept;
 use super::ports::Ports;
 use super::registers::{begin, identity};
 use super::snapshot::tracked::Tracker;
@@ -69,6 +70,8 @@ pub struct Origin {
     /// What its networks go by: they stay in their bridges, and what these have learned stays true.
     taps: Vec<Arc<Tap>>,
     pub(super) console: Console,
+    /// Its memory, where that is kept over its resets.
+    kept: Option<Arc<Kept>>,
 }
 
 impl Origin {
@@ -82,7 +85,9 @@ impl Origin {
         let disks = disks.collect::<Result<_, _>>()?;
         let tap = |network| Tap::open(network).map(Arc::new);
         let taps = description.networks.iter().map(tap).collect::<Result<_, _>>()?;
-        Ok(Self { description, disks, taps, console })
+        let Description { name, memory, pages, .. } = &description;
+        let kept = Kept::new(name, *memory, *pages)?.map(Arc::new);
+        Ok(Self { description, disks, taps, console, kept })
     }
 
     fn devices(&self) -> Vec<Box<dyn Device>> {
@@ -137,7 +142,10 @@ pub(super) struct Body {
 impl Body {
     pub(super) fn new(origin: Origin) -> Result<Self, Failure> {
         let kvm = kvm()?;
-        let memory = memory::new(origin.description.memory);
+        let memory = match &origin.kept {
+            Some(kept) => kept.take(),
+            None => memory::new(origin.description.memory),
+        };
         let memory = memory.map_err(|error| origin.failed("set memory apart")(error.into()))?;
         let vm = create(&kvm, &memory).map_err(origin.failed("make a machine"))?;
         let devices = (0..VIRTIO_MAX).zip(origin.devices());

@@ -9,6 +9,7 @@ use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
 use crate::nbd::uri::Uri;
+use crate::vmm::pages::Pages;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -22,6 +23,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
         name: "test".into(),
         processors: 1,
         memory: 16 << 20,
+        pages: Pages::System,
         kernel: path,
         initrd: None,
         command_line: "hello".into(),

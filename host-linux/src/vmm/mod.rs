@@ -4,7 +4,8 @@
 //! # Reading order
 //!
 //! 1. [`description`]: what a guest is, as its file says it.
-//! 2. [`layout`]: what is where in a guest's memory; [`memory`]: that memory.
+//! 2. [`layout`]: what is where in a guest's memory; [`memory`]: that memory, and the [`pages`] that
+//!    it is made of.
 //! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
 //!    [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
@@ -42,6 +43,7 @@ pub mod memory;
 #[cfg(test)]
 mod namespace;
 pub mod order;
+pub mod pages;
 pub mod permit;
 pub mod ports;
 pub mod registers;

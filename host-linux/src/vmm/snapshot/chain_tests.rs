@@ -14,7 +14,11 @@ struct Chain {
 
 impl Chain {
     fn new() -> Self {
-        let guest = Guest::start(&with_timer(&count(&[])), "processors = 1\n");
+        Self::with("")
+    }
+
+    fn with(more: &str) -> Self {
+        let guest = Guest::start(&with_timer(&count(&[])), &format!("processors = 1\n{more}"));
         guest.counts_on(&[COUNT, TICKS]);
         Self { guest }
     }
@@ -66,7 +70,14 @@ fn what_was_written_since_is_all_that_one_has() {
     if !runs_guests() {
         return;
     }
-    let chain = Chain::new();
+    only_what_was_written_since("");
+    // Its own, and a copy's.
+    let Some(_had) = Had::new(Pages::Large, 4) else { return };
+    only_what_was_written_since("pages = \"2MiB\"\n");
+}
+
+fn only_what_was_written_since(pages: &str) {
+    let chain = Chain::with(pages);
     // Much that is never written again.
     chain.guest.machine.memory().write_slice(&[7; 1 << 20], GuestAddress(0x28_0000)).unwrap();
     chain.take("0", &Extent::Tracked).unwrap();

@@ -5,6 +5,7 @@ use super::super::console::Console;
 use super::super::description::Description;
 use super::super::gate::Hold;
 use super::super::machine::{Machine, Origin};
+use super::super::pages::{Pages, tests::Had};
 use super::super::said::{Said, runs_guests};
 use super::super::testing::{FOR_EVER, elf, out, say};
 use super::super::vcpu::{End, lock};
@@ -175,7 +176,14 @@ fn a_guest_is_copied_while_it_runs() {
     if !runs_guests() {
         return;
     }
-    let guest = Guest::start(&with_timer(&count(&[])), "processors = 1\n");
+    copied_while_it_runs("");
+    // Its own, and the copy's.
+    let Some(_had) = Had::new(Pages::Large, 4) else { return };
+    copied_while_it_runs("pages = \"2MiB\"\n");
+}
+
+fn copied_while_it_runs(pages: &str) {
+    let guest = Guest::start(&with_timer(&count(&[])), &format!("processors = 1\n{pages}"));
     guest.counts_on(&[COUNT, TICKS]);
     let tracking = guest.machine.track().unwrap();
     let mut bytes = Vec::new();
