@@ -30,6 +30,7 @@ mod vm;
 mod vm_console;
 mod vm_log;
 mod vm_migrate;
+mod vm_share;
 mod vm_snapshot;
 mod vmm;
 mod volume;

@@ -3,6 +3,7 @@
 use super::vm_console;
 use super::vm_log;
 use super::vm_migrate;
+use super::vm_share;
 use super::vm_snapshot::{self, BasesArg, ExtentArgs, Watcher};
 use super::vmm::LeaseArg;
 use crate::failure::Failure;
@@ -31,6 +32,7 @@ pub(super) enum Verb {
     Snapshot(Snapshot),
     Restore(Restore),
     Migrate(vm_migrate::Migrate),
+    Share(vm_share::Share),
     Console(vm_console::Console),
     Log(vm_log::Log),
     Delete(Delete),
@@ -312,6 +314,7 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         Verb::Snapshot(args) => snapshot(args, is_quiet),
         Verb::Restore(args) => restore(args, is_quiet),
         Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
+        Verb::Share(args) => vm_share::run(args),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => vm_log::run(args),
         Verb::Delete(args) => delete(args),
@@ -423,6 +426,8 @@ fn show(home: &Home) -> Result<Report, Failure> {
     if let Some(moved) = &moved {
         text.push_str(&format!("  moved        to {}\n", moved.node));
     }
+    let share = info.as_ref().and_then(|info| info.get("share"));
+    text.extend(share.and_then(vm_share::told).map(|told| format!("  share        {told}\n")));
     let snapshot = info.as_ref().and_then(|info| info.get("snapshot"));
     text.extend(snapshot.and_then(vm_snapshot::told).map(|told| format!("  snapshot     {told}\n")));
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
@@ -447,7 +452,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
     let paths: serde_json::Map<String, Value> =
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
-                       "moved": moved, "snapshot": snapshot, "heartbeat": heartbeat,
+                       "moved": moved, "share": share, "snapshot": snapshot, "heartbeat": heartbeat,
                        "config": described.json(), "paths": paths });
     Ok(Report::new(text, json))
 }

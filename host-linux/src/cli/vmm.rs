@@ -16,6 +16,7 @@ use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
 use crate::vmm::sandbox::{self, Sandbox};
+use crate::vmm::throttle::Pace;
 use clap::Args;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -177,6 +178,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         loan: None,
         leaving,
         capturing: None,
+        pace: Pace::default(),
         sandbox,
     };
     let ended = guest.run(begins, &events, &tell);

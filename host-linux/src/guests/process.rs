@@ -268,6 +268,16 @@ pub fn migrate(home: &Home, leave: Leave<'_>, progress: &mut dyn FnMut(&Value)) 
     }
 }
 
+/// Has it run for so many hundredths of the time.
+///
+/// # Errors
+///
+/// As [`tell`].
+pub fn share(home: &Home, percent: u8) -> Result<(), Failure> {
+    let body = json!({ "percent": percent });
+    told(home, client::ask_with(&home.api(), Method::PUT, "vm.share", &body, ANSWERS))
+}
+
 /// Tells it, such as `vm.pause`.
 ///
 /// # Errors

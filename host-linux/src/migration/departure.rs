@@ -7,7 +7,6 @@
 use super::channel::{Channel, Outgoing};
 use super::convergence::{Convergence, Next};
 use super::hello::{HELLO_LEN, Hello, Keys};
-use super::throttle::Throttle;
 use super::words::{Offer, Word};
 use crate::cluster::client::Client;
 use crate::cluster::guest_moves::GuestRoad;
@@ -19,6 +18,7 @@ use crate::vmm::machine::Machine;
 use crate::vmm::snapshot::format::{Kind, Writer};
 use crate::vmm::snapshot::still::Still;
 use crate::vmm::snapshot::{Progress, contents};
+use crate::vmm::throttle::{Claim, Throttle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub is_quick: bool,
     /// What is written before it is given away; `None`: nothing is.
     pub record: Option<PathBuf>,
+    /// What slows it down if it writes too fast.
+    pub throttle: Arc<Throttle>,
 }
 
 /// How a move went that succeeded.
@@ -292,7 +294,7 @@ impl Leaving {
 
     fn copy_running(&self, channel: &mut Channel) -> Result<Copy<'_>, Broken> {
         let machine = &self.machine;
-        let throttle = Throttle::new(Arc::clone(machine))?;
+        let throttle = self.settings.throttle.claim(Claim::Move);
         let kvm = |error| Broken::Here(machine.origin().failed("tell what is written")(error));
         let _tracking = machine.track().map_err(Broken::Here)?;
         let mut out = self.begin(channel)?;
@@ -306,7 +308,7 @@ impl Leaving {
             match convergence.after(sent.saturating_sub(before), begun.elapsed(), written.bytes()) {
                 Next::Rest => break written,
                 Next::Round { held } => {
-                    throttle.hold(held);
+                    throttle.hold(held)?;
                     (begun, before, moved.throttled) = (Instant::now(), sent, held);
                     moved.rounds = moved.rounds.saturating_add(1);
                     let mut show = |progress| self.show("copying", moved.rounds, held, progress);

@@ -182,6 +182,7 @@ fn a_guest_is_here_until_it_is_given_away() {
                 bandwidth: None,
                 is_quick,
                 record: Some(record.clone()),
+                throttle: Arc::new(Throttle::new(&machine)),
             };
             let (tell, waits) = channel();
             let other = std::thread::spawn(move || other_end(&listener, does, &tell));

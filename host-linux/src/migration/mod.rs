@@ -10,8 +10,8 @@
 //!
 //! 1. [`words`]: what is said, and from when on the guest is where.
 //! 2. [`hello`]: how a connection begins; [`channel`]: its frames.
-//! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and [`throttle`],
-//!    what slows it down before.
+//! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
+//!    slowed down before.
 //! 4. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
 
 pub mod arrival;
@@ -21,5 +21,4 @@ pub mod departure;
 pub mod hello;
 pub mod passing;
 pub mod reception;
-pub mod throttle;
 pub mod words;

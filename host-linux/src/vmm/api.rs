@@ -5,6 +5,7 @@
 use super::guest::{Answer, Event, Leave, Order};
 use super::snapshot::task::Settings;
 use super::snapshot::tracked::Extent;
+use super::throttle::Pace;
 use crate::failure::{Exit, Failure};
 use crate::own_socket;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -34,12 +35,13 @@ pub const DOWNTIME_MS: u64 = 300;
 pub const BANDWIDTH_MIN: u64 = 1 << 20;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 13] = [
+const ROUTES: [(&str, Method, Asks); 14] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.counters", Method::GET, Asks::Guest(Order::Counters)),
     ("/api/v1/vm.pause", Method::PUT, Asks::Guest(Order::Pause)),
     ("/api/v1/vm.resume", Method::PUT, Asks::Guest(Order::Resume)),
+    ("/api/v1/vm.share", Method::PUT, Asks::Share),
     ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),
     ("/api/v1/vm.cancel-snapshot", Method::PUT, Asks::Guest(Order::Abandon)),
     ("/api/v1/vm.send-migration", Method::PUT, Asks::Leave),
@@ -54,6 +56,7 @@ const ROUTES: [(&str, Method, Asks); 13] = [
 enum Asks {
     Ping,
     Guest(Order),
+    Share,
     Snapshot,
     Leave,
 }
@@ -75,6 +78,13 @@ struct Migration {
 
 const fn downtime() -> u64 {
     DOWNTIME_MS
+}
+
+/// The body of `vm.share`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Share {
+    percent: u8,
 }
 
 /// The body of `vm.snapshot`.
@@ -182,6 +192,7 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
     let order = match asks {
         Asks::Ping => return respond(StatusCode::OK, &ping()),
         Asks::Guest(order) => Ok(order.clone()),
+        Asks::Share => share(&body.to_bytes()),
         Asks::Snapshot => snapshot(&body.to_bytes()),
         Asks::Leave => migration(&body.to_bytes()),
     };
@@ -193,6 +204,17 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
             Some(Err(failure)) => refuse(status_of(&failure), &failure),
             None => refuse(StatusCode::SERVICE_UNAVAILABLE, &Failure::failed("the guest ends")),
         },
+    }
+}
+
+/// What the body of `vm.share` asks for.
+fn share(body: &[u8]) -> Result<Order, Failure> {
+    let next = "say {\"percent\": 40}.";
+    let wrong = |why: String| Failure::usage(format!("the body of vm.share: {why}")).next(next);
+    let Share { percent } = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
+    match (Pace::LEAST..=100).contains(&percent) {
+        true => Ok(Order::Share(percent)),
+        false => Err(wrong(format!("`percent` is {} to 100", Pace::LEAST))),
     }
 }
 

@@ -69,6 +69,10 @@ fn said(order: Order) -> Result<Value, Failure> {
             assert_eq!((leave.node.as_str(), leave.downtime.as_millis()), ("b1", 300));
             Ok(json!({ "rounds": 2 }))
         }
+        Order::Share(share) => {
+            assert!([5, 100].contains(&share), "{share}");
+            Ok(Value::Null)
+        }
         Order::Abandon => Err(Failure::refused("no snapshot")),
         Order::Stay => Err(Failure::refused("it is not being moved")),
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
@@ -129,6 +133,25 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     assert!(twice.what.contains("another guest serves"), "{}", twice.what);
     let long = Api::serve(&served.path.with_file_name("x".repeat(120)), channel().0).unwrap_err();
     assert!(long.what.contains("open the socket") && long.next.contains("100 bytes"), "{long:?}");
+}
+
+/// S1-52.
+#[test]
+fn a_share_is_within_its_bounds() {
+    let served = Served::new(said);
+    let with = |body: &str| {
+        let head = "PUT /api/v1/vm.share HTTP/1.1\r\nHost: x\r\nConnection: close";
+        served.say(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(), false)
+    };
+    for body in [r#"{"percent": 5}"#, r#"{"percent": 100}"#] {
+        assert!(with(body).starts_with("HTTP/1.1 204 "), "{body}");
+    }
+    for body in
+        ["", "{}", r#"{"percent": 4}"#, r#"{"percent": 101}"#, r#"{"percent": -1}"#, r#"{"percent": 256}"#]
+    {
+        let answer = with(body);
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("the body of vm.share"), "{answer}");
+    }
 }
 
 /// V16, I11: who says nonsense, says nothing, or says too much costs a slot for a while; others are served.

@@ -12,6 +12,7 @@ pub use super::order::{Answer, Event, Leave, Order};
 use super::sandbox::Sandbox;
 use super::snapshot::task::{self, Task};
 use super::snapshot::{copied::Copied, file, restoring};
+use super::throttle::Pace;
 use super::vcpu::End;
 use crate::failure::Failure;
 use crate::migration::arrival::Arrival;
@@ -142,6 +143,8 @@ pub struct Guest {
     pub loan: Option<Loan>,
     /// It is being moved, and who asked for that.
     pub leaving: Option<(Departure, Answer)>,
+    /// How fast it is to run.
+    pub pace: Pace,
     /// A snapshot of it is being taken, and who asked for that.
     pub capturing: Option<(Task, Answer)>,
     /// What becomes of this process if it does what it needs not; `None`: it has more to do than the guest.
@@ -205,6 +208,7 @@ impl Guest {
                 }
             };
             machine.heartbeat().wake(beats);
+            self.pace.begin(&machine).map_err(no_thread)?;
             listener.begin();
             harness.put_on(&machine);
             let _ = arrival.take().map(|arrival| arrival.runs());
@@ -212,6 +216,7 @@ impl Guest {
             let captured = self.captured();
             let over = self.left().or(captured).unwrap_or(over);
             harness.take_off();
+            self.pace.end();
             drop(machine);
             match over {
                 Over::Reset if !self.is_once => {}
@@ -347,7 +352,10 @@ impl Guest {
         };
         let Leave { node, downtime, bandwidth, is_quick, .. } = leave;
         let (loan, is_paused, record) = (self.loan.clone(), self.is_paused, self.record.clone());
-        let settings = Settings { node, agent, loan, is_paused, downtime, bandwidth, is_quick, record };
+        // As long as a machine runs there is one.
+        let Some(throttle) = self.pace.throttle() else { return };
+        let settings =
+            Settings { node, agent, loan, is_paused, downtime, bandwidth, is_quick, record, throttle };
         let tell = tell.clone();
         let departed = move || drop(tell.send(Event::Departed));
         match Departure::begin(machine, settings, departed) {
@@ -381,6 +389,7 @@ impl Guest {
                 machine.release(Hold::Operator);
                 done
             }
+            Order::Share(share) => self.pace.set(*share).map(|()| Value::Null).map_err(no_thread),
             Order::PowerButton => {
                 machine.press_power_button();
                 done
@@ -411,12 +420,17 @@ impl Guest {
             "held": held,
             "heartbeat": listener.json(machine),
             "lease": self.agent.is_some(),
+            "share": self.pace.share(),
             "snapshot": self.capturing.as_ref().map(|(task, _)| task.view()),
             "tracked": machine.tracked().map(|snapshot| snapshot.to_string()),
             "migration": self.leaving.as_ref().map(|(departure, _)| departure.view()),
             "config": machine.origin().description.json(),
         })
     }
+}
+
+fn no_thread(error: std::io::Error) -> Failure {
+    Failure::failed(format!("no thread to slow a guest down: {error}")).left("It runs as before.")
 }
 
 /// What a move that has come to its end makes of the guest, and tells who asked for it.

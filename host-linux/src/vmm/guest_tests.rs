@@ -61,6 +61,7 @@ impl Running {
             record: None,
             leaving: None,
             capturing: None,
+            pace: Pace::default(),
             sandbox: None,
         };
         let own = tell.clone();

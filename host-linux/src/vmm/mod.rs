@@ -6,8 +6,8 @@
 //! 1. [`description`]: what a guest is, as its file says it.
 //! 2. [`layout`]: what is where in a guest's memory; [`memory`]: that memory, and the [`pages`] that
 //!    it is made of.
-//! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`];
-//!    [`registers`]: how the first of them begins.
+//! 3. [`machine`]: a guest put together, run, and ended; [`vcpu`]: its processors, which pass a [`gate`],
+//!    and less often by a [`throttle`]; [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
 //! 5. [`ports`]: the serial line, the [`heartbeat`], reset and power; [`virtio`]: disks, networks and chance;
 //!    [`disk`]: what a disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its
@@ -55,6 +55,7 @@ pub mod tap;
 mod tap_ioctl;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod throttle;
 pub mod traffic;
 pub mod vcpu;
 pub mod virtio;

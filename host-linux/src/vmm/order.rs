@@ -43,6 +43,8 @@ pub enum Order {
     Snapshot(Settings),
     /// Not to be written any more.
     Abandon,
+    /// To run for so many hundredths of the time.
+    Share(u8),
     /// To move to another node.
     Leave(Leave),
     /// Not to move.

@@ -122,6 +122,11 @@ fn a_guest_is_made_begun_held_attached_to_ended_and_forgotten() {
     node.ok(&["create", node.file().to_str().unwrap()]);
     node.is("Off");
     node.ok(&["start", "web1", "--alone"]);
+    for share in ["5", "100"] {
+        node.ok(&["share", "web1", share]);
+        assert_eq!(node.ok(&["show", "web1"])["share"].to_string(), share);
+    }
+    node.fails(2, &["share", "web1", "4"]);
     node.is("Running");
     assert!(node.fails(3, &["start", "web1", "--alone"]).contains("runs already"));
     assert!(node.fails(3, &["delete", "web1", "--yes"]).contains("runs already"));
