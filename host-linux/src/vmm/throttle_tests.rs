@@ -76,7 +76,7 @@ fn share_and_move_combine_to_the_stronger() {
     runs(&machine, 30..60);
     let throttle = pace.throttle().unwrap();
     let moves = throttle.claim(Claim::Move);
-    moves.hold(20).unwrap();
+    moves.hold(45).unwrap();
     runs(&machine, 30..60);
     moves.hold(95).unwrap();
     runs(&machine, 1..20);
