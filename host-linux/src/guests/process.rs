@@ -87,11 +87,9 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(),
             return Ok(());
         }
         if watch(read.and_then(|read| read.get("snapshot")).unwrap_or(&Value::Null)) {
-            let told = stop(home, None);
-            // It is no child of anybody then.
-            let _ = child.try_wait();
+            end(home, &mut child);
             let what = format!("the restore of guest {} was cancelled", home.name);
-            return told.and(Err(Failure::failed(what).left("It is off.")));
+            return Err(Failure::failed(what).left("It is off."));
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Err(said(home, status));
@@ -101,6 +99,20 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(),
     let what = format!("guest {} does not answer {} s after its begin", home.name, most.as_secs());
     let next = format!("look at {}; `bulkhead vm stop {} --now` ends it.", messages.display(), home.name);
     Err(Failure::failed(what).left("Its process runs.").next(next))
+}
+
+/// Ends the process of a guest that may not have come so far as to be told.
+fn end(home: &Home, child: &mut Child) {
+    let begun = Instant::now();
+    while begun.elapsed() < ENDS {
+        // One that answers nothing yet is asked again.
+        let _ = client::ask(&home.api(), Method::PUT, "vm.shutdown", LOOK.saturating_mul(10));
+        if child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+    let _ = child.kill().and_then(|()| child.wait());
 }
 
 /// What begins the process of a guest.
