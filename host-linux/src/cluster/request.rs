@@ -84,6 +84,13 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Give what a volume holds a name, which the next write to it takes away (S3-06).
+    VolumeSeal {
+        /// Its name.
+        name: String,
+        /// What it holds is called so: 32 hexadecimal digits, not all zero, drawn at random.
+        seal: String,
+    },
     /// Have writes acknowledged so (S0-06).
     VolumeMode {
         /// Of which volume; `None`: of all that have no mode of their own.
@@ -181,6 +188,7 @@ impl Request {
             Self::VolumeCreate { .. }
                 | Self::VolumeResize { .. }
                 | Self::VolumeDelete { .. }
+                | Self::VolumeSeal { .. }
                 | Self::VolumeMode { .. }
                 | Self::VolumeCache { .. }
                 | Self::VolumeLimit { .. }
@@ -241,6 +249,10 @@ mod tests {
             (
                 r#"{"request":"volume-create","name":"vm1","blocks":256}"#,
                 Request::VolumeCreate { name: "vm1".into(), blocks: 256 },
+            ),
+            (
+                r#"{"request":"volume-seal","name":"vm1","seal":"0f"}"#,
+                Request::VolumeSeal { name: "vm1".into(), seal: "0f".into() },
             ),
             (
                 r#"{"request":"volume-mode","mode":"back"}"#,

@@ -370,6 +370,7 @@ impl Agent {
             | Request::VolumeCreate { .. }
             | Request::VolumeResize { .. }
             | Request::VolumeDelete { .. }
+            | Request::VolumeSeal { .. }
             | Request::VolumeMode { .. }
             | Request::VolumeCache { .. }
             | Request::VolumeLimit { .. }

@@ -9,7 +9,7 @@ use super::lease::{Harness, Keeper, Lease, Loan, Reins};
 use super::listener::{Heard, Listener};
 use super::machine::{Machine, Origin};
 use super::sandbox::Sandbox;
-use super::snapshot::{copied::Copied, file};
+use super::snapshot::{copied::Copied, disks, file, still::Still};
 use super::vcpu::End;
 use crate::failure::Failure;
 use crate::migration::arrival::Arrival;
@@ -160,6 +160,7 @@ impl Begins {
             Self::Again { snapshot, name } => {
                 let lease = obtain()?;
                 let copied = file::open(&snapshot, console.clone(), lease.as_ref())?;
+                agent.map_or(Ok(()), |agent| disks::check(copied.disks(), agent))?;
                 let found = &copied.origin().description.name;
                 if let Some(other) = name.filter(|name| name != found) {
                     let what =
@@ -410,7 +411,7 @@ impl Guest {
                 machine.press_power_button();
                 done
             }
-            Order::Snapshot { path, is_end } => match (file::save(machine, path, &mut |_| ()), is_end) {
+            Order::Snapshot { path, is_end } => match (self.save(machine, path), is_end) {
                 (Ok(still), true) => {
                     // None of its instructions is carried out behind what is in the file.
                     still.end();
@@ -429,6 +430,11 @@ impl Guest {
         };
         self.is_paused = machine.is_held(Hold::Operator);
         (said, None)
+    }
+
+    /// Captures it into the file at `path`; its volumes are sealed by the agent that leads them.
+    fn save<'a>(&self, machine: &'a Machine, path: &Path) -> Result<Still<'a>, Failure> {
+        file::save(machine, path, self.agent.as_deref(), &mut |_| ())
     }
 
     fn info(&self, machine: &Machine, listener: &Listener) -> Value {

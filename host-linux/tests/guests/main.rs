@@ -382,7 +382,7 @@ fn a_guest_is_restored_by_its_snapshot() {
         Origin::find(Description::read(&node.file()).unwrap(), Console::to(writer).unwrap(), None).unwrap();
     let machine = Machine::start(origin, &[], |_| ()).unwrap();
     said.read_exact(&mut [0; 2]).unwrap();
-    file::save(&machine, &snapshot, &mut |_| ()).unwrap();
+    file::save(&machine, &snapshot, None, &mut |_| ()).unwrap();
     drop(machine);
 
     let restore = |more: &[&str]| {

@@ -28,6 +28,7 @@ mod migrate;
 #[path = "../common/plant.rs"]
 mod plant;
 mod shared;
+mod snapshot;
 mod three;
 
 use bulkhead::nbd::client::connection::Client;

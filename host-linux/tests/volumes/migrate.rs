@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Whether this machine runs guests; says why not.
-fn runs_guests() -> bool {
+pub(super) fn runs_guests() -> bool {
     kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
 }
 
@@ -38,18 +38,18 @@ fn counter() -> Vec<u8> {
     elf(&[&write[..], &say, &rest].concat(), true)
 }
 
-fn guests(plant: &Plant, node: &str) -> PathBuf {
+pub(super) fn guests(plant: &Plant, node: &str) -> PathBuf {
     PathBuf::from(plant.part(node)["state"].as_str().unwrap()).join("guests")
 }
 
-fn vm(plant: &Plant, node: &str, words: &[&str]) -> Answer {
+pub(super) fn vm(plant: &Plant, node: &str, words: &[&str]) -> Answer {
     let mut command = bulkhead(&["vm"]);
     command.args(words).arg("--json").arg("--guests").arg(guests(plant, node));
     command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
     command.output().unwrap().into()
 }
 
-fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
+pub(super) fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
     let answer = vm(plant, node, words);
     assert_eq!(answer.code, 0, "{node}: vm {words:?}: {}", answer.err);
     serde_json::from_str(&answer.out).unwrap()
@@ -60,7 +60,7 @@ fn state(plant: &Plant, node: &str) -> String {
 }
 
 /// What the guest has said on a node.
-fn said(plant: &Plant, node: &str) -> Vec<u8> {
+pub(super) fn said(plant: &Plant, node: &str) -> Vec<u8> {
     std::fs::read(guests(plant, node).join("web1/console.log")).unwrap_or_default()
 }
 
@@ -73,7 +73,7 @@ fn counts_on(signs: &[u8]) {
 }
 
 /// A plant whose guests end with it.
-struct Site(Plant);
+pub(super) struct Site(Plant);
 
 impl std::ops::Deref for Site {
     type Target = Plant;
@@ -92,7 +92,7 @@ impl Drop for Site {
 }
 
 /// A plant with a guest on the node that leads.
-fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
+pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
     let plant = Site(Plant::start());
     let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);

@@ -9,6 +9,7 @@ use super::super::machine::{Body, Machine, Origin};
 use super::super::ports::Ports;
 use super::super::registers::Error;
 use super::super::vcpu::End;
+use super::disks::{self, SealedDisk};
 use super::format::{Kind, Reader, Unreadable};
 use super::processor::{Processor, is_whole};
 use super::state::State;
@@ -22,6 +23,7 @@ use std::path::Path;
 pub struct Copied {
     body: Body,
     state: State,
+    disks: Vec<SealedDisk>,
 }
 
 impl std::fmt::Debug for Copied {
@@ -52,13 +54,13 @@ impl Copied {
         let mut reader = Reader::begin(from).map_err(wrong)?;
         let description = description(&mut reader).map_err(wrong)?;
         let body = Body::new(Origin::find(description, console, lease)?)?;
-        let state = fill(&body, &mut reader).map_err(wrong)?;
+        let (state, disks) = fill(&body, &mut reader).map_err(wrong)?;
         let has_all = state.processors.len() == body.vcpus.len() && state.devices.len() == body.devices.len();
         if !has_all {
             let what = "its processors and devices are not those of its description";
             return Err(wrong(Unreadable::Nonsense(what.into())));
         }
-        let copied = Self { body, state };
+        let copied = Self { body, state, disks };
         copied.has_abilities(name)?;
         Ok((copied, reader.into_rest()))
     }
@@ -83,6 +85,12 @@ impl Copied {
         &self.body.origin
     }
 
+    /// What its disks held, as far as that was said.
+    #[must_use]
+    pub fn disks(&self) -> &[SealedDisk] {
+        &self.disks
+    }
+
     /// Has it go on where it was, once nothing of `held` holds it any more.
     ///
     /// # Errors
@@ -93,7 +101,7 @@ impl Copied {
         held: &[Hold],
         tell: impl Fn(End) + Clone + Send + 'static,
     ) -> Result<Machine, Failure> {
-        let Self { mut body, state } = self;
+        let Self { mut body, state, .. } = self;
         body.identities = restore(&body, &state).map_err(body.origin.failed("restore processors"))?;
         let failed = |what: &str| body.origin.failed(what);
         let ports = Ports::restored(&state.serial, body.serial()?, body.origin.console.clone());
@@ -116,16 +124,17 @@ pub(super) fn description<R: Read>(reader: &mut Reader<R>) -> Result<Description
 }
 
 /// Reads all but the description.
-fn fill<R: Read>(body: &Body, reader: &mut Reader<R>) -> Result<State, Unreadable> {
-    let mut state = None;
+fn fill<R: Read>(body: &Body, reader: &mut Reader<R>) -> Result<(State, Vec<SealedDisk>), Unreadable> {
+    let (mut state, mut disks) = (None, None);
     while let Some((kind, content)) = reader.record()? {
         match kind {
             Kind::Memory => contents::put(&body.memory, content)?,
             Kind::State if state.is_none() => state = Some(State::read(content)?),
-            Kind::Description | Kind::State | Kind::End => return Err(out_of_order()),
+            Kind::Disks if disks.is_none() => disks = Some(disks::read(content)?),
+            Kind::Description | Kind::State | Kind::Disks | Kind::End => return Err(out_of_order()),
         }
     }
-    state.ok_or_else(out_of_order)
+    Ok((state.ok_or_else(out_of_order)?, disks.unwrap_or_default()))
 }
 
 /// Restores all but the devices; what the processors say of themselves.

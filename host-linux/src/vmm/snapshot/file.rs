@@ -6,6 +6,7 @@ use super::super::lease::Lease;
 use super::super::machine::Machine;
 use super::Progress;
 use super::copied::{self, Copied};
+use super::disks;
 use super::format::{Reader, Unreadable};
 use super::still::Still;
 use crate::failure::Failure;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 const BUFFER: usize = 1 << 20;
 
 /// Captures a guest into the file at `path`, in place of what is there. The guest stands still until what is
-/// answered is dropped; then it is on disk.
+/// answered is dropped; then it is on disk. The agent at this socket seals its volumes; `None`: nobody does.
 ///
 /// # Errors
 ///
@@ -24,12 +25,13 @@ const BUFFER: usize = 1 << 20;
 pub fn save<'a>(
     machine: &'a Machine,
     path: &Path,
+    agent: Option<&Path>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Still<'a>, Failure> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    let saved = write(machine, &new, progress);
+    let saved = write(machine, &new, agent, progress);
     let saved = saved.and_then(|still| replace(&new, path).map(|()| still));
     if saved.is_err() {
         // It may not even be there.
@@ -41,12 +43,14 @@ pub fn save<'a>(
 fn write<'a>(
     machine: &'a Machine,
     new: &Path,
+    agent: Option<&Path>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Still<'a>, Failure> {
     let still = machine.stand_still()?;
+    let sealed = agent.map(|agent| disks::seal(&machine.origin().description, agent)).transpose()?;
     let failed = |error: std::io::Error| Failure::io("write", new, &error);
     let mut out = BufWriter::with_capacity(BUFFER, File::create(new).map_err(failed)?);
-    still.write(&mut out, progress)?;
+    still.write(&mut out, &sealed.unwrap_or_default(), progress)?;
     out.flush().map_err(failed)?;
     out.get_ref().sync_all().map_err(failed)?;
     Ok(still)

@@ -10,7 +10,7 @@
 //!
 //! | at | len | record | value |
 //! |---:|----:|--------|-------|
-//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end |
+//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 6 disks |
 //! | 4 | 8 | length | bytes of content, at most what its kind may have |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 and the content |
 //! | 16 | | content | |
@@ -20,6 +20,7 @@
 //! | description | the guest's description, as the text of its file; the first record | 64 KiB |
 //! | state | of processors and devices, by postcard (`state.rs`); one | 8 MiB |
 //! | memory | its first address in the guest, 8 bytes, and what is there; else it is zero | 1 MiB + 8 |
+//! | disks | the seals of its volumes, by postcard (`disks.rs`); none, or one | 64 KiB |
 //! | end | how many records came before, 8 bytes; CRC-32C of the header and their headers | 12 |
 
 use std::io::{ErrorKind, Read, Write};
@@ -40,6 +41,8 @@ pub enum Kind {
     State,
     /// A piece of its memory.
     Memory,
+    /// What its disks held.
+    Disks,
     /// That was all.
     End,
 }
@@ -51,11 +54,12 @@ impl Kind {
             Self::State => 2,
             Self::Memory => 3,
             Self::End => 4,
+            Self::Disks => 6,
         }
     }
 
     fn of(number: u32) -> Option<Self> {
-        let all = [Self::Description, Self::State, Self::Memory, Self::End];
+        let all = [Self::Description, Self::State, Self::Memory, Self::Disks, Self::End];
         all.into_iter().find(|kind| kind.number() == number)
     }
 
@@ -63,7 +67,7 @@ impl Kind {
     #[must_use]
     pub const fn length_max(self) -> usize {
         match self {
-            Self::Description => 64 << 10,
+            Self::Description | Self::Disks => 64 << 10,
             Self::State => 8 << 20,
             Self::Memory => PIECE_MAX + 8,
             Self::End => 12,
@@ -75,6 +79,7 @@ impl Kind {
             Self::Description => "the description",
             Self::State => "the state of processors and devices",
             Self::Memory => "a piece of memory",
+            Self::Disks => "what its disks held",
             Self::End => "the end",
         }
     }

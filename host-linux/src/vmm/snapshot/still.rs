@@ -7,6 +7,7 @@ use super::super::vcpu::lock;
 use super::super::virtio::transport::Transport;
 use super::Progress;
 use super::chips::Chips;
+use super::disks::{self, SealedDisk};
 use super::format::{Kind, Writer};
 use super::processor::{Processor, is_whole, model_registers};
 use super::state::State;
@@ -76,7 +77,7 @@ impl Machine {
     ///
     /// It cannot be captured, or not be written: why. It goes on.
     pub fn capture(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
-        self.stand_still()?.write(out, progress)
+        self.stand_still()?.write(out, &[], progress)
     }
 }
 
@@ -90,18 +91,27 @@ impl Drop for Still<'_> {
 }
 
 impl Still<'_> {
-    /// Writes all of it.
+    /// Writes all of it, and what its disks hold.
     ///
     /// # Errors
     ///
     /// It cannot be captured, or not be written: why.
-    pub fn write(&self, out: &mut impl Write, progress: &mut dyn FnMut(Progress)) -> Result<(), Failure> {
+    pub fn write(
+        &self,
+        out: &mut impl Write,
+        sealed: &[SealedDisk],
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Failure> {
         let origin = self.machine.origin();
         let state = self.state()?;
+        let disks = disks::bytes(sealed).map_err(|error| origin.failed("write its disks")(error.into()))?;
         let mut write = || {
             let mut writer = Writer::begin(&mut *out)?;
             writer.put(Kind::Description, &[origin.description.text.as_bytes()])?;
             writer.put(Kind::State, &[&state])?;
+            if !sealed.is_empty() {
+                writer.put(Kind::Disks, &[&disks])?;
+            }
             contents::write(self.machine.memory(), &mut writer, progress)?;
             writer.end()
         };

@@ -115,7 +115,7 @@ impl Guest {
     fn last_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let still = self.machine.stand_still().unwrap();
-        still.write(&mut bytes, &mut |_| ()).unwrap();
+        still.write(&mut bytes, &[], &mut |_| ()).unwrap();
         still.end();
         bytes
     }
@@ -268,10 +268,12 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
         not finish"
     ));
     let elsewhere = guest.directory.path().join("none").join("x");
-    assert!(file::save(&guest.machine, &elsewhere, &mut |_| ()).unwrap_err().what.contains("none/x.new"));
+    assert!(
+        file::save(&guest.machine, &elsewhere, None, &mut |_| ()).unwrap_err().what.contains("none/x.new")
+    );
     guest.counts_on(&[COUNT]);
     let mut seen = 0;
-    file::save(&guest.machine, &path, &mut |_| seen += 1).unwrap();
+    file::save(&guest.machine, &path, None, &mut |_| seen += 1).unwrap();
     guest.counts_on(&[COUNT]);
     let copied = open().unwrap();
     assert_eq!((copied.origin().description.name.as_str(), 0 < seen), ("small", true));
@@ -284,7 +286,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     let off = Guest::start(&elf(&[out(0x601, 0x34), FOR_EVER.to_vec()].concat(), true), "processors = 2\n");
     until(|| off.machine.has_ended());
     std::fs::write(&path, &whole).unwrap();
-    assert_eq!(file::save(&off.machine, &path, &mut |_| ()).unwrap_err().what, "guest small has ended");
+    assert_eq!(file::save(&off.machine, &path, None, &mut |_| ()).unwrap_err().what, "guest small has ended");
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     let mut names: Vec<_> =
         std::fs::read_dir(guest.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
