@@ -8,20 +8,22 @@ use crate::migration::arrival::Arrival;
 use crate::output::Report;
 use crate::vmm::api::Api;
 use crate::vmm::attach::Attach;
+use crate::vmm::begins::{Begins, Kept};
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
-use crate::vmm::guest::{Begins, Event, Guest};
+use crate::vmm::guest::{Event, Guest};
 use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
 use crate::vmm::sandbox::{self, Sandbox};
+use bulkhead_core::volume::name::Name;
 use clap::Args;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 
 /// Run one guest
@@ -69,8 +71,12 @@ pub(super) struct Vmm {
     /// Go on where the guest was when this snapshot was taken
     #[arg(long, value_name = "SNAPSHOT")]
     restore: Option<PathBuf>,
+    /// Go on where the guest was when this snapshot in its own volume was taken
+    #[arg(long, value_name = "NAME", value_parser = snapshot_name, requires = "description",
+          conflicts_with_all = ["restore", "alone"])]
+    from: Option<Name>,
     /// Go on where a guest was that another node hands over by standard input: agents begin this
-    #[arg(long, conflicts_with = "restore", hide_short_help = true)]
+    #[arg(long, conflicts_with_all = ["restore", "from"], hide_short_help = true)]
     receive: bool,
     /// End when the guest resets, too
     #[arg(long)]
@@ -95,6 +101,19 @@ pub(super) struct Vmm {
     /// What becomes of this process if it makes a system call that it needs not
     #[arg(long, value_enum, default_value_t = Sandbox::On, hide_short_help = true)]
     sandbox: Sandbox,
+}
+
+impl Vmm {
+    /// Where the snapshot is that it goes on from.
+    fn restored(&self) -> Option<Kept> {
+        let file = self.restore.clone().map(Kept::File);
+        file.or_else(|| self.from.clone().map(Kept::Own))
+    }
+}
+
+/// The name of a snapshot.
+pub(super) fn snapshot_name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|why| why.to_string())
 }
 
 /// By whose lease a guest runs.
@@ -153,11 +172,14 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
     let record = args.description.as_deref().map(|description| description.with_file_name(RECORD));
     let begins = match args.receive {
-        true => Begins::Here(Box::new(arrival(record.clone())?)),
-        false => begins(description, args.restore.as_deref())?,
+        true => {
+            let arrival = Box::new(arrival(record.clone())?);
+            Begins::Here { arrival, described: description.map(Box::new) }
+        }
+        false => begins(description, args.restored())?,
     };
     let is_paused = match &begins {
-        Begins::Here(arrival) => arrival.is_paused(),
+        Begins::Here { arrival, .. } => arrival.is_paused(),
         Begins::Anew(_) | Begins::Again { .. } => args.paused,
     };
     let agent = args.lease.agent()?;
@@ -189,11 +211,9 @@ fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
 }
 
 /// How the guest begins that is described, or in a snapshot, or both: then they are of one guest.
-fn begins(description: Option<Description>, snapshot: Option<&Path>) -> Result<Begins, Failure> {
+fn begins(description: Option<Description>, snapshot: Option<Kept>) -> Result<Begins, Failure> {
     match (snapshot, description) {
-        (Some(snapshot), described) => {
-            Ok(Begins::Again { snapshot: snapshot.to_owned(), name: described.map(|guest| guest.name) })
-        }
+        (Some(snapshot), described) => Ok(Begins::Again { snapshot, described: described.map(Box::new) }),
         (None, Some(description)) => Ok(Begins::Anew(description)),
         (None, None) => Err(Failure::usage("neither a guest's description nor a snapshot of one is given")),
     }

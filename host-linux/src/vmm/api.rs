@@ -2,9 +2,11 @@
 //! Hypervisor's API for what there is of it here. Hostile clients cost a slot, never the guest: connections,
 //! requests and times are bounded (I11, V16).
 
+use super::begins::Kept;
 use super::guest::{Answer, Event, Leave, Order};
 use crate::failure::{Exit, Failure};
 use crate::own_socket;
+use bulkhead_core::volume::name::Name;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
@@ -190,13 +192,19 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
 
 /// What the body of `vm.snapshot` asks for.
 fn snapshot(body: &[u8]) -> Result<Order, Failure> {
-    let next = "say {\"destination_url\": \"file:///an/absolute/path\"}.";
+    let next = "say {\"destination_url\": \"file:///an/absolute/path\"}, or \"own:NAME\" in its place.";
     let wrong = |why: String| Failure::usage(format!("the body of vm.snapshot: {why}")).next(next);
     let asked: Destination = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
-    let path = asked.destination_url.strip_prefix("file://").map(PathBuf::from);
-    let path = path.filter(|path| path.is_absolute());
-    let path = path.ok_or_else(|| wrong(format!("`{}` is no file", asked.destination_url)))?;
-    Ok(Order::Snapshot { path, is_end: asked.stop })
+    let url = &asked.destination_url;
+    let to = match url.strip_prefix("own:") {
+        Some(name) => Kept::Own(Name::new(name).map_err(|why| wrong(format!("`{name}`: {why}")))?),
+        None => {
+            let path = url.strip_prefix("file://").map(PathBuf::from);
+            let path = path.filter(|path| path.is_absolute());
+            Kept::File(path.ok_or_else(|| wrong(format!("`{url}` is no file")))?)
+        }
+    };
+    Ok(Order::Snapshot { to, is_end: asked.stop })
 }
 
 /// What the body of `vm.send-migration` asks for.

@@ -56,9 +56,13 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         Order::Info => Ok(json!({ "state": "Running" })),
         Order::Counters => Ok(json!({ "disk0": { "read_ops": 1 } })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
-        Order::Snapshot { path, is_end } => {
+        Order::Snapshot { to: Kept::File(path), is_end } => {
             assert_eq!((path.to_str(), is_end), (Some("/srv/web 1"), true));
             Ok(Value::Null)
+        }
+        Order::Snapshot { to: Kept::Own(name), is_end } => {
+            assert_eq!((name.as_str(), is_end), ("last", false));
+            Err(Failure::refused("it runs alone"))
         }
         Order::Leave(leave) => {
             assert_eq!((leave.node.as_str(), leave.downtime.as_millis()), ("b1", 300));
@@ -94,7 +98,11 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     };
     let answer = with("vm.snapshot", r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let answer = with("vm.snapshot", r#"{"destination_url": "own:last"}"#);
+    assert!(answer.starts_with("HTTP/1.1 409 ") && answer.contains("it runs alone"), "{answer}");
     let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#];
+    let wrong =
+        wrong.into_iter().chain([r#"{"destination_url": "own:"}"#, r#"{"destination_url": "own:a/b"}"#]);
     for wrong in wrong {
         let answer = with("vm.snapshot", wrong);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("destination_url"), "{answer}");

@@ -5,6 +5,7 @@ use super::layout::VIRTIO_MAX;
 use super::mac::Mac;
 use super::tap_ioctl::NAME_MAX;
 use crate::failure::Failure;
+use crate::guests::own_volume;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
 use crate::site_config::value::{parse_time, time};
@@ -213,6 +214,18 @@ impl Description {
         })
     }
 
+    /// The same guest, whose kernel and first files are there. It has first files as it had.
+    ///
+    /// # Errors
+    ///
+    /// A name of a file is no text.
+    pub fn loading(&self, kernel: &Path, initrd: &Path) -> Result<Self, String> {
+        let mut file: File = toml::from_str(&self.text).map_err(|error| error.to_string())?;
+        file.kernel = kernel.to_owned();
+        file.initrd = file.initrd.map(|_| initrd.to_owned());
+        Self::parse(&toml::to_string(&file).map_err(|error| error.to_string())?, Path::new(""))
+    }
+
     /// Reads a file's text, in which names of files are relative to `beside`.
     ///
     /// # Errors
@@ -289,6 +302,14 @@ fn disk(described: FileDisk) -> Result<Disk, String> {
             return Err("a [[disk]] has either `volume` or `uri`: what is on it".into());
         }
     };
+    // What is in it is hidden from guests (S3-10): their state, and who they are.
+    let export = match &content {
+        Content::Volume(name) => name.as_str(),
+        Content::Served(uri) => own_volume::of_export(&uri.export),
+    };
+    if own_volume::is_own(export) {
+        return Err(format!("a [[disk]] cannot be `{export}`: that is a guest's own volume, and no disk"));
+    }
     Ok(Disk { content, is_read_only: read_only })
 }
 
@@ -390,6 +411,12 @@ mod tests {
         }
         assert_eq!(least.heartbeat, Heartbeat { lost: Lost::Report, begins_within: None });
 
+        // The same guest with other files; without first files it has none.
+        let moved = with_disk.loading(Path::new("kernel"), Path::new("initrd")).unwrap();
+        assert_eq!((moved.kernel.to_str(), moved.initrd.as_ref()), (Some("kernel"), None));
+        let again = Description::parse(&moved.text, Path::new("/srv")).unwrap();
+        assert_eq!(again.loading(&with_disk.kernel, Path::new("/")).unwrap(), with_disk);
+
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("web.toml");
         std::fs::write(&path, LEAST).unwrap();
@@ -417,6 +444,8 @@ mod tests {
             ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a/b\"\n", "`volume` of [[disk]], `a/b`"),
             ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\n", "either `volume` or `uri`"),
             ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a\"\nuri = \"nbd://h/a\"\n", "either `vol"),
+            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"web.guest\"\n", "a guest's own volume"),
+            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nuri = \"nbd://h/~a.guest\"\n", "a guest's own volume"),
         ];
         for (old, new, expected) in cases {
             let why = Description::parse(&LEAST.replace(old, new), Path::new("/")).unwrap_err();

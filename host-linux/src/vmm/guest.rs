@@ -1,21 +1,19 @@
 //! A guest's life in this process: it runs, is held, begins anew, and ends; and does what it is told
 //! meanwhile (S2-01, S2-05).
 
+use super::begins::{Begins, Found, Kept};
 use super::console::Console;
-use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
-use super::lease::{Harness, Keeper, Lease, Loan, Reins};
+use super::lease::{Harness, Keeper, Loan, Reins};
 use super::listener::{Heard, Listener};
-use super::machine::{Machine, Origin};
+use super::machine::Machine;
 use super::sandbox::Sandbox;
-use super::snapshot::{copied::Copied, disks, file, still::Still};
 use super::vcpu::End;
 use crate::failure::Failure;
-use crate::migration::arrival::Arrival;
 use crate::migration::departure::{Departure, Outcome, Settings};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -50,10 +48,10 @@ pub enum Order {
     Pause,
     /// To go on.
     Resume,
-    /// To be written into this file, and to end there or to go on.
+    /// To be written there, and to end there or to go on.
     Snapshot {
-        /// An absolute path.
-        path: PathBuf,
+        /// Where.
+        to: Kept,
         /// It ends when it is written.
         is_end: bool,
     },
@@ -128,74 +126,6 @@ impl Ended {
             Self::Stopped => "stopped",
             Self::Moved => "moved",
         }
-    }
-}
-
-/// How a guest begins; after a reset, all begin with their kernels.
-#[derive(Debug)]
-pub enum Begins {
-    /// With its kernel.
-    Anew(Description),
-    /// Where it was when it was captured.
-    Again {
-        /// The file with all of it.
-        snapshot: PathBuf,
-        /// What it must be called.
-        name: Option<String>,
-    },
-    /// Where it was on another node.
-    Here(Box<Arrival>),
-}
-
-impl Begins {
-    /// Finds what it names; the lease that it runs by.
-    fn find(self, console: &Console, agent: Option<&Path>) -> Result<Found, Failure> {
-        let obtain = || agent.map(Lease::obtain).transpose();
-        match self {
-            Self::Anew(description) => {
-                let lease = obtain()?;
-                let origin = Origin::find(description, console.clone(), lease.as_ref())?;
-                Ok(Found { origin, copied: None, lease, arrival: None })
-            }
-            Self::Again { snapshot, name } => {
-                let lease = obtain()?;
-                let copied = file::open(&snapshot, console.clone(), lease.as_ref())?;
-                agent.map_or(Ok(()), |agent| disks::check(copied.disks(), agent))?;
-                let found = &copied.origin().description.name;
-                if let Some(other) = name.filter(|name| name != found) {
-                    let what =
-                        format!("{} is a snapshot of guest {found}, not of {other}", snapshot.display());
-                    return Err(Failure::refused(what).left(""));
-                }
-                Ok(Found::copied(copied, lease, None))
-            }
-            Self::Here(mut arrival) => {
-                let mut lease = arrival.lease()?;
-                match arrival.read(console.clone(), lease.as_mut()) {
-                    Ok(copied) => Ok(Found::copied(copied, lease, Some(arrival))),
-                    Err(why) => {
-                        arrival.fails(&why);
-                        Err(why)
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What a guest begins with.
-struct Found {
-    origin: Origin,
-    /// `None`: it begins with its kernel.
-    copied: Option<Box<Copied>>,
-    lease: Option<Lease>,
-    /// Who is to hear that it runs.
-    arrival: Option<Box<Arrival>>,
-}
-
-impl Found {
-    fn copied(copied: Copied, lease: Option<Lease>, arrival: Option<Box<Arrival>>) -> Self {
-        Self { origin: copied.origin().clone(), copied: Some(Box::new(copied)), lease, arrival }
     }
 }
 
@@ -411,7 +341,7 @@ impl Guest {
                 machine.press_power_button();
                 done
             }
-            Order::Snapshot { path, is_end } => match (self.save(machine, path), is_end) {
+            Order::Snapshot { to, is_end } => match (to.save(machine, self.agent.as_deref()), is_end) {
                 (Ok(still), true) => {
                     // None of its instructions is carried out behind what is in the file.
                     still.end();
@@ -430,11 +360,6 @@ impl Guest {
         };
         self.is_paused = machine.is_held(Hold::Operator);
         (said, None)
-    }
-
-    /// Captures it into the file at `path`; its volumes are sealed by the agent that leads them.
-    fn save<'a>(&self, machine: &'a Machine, path: &Path) -> Result<Still<'a>, Failure> {
-        file::save(machine, path, self.agent.as_deref(), &mut |_| ())
     }
 
     fn info(&self, machine: &Machine, listener: &Listener) -> Value {

@@ -2,6 +2,7 @@
 //! none, the tests say so and pass.
 
 use super::*;
+use crate::vmm::description::Description;
 use crate::vmm::said::{Said, runs_guests};
 use crate::vmm::testing::{elf, out, say};
 use std::path::Path;
@@ -192,9 +193,9 @@ fn a_restored_guest_begins_its_heartbeat_anew() {
         guest.beats();
         guest.is("beats");
         let path = directory.path().join("web1.snapshot");
-        guest.asks(Order::Snapshot { path: path.clone(), is_end: true });
+        guest.asks(Order::Snapshot { to: Kept::File(path.clone()), is_end: true });
         assert_eq!(guest.thread.join().unwrap().unwrap(), Ended::Stopped);
-        let mut guest = Running::begin(Begins::Again { snapshot: path, name: None });
+        let mut guest = Running::begin(Begins::Again { snapshot: Kept::File(path), described: None });
         assert_eq!(guest.heart(), json!({ "state": expected, "lost_ms": null, "lost_count": 0 }));
         guest.beats();
         guest.is("beats");

@@ -192,6 +192,12 @@ impl Lease {
         }
     }
 
+    /// Where the agent serves its volumes: its NBD socket.
+    #[must_use]
+    pub fn volumes(&self) -> &Path {
+        &self.volumes
+    }
+
     /// Where the agent serves this volume.
     #[must_use]
     pub fn volume(&self, name: &Name) -> Uri {

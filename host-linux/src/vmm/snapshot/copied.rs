@@ -91,6 +91,21 @@ impl Copied {
         &self.disks
     }
 
+    /// The same guest, which finds its kernel and first files where it is described here.
+    ///
+    /// # Errors
+    ///
+    /// Their names are no text.
+    pub fn loading(mut self, here: Option<&Description>) -> Result<Self, Failure> {
+        let Some(here) = here else { return Ok(self) };
+        let described = &mut self.body.origin.description;
+        // One that has first files by now, and had none, does not get them by this.
+        let initrd = here.initrd.as_deref().or(described.initrd.as_deref()).unwrap_or(Path::new(""));
+        let wrong = |why| Failure::failed(format!("guest {}: {why}", here.name));
+        *described = described.loading(&here.kernel, initrd).map_err(wrong)?;
+        Ok(self)
+    }
+
     /// Has it go on where it was, once nothing of `held` holds it any more.
     ///
     /// # Errors
