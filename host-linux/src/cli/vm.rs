@@ -1,24 +1,30 @@
 //! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
 
+use super::cluster::AgentArg;
 use super::vm_console;
 use super::vm_migrate;
-use super::vmm::LeaseArg;
+use super::vm_own;
+use super::vmm::{LeaseArg, snapshot_name};
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
+use crate::guests::own_volume::{SUFFIX, pair::Pair};
 use crate::guests::process::{self, Start};
 use crate::guests::record::{Record, Way};
-use crate::output::{Report, size};
+use crate::output::{Report, Voice, size};
 use crate::site_config::value::parse_time;
+use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
 use crate::vmm::snapshot::file;
+use bulkhead_core::volume::name::Name;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    Create(Create),
+    Create(vm_own::Create),
+    Update(vm_own::Update),
     List(List),
     Show(Show),
     Start(StartArgs),
@@ -27,10 +33,11 @@ pub(super) enum Verb {
     Resume(Resume),
     Snapshot(Snapshot),
     Restore(Restore),
+    Snapshots(vm_own::Snapshots),
     Migrate(vm_migrate::Migrate),
     Console(vm_console::Console),
     Log(Log),
-    Delete(Delete),
+    Delete(vm_own::Delete),
 }
 
 /// Where the guests of this node are.
@@ -42,7 +49,7 @@ pub(super) struct GuestsArg {
 }
 
 impl GuestsArg {
-    fn homes(&self) -> Homes {
+    pub(super) fn homes(&self) -> Homes {
         Homes::at(&self.guests)
     }
 }
@@ -52,7 +59,7 @@ impl GuestsArg {
 pub(super) struct GuestArg {
     /// Its name
     #[arg(value_name = "NAME")]
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
     guests: GuestsArg,
 }
@@ -67,27 +74,10 @@ impl GuestArg {
     }
 }
 
-/// Make a guest of a description
-///
-/// Checks the file and keeps a copy of it: `bulkhead vmm --help` says what stands in it. The guest
-/// does not run yet, and its disks are not touched.
-///
-/// Examples:
-///   bulkhead vm create web1.toml
-///   bulkhead vm create web1.toml --json | jq -r .name
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Create {
-    /// What the guest is
-    #[arg(value_name = "FILE")]
-    description: PathBuf,
-    #[command(flatten)]
-    guests: GuestsArg,
-}
-
 /// List the guests of this node
 ///
-/// Lists them with what each of them does: Running, Paused or Off.
+/// Lists them with what each of them does, Running, Paused or Off, and the volume that it is
+/// described in; also those of the pair of which nothing is on this node yet.
 ///
 /// Example:
 ///   bulkhead vm list --json
@@ -96,12 +86,14 @@ pub(super) struct Create {
 pub(super) struct List {
     #[command(flatten)]
     guests: GuestsArg,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Show a guest
 ///
-/// Shows what it does, what it is, and where its sockets and its log are. With --json under
-/// `config` what the guest's API says.
+/// Shows what it does, what it is, where that is described, and where its sockets and its log are.
+/// With --json under `config` what the guest's API says.
 ///
 /// Example:
 ///   bulkhead vm show web1
@@ -110,13 +102,16 @@ pub(super) struct List {
 pub(super) struct Show {
     #[command(flatten)]
     guest: GuestArg,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Start a guest
 ///
 /// Starts the guest in a process of its own, which goes on when this command and its terminal are
 /// gone; returns when the guest runs. It runs under a lease of this node's agent, as `bulkhead vmm
-/// --help` says. Exit code 3: it runs already, or another node leads its volumes.
+/// --help` says, and as it is described in its own volume; without one, or with --alone, as this
+/// node has it. Exit code 3: it runs already, or another node leads its volumes.
 ///
 /// Examples:
 ///   bulkhead vm start web1
@@ -146,7 +141,7 @@ pub(super) struct BeginArgs {
 
 impl BeginArgs {
     /// Begins it.
-    fn begin(&self, home: &Home, snapshot: Option<&Path>) -> Result<(), Failure> {
+    fn begin(&self, home: &Home, snapshot: Option<&Kept>) -> Result<(), Failure> {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
         process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, is_here })
@@ -207,24 +202,28 @@ pub(super) struct Resume {
     guest: GuestArg,
 }
 
-/// Write a guest into a file
+/// Write a guest into its own volume, or into a file
 ///
 /// Writes all of it but what its disks hold: memory, processors, devices, clock. It stands still
-/// meanwhile, and goes on when the file is on disk; with --stop it ends there, which is what a
-/// guest needs that goes on from this file: it must not run in between.
+/// meanwhile, and goes on when all is durable; with --stop it ends there, which is what a guest
+/// needs that goes on from this snapshot: it must not run in between.
 ///
 /// Examples:
+///   bulkhead vm snapshot web1 --stop
+///   bulkhead vm snapshot web1 --as before-update
 ///   bulkhead vm snapshot web1 /srv/web1.snapshot --stop
-///   bulkhead vm restore web1 /srv/web1.snapshot
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Snapshot {
     #[command(flatten)]
     guest: GuestArg,
-    /// Where to; what is there is replaced
+    /// Where to, if not into its own volume; what is there is replaced
     #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// The guest ends when the file is on disk
+    file: Option<PathBuf>,
+    /// What it is called in its own volume; one of that name is replaced [default: last]
+    #[arg(long = "as", value_name = "SNAPSHOT", value_parser = snapshot_name, conflicts_with = "file")]
+    snapshot: Option<Name>,
+    /// The guest ends when all is durable
     #[arg(long)]
     stop: bool,
 }
@@ -235,16 +234,21 @@ pub(super) struct Snapshot {
 /// the snapshot was taken. It runs under a lease, as with `bulkhead vm start`. Exit code 3: it
 /// runs, another node leads its volumes, or this node's processors cannot what it was told.
 ///
-/// Example:
+/// Examples:
+///   bulkhead vm restore web1
+///   bulkhead vm restore web1 --from before-update
 ///   bulkhead vm restore web1 /srv/web1.snapshot
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Restore {
     #[command(flatten)]
     guest: GuestArg,
-    /// The snapshot
+    /// The snapshot, if it is not in its own volume
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// Which one in its own volume [default: last]
+    #[arg(long, value_name = "SNAPSHOT", value_parser = snapshot_name, conflicts_with = "file")]
+    from: Option<Name>,
     #[command(flatten)]
     begin: BeginArgs,
 }
@@ -262,29 +266,14 @@ pub(super) struct Log {
     guest: GuestArg,
 }
 
-/// Forget a guest
-///
-/// Deletes its description and its log. Its volumes stay. Exit code 3: it runs.
-///
-/// Example:
-///   bulkhead vm delete web1 --yes
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Delete {
-    #[command(flatten)]
-    guest: GuestArg,
-    /// Yes, delete it
-    #[arg(long)]
-    yes: bool,
-}
-
-pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
+pub(super) fn run(verb: &Verb, is_quiet: bool, voice: Voice) -> Result<Report, Failure> {
     match verb {
-        Verb::Create(args) => create(args),
+        Verb::Create(args) => vm_own::create(args, voice),
+        Verb::Update(args) => vm_own::update(args, voice),
         Verb::List(args) => list(args),
-        Verb::Show(args) => show(&args.guest.home()?),
+        Verb::Show(args) => show(args),
         Verb::Start(args) => {
-            let home = args.guest.home()?;
+            let home = vm_own::bring(&args.guest, args.begin.lease.agent()?.as_deref(), voice)?;
             args.begin.begin(&home, None)?;
             Ok(done(&home, args.begin.state("runs")))
         }
@@ -295,11 +284,12 @@ pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
         Verb::Snapshot(args) => snapshot(args),
-        Verb::Restore(args) => restore(args),
+        Verb::Restore(args) => restore(args, voice),
+        Verb::Snapshots(args) => vm_own::snapshots(args),
         Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => log(&args.guest.home()?),
-        Verb::Delete(args) => delete(args),
+        Verb::Delete(args) => vm_own::delete(args),
     }
 }
 
@@ -319,40 +309,41 @@ fn done(home: &Home, what: &str) -> Report {
 
 fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
     let home = args.guest.home()?;
-    process::snapshot(&home, &args.file, args.stop)?;
+    let to = vm_own::kept(args.file.as_deref(), args.snapshot.as_ref())?;
+    process::snapshot(&home, &to, args.stop)?;
     if args.stop {
         process::wait_until_off(&home, process::ENDS)?;
     }
-    let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     let rest = if args.stop { "it is off" } else { "it goes on" };
-    let text = format!("Guest {} is in {}, {}; {rest}.\n", home.name, args.file.display(), size(bytes));
-    Ok(Report::new(text, json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes })))
-}
-
-fn restore(args: &Restore) -> Result<Report, Failure> {
-    let file = std::path::absolute(&args.file).map_err(|error| Failure::io("find", &args.file, &error))?;
-    let described = file::description(&file)?;
-    let GuestArg { name, guests } = &args.guest;
-    if described.name != *name {
-        let what = format!("{} is a snapshot of guest {}, not of {name}", file.display(), described.name);
-        return Err(Failure::refused(what));
-    }
-    let known = guests.homes().find(name).ok();
-    let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
-    args.begin.begin(&home, Some(&file))?;
-    Ok(done(&home, args.begin.state("goes on")))
-}
-
-fn create(args: &Create) -> Result<Report, Failure> {
-    let home = args.guests.homes().create(&Description::read(&args.description)?)?;
-    let text = format!(
-        "Guest {} is described in {}.\n  Next: bulkhead vm start {}\n",
-        home.name,
-        home.description().display(),
-        home.name
-    );
-    let json = json!({ "ok": true, "name": home.name, "description": home.description() });
+    let bytes = args.file.as_ref().map(|file| std::fs::metadata(file).map_or(0, |file| file.len()));
+    let long = bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+    let text = format!("Guest {} is in {to}{long}; {rest}.\n", home.name);
+    let snapshot = if let Kept::Own(name) = &to { Some(name.as_str()) } else { None };
+    let json =
+        json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes, "snapshot": snapshot });
     Ok(Report::new(text, json))
+}
+
+fn restore(args: &Restore, voice: Voice) -> Result<Report, Failure> {
+    let (name, agent) = (&args.guest.name, args.begin.lease.agent()?);
+    let from = vm_own::kept(args.file.as_deref(), args.from.as_ref())?;
+    let home = match (&from, &agent) {
+        (Kept::File(file), _) => {
+            let described = file::description(file)?;
+            if described.name != *name {
+                let what = format!("{from} is a snapshot of guest {}, not of {name}", described.name);
+                return Err(Failure::refused(what));
+            }
+            vm_own::bring_or_make(&args.guest, &described, agent.as_deref(), voice)?
+        }
+        (Kept::Own(_), Some(_)) => vm_own::bring(&args.guest, agent.as_deref(), voice)?,
+        (Kept::Own(_), None) => {
+            let what = "a guest's own volume is its agent's, and --alone asks none";
+            return Err(Failure::usage(what).next("name a FILE, or leave --alone out."));
+        }
+    };
+    args.begin.begin(&home, Some(&from))?;
+    Ok(done(&home, args.begin.state("goes on")))
 }
 
 /// What a guest does, in a word.
@@ -367,18 +358,26 @@ fn moved(home: &Home, state: &str) -> Option<Record> {
 }
 
 fn list(args: &List) -> Result<Report, Failure> {
-    let mut text = String::new();
-    let mut guests = Vec::new();
-    for home in args.guests.homes().all()? {
+    let (mut text, mut guests) = (String::new(), Vec::new());
+    let (pair, homes) = (vm_own::of_pair(&args.agent), args.guests.homes().all()?);
+    for home in &homes {
         // One that does not answer is not to hide the others.
-        let state = process::info(&home).map_or_else(
+        let state = process::info(home).map_or_else(
             |failure| format!("Unknown ({})", failure.what),
             |info| state(info.as_ref()).to_owned(),
         );
-        let moved = moved(&home, &state);
+        let moved = moved(home, &state);
+        let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
         let where_to = moved.as_ref().map(|moved| format!(", moved to {}", moved.node)).unwrap_or_default();
-        text.push_str(&format!("{:<24} {state}{where_to}\n", home.name));
-        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node) }));
+        text.push_str(&format!("{:<24} {state}{where_to}; of {described_in}\n", home.name));
+        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node),
+                            "ownVolume": volume }));
+    }
+    let is_elsewhere = |name: &&str| homes.iter().all(|home| home.name != *name);
+    for name in pair.iter().flat_map(Pair::guests).filter(is_elsewhere) {
+        let volume = format!("{name}{SUFFIX}");
+        text.push_str(&format!("{name:<24} Off; of volume {volume}, and nothing of it is on this node\n"));
+        guests.push(json!({ "name": name, "state": "Off", "movedTo": null, "ownVolume": volume }));
     }
     if guests.is_empty() {
         text.push_str("There are no guests. `bulkhead vm create FILE` makes one.\n");
@@ -386,7 +385,14 @@ fn list(args: &List) -> Result<Report, Failure> {
     Ok(Report::new(text, json!({ "ok": true, "guests": guests })))
 }
 
-fn show(home: &Home) -> Result<Report, Failure> {
+fn show(args: &Show) -> Result<Report, Failure> {
+    let (pair, home) = (vm_own::of_pair(&args.agent), args.guest.home());
+    let is_elsewhere = |pair: &&Pair| home.is_err() && pair.volume(&args.guest.name).is_some();
+    if let Some(pair) = pair.as_ref().filter(is_elsewhere) {
+        return vm_own::show(pair, &args.guest.name);
+    }
+    let home = &home?;
+    let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
     let info = process::info(home)?;
     let described = Description::read(&home.description())?;
     let mut text = format!("{}: {}\n", home.name, state(info.as_ref()));
@@ -400,6 +406,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
     }
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
     text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
+    text.push_str(&format!("  of           {described_in}\n"));
     text.push_str(&format!("  processors   {}\n", described.processors));
     text.push_str(&format!("  memory       {}\n", size(described.memory)));
     for disk in &described.disks {
@@ -419,7 +426,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
                        "moved": moved, "heartbeat": heartbeat, "config": described.json(),
-                       "paths": paths });
+                       "ownVolume": volume, "paths": paths });
     Ok(Report::new(text, json))
 }
 
@@ -447,15 +454,4 @@ fn log(home: &Home) -> Result<Report, Failure> {
     }
     let said = String::from_utf8_lossy(&said).into_owned();
     Ok(Report::new(said.clone(), json!({ "ok": true, "name": home.name, "log": said })))
-}
-
-fn delete(args: &Delete) -> Result<Report, Failure> {
-    let home = args.guest.home()?;
-    if !args.yes {
-        let what = format!("guest {} and its log would be deleted", home.name);
-        return Err(Failure::refused(what).next("say --yes if that is meant."));
-    }
-    let _lock = crate::vmm::in_use::InUse::lock(&home.description())?;
-    home.delete()?;
-    Ok(done(&home, "is forgotten; its volumes are as they were"))
 }

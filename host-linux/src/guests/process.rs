@@ -4,6 +4,7 @@ use super::client::{self, NoAnswer};
 use super::home::Home;
 use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
+use crate::vmm::begins::Kept;
 use crate::vmm::in_use::is_in_use;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ pub struct Start<'a> {
     /// The agent by whose lease it runs; `None`: it runs alone.
     pub agent: Option<&'a Path>,
     /// The snapshot from which it goes on; `None`: it begins with its kernel.
-    pub snapshot: Option<&'a Path>,
+    pub snapshot: Option<&'a Kept>,
     /// Also if it was moved to another node.
     pub is_here: bool,
 }
@@ -62,8 +63,10 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
     }
     let mut command = command(home, start.agent)?;
     command.args(start.is_paused.then_some("--paused"));
-    if let Some(snapshot) = start.snapshot {
-        command.arg("--restore").arg(snapshot);
+    match start.snapshot {
+        Some(Kept::File(path)) => drop(command.arg("--restore").arg(path)),
+        Some(Kept::Own(snapshot)) => drop(command.arg("--from").arg(snapshot.as_str())),
+        None => {}
     }
     let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
     let mut child = command.spawn().map_err(failed)?;
@@ -158,14 +161,20 @@ pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
     }
 }
 
-/// Has it written into the file at `path`; it ends there, or goes on.
+/// Has it written there; it ends there, or goes on.
 ///
 /// # Errors
 ///
-/// As [`tell`]; what was in the file is there still.
-pub fn snapshot(home: &Home, path: &Path, is_end: bool) -> Result<(), Failure> {
-    let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
-    let body = json!({ "destination_url": format!("file://{}", path.display()), "stop": is_end });
+/// As [`tell`]; what was there before is there still.
+pub fn snapshot(home: &Home, to: &Kept, is_end: bool) -> Result<(), Failure> {
+    let url = match to {
+        Kept::File(path) => {
+            let path = std::path::absolute(path).map_err(|error| Failure::io("find", path, &error))?;
+            format!("file://{}", path.display())
+        }
+        Kept::Own(snapshot) => format!("own:{snapshot}"),
+    };
+    let body = json!({ "destination_url": url, "stop": is_end });
     told(home, client::ask_with(&home.api(), Method::PUT, "vm.snapshot", &body, WRITES))
 }
 

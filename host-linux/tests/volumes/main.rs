@@ -25,6 +25,7 @@ mod late;
 mod lease;
 mod lost;
 mod migrate;
+mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;
 mod shared;

@@ -27,7 +27,7 @@ pub(super) fn runs_guests() -> bool {
 
 /// A guest that writes 12 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
 /// one twice is seen.
-fn counter() -> Vec<u8> {
+pub(super) fn counter() -> Vec<u8> {
     // mov edi, 2 MiB; mov ecx, 3 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
     let write =
         [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x30, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
@@ -55,7 +55,7 @@ pub(super) fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
     serde_json::from_str(&answer.out).unwrap()
 }
 
-fn state(plant: &Plant, node: &str) -> String {
+pub(super) fn state(plant: &Plant, node: &str) -> String {
     ok(plant, node, &["show", "web1"])["state"].as_str().unwrap().into()
 }
 
@@ -65,7 +65,7 @@ pub(super) fn said(plant: &Plant, node: &str) -> Vec<u8> {
 }
 
 /// Each sign is the one behind the one before it, from one node to the other.
-fn counts_on(signs: &[u8]) {
+pub(super) fn counts_on(signs: &[u8]) {
     for (at, pair) in signs.windows(2).enumerate() {
         let next = (pair[0] - b'0' + 1) % 64 + b'0';
         assert_eq!(pair[1], next, "sign {at} of {}", String::from_utf8_lossy(signs));
@@ -73,7 +73,7 @@ fn counts_on(signs: &[u8]) {
 }
 
 /// A plant whose guests end with it.
-pub(super) struct Site(Plant);
+pub(super) struct Site(pub(super) Plant);
 
 impl std::ops::Deref for Site {
     type Target = Plant;
@@ -104,7 +104,9 @@ pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static
         "version = 1\nname = \"web1\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"kernel\"\n{more}"
     );
     std::fs::write(&file, described).unwrap();
-    ok(&plant, primary, &["create", file.to_str().unwrap()]);
+    // One that runs alone is not the pair's.
+    let kept = if lease.contains(&"--alone") { &["--local"][..] } else { &[] };
+    ok(&plant, primary, &[&["create", file.to_str().unwrap()], kept].concat());
     ok(&plant, primary, &[&["start", "web1"], lease].concat());
     within("it counts", || (100 < said(&plant, primary).len()).then_some(()));
     (plant, primary, secondary)

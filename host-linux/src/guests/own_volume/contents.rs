@@ -62,6 +62,12 @@ impl<M: Medium> Contents<M> {
         &self.table
     }
 
+    /// How many blocks the volume has.
+    #[must_use]
+    pub fn blocks(&self) -> u64 {
+        self.medium.blocks()
+    }
+
     /// Reads a part of it; `None`: it has no such part.
     #[must_use]
     pub fn read(&self, what: &What) -> Option<Inflow<'_, M>> {

@@ -57,7 +57,7 @@ fn scenes() -> Vec<Scene> {
         vec![put(snapshot("last"), 4, 10 * BLOCK - 5)],
         vec![put(snapshot("last"), 5, (1 << 20) + 2 * BLOCK)],
         vec![put(snapshot("last"), 6, 2 * BLOCK), put(snapshot("other"), 6, 0)],
-        vec![put(What::Description, 7, 301), put(What::Kernel, 8, 2 * BLOCK), (What::Initrd, None)],
+        vec![(What::Initrd, None), put(What::Kernel, 8, 2 * BLOCK), put(What::Description, 7, 301)],
         vec![put(snapshot("last"), 9, 7 * BLOCK)],
         vec![(snapshot("other"), None)],
     ]

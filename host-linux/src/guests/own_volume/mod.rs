@@ -23,7 +23,7 @@ use crate::nbd::turns::of_session;
 use bulkhead_core::volume::name::{NAME_MAX, Name};
 
 /// What its name has behind the guest's.
-const SUFFIX: &str = ".guest";
+pub const SUFFIX: &str = ".guest";
 
 /// What the own volume of a guest is called.
 ///
