@@ -41,6 +41,7 @@ pub mod bytes;
 pub mod cache;
 pub mod container;
 pub mod crc;
+pub mod failover;
 pub mod fence;
 pub mod gpt;
 pub mod holder;

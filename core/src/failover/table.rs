@@ -1,6 +1,8 @@
 //! All guests of a pair, while this node leads their volumes: the most important ones first, a few at once
 //! (S3-04, S3-08, S3-14).
 
+use core::cmp::Reverse;
+
 use heapless::Vec;
 
 use super::life::{How, Life, Mode, Sight};
@@ -78,7 +80,7 @@ impl<const GUESTS: usize> Table<GUESTS> {
         }
         let down = self.guests.iter_mut().filter(|(_, life)| life.mode() == Mode::Down);
         // The first of those that are as important: the one with the lowest number.
-        let (guest, life) = down.min_by_key(|(_, life)| u8::MAX - life.wanted().priority)?;
+        let (guest, life) = down.min_by_key(|(_, life)| Reverse(life.wanted().priority))?;
         Some(Begin { guest: *guest, how: life.begin() })
     }
 

@@ -93,8 +93,9 @@ fn happens() -> impl Strategy<Value = Happens> {
     let failover = prop_oneof![Just(Failover::Restart), Just(Failover::Resume)];
     let guest = (any::<bool>(), failover, 0..3_u8);
     let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest { is_wanted, failover, priority });
+    let wanted = (1..6_u16, prop::option::weighted(0.9, guest));
     prop_oneof![
-        3 => (1..6_u16, prop::option::weighted(0.9, guest)).prop_map(|(of, guest)| Happens::Wanted(of, guest)),
+        3 => wanted.prop_map(|(of, guest)| Happens::Wanted(of, guest)),
         2 => (1..6_u16, any::<bool>()).prop_map(|(of, own)| Happens::Dies(of, own)),
         6 => (1..6_u16, prop::bool::weighted(0.7)).prop_map(|(of, done)| Happens::Begun(of, done)),
         6 => Just(Happens::Looked),

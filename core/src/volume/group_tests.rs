@@ -73,7 +73,18 @@ fn a_misdirected_record_is_not_obeyed() {
     let name = crate::volume::name::Name::new("vm1").unwrap();
     let (volume, uuid) = (crate::log::batch::Volume(1), Uuid([1; 16]));
     let (state, policy, is_cached) = (State::Present, None, true);
-    let record = Record { volume, state, name, uuid, blocks: 1, change: 1, policy, is_cached, seal: None };
+    let record = Record {
+        volume,
+        state,
+        name,
+        uuid,
+        blocks: 1,
+        change: 1,
+        policy,
+        is_cached,
+        seal: None,
+        guest: None,
+    };
     assert_eq!(Group::decode(&record.encode()), Err(Fault::Damaged));
     assert_eq!(Record::decode(volume, &group().encode()), Err(Fault::Damaged));
 }

@@ -4,8 +4,8 @@
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version: 4 with a seal, 3 without the read cache,           |
-//! |      |     |          | 2 with a policy, else 1                                                  |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 4 with a seal or of a guest, 3 without the read    |
+//! |      |     |          | cache, 2 with a policy, else 1                                           |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
@@ -16,8 +16,11 @@
 //! |   32 |   8 | blocks   | of 4096 bytes, 1..=2^40                                                  |
 //! |   40 |   8 | change   | of the catalogue, by which the record became so: +1 a change, never 0    |
 //! |   48 |  64 | name     | ASCII A-Z a-z 0-9 _ . -, not beginning with - or . ; the rest zero       |
-//! |  112 |  16 | seal     | of what the volume holds; zero: none, and no other in version 4          |
-//! |  128 |3964 | reserved | zero                                                                     |
+//! |  112 |  16 | seal     | of what the volume holds; zero: none                                     |
+//! |  128 |   1 | guest    | whose own it is: 0 none, 1 one that is off, 2 one that is to run         |
+//! |  129 |   1 | failover | of the guest: 0 it stays off, 1 it begins anew, 2 it goes on if it can   |
+//! |  130 |   1 | priority | of the guest                                                             |
+//! |  131 |3961 | reserved | zero                                                                     |
 //! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
 
 use core::fmt;
@@ -39,7 +42,7 @@ const PLAIN: u8 = 1;
 const WITH_POLICY: u8 = 2;
 /// Without the read cache, and with a policy of its own or without one.
 const PAST_CACHE: u8 = 3;
-/// With a seal, and with or without the rest.
+/// With a seal or of a guest, and with or without the rest.
 const VERSION: u8 = 4;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
@@ -96,6 +99,30 @@ impl fmt::Display for Seal {
     }
 }
 
+/// What is wanted of a guest: in the record of its own volume, so that every holder of the pair knows,
+/// durably and in the order of the log, which guests are to run, and which of them first (S3-01, S3-19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Guest {
+    /// It is to run.
+    pub is_wanted: bool,
+    /// What follows when it does not, and should.
+    pub failover: Failover,
+    /// Those with a higher one begin first.
+    pub priority: u8,
+}
+
+/// What follows when a guest that is to run does not: its node was lost, or its process (S3-11, S3-13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Failover {
+    /// Nothing: an operator starts it.
+    Stay,
+    /// It begins anew, with its kernel.
+    #[default]
+    Restart,
+    /// It goes on from its last snapshot, if its disks hold what they held then; else it begins anew.
+    Resume,
+}
+
 /// Whether a volume is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
@@ -127,6 +154,8 @@ pub struct Record {
     pub is_cached: bool,
     /// What it holds, by name, if nobody has written to it since that was given.
     pub seal: Option<Seal>,
+    /// What is wanted of the guest whose own volume it is; `None`: it is no guest's own.
+    pub guest: Option<Guest>,
 }
 
 /// Why a block is no record.
@@ -157,11 +186,12 @@ impl Record {
         let mut out = Writer::<BLOCK_LEN>::default();
         let name = self.name.as_str();
         out.put(&MAGIC);
-        out.u8(match (self.seal, self.is_cached, self.policy) {
-            (Some(_), _, _) => VERSION,
-            (None, false, _) => PAST_CACHE,
-            (None, true, Some(_)) => WITH_POLICY,
-            (None, true, None) => PLAIN,
+        let is_more = self.seal.is_some() || self.guest.is_some();
+        out.u8(match (is_more, self.is_cached, self.policy) {
+            (true, _, _) => VERSION,
+            (false, false, _) => PAST_CACHE,
+            (false, true, Some(_)) => WITH_POLICY,
+            (false, true, None) => PLAIN,
         });
         out.u16(self.volume.0);
         out.u8(match self.state {
@@ -183,6 +213,14 @@ impl Record {
         out.put(name.as_bytes());
         out.reserved(NAME_MAX.saturating_sub(name.len()));
         out.put(&self.seal.map_or([0; 16], Seal::bytes));
+        out.put(&self.guest.map_or([0; 3], |guest| {
+            let failover = match guest.failover {
+                Failover::Stay => 0,
+                Failover::Restart => 1,
+                Failover::Resume => 2,
+            };
+            [if guest.is_wanted { 2 } else { 1 }, failover, guest.priority]
+        }));
         with_crc(out)
     }
 
@@ -254,9 +292,27 @@ fn read(fields: &mut Reader<'_>) -> Option<Record> {
     let name: [u8; NAME_MAX] = fields.array()?;
     let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
     let seal = Seal::new(fields.array()?);
+    let guest = guest(fields.array()?)?;
     let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
     let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
-    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached, seal })
+    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached, seal, guest })
+}
+
+/// What is wanted of a guest, by the bytes of a record; `None`: these are none.
+const fn guest(bytes: [u8; 3]) -> Option<Option<Guest>> {
+    let [state, failover, priority] = bytes;
+    let failover = match failover {
+        0 => Failover::Stay,
+        1 => Failover::Restart,
+        2 => Failover::Resume,
+        3.. => return None,
+    };
+    match state {
+        0 => Some(None),
+        1 => Some(Some(Guest { is_wanted: false, failover, priority })),
+        2 => Some(Some(Guest { is_wanted: true, failover, priority })),
+        3.. => None,
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn record() -> Record {
         policy: None,
         is_cached: true,
         seal: None,
+        guest: None,
     }
 }
 
@@ -93,7 +94,7 @@ fn format_4_never_changes() {
         let expected = with_crc(expected);
         assert!(sealed.encode() == expected, "the layout has changed");
         assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(sealed.clone())));
-        for at in [7, 128] {
+        for at in [7, 131] {
             for byte in [1, 2, 3] {
                 let mut bad = sealed.encode();
                 bad[at] = byte;
@@ -105,6 +106,30 @@ fn format_4_never_changes() {
     bad[7] = 4;
     assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "a seal of zeroes");
     assert_eq!(Seal::new([0; 16]), None);
+}
+
+/// S3-19: so has the own volume of a guest, with a seal or without one.
+#[test]
+fn format_4_of_a_guest_never_changes() {
+    let cases = [
+        (false, Failover::Stay, 0, [1, 0, 0]),
+        (false, Failover::Restart, 100, [1, 1, 100]),
+        (true, Failover::Resume, 255, [2, 2, 255]),
+    ];
+    for (is_wanted, failover, priority, bytes) in cases {
+        let of = Record { guest: Some(Guest { is_wanted, failover, priority }), ..record() };
+        let mut expected = record().encode();
+        expected[7] = 4;
+        expected[128..131].copy_from_slice(&bytes);
+        let expected = with_crc(expected);
+        assert!(of.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
+        for (at, byte) in [(7, 3), (128, 0), (128, 3), (129, 3), (131, 1)] {
+            let mut bad = expected;
+            bad[at] = byte;
+            assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
+        }
+    }
 }
 
 #[test]
@@ -186,8 +211,12 @@ fn any_record() -> impl Strategy<Value = Record> {
     let state = prop_oneof![Just(State::Present), Just(State::Deleted)];
     let policy = prop_oneof![Just(None), Just(Some(Policy::Through)), Just(Some(Policy::Back))];
     let seal = prop_oneof![Just(None), any::<[u8; 16]>().prop_map(Seal::new)];
-    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, (any::<bool>(), seal)).prop_map(
-        |(number, state, name, uuid, blocks, change, policy, (is_cached, seal))| Record {
+    let failover = prop_oneof![Just(Failover::Stay), Just(Failover::Restart), Just(Failover::Resume)];
+    let guest = (any::<bool>(), failover, any::<u8>());
+    let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest { is_wanted, failover, priority });
+    let rest = (any::<bool>(), seal, prop::option::of(guest));
+    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, rest).prop_map(
+        |(number, state, name, uuid, blocks, change, policy, (is_cached, seal, guest))| Record {
             volume: Volume(number),
             state,
             name,
@@ -197,6 +226,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             policy,
             is_cached,
             seal,
+            guest,
         },
     )
 }

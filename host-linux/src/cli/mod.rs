@@ -30,6 +30,7 @@ mod vm;
 mod vm_console;
 mod vm_migrate;
 mod vm_own;
+mod vm_wanted;
 mod vmm;
 mod volume;
 mod volume_attach;

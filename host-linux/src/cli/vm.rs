@@ -4,6 +4,7 @@ use super::cluster::AgentArg;
 use super::vm_console;
 use super::vm_migrate;
 use super::vm_own;
+use super::vm_wanted;
 use super::vmm::{LeaseArg, snapshot_name};
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
@@ -113,6 +114,10 @@ pub(super) struct Show {
 /// --help` says, and as it is described in its own volume; without one, or with --alone, as this
 /// node has it. Exit code 3: it runs already, or another node leads its volumes.
 ///
+/// From then on a guest with an own volume is to run: whichever node comes to lead begins it, and
+/// the one that leads begins it again when its process is gone, as its [failover] says, until it
+/// switches itself off or `bulkhead vm stop` does.
+///
 /// Examples:
 ///   bulkhead vm start web1
 ///   bulkhead vm start test1 --alone
@@ -144,7 +149,8 @@ impl BeginArgs {
     fn begin(&self, home: &Home, snapshot: Option<&Kept>) -> Result<(), Failure> {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
-        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, is_here })
+        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, is_here })?;
+        vm_wanted::is_to_run(home, agent.as_deref())
     }
 
     /// What it does then.
@@ -174,6 +180,8 @@ pub(super) struct Stop {
     /// How long it may take to end itself
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     timeout: Duration,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Have a guest stand still
@@ -226,6 +234,8 @@ pub(super) struct Snapshot {
     /// The guest ends when all is durable
     #[arg(long)]
     stop: bool,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Have a guest go on where a snapshot was taken
@@ -279,7 +289,11 @@ pub(super) fn run(verb: &Verb, is_quiet: bool, voice: Voice) -> Result<Report, F
         }
         Verb::Stop(args) => {
             let timeout = (!args.now).then_some(args.timeout);
-            told(&args.guest, |home| process::stop(home, timeout), "is off")
+            let stop = |home: &Home| {
+                vm_wanted::is_to_be_off(home, &args.agent)?;
+                process::stop(home, timeout)
+            };
+            told(&args.guest, stop, "is off")
         }
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
@@ -310,6 +324,9 @@ fn done(home: &Home, what: &str) -> Report {
 fn snapshot(args: &Snapshot) -> Result<Report, Failure> {
     let home = args.guest.home()?;
     let to = vm_own::kept(args.file.as_deref(), args.snapshot.as_ref())?;
+    if args.stop {
+        vm_wanted::is_to_be_off(&home, &args.agent)?;
+    }
     process::snapshot(&home, &to, args.stop)?;
     if args.stop {
         process::wait_until_off(&home, process::ENDS)?;

@@ -2,6 +2,7 @@
 
 use super::Common;
 use super::cluster::AgentArg;
+use crate::failover::sight::note_beside;
 use crate::failure::Failure;
 use crate::guests::home::RECORD;
 use crate::migration::arrival::Arrival;
@@ -11,7 +12,7 @@ use crate::vmm::attach::Attach;
 use crate::vmm::begins::{Begins, Kept};
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
-use crate::vmm::guest::{Event, Guest};
+use crate::vmm::guest::{Ended, Event, Guest};
 use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
@@ -23,7 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 
 /// Run one guest
@@ -143,6 +144,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     if args.background {
         // Who leads a session has none to leave: it is no terminal's then, either.
         let _ = rustix::process::setsid();
+        be_as_others();
     }
     // A guest without one of its threads would be neither running nor gone.
     let panicked = std::panic::take_hook();
@@ -196,15 +198,35 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         leaving,
         sandbox,
     };
-    let ended = guest.run(begins, &events, &tell);
+    let ended = noted(args.description.as_deref(), || guest.run(begins, &events, &tell));
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))
 }
 
-/// The guest that another node hands over. The process is no part of who began it, which the system spares.
-fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
+/// How the guest ends that is described there, noted beside that.
+fn noted(description: Option<&Path>, run: impl FnOnce() -> Result<Ended, Failure>) -> Result<Ended, Failure> {
+    let note = description.map(note_beside);
+    // What it came to before says nothing of this time.
+    let _ = note.as_ref().map(std::fs::remove_file);
+    let ended = run();
+    if let (Some(note), Ok(ended)) = (note, &ended) {
+        // Without it the guest is begun again where it is to run.
+        let _ = std::fs::write(note, ended.name());
+    }
+    ended
+}
+
+/// The process is no part of an agent that began it, which the system spares when memory runs out.
+fn be_as_others() {
+    const SCORE: &str = "/proc/self/oom_score_adj";
     // Where there is no such file, nobody is spared.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    if std::fs::read_to_string(SCORE).is_ok_and(|score| score.starts_with('-')) {
+        let _ = std::fs::write(SCORE, "0");
+    }
+}
+
+/// The guest that another node hands over.
+fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
     let handed = std::io::stdin().as_fd().try_clone_to_owned();
     let handed = handed.map_err(|error| Failure::failed(format!("no standard input: {error}")))?;
     Arrival::take(handed, record)

@@ -33,8 +33,9 @@ pub(super) fn list(listing: &Listing) -> String {
 
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
-    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes, seal, backing } =
+    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes, seal, .. } =
         volume;
+    let backing = &volume.backing;
     let View { leads, primary, wanted, holders, .. } = &listing.storage;
     let View { log, dirty_bytes, cache, writes, reads, scrub, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);

@@ -1,6 +1,6 @@
-//! Guests run where their volumes are led: the node that comes to lead begins those that are to run, and begins
-//! them again when they are gone (S3-01, S3-04, S3-08, S3-11, S3-14, S3-19; S0-07, S0-08). Who decides is
-//! [`bulkhead_core::failover`]; here that is carried out.
+//! Guests run where their volumes are led: the node that comes to lead begins those that are to run, and
+//! begins them again when they are gone (S3-01, S3-04, S3-08, S3-11, S3-14, S3-19; S0-07, S0-08). Who decides
+//! is [`bulkhead_core::failover`]; here that is carried out.
 //!
 //! # Reading order
 //!

@@ -43,7 +43,8 @@ mod tests {
         std::fs::write(&description, "").unwrap();
         let home = Homes::at(directory.path()).find("web1").unwrap();
         assert_eq!(look(&home), Sight::Gone, "nobody knows");
-        let words = [("off", Sight::Ended), ("stopped", Sight::Gone), ("moved", Sight::Gone), ("x", Sight::Gone)];
+        let words =
+            [("off", Sight::Ended), ("stopped", Sight::Gone), ("moved", Sight::Gone), ("x", Sight::Gone)];
         for (word, sight) in words {
             std::fs::write(note_beside(&description), word).unwrap();
             assert_eq!(look(&home), sight, "{word}");

@@ -12,13 +12,31 @@ pub const PRIORITY: u8 = 100;
 pub struct Wanted {
     /// It is to run.
     pub running: bool,
-    /// What follows when it does not.
-    #[serde(flatten)]
-    pub failover: Failover,
+    /// What is done when it does not.
+    pub policy: Policy,
+    /// Those with a higher one begin first.
+    pub priority: u8,
 }
 
-/// What follows when a guest that is to run does not, and when its turn is.
+impl Wanted {
+    /// Of a guest that is described so.
+    #[must_use]
+    pub const fn of(running: bool, failover: Failover) -> Self {
+        let Failover { policy, priority } = failover;
+        Self { running, policy, priority }
+    }
+
+    /// What follows when it does not run.
+    #[must_use]
+    pub const fn failover(self) -> Failover {
+        let Self { policy, priority, .. } = self;
+        Failover { policy, priority }
+    }
+}
+
+/// What follows when a guest that is to run does not, and when its turn is: as its description says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Failover {
     /// What is done.
     pub policy: Policy,
@@ -46,8 +64,6 @@ pub enum Policy {
 }
 
 impl Policy {
-    const ALL: [Self; 3] = [Self::Stay, Self::Restart, Self::Resume];
-
     /// As a description says it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -56,12 +72,6 @@ impl Policy {
             Self::Restart => "restart",
             Self::Resume => "resume",
         }
-    }
-
-    /// The one of this name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.name() == name)
     }
 }
 
@@ -72,13 +82,13 @@ impl From<Guest> for Wanted {
             record::Failover::Restart => Policy::Restart,
             record::Failover::Resume => Policy::Resume,
         };
-        Self { running: guest.is_wanted, failover: Failover { policy, priority: guest.priority } }
+        Self { running: guest.is_wanted, policy, priority: guest.priority }
     }
 }
 
 impl From<Wanted> for Guest {
     fn from(wanted: Wanted) -> Self {
-        let Wanted { running: is_wanted, failover: Failover { policy, priority } } = wanted;
+        let Wanted { running: is_wanted, policy, priority } = wanted;
         let failover = match policy {
             Policy::Stay => record::Failover::Stay,
             Policy::Restart => record::Failover::Restart,
@@ -95,14 +105,12 @@ mod tests {
     /// BLACKBOX 3: programs read these names, and the catalogue keeps all of it.
     #[test]
     fn what_is_wanted_has_one_form() {
-        for policy in Policy::ALL {
-            let wanted = Wanted { running: true, failover: Failover { policy, priority: 7 } };
+        for policy in [Policy::Stay, Policy::Restart, Policy::Resume] {
+            let wanted = Wanted::of(true, Failover { policy, priority: 7 });
             assert_eq!(Wanted::from(Guest::from(wanted)), wanted);
-            assert_eq!(Policy::named(policy.name()), Some(policy));
             let text = format!("{{\"running\":true,\"policy\":\"{}\",\"priority\":7}}", policy.name());
             assert_eq!(serde_json::to_string(&wanted).unwrap(), text);
             assert_eq!(serde_json::from_str::<Wanted>(&text).unwrap(), wanted);
         }
-        assert_eq!(Policy::named("other"), None);
     }
 }

@@ -44,12 +44,13 @@ pub struct Start<'a> {
     pub is_here: bool,
 }
 
-/// Begins the process of a guest; returns when it answers.
+/// Begins the process of a guest; returns it when it answers. It outlives who began it; who does not end is
+/// to wait for it.
 ///
 /// # Errors
 ///
 /// It runs already, or could not begin: what it said.
-pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
+pub fn start(home: &Home, start: Start<'_>) -> Result<Child, Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
@@ -77,7 +78,7 @@ pub fn start(home: &Home, start: Start<'_>) -> Result<(), Failure> {
         if info(home).is_ok_and(|info| info.is_some()) {
             // It is here again: where it went before says nothing any more.
             let _ = std::fs::remove_file(home.record());
-            return Ok(());
+            return Ok(child);
         }
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Err(said(home, status));

@@ -73,6 +73,7 @@ impl Group {
                     larger.and_then(|record| self.has_room(record)).map(of)
                 }
                 Order::Delete { volume } => catalogue.delete(volume).map(of),
+                Order::Guest { volume, guest } => catalogue.guest(volume, guest).map(of),
                 Order::Seal { volume, seal } => catalogue.seal(volume, Some(seal)).map(of),
             };
             match block {

@@ -50,6 +50,7 @@ fn catalogue(algorithm: Option<Algorithm>, is_cached: bool) -> Catalogue {
         policy: None,
         is_cached,
         seal: None,
+        guest: None,
     };
     catalogue.take(V.0.into(), &record.encode()).unwrap();
     let group = catalogue.cache_of_all(algorithm);

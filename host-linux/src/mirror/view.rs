@@ -1,6 +1,7 @@
 //! How a mirror group is, seen by one of its holders: what the group tells the commands, the status and a
 //! monitoring system (S4-10, X14). docs/volumes.md documents every field; fields are added, never renamed.
 
+use crate::failover::wanted::Wanted;
 use crate::output::size;
 use crate::volume::catalogue::bytes;
 use bulkhead_core::cache::residents;
@@ -403,6 +404,9 @@ pub struct VolumeView {
     /// Its seal, if it was not written to since it has that.
     #[serde(default)]
     pub seal: Option<String>,
+    /// What is wanted of the guest whose own volume it is.
+    #[serde(default)]
+    pub guest: Option<Wanted>,
     /// Where its content is on this node: `file`, `shared`, the device's path, or the URI of an export.
     #[serde(default = "in_a_file")]
     pub backing: String,
@@ -433,6 +437,7 @@ impl VolumeView {
             // The handle adds these.
             at_risk_bytes: None,
             seal: record.seal.map(|seal| seal.to_string()),
+            guest: record.guest.map(Wanted::from),
             backing: in_a_file(),
         }
     }

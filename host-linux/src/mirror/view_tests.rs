@@ -52,7 +52,7 @@ fn the_names_of_the_fields_never_change() {
         },
         "writes": { "p50Us": null, "p99Us": null }, "reads": { "p50Us": null, "p99Us": null },
         "volumes": [{
-            "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "seal": null,
+            "number": 1, "name": "vm1", "uuid": "", "bytes": 0, "seal": null, "guest": null,
             "wanted": "through", "policy": "through",
             "cached": false, "atRiskBytes": null, "backing": "file"
         }],

@@ -119,6 +119,7 @@ fn when_all_numbers_were_used_the_one_deleted_first_is_used_again() {
         policy: None,
         is_cached: true,
         seal: None,
+        guest: None,
     };
     let is_gone = |number| if matches!(number, 7 | 40) { State::Deleted } else { State::Present };
     let all: Vec<_> = (1..=NUMBER_MAX).map(|number| record(number, is_gone(number))).collect();

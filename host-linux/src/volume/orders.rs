@@ -2,6 +2,7 @@
 //! it and what to do next (S4-10, X14; BLACKBOX 3).
 
 use crate::cluster::request::Request;
+use crate::failover::wanted::Wanted;
 use crate::failure::{Exit, Failure};
 use crate::mirror::view::{Algorithm, HolderView, Mode, View, VolumeView};
 use crate::mirror::words::Order;
@@ -96,6 +97,7 @@ impl Listing {
                 Order::Resize { volume: number(name)?, blocks: *blocks }
             }
             Request::VolumeDelete { name } => Order::Delete { volume: number(name)? },
+            Request::GuestWanted { name, wanted } => guest_as(number(name)?, *wanted),
             Request::VolumeSeal { name, seal } => seal_as(number(name)?, seal)?,
             Request::VolumeMode { volume: Some(name), mode } => {
                 Order::WantOf { volume: number(name)?, policy: mode.map(membership::Policy::from) }
@@ -297,6 +299,11 @@ fn is_cached(name: &str, algorithm: Option<Algorithm>) -> Result<bool, Failure> 
             Err(unchanged(Failure::usage(what)).next(next))
         }
     }
+}
+
+/// To want this of the guest whose own volume it is.
+fn guest_as(volume: Volume, wanted: Wanted) -> Order {
+    Order::Guest { volume, guest: wanted.into() }
 }
 
 /// To give a volume this seal.

@@ -21,6 +21,7 @@ pub(crate) fn listing(me: u16) -> Listing {
         cached: true,
         at_risk_bytes: None,
         seal: None,
+        guest: None,
         backing: "file".into(),
     };
     let view = View {

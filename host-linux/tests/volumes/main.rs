@@ -16,6 +16,7 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod failover;
 mod full;
 mod holes;
 #[allow(dead_code, reason = "other tests need the rest of it")]

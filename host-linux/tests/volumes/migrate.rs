@@ -113,7 +113,7 @@ pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static
 }
 
 /// The process of a guest.
-fn process(plant: &Plant, node: &str) -> Pid {
+pub(super) fn process(plant: &Plant, node: &str) -> Pid {
     let socket = guests(plant, node).join("web1/api.sock");
     let mut stream = within("its API", || UnixStream::connect(&socket).ok());
     stream.write_all(b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

@@ -6,6 +6,7 @@ use super::served::{Access, Served};
 use super::{guest, name};
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
+use crate::failover::wanted::{Failover, Wanted};
 use crate::failure::Failure;
 use crate::volume::orders::Listing;
 use bulkhead_core::volume::name::Name;
@@ -102,6 +103,24 @@ impl Pair {
     pub fn delete(&mut self, guest: &str) -> Result<(), Failure> {
         self.client.ask(&Request::VolumeDelete { name: name(guest)?.to_string() }).map(drop)
     }
+}
+
+/// Says that a guest is to run on whichever node leads, as its description says, or to run nowhere; durably,
+/// on both sides. Nothing is said of a guest without an own volume.
+///
+/// # Errors
+///
+/// The agent does not answer, or does not lead.
+pub fn want(agent: &Path, guest: &str, running: bool, failover: Option<Failover>) -> Result<(), Failure> {
+    let Some(mut pair) = Pair::ask(agent)? else { return Ok(()) };
+    let Some(volume) = pair.volume(guest) else { return Ok(()) };
+    let known = pair.listing.volume(volume.as_str())?.guest;
+    let failover = failover.or_else(|| known.map(Wanted::failover));
+    let wanted = Wanted::of(running, failover.unwrap_or_default());
+    if known == Some(wanted) || (known.is_none() && !running) {
+        return Ok(());
+    }
+    pair.client.ask(&Request::GuestWanted { name: volume.to_string(), wanted }).map(drop)
 }
 
 /// There is none where one is needed.
