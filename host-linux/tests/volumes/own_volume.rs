@@ -3,7 +3,10 @@
 
 use super::migrate::{Site, counter, counts_on, guests, ok, runs_guests, said, state, vm};
 use super::plant::Plant;
-use super::{roles, within};
+use super::{client, roles, within, write};
+use bulkhead::guests::own_volume::pair::Pair;
+use bulkhead::guests::own_volume::served::Access;
+use bulkhead::guests::own_volume::table::What;
 use serde_json::json;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -114,6 +117,11 @@ fn a_guest_outlives_the_node_that_made_it() {
     ok(&plant, there, &["snapshot", "web1"]);
     assert_eq!(names(there), ["last"]);
     ok(&plant, there, &["stop", "web1", "--now"]);
+    // Its memory goes on with the disks that it knows, or not at all.
+    write(&client(&plant, there, "vm1", 16 << 20), 3, 1);
+    let refused = vm(&plant, there, &["restore", "web1"]);
+    let why = "vm1 was written to since";
+    assert_eq!((refused.code, refused.err.contains(why)), (3, true), "{}", refused.err);
 }
 
 /// A guest that was moved resets there, though the file that its kernel came from is nowhere.
@@ -198,4 +206,32 @@ fn a_guest_is_made_described_anew_and_deleted_where_its_volumes_are_led() {
     fails(here, 3, &["start", "web1"], "not there any more");
     ok(&plant, here, &["delete", "web1", "--yes"]);
     assert_eq!(ok(&plant, here, &["list"])["guests"], json!([]));
+}
+
+/// X02, V8: what was begun while one node led is not done when another one leads.
+#[test]
+fn what_is_begun_in_one_reign_is_not_done_in_the_next() {
+    let (plant, here, there, directory) = begin();
+    let file = files(directory.path(), "64M", b"a kernel");
+    ok(&plant, here, &["create", file.to_str().unwrap()]);
+    let pair = |node: &str| {
+        let socket = plant.part(node)["socket"].as_str().unwrap();
+        Pair::ask(socket.as_ref()).unwrap().unwrap()
+    };
+    let mut change = pair(here).open("web1", Access::Change).unwrap().change();
+    change.put(What::Kernel, 1, 5, &mut &b"newer"[..]).unwrap();
+    let second = pair(here).open("web1", Access::Change).unwrap_err();
+    assert!(second.what.contains("is at work"), "{}", second.what);
+
+    plant.ok(here, &["promote", there]);
+    within("the other one to lead", || {
+        plant.ok(there, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(())
+    });
+    change.commit().expect_err("it is done by who leads no more");
+    let contents = pair(there).open("web1", Access::Look).unwrap();
+    assert_eq!(contents.table().find(&What::Kernel).unwrap().length, 8);
+    std::fs::write(directory.path().join("vmlinuz"), b"another kernel").unwrap();
+    ok(&plant, there, &["update", "web1", file.to_str().unwrap()]);
+    let contents = pair(here).open("web1", Access::Look).unwrap();
+    assert_eq!(contents.table().find(&What::Kernel).unwrap().length, 14);
 }
