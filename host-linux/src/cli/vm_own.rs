@@ -132,6 +132,10 @@ pub(super) fn create(args: &Create, voice: Voice) -> Result<Report, Failure> {
     let is_new = homes.find(name).is_err();
     let pair = if args.local || !is_new { None } else { pair(&args.agent)? };
     let Some(pair) = pair else {
+        if is_new && args.own_volume.is_some() {
+            let what = format!("no agent is here that has volumes, so guest {name} gets none of its own");
+            return Err(Failure::refused(what).next("name the agent, or leave --own-volume out."));
+        }
         let home = homes.create(&described)?;
         let what = format!("is described in {}", home.description().display());
         return Ok(created(&home, &what, None));

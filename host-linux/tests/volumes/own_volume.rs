@@ -1,6 +1,7 @@
 //! S3-06, S3-07, S3-10, S3-11: a guest has a volume of its own, so that whichever node of the pair leads has
 //! all that it needs to start it, or to have it go on.
 
+use super::common::bulkhead;
 use super::migrate::{Site, counter, counts_on, guests, ok, runs_guests, said, state, vm};
 use super::plant::Plant;
 use super::{client, roles, within, write};
@@ -234,4 +235,20 @@ fn what_is_begun_in_one_reign_is_not_done_in_the_next() {
     ok(&plant, there, &["update", "web1", file.to_str().unwrap()]);
     let contents = pair(here).open("web1", Access::Look).unwrap();
     assert_eq!(contents.table().find(&What::Kernel).unwrap().length, 14);
+}
+
+/// Without an agent a guest is kept where it is made, unless more is asked for.
+#[test]
+fn a_guest_without_an_agent_is_of_its_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = files(directory.path(), "64M", b"a kernel");
+    let nowhere = directory.path().join("nowhere");
+    let alone = |words: &[&str]| {
+        let mut command = bulkhead(&[&["vm", "create", file.to_str().unwrap()], words].concat());
+        command.arg("--guests").arg(&nowhere).arg("--state-dir").arg(&nowhere).output().unwrap()
+    };
+    assert_eq!(alone(&["--own-volume", "1GiB"]).status.code(), Some(3));
+    assert!(!nowhere.exists());
+    assert_eq!(alone(&[]).status.code(), Some(0));
+    assert!(nowhere.join("web1/guest.toml").exists());
 }
