@@ -17,6 +17,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("monitor", &["actions", "bug", "id", "register", "time"]),
     ("fence", &["actions", "bug", "crc", "id", "register", "time"]),
     ("budget", &["time"]),
+    ("placement", &["id"]),
     ("resource", &["actions", "id", "time"]),
     ("node", &["actions", "budget", "bug", "fence", "id", "link", "monitor", "register", "time"]),
     ("provision", &["budget", "bytes", "crc", "fence", "id", "link", "node", "register", "time"]),

@@ -1,0 +1,39 @@
+//! Which host each guest runs on, now and after a loss (S1-37 to S1-41, S3-13 to S3-18, S3-21, X16, X17).
+//!
+//! | question | answer |
+//! |---|---|
+//! | what is there? | [`site`]: zones, pools, hosts, guests, checked once |
+//! | who comes first? | [`priority`]: what a guest matters, and gains by those that need it |
+//! | where does it go? | [`steps`]: the five steps; [`search`]: all guests together; [`answer`]: the result |
+//! | where would it go? | [`alternates`]: the same for each loss that may come |
+//! | may one more be started? | [`admission`]: boxes and slots, and what would help |
+//! | how much is left? | [`quota`]: of each pool, without what no guest could use |
+//!
+//! Nothing here waits, moves or starts anything: a shell asks again when something has changed, and tells
+//! the nodes. Time is counted in steps, memory is the caller's.
+
+pub mod amounts;
+pub mod answer;
+pub mod guest;
+pub mod hosts;
+pub mod memory;
+pub mod priority;
+mod rooms;
+
+#[cfg(test)]
+mod brute_tests;
+pub mod search;
+#[cfg(test)]
+mod search_tests;
+pub mod site;
+pub mod steps;
+#[cfg(test)]
+mod testing;
+pub mod zones;
+
+/// The memory that was given has too few places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooSmall {
+    /// How many it takes: one for each guest.
+    pub needed: usize,
+}
