@@ -11,6 +11,10 @@ use super::priority::Priorities;
 use super::site::{ClassId, Site};
 use super::slots::{Boxes, Count};
 
+/// Into how many parts a host is cut to find what a guest may need. Boxes that are smaller yet are those of
+/// the other guests.
+const PARTS_MAX: u64 = 8;
+
 /// What must be survived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy<const K: usize> {
@@ -140,16 +144,20 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
 
     /// Guests and slots as they would be after a change.
     fn count(&self, case: Case, change: Option<Remedy<K>>) -> Count<K> {
-        let guests = self.guests(case).filter(|(guest, _)| match change {
-            Some(Remedy::Stop { up_to, .. }) => case.candidate == Some(*guest) || !self.is_stopped(*guest, up_to),
-            None | Some(Remedy::Shrink { .. } | Remedy::AddHosts { .. } | Remedy::Tolerate { .. })
-            | Some(Remedy::Grade { .. }) => true,
-        });
-        let guests = guests.map(|(guest, what)| match change {
-            Some(Remedy::Shrink { guest: smaller, to }) if smaller == guest => (guest, to),
-            None | Some(Remedy::Shrink { .. } | Remedy::AddHosts { .. } | Remedy::Tolerate { .. })
-            | Some(Remedy::Stop { .. } | Remedy::Grade { .. }) => (guest, what.needs),
-        });
+        let goes_on = |guest: GuestIndex| match change {
+            Some(Remedy::Stop { up_to, .. }) => {
+                case.candidate == Some(guest) || !self.is_stopped(guest, up_to)
+            }
+            Some(Remedy::Shrink { .. } | Remedy::AddHosts { .. }) => true,
+            Some(Remedy::Tolerate { .. } | Remedy::Grade { .. }) | None => true,
+        };
+        let needs = |guest: GuestIndex, now: Amounts<K>| match change {
+            Some(Remedy::Shrink { guest: smaller, to }) if smaller == guest => to,
+            Some(Remedy::Shrink { .. } | Remedy::Stop { .. } | Remedy::AddHosts { .. }) => now,
+            Some(Remedy::Tolerate { .. } | Remedy::Grade { .. }) | None => now,
+        };
+        let guests = self.guests(case).filter(|(guest, _)| goes_on(*guest));
+        let guests = guests.map(|(guest, what)| (guest, needs(guest, what.needs)));
         let (mut boxes, mut losses, mut added) = (self.policy.boxes, self.policy.losses, None);
         match change {
             Some(Remedy::AddHosts { count, like }) => added = Some((usize::from(count), like)),
@@ -182,22 +190,24 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
         })
     }
 
-    /// Who sets the box, first the guest that is asked about, made no larger than all others together, or as
-    /// large as some host.
+    /// Who sets the box, first the guest that is asked about, and how large it may be: as a host, as half of
+    /// one, and so on, but no less than all others need.
     fn shrink(&self, case: Case, count: &Count<K>) -> Option<Remedy<K>> {
         let guests = case.candidate.into_iter().chain(count.large.set_by.into_iter().flatten());
-        let try_to = |guest: GuestIndex, most: Amounts<K>| {
-            let needs = self.site.guest(guest).needs;
-            let to = Amounts::NONE.or_more(needs.minus(needs.minus(most)));
-            (to != Amounts::NONE).then_some(Remedy::Shrink { guest, to })
-        };
         let mut changes = guests.flat_map(|guest| {
+            let needs = self.site.guest(guest).needs;
             let others = self.guests(case).filter(move |(other, _)| *other != guest);
             let others = others.fold(Amounts::NONE, |most, (_, what)| most.or_more(what.needs));
-            let hosts = self.hosts(case).iter().map(|host| self.site.provided(host));
-            core::iter::once(others).chain(hosts).filter_map(move |most| try_to(guest, most))
+            let parts = (1..=PARTS_MAX).flat_map(move |parts| {
+                let hosts = self.hosts(case).iter().map(|host| self.site.provided(host));
+                hosts.map(move |host| host.part(parts).or_more(others))
+            });
+            let limits = parts.chain(core::iter::once(others));
+            limits.map(move |limit| Remedy::Shrink { guest, to: needs.minus(needs.minus(limit)) })
         });
-        changes.find_map(|change| self.helps(case, change))
+        let nothing =
+            |change: &Remedy<K>| matches!(change, Remedy::Shrink { to, .. } if *to == Amounts::NONE);
+        changes.find_map(|change| if nothing(&change) { None } else { self.helps(case, change) })
     }
 
     /// The fewest guests, of those that matter less than the one that is asked about.

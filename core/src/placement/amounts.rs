@@ -61,6 +61,11 @@ impl<const K: usize> Amounts<K> {
         self.each(Self::NONE, |own, _| own.saturating_mul(u64::from(permille)) / 1_000)
     }
 
+    /// One of so many equal parts, rounded down.
+    pub fn part(self, parts: u64) -> Self {
+        self.each(Self::NONE, |own, _| own.checked_div(parts).unwrap_or(own))
+    }
+
     /// Whether there is enough room for it, of every kind.
     pub fn fits(self, room: Self) -> bool {
         self.pairs(room).all(|(_, needed, room)| needed <= room)

@@ -12,24 +12,34 @@
 //! Nothing here waits, moves or starts anything: a shell asks again when something has changed, and tells
 //! the nodes. Time is counted in steps, memory is the caller's.
 
+pub mod admission;
+pub mod alternates;
 pub mod amounts;
 pub mod answer;
 pub mod guest;
 pub mod hosts;
 pub mod memory;
 pub mod priority;
+pub mod quota;
 mod rooms;
+pub mod search;
+pub mod site;
+pub mod slots;
+pub mod steps;
+pub mod zones;
 
 #[cfg(test)]
+mod admission_tests;
+#[cfg(test)]
+mod alternates_tests;
+#[cfg(test)]
 mod brute_tests;
-pub mod search;
 #[cfg(test)]
 mod search_tests;
-pub mod site;
-pub mod steps;
+#[cfg(test)]
+mod site_tests;
 #[cfg(test)]
 mod testing;
-pub mod zones;
 
 /// The memory that was given has too few places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

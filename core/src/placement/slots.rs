@@ -5,7 +5,8 @@
 //! slot, so as many guests as slots are left find room, wherever they are.
 //!
 //! With *graded* boxes small guests are counted in small boxes. The large box is what the others need, and at
-//! least a small one, so that a slot for a large guest also serves as slots for small ones.
+//! least a small one, so that a slot for a large guest also serves as slots for small ones. It counts on small
+//! guests that make room for large ones, and move: the large ones must have the higher priority (S4-18).
 //!
 //! | corner                              | then                                                      |
 //! |-------------------------------------|-----------------------------------------------------------|
@@ -45,8 +46,7 @@ pub struct Slots<const K: usize> {
 }
 
 impl<const K: usize> Slots<K> {
-    const NONE: Self =
-        Self { capacity: Amounts::NONE, set_by: [None; K], total: 0, lost: 0, needed: 0 };
+    const NONE: Self = Self { capacity: Amounts::NONE, set_by: [None; K], total: 0, lost: 0, needed: 0 };
 
     /// How many there are when the largest hosts are lost.
     pub const fn max(&self) -> u64 {
@@ -111,22 +111,26 @@ impl<const K: usize> Count<K> {
             }
         }
         let Boxes::Graded(box_of_small) = boxes else {
-            large.count(losses, hosts.map(|host| large.capacity.times_in(host).unwrap_or(0)));
+            let capacity = large.capacity;
+            large.count(losses, hosts.map(|host| capacity.times_in(host).unwrap_or(0)));
             return Self { large, small: None };
         };
         if 0 < large.needed {
             large.capacity = large.capacity.or_more(box_of_small);
         }
         let capacity = large.capacity;
-        let on = move |host: Amounts<K>| capacity.times_in(host).unwrap_or(0);
+        let on = |host: Amounts<K>| capacity.times_in(host).unwrap_or(0);
         large.count(losses, hosts.clone().map(on));
         let in_large = box_of_small.times_in(capacity).unwrap_or(0);
         let mut small = Slots { capacity: box_of_small, ..Slots::NONE };
         small.needed = small_guests.saturating_add(large.needed.saturating_mul(in_large));
-        small.count(losses, hosts.map(|host| match on(host) {
-            0 => box_of_small.times_in(host).unwrap_or(0),
-            slots => slots.saturating_mul(in_large),
-        }));
+        small.count(
+            losses,
+            hosts.map(|host| match on(host) {
+                0 => box_of_small.times_in(host).unwrap_or(0),
+                slots => slots.saturating_mul(in_large),
+            }),
+        );
         Self { large, small: Some(small) }
     }
 
