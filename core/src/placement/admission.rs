@@ -1,8 +1,11 @@
 //! Whether one more guest may be started, why not, and what would help (S3-15 to S3-18, X16).
 //!
 //! A guest is refused when not everybody would have room after the losses that the policy provides for, even
-//! if there is room for it now. Guests count that run or are to run, of one class at a time. Each change that
-//! a refusal names admits the guest by itself: it was tried.
+//! if there is room for it now. Guests count that run or are to run, of one class at a time, and their
+//! placeholders. Each change that a refusal names admits the guest by itself: it was tried.
+//!
+//! This is about room alone. Where a guest's data is, and whom it is kept apart from, may leave it without a
+//! host all the same: what [`super::alternates`] says of each loss knows that, too.
 
 use super::amounts::Amounts;
 use super::guest::{Guest, GuestIndex, Power, Priority};
@@ -144,6 +147,7 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
 
     /// Guests and slots as they would be after a change.
     fn count(&self, case: Case, change: Option<Remedy<K>>) -> Count<K> {
+        let counting = self.hosts(case);
         let goes_on = |guest: GuestIndex| match change {
             Some(Remedy::Stop { up_to, .. }) => {
                 case.candidate == Some(guest) || !self.is_stopped(guest, up_to)
@@ -157,7 +161,11 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
             Some(Remedy::Tolerate { .. } | Remedy::Grade { .. }) | None => now,
         };
         let guests = self.guests(case).filter(|(guest, _)| goes_on(*guest));
-        let guests = guests.map(|(guest, what)| (guest, needs(guest, what.needs)));
+        let guests = guests.flat_map(|(guest, what)| {
+            let own = (guest, needs(guest, what.needs));
+            let kept = what.placeholder.filter(|host| counting.has(*host)).map(|_| own);
+            core::iter::once(own).chain(kept)
+        });
         let (mut boxes, mut losses, mut added) = (self.policy.boxes, self.policy.losses, None);
         match change {
             Some(Remedy::AddHosts { count, like }) => added = Some((usize::from(count), like)),
@@ -167,7 +175,6 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
         }
         let added = added.into_iter().flat_map(|(count, like)| core::iter::repeat_n(like, count));
         let site = self.site;
-        let counting = self.hosts(case);
         let hosts = (0..64).map(HostIndex).filter(move |host| counting.has(*host)).chain(added);
         Count::new(boxes, usize::from(losses), guests, hosts.map(move |host| site.provided(host)))
     }

@@ -10,7 +10,7 @@ use super::hosts::{HostIndex, HostSet};
 use super::priority::Priorities;
 use super::site::ClassId;
 use super::slots::{Boxes, Count};
-use super::testing::{Chance, Town, guest, host, on};
+use super::testing::{Chance, Town, everybody_has_room, guest, host, on};
 
 const ONE: Policy<2> = Policy { losses: 1, boxes: Boxes::One };
 
@@ -108,6 +108,13 @@ fn the_corners() {
     town.guests[1].pool = PoolIndex(1);
     let (count, _) = refused(ask(&town, ONE, Some(0)));
     assert_eq!((count.large.total, count.large.max()), (2, 0));
+    // A placeholder takes a slot, where it is on a host that counts.
+    for (host, needed) in [(1, 1), (2, 2)] {
+        town.guests[0].placeholder = Some(HostIndex(host));
+        let (Verdict::Admitted(count) | Verdict::Refused(count, _)) = ask(&town, ONE, Some(0));
+        assert_eq!(count.large.needed, needed);
+    }
+    town.guests[0].placeholder = None;
     // It fits on no host: it may be made as large as a host.
     town.guests[0].needs = Amounts([11, 0]);
     let (_, remedies) = refused(ask(&town, Policy { losses: 0, ..ONE }, Some(0)));
@@ -167,6 +174,13 @@ fn by_chance(chance: &mut Chance) -> (Town, Policy<2>) {
         town.guests.push(one);
     }
     town.guests.last_mut().unwrap().power = Power::Off;
+    for guest in &mut town.guests {
+        let other = HostIndex(u8::try_from(chance.below(u64::from(hosts))).unwrap());
+        guest.placeholder = (chance.below(5) == 0 && guest.power != Power::On(other)).then_some(other);
+    }
+    if !everybody_has_room(&town) {
+        town.guests.iter_mut().for_each(|guest| guest.placeholder = None);
+    }
     let losses = u8::try_from(chance.below(3)).unwrap();
     let graded = Boxes::Graded(Amounts([3, 3]));
     (town, Policy { losses, boxes: if chance.below(3) == 0 { graded } else { Boxes::One } })

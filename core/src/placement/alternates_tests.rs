@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::alternates::{Loss, losses, table};
 use super::amounts::Amounts;
-use super::guest::{GuestIndex, Priority};
+use super::guest::Priority;
 use super::hosts::{HostIndex, HostSet};
 use super::memory::{Fate, Level, Memory, Turn};
 use super::priority::Priorities;
@@ -82,35 +82,4 @@ fn after_any_loss_nobody_has_more_than_his_host_provides() {
         }
     }
     assert!(2_000 < losses_seen && 400 < started, "{losses_seen} {started}");
-}
-
-/// `cargo test --release -p bulkhead-core --lib placement::alternates_tests::the_largest -- --ignored --nocapture`
-#[test]
-#[ignore = "says how long it takes; asserts nothing of time"]
-fn the_largest_site() {
-    let mut chance = super::testing::Chance::new(1);
-    let mut town = Town::small(vec![]);
-    town.hosts = (0..64).map(|node| super::testing::host(node, 3 + node / 16, 0, [1_000, 1_000])).collect();
-    for number in 0..4_000_u64 {
-        let home = u8::try_from(number % 64).unwrap();
-        let needs = [4 + chance.below(16), 4 + chance.below(16)];
-        let mut one = guest(needs, u16::try_from(chance.below(5)).unwrap(), on(home));
-        one.apart = (chance.below(10) == 0).then(|| super::guest::Apart(u16::from(home / 2)));
-        town.guests.push(one);
-    }
-    let report = |what: &str, up: HostSet| {
-        let began = std::time::Instant::now();
-        let (down, certainty) = town.with_placement(up, 100_000, |placement| {
-            let guests = (0..4_000).map(GuestIndex);
-            (guests.filter(|guest| placement.host_of(*guest).is_none()).count(), placement.certainty())
-        });
-        std::println!("{what}: {:?}, {down} down, {certainty:?}", began.elapsed());
-    };
-    report("nothing lost", HostSet::ALL);
-    report("one host lost", town.without(&[0]));
-    report("a rack of 16 lost", HostSet::ALL.without(town.site().hosts_in(ZoneIndex(3))));
-    report("a compartment of 32 lost", HostSet::ALL.without(town.site().hosts_in(ZoneIndex(1))));
-    let began = std::time::Instant::now();
-    table_of(&town, HostSet::ALL);
-    std::println!("the table of all alternates: {:?}", began.elapsed());
 }

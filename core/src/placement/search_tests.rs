@@ -190,6 +190,19 @@ fn large_holes_are_kept_for_large_guests_but_not_on_an_overloaded_host() {
 }
 
 #[test]
+fn on_a_host_that_has_too_much_everybody_stays_and_nobody_comes() {
+    // Guests need more than they did, or the pool provides less.
+    let mut town =
+        Town::small(vec![guest([6, 6], 4, on(1)), guest([6, 6], 1, on(1)), guest([1, 1], 2, on(0))]);
+    check(&town, &[], "");
+    check(&town, &[0], "2 starts on 2, SamePool");
+    town.guests[2].hosts = only(&[1]);
+    check(&town, &[0], "1 moves to 2, SamePool, for 2\n2 starts on 1, PreemptedElsewhere");
+    town.guests[2].overrides.priority = Some(Priority(1));
+    check(&town, &[0], "2 down, Full { host: HostIndex(1), kind: Kind(1), lacks: 1 }");
+}
+
+#[test]
 fn a_database_gains_while_its_users_run_and_loses_when_they_are_down() {
     // Guest 2 needs a host; only that of the database, 0, could have it.
     let mut town = Town::small(vec![whole(1, on(1)), guest([1, 1], 1, on(2)), whole(5, on(0))]);

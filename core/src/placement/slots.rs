@@ -5,8 +5,9 @@
 //! slot, so as many guests as slots are left find room, wherever they are.
 //!
 //! With *graded* boxes small guests are counted in small boxes. The large box is what the others need, and at
-//! least a small one, so that a slot for a large guest also serves as slots for small ones. It counts on small
-//! guests that make room for large ones, and move: the large ones must have the higher priority (S4-18).
+//! least a small one, so that a slot for a large guest also serves as slots for small ones. It counts on
+//! small guests that make room for large ones, and move: the large ones must have the higher priority
+//! (S4-18).
 //!
 //! | corner                              | then                                                      |
 //! |-------------------------------------|-----------------------------------------------------------|
@@ -15,6 +16,7 @@
 //! | a host smaller than the box         | it has no slot                                            |
 //! | as many losses as hosts, or more    | no slot is left                                           |
 //! | hosts of different sizes            | those with the most slots count as lost                   |
+//! | a placeholder                       | takes a slot as its guest does, for both have room now    |
 
 use super::amounts::Amounts;
 use super::guest::GuestIndex;

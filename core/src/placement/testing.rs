@@ -231,7 +231,8 @@ fn guest_by_chance(chance: &mut Chance, hosts: u64) -> Guest<2> {
     guest
 }
 
-fn everybody_has_room(town: &Town) -> bool {
+/// Whether no host has more than it provides.
+pub fn everybody_has_room(town: &Town) -> bool {
     let site = town.site();
     site.hosts().iter().all(|host| {
         let there = town.guests.iter().filter(|guest| guest.power != Power::Off);
