@@ -63,7 +63,7 @@ pub enum Remedy<const K: usize> {
     Stop {
         /// How many.
         count: u16,
-        /// The last one of them; [`Admission::is_stopped`] tells the others.
+        /// The last one of them; [`Admission::stopped`] tells the others.
         up_to: GuestIndex,
     },
     /// Hosts are added.
@@ -78,7 +78,7 @@ pub enum Remedy<const K: usize> {
         /// How many still may.
         losses: u8,
     },
-    /// Small guests are counted in smaller boxes.
+    /// Small guests are counted in smaller boxes. They must matter less than the others ([`super::slots`]).
     Grade {
         /// Those that need no more than this.
         small: Amounts<K>,
@@ -120,9 +120,15 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
         self.judge(Case { class, candidate: None })
     }
 
-    /// Whether a guest is one of those that [`Remedy::Stop`] stops.
-    pub fn is_stopped(&self, guest: GuestIndex, up_to: GuestIndex) -> bool {
-        self.rank(guest) <= self.rank(up_to)
+    /// Those that [`Remedy::Stop`] stops for a guest that was asked about; `None`: nobody was.
+    pub fn stopped(
+        &self,
+        class: ClassId,
+        candidate: Option<GuestIndex>,
+        up_to: GuestIndex,
+    ) -> impl Iterator<Item = GuestIndex> {
+        let all = self.guests(Case { class, candidate }).map(|(guest, _)| guest);
+        all.filter(move |guest| Some(*guest) != candidate && self.rank(*guest) <= self.rank(up_to))
     }
 
     /// The less, the sooner it is stopped.
@@ -150,7 +156,7 @@ impl<'a, const K: usize> Admission<'_, 'a, K> {
         let counting = self.hosts(case);
         let goes_on = |guest: GuestIndex| match change {
             Some(Remedy::Stop { up_to, .. }) => {
-                case.candidate == Some(guest) || !self.is_stopped(guest, up_to)
+                case.candidate == Some(guest) || self.rank(up_to) < self.rank(guest)
             }
             Some(Remedy::Shrink { .. } | Remedy::AddHosts { .. }) => true,
             Some(Remedy::Tolerate { .. } | Remedy::Grade { .. }) | None => true,

@@ -186,16 +186,28 @@ fn by_chance(chance: &mut Chance) -> (Town, Policy<2>) {
     (town, Policy { losses, boxes: if chance.below(3) == 0 { graded } else { Boxes::One } })
 }
 
+fn stopped(town: &Town, policy: Policy<2>, candidate: u16, up_to: GuestIndex) -> Vec<usize> {
+    let site = town.site();
+    let mut priorities = vec![Priority(0); town.guests.len()];
+    let priorities = Priorities::new(&site, &mut priorities).unwrap();
+    let admission = Admission { site: &site, up: HostSet::ALL, priorities, policy };
+    let stopped = admission.stopped(ClassId(0), Some(GuestIndex(candidate)), up_to);
+    stopped.map(|guest| usize::from(guest.0)).collect()
+}
+
 /// What somebody does who follows the advice.
 fn follow(town: &mut Town, policy: &mut Policy<2>, remedy: Remedy<2>, candidate: u16) {
     match remedy {
         Remedy::Shrink { guest, to } => town.guests[usize::from(guest.0)].needs = to,
-        Remedy::Stop { count, .. } => {
+        Remedy::Stop { count, up_to } => {
+            let named = stopped(town, *policy, candidate, up_to);
             // The least important ones, counted again by hand.
             let others = (0..town.guests.len()).filter(|guest| *guest != usize::from(candidate));
             let mut others: Vec<_> = others.filter(|guest| town.guests[*guest].power != Power::Off).collect();
             others.sort_by_key(|guest| (town.guests[*guest].overrides.priority, usize::MAX - guest));
-            for guest in others.into_iter().take(usize::from(count)) {
+            others.truncate(usize::from(count));
+            assert!(named.len() == others.len() && named.iter().all(|guest| others.contains(guest)));
+            for guest in others {
                 assert!(
                     town.guests[guest].overrides.priority
                         < town.guests[usize::from(candidate)].overrides.priority

@@ -56,6 +56,11 @@ impl<const K: usize> Amounts<K> {
         self.each(other, u64::max)
     }
 
+    /// Only the kinds of which the other is not nothing.
+    pub fn only(self, other: Self) -> Self {
+        self.each(other, |own, other| if other == 0 { 0 } else { own })
+    }
+
     /// So many thousandths of it, rounded down.
     pub fn portion(self, permille: u16) -> Self {
         self.each(Self::NONE, |own, _| own.saturating_mul(u64::from(permille)) / 1_000)

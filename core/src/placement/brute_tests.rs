@@ -236,3 +236,64 @@ fn a_guest_that_is_down_has_a_reason_that_holds() {
         });
     }
 }
+
+#[test]
+fn who_has_to_go_has_to_go_for_one_who_came_and_matters_more() {
+    let mut seen = 0;
+    for seed in 0..SEEDS {
+        let (town, up) = by_chance(seed);
+        let model = Model { town: &town, up };
+        let guest = |guest: GuestIndex| &town.guests[usize::from(guest.0)];
+        town.with_placement(up, 1_000, |placement| {
+            for (one, outcome) in placement.outcomes() {
+                let home = model.home(guest(one));
+                let by = match outcome {
+                    Outcome::Moves { by, .. } | Outcome::Preempted { by, .. } => by,
+                    Outcome::Off | Outcome::Unprotected => continue,
+                    Outcome::Stays(on) => {
+                        assert_eq!(home, Some(on), "seed {seed}");
+                        continue;
+                    }
+                    Outcome::Starts { .. } | Outcome::Down(_) => {
+                        assert_eq!(home, None, "seed {seed}: {one:?} {outcome:?}");
+                        continue;
+                    }
+                };
+                seen += 1;
+                assert!(home.is_some() && placement.host_of(by) == home, "seed {seed}: {one:?} {outcome:?}");
+                assert!(model.home(guest(by)) != home, "seed {seed}: {by:?} was there already");
+                assert!(Model::priority(guest(one)) < Model::priority(guest(by)), "seed {seed}");
+            }
+        });
+    }
+    assert!(200 < seen, "{seen}");
+}
+
+#[test]
+fn where_there_is_too_much_already_nothing_is_added() {
+    let mut over = 0;
+    for seed in 0..SEEDS {
+        let (mut town, up) = by_chance(seed);
+        let place = usize::try_from(seed).unwrap() % town.guests.len();
+        town.guests[place].needs = town.guests[place].needs.plus(Amounts([4, 4]));
+        let model = Model { town: &town, up };
+        let (_, all) = found(&town, up, 1_000);
+        for host in town.site().hosts().among(up).iter() {
+            let there = || model.guests().filter(|(place, _)| all[*place] == Some(host));
+            let sum = |guests: &mut dyn Iterator<Item = (usize, &Guest<2>)>| {
+                guests.fold(Amounts::NONE, |sum, (_, guest)| sum.plus(guest.needs))
+            };
+            let arrived = sum(&mut there().filter(|(_, guest)| model.home(guest) != Some(host)));
+            let is_kept = there().any(|(_, guest)| guest.placeholder == Some(host));
+            let (taken, provided) = (sum(&mut there()), town.site().provided(host));
+            over += usize::from(!taken.fits(provided));
+            // A kind of which there was too much may be one that the arrivals do not need.
+            assert!(is_kept || taken.only(arrived).fits(provided), "seed {seed}: {host:?}");
+            if arrived == Amounts::NONE {
+                let ran = model.guests().filter(|(_, guest)| model.home(guest) == Some(host));
+                assert_eq!(there().count(), ran.count(), "seed {seed}: nobody has to go for nobody");
+            }
+        }
+    }
+    assert!(100 < over, "{over}");
+}

@@ -15,14 +15,20 @@ pub(super) struct Room<const K: usize> {
     pub standing: Amounts<K>,
     /// What all of them use, as far as is known.
     pub load: Amounts<K>,
-    /// How many of those that were placed came from elsewhere.
-    pub arrivals: u16,
+    /// What those need that came from elsewhere; as everybody needs something, nothing means nobody.
+    pub arrived: Amounts<K>,
 }
 
 impl<const K: usize> Room<K> {
     /// What is left for a guest that pushes nobody out.
     pub fn free(&self) -> Amounts<K> {
         self.provided.minus(self.settled.plus(self.standing))
+    }
+
+    /// Whether guests that run here have room beside everybody who is settled. Only kinds that the arrivals
+    /// need count: of the others nobody took anything from them.
+    pub fn keeps(&self, needs: Amounts<K>) -> bool {
+        needs.only(self.arrived).fits(self.by_force())
     }
 
     /// What is left for a guest that may push out everybody whose turn is still to come.
@@ -43,7 +49,7 @@ impl<const K: usize> Rooms<K> {
             settled: Amounts::NONE,
             standing: Amounts::NONE,
             load: Amounts::NONE,
-            arrivals: 0,
+            arrived: Amounts::NONE,
         }; HOSTS_MAX],
     );
 

@@ -39,7 +39,7 @@ pub struct Question<'q, 'a, const K: usize> {
     /// Who comes before whom.
     pub priorities: Priorities<'q>,
     /// After how many steps the best way so far will do. The first way is always gone to its end, which takes
-    /// a step for each guest.
+    /// a step for each guest; a step looks at each host once, and at each guest a few times at most.
     pub steps_max: u64,
 }
 
@@ -257,7 +257,7 @@ impl<'q, 'a, const K: usize> Search<'q, 'a, K> {
             room.settled = room.settled.plus(what.needs);
         }
         if candidate.found != Found::Kept {
-            room.arrivals = room.arrivals.saturating_add(1);
+            room.arrived = room.arrived.plus(what.needs);
         }
     }
 
@@ -285,7 +285,7 @@ impl<'q, 'a, const K: usize> Search<'q, 'a, K> {
             room.settled = room.settled.minus(what.needs);
         }
         if found != Found::Kept {
-            room.arrivals = room.arrivals.saturating_sub(1);
+            room.arrived = room.arrived.minus(what.needs);
         }
     }
 
@@ -332,12 +332,12 @@ impl<'q, 'a, const K: usize> Search<'q, 'a, K> {
         for at in self.of_level(first) {
             let guest = self.turn_of(at).guest;
             let what = site.guest(guest);
-            let Some(host) = self.stands_on(what).filter(|host| 0 < self.rooms.of(*host).arrivals) else {
-                continue;
-            };
-            let Some(sum) = sums.get_mut(usize::from(host.0)) else { continue };
+            let Some(host) = self.stands_on(what) else { continue };
+            let room = self.rooms.of(host);
+            let sum = sums.get_mut(usize::from(host.0)).filter(|_| room.arrived != Amounts::NONE);
+            let Some(sum) = sum else { continue };
             *sum = sum.plus(what.needs);
-            if !sum.fits(self.rooms.of(host).by_force()) || self.view(at).is_met_by_sibling(guest, host) {
+            if !room.keeps(*sum) || self.view(at).is_met_by_sibling(guest, host) {
                 pressed = pressed.with(HostSet::one(host));
             }
         }

@@ -30,7 +30,7 @@ use super::zones::ZoneIndex;
 /// How a guest's host was found; the earlier, the better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Found {
-    /// Its own room beside guests that matter more: it runs there and stays.
+    /// It runs there, and has room beside those who came and matter more: [`super::answer::Outcome::Stays`].
     Kept,
     /// Its placeholder was there.
     Placeholder,
@@ -121,11 +121,11 @@ impl<const K: usize> View<'_, '_, K> {
         let what = self.site.guest(guest);
         let siblings = self.siblings(guest);
         let mut candidates = Candidates::new();
-        if let Some(host) = running_on(what).filter(|host| self.up.has(*host)) {
-            let has_room = what.needs.fits(self.rooms.of(host).by_force());
-            if has_room && !siblings.arrived.has(host) {
-                self.add(&mut candidates, guest, host, Some(Found::Kept));
-            }
+        if let Some(host) = running_on(what).filter(|host| self.up.has(*host))
+            && self.rooms.of(host).keeps(what.needs)
+            && !siblings.arrived.has(host)
+        {
+            self.add(&mut candidates, guest, host, Some(Found::Kept));
         }
         let own = running_on(what).map_or(HostSet::NONE, HostSet::one);
         let actual = siblings.settled.without(siblings.placeholders);
