@@ -107,11 +107,17 @@ fn of_hosts_equally_near_the_one_is_taken_whose_guests_matter_least() {
         "0 starts on 3, PreemptedElsewhere
          2 down for 0, Full { host: HostIndex(1), kind: Kind(1), lacks: 10 }",
     );
+    // The first way finds it; with time, any way would.
+    let first = |town: &Town| {
+        town.with_placement(town.without(&[0]), 0, |placement| placement.host_of(GuestIndex(0)))
+    };
+    assert_eq!(first(&town), Some(HostIndex(3)));
     // A host has several guests: only those that would have to go count.
     town.guests[2] = guest([5, 5], 4, on(3));
     town.guests.push(guest([5, 5], 1, on(3)));
     town.guests[0].needs = Amounts([5, 5]);
     town.guests[0].hosts = only(&[2, 3]);
+    assert_eq!(first(&town), Some(HostIndex(3)));
     check(
         &town,
         &[0],
