@@ -6,6 +6,7 @@
 //! | who comes first? | [`priority`]: what a guest matters, and gains by those that need it |
 //! | where does it go? | [`steps`]: the five steps; [`search`]: all guests together; [`answer`]: the result |
 //! | where would it go? | [`alternates`]: the same for each loss that may come |
+//! | where is room kept for it? | [`placeholder`]: far away, and at nobody's cost |
 //! | may one more be started? | [`admission`]: boxes and slots, and what would help |
 //! | how much is left? | [`quota`]: of each pool, without what no guest could use |
 //!
@@ -19,6 +20,7 @@ pub mod answer;
 pub mod guest;
 pub mod hosts;
 pub mod memory;
+pub mod placeholder;
 pub mod priority;
 pub mod quota;
 mod rooms;
@@ -34,6 +36,8 @@ mod admission_tests;
 mod alternates_tests;
 #[cfg(test)]
 mod brute_tests;
+#[cfg(test)]
+mod placeholder_tests;
 #[cfg(test)]
 mod search_tests;
 #[cfg(test)]

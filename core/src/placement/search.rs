@@ -59,7 +59,8 @@ pub fn place<'q, 'a, const K: usize>(
     Ok(Placement::new(question, fates, certainty, search.steps))
 }
 
-struct Search<'q, 'a, const K: usize> {
+/// A search, from the question to the answer.
+pub(super) struct Search<'q, 'a, const K: usize> {
     question: Question<'q, 'a, K>,
     memory: Memory<'q>,
     rooms: Rooms<K>,
@@ -82,7 +83,8 @@ enum Way {
 }
 
 impl<'q, 'a, const K: usize> Search<'q, 'a, K> {
-    fn new(question: Question<'q, 'a, K>, memory: Memory<'q>) -> Self {
+    /// Before anything is decided.
+    pub(super) fn new(question: Question<'q, 'a, K>, memory: Memory<'q>) -> Self {
         let rooms = Rooms::NONE;
         let mut search =
             Self { question, memory, rooms, end: 0, levels: 0, displaced: 0, best: None, steps: 0 };
@@ -372,7 +374,8 @@ impl<'q, 'a, const K: usize> Search<'q, 'a, K> {
         running_on(what).filter(|host| self.question.up.has(*host))
     }
 
-    fn view(&self, at: usize) -> View<'_, 'a, K> {
+    /// What whoever has this turn sees.
+    pub(super) fn view(&self, at: usize) -> View<'_, 'a, K> {
         let Question { site, up, priorities, .. } = self.question;
         let later = self.memory.turns.get(at..self.end).and_then(|turns| turns.get(1..)).unwrap_or_default();
         View { site, up, priorities, rooms: &self.rooms, fates: self.memory.fates, later }

@@ -60,7 +60,7 @@ impl Found {
 pub(super) struct Candidate {
     pub found: Found,
     /// How many zones one leaves to get there.
-    distance: u8,
+    pub distance: u8,
     is_other_pool: bool,
     /// The highest priority of those that have to go.
     harm: Option<Priority>,
