@@ -25,6 +25,7 @@
 //! 16. [`holder`]: log and role of one holder, in one machine (I1 to I4).
 //! 17. [`volume`]: what the volumes of a mirror group are (S3-07).
 //! 18. [`provision`]: what the card of a witness on a microcontroller holds (P1).
+//! 19. [`placement`]: which host each guest runs on, now and after a loss (S1-40, X17).
 #![no_std]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
@@ -41,6 +42,7 @@ pub mod bytes;
 pub mod cache;
 pub mod container;
 pub mod crc;
+pub mod failover;
 pub mod fence;
 pub mod gpt;
 pub mod holder;
@@ -50,6 +52,7 @@ pub mod log;
 pub mod mirror;
 pub mod monitor;
 pub mod node;
+pub mod placement;
 pub mod plan;
 pub mod provision;
 pub mod register;

@@ -28,7 +28,8 @@
 //! 21. [`kernel_nbd`]: volumes as block devices of this machine.
 //! 22. [`vmm`]: one guest, on KVM.
 //! 23. [`guests`]: the guests of this node.
-//! 24. [`cli`]: the commands.
+//! 24. [`failover`]: those that run where their volumes are led.
+//! 25. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod cluster;
 pub mod disk;
 pub mod durable;
+pub mod failover;
 pub mod failure;
 pub mod firmware_image;
 pub mod guests;

@@ -1,6 +1,6 @@
 //! Linux guests in nodes, on nested KVM, by `bulkhead vmm` (S2-01, S3-06, S4-01).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead::vmm::mac::Mac;
@@ -221,6 +221,63 @@ fn a_linux_guest_moves_between_two_nodes() -> Result<()> {
         ensure!(!log.contains("wrong:"), "{log}");
         Ok(())
     })
+}
+
+/// S0-07 to S0-09, S3-01, S3-08 (I2, I5): the node on which a Linux guest writes loses its power. The guest
+/// begins in the other compartment without anybody's doing, finds every write that it had said to be durable,
+/// and goes on; when the node is back, it goes home while it runs.
+#[test]
+fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()> {
+    Artefacts::of("guest-fails-over", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
+        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
+        site.power_on(&Part::ALL)?;
+        let home = site.wait_synced()?;
+        let other = home.peer().context("the other node")?;
+        site.command(home, "bulkhead volume create vm1 --size 64MiB")?;
+        let described = describe("keeps", 1, "[[disk]]\\nvolume = \"vm1\"\\n");
+        let shell = &site.rig(home)?.shell;
+        let make = "bulkhead vm create /tmp/keeps.toml && bulkhead vm start keeps";
+        shell.exit(0, &format!("{described}; {make}"), GUEST)?;
+        keeps(&site, home, 20)?;
+        let told = keeps(&site, home, 0)?;
+
+        // Of what was made on this node nothing but the volumes is anywhere else.
+        site.power_cut(home)?;
+        let lost = Instant::now();
+        keeps(&site, other, told)?;
+        let took = lost.elapsed();
+        let text = site.command(other, "bulkhead vm log keeps; bulkhead events | grep guest")?;
+        let found: u64 = said(&text, "found")?.parse()?;
+        println!("kept {told} when the power was cut, found {found}, goes on after {took:?}: {text}");
+        ensure!(told <= found && !text.contains("wrong:"), "{told} was kept, {text}");
+
+        site.power_on(&[home])?;
+        site.wait_synced()?;
+        let told = keeps(&site, other, 0)?;
+        let migrate = format!("bulkhead vm migrate keeps --to {}", home.name());
+        site.rig(other)?.shell.exit(0, &migrate, GUEST)?;
+        keeps(&site, home, told)?;
+        let last = site.command(home, "bulkhead vm stop keeps --now; bulkhead vm log keeps")?;
+        ensure!(!last.contains("wrong:"), "{last}");
+        Ok(())
+    })
+}
+
+/// Waits until the guest has said on this node that it keeps more than this; what it said last.
+fn keeps(site: &Site, part: Part, behind: u64) -> Result<u64> {
+    let last =
+        "bulkhead vm log keeps 2>/dev/null | sed -n 's/.*guest: kept \\([0-9]*\\).*/\\1/p' | tail -n 1";
+    let wait = format!(
+        "n=0; until last=$({last}); [ $((last + 0)) -gt {behind} ]; do sleep 1; n=$((n+1)); \
+         [ $n -lt 100 ] || break; done; echo last $last"
+    );
+    let text = site.rig(part)?.shell.exit(0, &wait, GUEST)?;
+    let last = text.lines().rev().find_map(|line| line.split_once("last ")).context(text.clone())?.1;
+    let last = last.trim().parse().with_context(|| format!("{}: {text}", part.name()))?;
+    ensure!(behind < last, "{}: {text}", part.name());
+    Ok(last)
 }
 
 /// Waits until the guest has written on behind this number, on this node; how far it is then. Its clock has

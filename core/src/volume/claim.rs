@@ -18,7 +18,7 @@
 //! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
 
 use super::NUMBER_MAX;
-use super::record::{Fault, Uuid, of_version, sealed};
+use super::record::{Fault, Uuid, of_version, with_crc};
 use crate::bytes::Writer;
 use crate::log::batch::Volume;
 use crate::log::{BLOCK_LEN, Block};
@@ -64,7 +64,7 @@ impl<'a> Claim<'a> {
         out.u64(self.blocks);
         out.put(self.place.as_bytes());
         out.put(self.identity.as_bytes());
-        Some(sealed(out))
+        Some(with_crc(out))
     }
 
     /// Reads a claim.

@@ -20,7 +20,7 @@ use core::num::NonZeroU64;
 
 use heapless::Vec;
 
-use super::record::{Fault, of_version, sealed};
+use super::record::{Fault, of_version, with_crc};
 use crate::bytes::{Reader, Writer};
 use crate::cache::residents::Algorithm;
 use crate::id::NodeId;
@@ -107,7 +107,7 @@ impl Group {
         out.u64(self.change);
         out.u64(self.at_risk_max.map_or(0, NonZeroU64::get));
         self.removed.iter().for_each(|node| out.u16(node.0));
-        sealed(out)
+        with_crc(out)
     }
 
     /// Reads block 0 of the catalogue; `None`: nothing was ever asked for.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::volume::record::{Record, State, Uuid};
-use crate::volume::testing::sealed;
+use crate::volume::testing::with_crc;
 
 fn group() -> Group {
     let group = Group {
@@ -25,7 +25,7 @@ fn format_1_never_changes() {
     expected[16] = 9;
     expected[26] = 0x40;
     expected[32..36].copy_from_slice(&[2, 0, 3, 2]);
-    let expected = sealed(expected);
+    let expected = with_crc(expected);
     assert_eq!(expected[BLOCK_LEN - 4..], [0x70, 0x77, 0xd7, 0x5e], "the checksum of format 1");
     assert!(group().encode() == expected, "the layout has changed");
     assert_eq!(Group::decode(&expected), Ok(Some(group())));
@@ -39,7 +39,7 @@ fn format_2_never_changes() {
         let other = Group { cache, ..group() };
         let mut expected = group().encode();
         (expected[7], expected[10]) = (2, byte);
-        let expected = sealed(expected);
+        let expected = with_crc(expected);
         assert!(other.encode() == expected, "the layout has changed");
         assert_eq!(Group::decode(&expected), Ok(Some(other)));
     }
@@ -47,7 +47,7 @@ fn format_2_never_changes() {
     for (at, byte) in [(7, 1), (10, 0), (10, 4), (11, 1)] {
         let mut bad = lru.encode();
         bad[at] = byte;
-        assert_eq!(Group::decode(&sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+        assert_eq!(Group::decode(&with_crc(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
     }
 }
 
@@ -73,7 +73,18 @@ fn a_misdirected_record_is_not_obeyed() {
     let name = crate::volume::name::Name::new("vm1").unwrap();
     let (volume, uuid) = (crate::log::batch::Volume(1), Uuid([1; 16]));
     let (state, policy, is_cached) = (State::Present, None, true);
-    let record = Record { volume, state, name, uuid, blocks: 1, change: 1, policy, is_cached };
+    let record = Record {
+        volume,
+        state,
+        name,
+        uuid,
+        blocks: 1,
+        change: 1,
+        policy,
+        is_cached,
+        seal: None,
+        guest: None,
+    };
     assert_eq!(Group::decode(&record.encode()), Err(Fault::Damaged));
     assert_eq!(Record::decode(volume, &group().encode()), Err(Fault::Damaged));
 }
@@ -100,7 +111,7 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
     for (at, byte) in bytes {
         let mut bad = group().encode();
         bad[at] = byte;
-        assert_eq!(Group::decode(&sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+        assert_eq!(Group::decode(&with_crc(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
     }
 }
 
@@ -109,7 +120,7 @@ fn a_newer_format_is_told_apart() {
     let mut bytes = group().encode();
     bytes[7] = 3;
     let fault = Fault::NewerFormat { found: 3, reads: 2 };
-    assert_eq!(Group::decode(&sealed(bytes)), Err(fault));
+    assert_eq!(Group::decode(&with_crc(bytes)), Err(fault));
 }
 
 proptest! {
@@ -141,7 +152,7 @@ proptest! {
         let mut bytes = group().encode();
         let from = if is_ours { 8 } else { 0 };
         bytes[from..].iter_mut().zip(&start).for_each(|(byte, other)| *byte = *other);
-        let bytes = sealed(bytes);
+        let bytes = with_crc(bytes);
         if let Ok(Some(found)) = Group::decode(&bytes) {
             prop_assert!(found.encode() == bytes);
         }

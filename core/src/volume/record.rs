@@ -4,7 +4,8 @@
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version: 3 without the read cache, 2 with a policy, else 1  |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 4 with a seal or of a guest, 3 without the read    |
+//! |      |     |          | cache, 2 with a policy, else 1                                           |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
@@ -15,7 +16,11 @@
 //! |   32 |   8 | blocks   | of 4096 bytes, 1..=2^40                                                  |
 //! |   40 |   8 | change   | of the catalogue, by which the record became so: +1 a change, never 0    |
 //! |   48 |  64 | name     | ASCII A-Z a-z 0-9 _ . -, not beginning with - or . ; the rest zero       |
-//! |  112 |3980 | reserved | zero                                                                     |
+//! |  112 |  16 | seal     | of what the volume holds; zero: none                                     |
+//! |  128 |   1 | guest    | whose own it is: 0 none, 1 one that is off, 2 one that is to run         |
+//! |  129 |   1 | failover | of the guest: 0 it stays off, 1 it begins anew, 2 it goes on if it can   |
+//! |  130 |   1 | priority | of the guest                                                             |
+//! |  131 |3961 | reserved | zero                                                                     |
 //! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
 
 use core::fmt;
@@ -36,7 +41,9 @@ const PLAIN: u8 = 1;
 /// With one.
 const WITH_POLICY: u8 = 2;
 /// Without the read cache, and with a policy of its own or without one.
-const VERSION: u8 = 3;
+const PAST_CACHE: u8 = 3;
+/// With a seal or of a guest, and with or without the rest.
+const VERSION: u8 = 4;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +57,70 @@ impl fmt::Display for Uuid {
         }
         Ok(())
     }
+}
+
+/// Names what a volume holds, from the moment it is sealed until it is written to (S3-06): the first write
+/// takes it away in the same log, before itself. So whoever finds a seal again finds what was there, whatever
+/// failed, was taken over or was lost in between. Drawn at random by whoever seals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seal([u8; 16]);
+
+impl Seal {
+    /// These bytes; `None`: all of them are zero, which names nothing.
+    #[must_use]
+    pub fn new(bytes: [u8; 16]) -> Option<Self> {
+        (bytes != [0; 16]).then_some(Self(bytes))
+    }
+
+    /// What [`fmt::Display`] shows, 32 hexadecimal digits, read back; `None`: it is something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+        if pairs.len() != bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            *byte = u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Self::new(bytes)
+    }
+
+    /// Its bytes, of which one at least is not zero.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Display for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What is wanted of a guest: in the record of its own volume, so that every holder of the pair knows,
+/// durably and in the order of the log, which guests are to run, and which of them first (S3-01, S3-19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Guest {
+    /// It is to run.
+    pub is_wanted: bool,
+    /// What follows when it does not, and should.
+    pub failover: Failover,
+    /// Those with a higher one begin first.
+    pub priority: u8,
+}
+
+/// What follows when a guest that is to run does not: its node was lost, or its process (S3-11, S3-13).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Failover {
+    /// Nothing: an operator starts it.
+    Stay,
+    /// It begins anew, with its kernel.
+    #[default]
+    Restart,
+    /// It goes on from its last snapshot, if its disks hold what they held then; else it begins anew.
+    Resume,
 }
 
 /// Whether a volume is there.
@@ -81,6 +152,10 @@ pub struct Record {
     pub policy: Option<Policy>,
     /// Whether what is read of it stays in the read cache, where there is one (S4-02).
     pub is_cached: bool,
+    /// What it holds, by name, if nobody has written to it since that was given.
+    pub seal: Option<Seal>,
+    /// What is wanted of the guest whose own volume it is; `None`: it is no guest's own.
+    pub guest: Option<Guest>,
 }
 
 /// Why a block is no record.
@@ -111,10 +186,12 @@ impl Record {
         let mut out = Writer::<BLOCK_LEN>::default();
         let name = self.name.as_str();
         out.put(&MAGIC);
-        out.u8(match (self.is_cached, self.policy) {
-            (false, _) => VERSION,
-            (true, Some(_)) => WITH_POLICY,
-            (true, None) => PLAIN,
+        let is_more = self.seal.is_some() || self.guest.is_some();
+        out.u8(match (is_more, self.is_cached, self.policy) {
+            (true, _, _) => VERSION,
+            (false, false, _) => PAST_CACHE,
+            (false, true, Some(_)) => WITH_POLICY,
+            (false, true, None) => PLAIN,
         });
         out.u16(self.volume.0);
         out.u8(match self.state {
@@ -134,7 +211,17 @@ impl Record {
         out.u64(self.blocks);
         out.u64(self.change);
         out.put(name.as_bytes());
-        sealed(out)
+        out.reserved(NAME_MAX.saturating_sub(name.len()));
+        out.put(&self.seal.map_or([0; 16], Seal::bytes));
+        out.put(&self.guest.map_or([0; 3], |guest| {
+            let failover = match guest.failover {
+                Failover::Stay => 0,
+                Failover::Restart => 1,
+                Failover::Resume => 2,
+            };
+            [if guest.is_wanted { 2 } else { 1 }, failover, guest.priority]
+        }));
+        with_crc(out)
     }
 
     /// Reads block `number` of the catalogue; `None`: the number was never used.
@@ -153,7 +240,7 @@ impl Record {
 }
 
 /// A block of the catalogue with its checksum.
-pub(super) fn sealed(out: Writer<BLOCK_LEN>) -> Block {
+pub(super) fn with_crc(out: Writer<BLOCK_LEN>) -> Block {
     let mut bytes = out.finish();
     if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
         *crc = crc32c(body).to_le_bytes();
@@ -204,9 +291,28 @@ fn read(fields: &mut Reader<'_>) -> Option<Record> {
     let (blocks, change) = (fields.u64()?, fields.u64()?);
     let name: [u8; NAME_MAX] = fields.array()?;
     let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
+    let seal = Seal::new(fields.array()?);
+    let guest = guest(fields.array()?)?;
     let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
     let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
-    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached })
+    is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached, seal, guest })
+}
+
+/// What is wanted of a guest, by the bytes of a record; `None`: these are none.
+const fn guest(bytes: [u8; 3]) -> Option<Option<Guest>> {
+    let [state, failover, priority] = bytes;
+    let failover = match failover {
+        0 => Failover::Stay,
+        1 => Failover::Restart,
+        2 => Failover::Resume,
+        3.. => return None,
+    };
+    match state {
+        0 => Some(None),
+        1 => Some(Some(Guest { is_wanted: false, failover, priority })),
+        2 => Some(Some(Guest { is_wanted: true, failover, priority })),
+        3.. => None,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::volume::testing::sealed;
+use crate::volume::testing::with_crc;
 
 fn record() -> Record {
     Record {
@@ -16,6 +16,8 @@ fn record() -> Record {
         change: 9,
         policy: None,
         is_cached: true,
+        seal: None,
+        guest: None,
     }
 }
 
@@ -29,7 +31,7 @@ fn format_1_never_changes() {
     expected[34] = 0x28;
     expected[40] = 9;
     expected[48..52].copy_from_slice(b"vm-1");
-    let expected = sealed(expected);
+    let expected = with_crc(expected);
     assert_eq!(expected[BLOCK_LEN - 4..], [0xa8, 0xbd, 0xf6, 0x3e], "the checksum of format 1");
     assert!(record().encode() == expected, "the layout has changed");
     assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(record())));
@@ -42,13 +44,17 @@ fn format_2_never_changes() {
     let through = Record { policy: Some(Policy::Through), ..record() };
     let mut expected = record().encode();
     (expected[7], expected[12]) = (2, 1);
-    let expected = sealed(expected);
+    let expected = with_crc(expected);
     assert!(through.encode() == expected, "the layout has changed");
     assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(through.clone())));
     for (at, byte) in [(7, 1), (12, 0), (12, 3), (13, 1)] {
         let mut bad = through.encode();
         bad[at] = byte;
-        assert_eq!(Record::decode(Volume(0x0102), &sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+        assert_eq!(
+            Record::decode(Volume(0x0102), &with_crc(bad)),
+            Err(Fault::Damaged),
+            "byte {at} is {byte}"
+        );
     }
 }
 
@@ -59,18 +65,82 @@ fn format_3_never_changes() {
         let past = Record { is_cached: false, policy, ..record() };
         let mut expected = record().encode();
         (expected[7], expected[12], expected[13]) = (3, byte, 1);
-        let expected = sealed(expected);
+        let expected = with_crc(expected);
         assert!(past.encode() == expected, "the layout has changed");
         assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(past.clone())));
         for (at, byte) in [(7, 1), (7, 2), (13, 0), (13, 2), (14, 1)] {
             let mut bad = past.encode();
             bad[at] = byte;
             assert_eq!(
-                Record::decode(Volume(0x0102), &sealed(bad)),
+                Record::decode(Volume(0x0102), &with_crc(bad)),
                 Err(Fault::Damaged),
                 "byte {at} is {byte}"
             );
         }
+    }
+}
+
+/// S3-06: a volume with a seal has format 4, whatever else it has.
+#[test]
+fn format_4_never_changes() {
+    let seal = Seal::new([0xa5; 16]);
+    for (byte, policy, past, is_cached) in
+        [(0, None, 0, true), (1, Some(Policy::Through), 0, true), (2, Some(Policy::Back), 1, false)]
+    {
+        let sealed = Record { seal, policy, is_cached, ..record() };
+        let mut expected = record().encode();
+        (expected[7], expected[12], expected[13]) = (4, byte, past);
+        expected[112..128].fill(0xa5);
+        let expected = with_crc(expected);
+        assert!(sealed.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(sealed.clone())));
+        for at in [7, 131] {
+            for byte in [1, 2, 3] {
+                let mut bad = sealed.encode();
+                bad[at] = byte;
+                assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
+            }
+        }
+    }
+    let mut bad = record().encode();
+    bad[7] = 4;
+    assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "a seal of zeroes");
+    assert_eq!(Seal::new([0; 16]), None);
+}
+
+/// S3-19: so has the own volume of a guest, with a seal or without one.
+#[test]
+fn format_4_of_a_guest_never_changes() {
+    let cases = [
+        (false, Failover::Stay, 0, [1, 0, 0]),
+        (false, Failover::Restart, 100, [1, 1, 100]),
+        (true, Failover::Resume, 255, [2, 2, 255]),
+    ];
+    for (is_wanted, failover, priority, bytes) in cases {
+        let of = Record { guest: Some(Guest { is_wanted, failover, priority }), ..record() };
+        let mut expected = record().encode();
+        expected[7] = 4;
+        expected[128..131].copy_from_slice(&bytes);
+        let expected = with_crc(expected);
+        assert!(of.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
+        for (at, byte) in [(7, 3), (128, 0), (128, 3), (129, 3), (131, 1)] {
+            let mut bad = expected;
+            bad[at] = byte;
+            assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_seal_is_32_digits() {
+    let seal = Seal::new(core::array::from_fn(|at| u8::try_from(at * 17).unwrap()));
+    let text = "00112233445566778899aabbccddeeff";
+    assert_eq!(std::format!("{}", seal.unwrap()), text);
+    assert_eq!(Seal::parse(text), seal);
+    let zeroes = "0".repeat(32);
+    for wrong in ["", "0", &text[1..], &text.replace("11", "+1"), &text.replace("ff", "f\u{e9}"), &zeroes] {
+        assert_eq!(Seal::parse(wrong), None, "{wrong}");
     }
 }
 
@@ -113,7 +183,11 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
     for (at, byte) in bytes {
         let mut bad = record().encode();
         bad[at] = byte;
-        assert_eq!(Record::decode(Volume(0x0102), &sealed(bad)), Err(Fault::Damaged), "byte {at} is {byte}");
+        assert_eq!(
+            Record::decode(Volume(0x0102), &with_crc(bad)),
+            Err(Fault::Damaged),
+            "byte {at} is {byte}"
+        );
     }
     let nobody = Record { uuid: Uuid([0; 16]), ..record() };
     let empty = Record { blocks: 0, ..record() };
@@ -126,9 +200,9 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
-    bytes[7] = 4;
-    let fault = Fault::NewerFormat { found: 4, reads: 3 };
-    assert_eq!(Record::decode(Volume(0x0102), &sealed(bytes)), Err(fault));
+    bytes[7] = 5;
+    let fault = Fault::NewerFormat { found: 5, reads: 4 };
+    assert_eq!(Record::decode(Volume(0x0102), &with_crc(bytes)), Err(fault));
 }
 
 fn any_record() -> impl Strategy<Value = Record> {
@@ -136,8 +210,13 @@ fn any_record() -> impl Strategy<Value = Record> {
     let uuid = any::<[u8; 16]>().prop_filter("nobody", |uuid| *uuid != [0; 16]).prop_map(Uuid);
     let state = prop_oneof![Just(State::Present), Just(State::Deleted)];
     let policy = prop_oneof![Just(None), Just(Some(Policy::Through)), Just(Some(Policy::Back))];
-    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, any::<bool>()).prop_map(
-        |(number, state, name, uuid, blocks, change, policy, is_cached)| Record {
+    let seal = prop_oneof![Just(None), any::<[u8; 16]>().prop_map(Seal::new)];
+    let failover = prop_oneof![Just(Failover::Stay), Just(Failover::Restart), Just(Failover::Resume)];
+    let guest = (any::<bool>(), failover, any::<u8>());
+    let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest { is_wanted, failover, priority });
+    let rest = (any::<bool>(), seal, prop::option::of(guest));
+    (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, rest).prop_map(
+        |(number, state, name, uuid, blocks, change, policy, (is_cached, seal, guest))| Record {
             volume: Volume(number),
             state,
             name,
@@ -146,6 +225,8 @@ fn any_record() -> impl Strategy<Value = Record> {
             change,
             policy,
             is_cached,
+            seal,
+            guest,
         },
     )
 }
@@ -166,7 +247,7 @@ proptest! {
     /// I11: no bytes panic, and what is believed has one form only, also behind a good checksum.
     #[test]
     fn any_bytes_are_a_record_or_a_fault(
-        start in prop::collection::vec(any::<u8>(), 0..128),
+        start in prop::collection::vec(any::<u8>(), 0..160),
         number: u16,
         is_ours: bool,
     ) {
@@ -174,7 +255,7 @@ proptest! {
         let from = if is_ours { 8 } else { 0 };
         let room = bytes[from..].iter_mut();
         room.zip(&start).for_each(|(byte, other)| *byte = *other);
-        let bytes = sealed(bytes);
+        let bytes = with_crc(bytes);
         if let Ok(Some(found)) = Record::decode(Volume(number), &bytes) {
             prop_assert!(found.encode() == bytes);
         }

@@ -19,7 +19,7 @@
 //! a page that rots is still there in the other.
 
 use super::NUMBER_MAX;
-use super::record::{Fault, Uuid, of_version, sealed};
+use super::record::{Fault, Uuid, of_version, with_crc};
 use crate::bytes::Writer;
 use crate::log::batch::Volume;
 use crate::log::{BLOCK_LEN, Block};
@@ -90,7 +90,7 @@ impl Page {
         out.put(&self.uuid.0);
         out.u64(self.change);
         out.put(&self.bits);
-        sealed(out)
+        with_crc(out)
     }
 
     /// Reads one copy of a page; `None`: it was never written.

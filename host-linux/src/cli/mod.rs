@@ -30,8 +30,10 @@ mod vm;
 mod vm_console;
 mod vm_log;
 mod vm_migrate;
+mod vm_own;
 mod vm_share;
 mod vm_snapshot;
+mod vm_wanted;
 mod vmm;
 mod volume;
 mod volume_attach;
@@ -193,7 +195,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::FenceAgent(args) => Ok(fence_agent::fence_agent(&args)),
         Noun::Volume(verb) => volume::run(&verb, common.voice()),
         Noun::Playground(verb) => playground::run(verb, common),
-        Noun::Vm(verb) => vm::run(&verb, common.json),
+        Noun::Vm(verb) => vm::run(&verb, common.json, common.voice()),
         Noun::Vmm(args) => vmm::run(&args, common),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),

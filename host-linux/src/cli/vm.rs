@@ -1,28 +1,36 @@
 //! `bulkhead vm`: the guests of this node (S2-01, S2-05, S3-06).
 
+use super::cluster::AgentArg;
 use super::vm_console;
 use super::vm_log;
 use super::vm_migrate;
+use super::vm_own;
 use super::vm_share;
 use super::vm_snapshot::{self, BasesArg, ExtentArgs, Watcher};
-use super::vmm::LeaseArg;
+use super::vm_wanted;
+use super::vmm::{LeaseArg, snapshot_name};
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
+use crate::guests::own_volume::{SUFFIX, pair::Pair};
 use crate::guests::process::{self, Start};
 use crate::guests::record::{Record, Way};
-use crate::output::{Report, size};
+use crate::output::{Report, Voice, size};
 use crate::site_config::value::parse_time;
+use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
 use crate::vmm::pages::Pages;
 use crate::vmm::snapshot::file;
+use crate::vmm::snapshot::task::Settings;
+use bulkhead_core::volume::name::Name;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    Create(Create),
+    Create(vm_own::Create),
+    Update(vm_own::Update),
     List(List),
     Show(Show),
     Start(StartArgs),
@@ -31,11 +39,12 @@ pub(super) enum Verb {
     Resume(Resume),
     Snapshot(Snapshot),
     Restore(Restore),
+    Snapshots(vm_own::Snapshots),
     Migrate(vm_migrate::Migrate),
     Share(vm_share::Share),
     Console(vm_console::Console),
     Log(vm_log::Log),
-    Delete(Delete),
+    Delete(vm_own::Delete),
 }
 
 /// Where the guests of this node are.
@@ -47,7 +56,7 @@ pub(super) struct GuestsArg {
 }
 
 impl GuestsArg {
-    fn homes(&self) -> Homes {
+    pub(super) fn homes(&self) -> Homes {
         Homes::at(&self.guests)
     }
 }
@@ -57,7 +66,7 @@ impl GuestsArg {
 pub(super) struct GuestArg {
     /// Its name
     #[arg(value_name = "NAME")]
-    name: String,
+    pub(super) name: String,
     #[command(flatten)]
     guests: GuestsArg,
 }
@@ -72,27 +81,10 @@ impl GuestArg {
     }
 }
 
-/// Make a guest of a description
-///
-/// Checks the file and keeps a copy of it: `bulkhead vmm --help` says what stands in it. The guest
-/// does not run yet, and its disks are not touched.
-///
-/// Examples:
-///   bulkhead vm create web1.toml
-///   bulkhead vm create web1.toml --json | jq -r .name
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Create {
-    /// What the guest is
-    #[arg(value_name = "FILE")]
-    description: PathBuf,
-    #[command(flatten)]
-    guests: GuestsArg,
-}
-
 /// List the guests of this node
 ///
-/// Lists them with what each of them does: Running, Paused, Restoring or Off.
+/// Lists them with what each of them does, Running, Paused, Restoring or Off, and the volume that
+/// it is described in; also those of the pair of which nothing is on this node yet.
 ///
 /// Example:
 ///   bulkhead vm list --json
@@ -101,12 +93,14 @@ pub(super) struct Create {
 pub(super) struct List {
     #[command(flatten)]
     guests: GuestsArg,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Show a guest
 ///
-/// Shows what it does, what it is, and where its sockets and its log are. With --json under
-/// `config` what the guest's API says.
+/// Shows what it does, what it is, where that is described, and where its sockets and its log are.
+/// With --json under `config` what the guest's API says.
 ///
 /// Example:
 ///   bulkhead vm show web1
@@ -115,13 +109,20 @@ pub(super) struct List {
 pub(super) struct Show {
     #[command(flatten)]
     guest: GuestArg,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Start a guest
 ///
 /// Starts the guest in a process of its own, which goes on when this command and its terminal are
 /// gone; returns when the guest runs. It runs under a lease of this node's agent, as `bulkhead vmm
-/// --help` says. Exit code 3: it runs already, or another node leads its volumes.
+/// --help` says, and as it is described in its own volume; without one, or with --alone, as this
+/// node has it. Exit code 3: it runs already, or another node leads its volumes.
+///
+/// From then on a guest with an own volume is to run: whichever node comes to lead begins it, and
+/// the one that leads begins it again when its process is gone, as its [failover] says, until it
+/// switches itself off or `bulkhead vm stop` does.
 ///
 /// Examples:
 ///   bulkhead vm start web1
@@ -158,13 +159,15 @@ impl BeginArgs {
     fn begin_from(
         &self,
         home: &Home,
-        snapshot: Option<&Path>,
+        snapshot: Option<&Kept>,
         bases: &[PathBuf],
         watch: &mut process::Watch<'_>,
     ) -> Result<(), Failure> {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
-        process::start(home, Start { is_paused, agent: agent.as_deref(), snapshot, bases, is_here }, watch)
+        let agent = agent.as_deref();
+        process::start(home, Start { is_paused, agent, snapshot, bases, is_here }, watch)?;
+        vm_wanted::is_to_run(home, agent)
     }
 
     /// What it does then.
@@ -194,6 +197,8 @@ pub(super) struct Stop {
     /// How long it may take to end itself
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     timeout: Duration,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Have a guest stand still
@@ -222,11 +227,11 @@ pub(super) struct Resume {
     guest: GuestArg,
 }
 
-/// Write a guest into a file
+/// Write a guest into its own volume, or into a file
 ///
 /// Writes all of it but what its disks hold: memory, processors, devices, clock. It stands still
-/// meanwhile, and goes on when the file is on disk; with --stop it ends there, which is what a
-/// guest needs that goes on from this file: it must not run in between.
+/// meanwhile, and goes on when all is durable; with --stop it ends there, which is what a guest
+/// needs that goes on from this snapshot: it must not run in between.
 ///
 /// With --track it is kept from then on what the guest writes, which costs it some time; the next
 /// snapshot with --since has only that, and goes on where this one is: a shorter stop and a smaller
@@ -234,8 +239,9 @@ pub(super) struct Resume {
 /// so do a reset and the end of the guest. Exit code 3: it is not known what was written since.
 ///
 /// Examples:
+///   bulkhead vm snapshot web1 --stop
+///   bulkhead vm snapshot web1 --as before-update
 ///   bulkhead vm snapshot web1 /srv/web1.snapshot --stop
-///   bulkhead vm restore web1 /srv/web1.snapshot
 ///   bulkhead vm snapshot web1 /srv/web1.0 --track
 ///   bulkhead vm snapshot web1 /srv/web1.1 --since /srv/web1.0
 #[derive(Debug, Args)]
@@ -243,14 +249,19 @@ pub(super) struct Resume {
 pub(super) struct Snapshot {
     #[command(flatten)]
     guest: GuestArg,
-    /// Where to; what is there is replaced
+    /// Where to, if not into its own volume; what is there is replaced
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// What it is called in its own volume; one of that name is replaced [default: last]
+    #[arg(long = "as", value_name = "SNAPSHOT", value_parser = snapshot_name, conflicts_with = "file")]
+    snapshot: Option<Name>,
     #[command(flatten)]
     extent: ExtentArgs,
-    /// The guest ends when the file is on disk
+    /// The guest ends when all is durable
     #[arg(long)]
     stop: bool,
+    #[command(flatten)]
+    agent: AgentArg,
 }
 
 /// Have a guest go on where a snapshot was taken
@@ -263,6 +274,8 @@ pub(super) struct Snapshot {
 /// names that they had, and where --base says; nothing of the guest runs before all are whole.
 ///
 /// Examples:
+///   bulkhead vm restore web1
+///   bulkhead vm restore web1 --from before-update
 ///   bulkhead vm restore web1 /srv/web1.snapshot
 ///   bulkhead vm restore web1 /srv/web1.1 --base /archive/web1.0
 #[derive(Debug, Args)]
@@ -270,54 +283,47 @@ pub(super) struct Snapshot {
 pub(super) struct Restore {
     #[command(flatten)]
     guest: GuestArg,
-    /// The snapshot
+    /// The snapshot, if it is not in its own volume
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Option<PathBuf>,
+    /// Which one in its own volume [default: last]
+    #[arg(long, value_name = "SNAPSHOT", value_parser = snapshot_name, conflicts_with = "file")]
+    from: Option<Name>,
     #[command(flatten)]
     bases: BasesArg,
     #[command(flatten)]
     begin: BeginArgs,
 }
 
-/// Forget a guest
-///
-/// Deletes its description and its log. Its volumes stay. Exit code 3: it runs.
-///
-/// Example:
-///   bulkhead vm delete web1 --yes
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Delete {
-    #[command(flatten)]
-    guest: GuestArg,
-    /// Yes, delete it
-    #[arg(long)]
-    yes: bool,
-}
-
-pub(super) fn run(verb: &Verb, is_quiet: bool) -> Result<Report, Failure> {
+pub(super) fn run(verb: &Verb, is_quiet: bool, voice: Voice) -> Result<Report, Failure> {
     match verb {
-        Verb::Create(args) => create(args),
+        Verb::Create(args) => vm_own::create(args, voice),
+        Verb::Update(args) => vm_own::update(args, voice),
         Verb::List(args) => list(args),
-        Verb::Show(args) => show(&args.guest.home()?),
+        Verb::Show(args) => show(args),
         Verb::Start(args) => {
-            let home = args.guest.home()?;
+            let home = vm_own::bring(&args.guest, args.begin.lease.agent()?.as_deref(), voice)?;
             args.begin.begin(&home)?;
             Ok(done(&home, args.begin.state("runs")))
         }
         Verb::Stop(args) => {
             let timeout = (!args.now).then_some(args.timeout);
-            told(&args.guest, |home| process::stop(home, timeout), "is off")
+            let stop = |home: &Home| {
+                vm_wanted::is_to_be_off(home, &args.agent)?;
+                process::stop(home, timeout)
+            };
+            told(&args.guest, stop, "is off")
         }
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
         Verb::Snapshot(args) => snapshot(args, is_quiet),
-        Verb::Restore(args) => restore(args, is_quiet),
+        Verb::Restore(args) => restore(args, is_quiet, voice),
+        Verb::Snapshots(args) => vm_own::snapshots(args),
         Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
         Verb::Share(args) => vm_share::run(args),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => vm_log::run(args),
-        Verb::Delete(args) => delete(args),
+        Verb::Delete(args) => vm_own::delete(args),
     }
 }
 
@@ -337,31 +343,49 @@ fn done(home: &Home, what: &str) -> Report {
 
 fn snapshot(args: &Snapshot, is_quiet: bool) -> Result<Report, Failure> {
     let home = args.guest.home()?;
-    let (mut watcher, extent) = (Watcher::new("writing", is_quiet)?, args.extent.extent());
-    process::snapshot(&home, &args.file, &extent, args.stop, &mut |view| watcher.watch(view))?;
+    let to = vm_own::kept(args.file.as_deref(), args.snapshot.as_ref())?;
+    let settings = Settings { to, extent: args.extent.extent(), is_end: args.stop };
+    settings.check()?;
+    let mut watcher = Watcher::new("writing", is_quiet)?;
+    if args.stop {
+        vm_wanted::is_to_be_off(&home, &args.agent)?;
+    }
+    let taken = process::snapshot(&home, &settings, &mut |view| watcher.watch(view));
+    taken.map_err(|why| if args.stop { vm_wanted::goes_on(&home, &args.agent, why) } else { why })?;
     if args.stop {
         process::wait_until_off(&home, process::ENDS)?;
     }
-    let bytes = std::fs::metadata(&args.file).map_or(0, |file| file.len());
     let rest = if args.stop { "it is off" } else { "it goes on" };
-    let text = format!("Guest {} is in {}, {}; {rest}.\n", home.name, args.file.display(), size(bytes));
-    Ok(Report::new(text, json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes })))
+    let bytes = args.file.as_ref().map(|file| std::fs::metadata(file).map_or(0, |file| file.len()));
+    let long = bytes.map(|bytes| format!(", {}", size(bytes))).unwrap_or_default();
+    let to = settings.to;
+    let text = format!("Guest {} is in {to}{long}; {rest}.\n", home.name);
+    let json =
+        json!({ "ok": true, "name": home.name, "file": args.file, "bytes": bytes, "snapshot": to.own() });
+    Ok(Report::new(text, json))
 }
 
-fn restore(args: &Restore, is_quiet: bool) -> Result<Report, Failure> {
-    let file = std::path::absolute(&args.file).map_err(|error| Failure::io("find", &args.file, &error))?;
-    let described = file::description(&file)?;
-    let GuestArg { name, guests } = &args.guest;
-    if described.name != *name {
-        let what = format!("{} is a snapshot of guest {}, not of {name}", file.display(), described.name);
-        return Err(Failure::refused(what));
-    }
-    let known = guests.homes().find(name).ok();
-    let is_new = known.is_none();
-    let home = known.map_or_else(|| guests.homes().create(&described), Ok)?;
+fn restore(args: &Restore, is_quiet: bool, voice: Voice) -> Result<Report, Failure> {
+    let (name, agent) = (&args.guest.name, args.begin.lease.agent()?);
+    let from = vm_own::kept(args.file.as_deref(), args.from.as_ref())?;
+    let (bases, is_new) = (args.bases.of(&from)?, args.guest.home().is_err());
+    let home = match (&from, &agent) {
+        (Kept::File(file), _) => {
+            let described = file::description(file)?;
+            if described.name != *name {
+                let what = format!("{from} is a snapshot of guest {}, not of {name}", described.name);
+                return Err(Failure::refused(what));
+            }
+            vm_own::bring_or_make(&args.guest, &described, agent.as_deref(), voice)?
+        }
+        (Kept::Own(_), Some(_)) => vm_own::bring(&args.guest, agent.as_deref(), voice)?,
+        (Kept::Own(_), None) => {
+            let what = "a guest's own volume is its agent's, and --alone asks none";
+            return Err(Failure::usage(what).next("name a FILE, or leave --alone out."));
+        }
+    };
     let mut watcher = Watcher::new("restoring", is_quiet)?;
-    let bases = args.bases.absolute()?;
-    let begun = args.begin.begin_from(&home, Some(&file), &bases, &mut |view| watcher.watch(view));
+    let begun = args.begin.begin_from(&home, Some(&from), &bases, &mut |view| watcher.watch(view));
     begun.inspect_err(|_| {
         if is_new && watcher.is_cancelled() {
             // As if nobody had asked.
@@ -369,18 +393,6 @@ fn restore(args: &Restore, is_quiet: bool) -> Result<Report, Failure> {
         }
     })?;
     Ok(done(&home, args.begin.state("goes on")))
-}
-
-fn create(args: &Create) -> Result<Report, Failure> {
-    let home = args.guests.homes().create(&Description::read(&args.description)?)?;
-    let text = format!(
-        "Guest {} is described in {}.\n  Next: bulkhead vm start {}\n",
-        home.name,
-        home.description().display(),
-        home.name
-    );
-    let json = json!({ "ok": true, "name": home.name, "description": home.description() });
-    Ok(Report::new(text, json))
 }
 
 /// What a guest does, in a word.
@@ -395,18 +407,26 @@ fn moved(home: &Home, state: &str) -> Option<Record> {
 }
 
 fn list(args: &List) -> Result<Report, Failure> {
-    let mut text = String::new();
-    let mut guests = Vec::new();
-    for home in args.guests.homes().all()? {
+    let (mut text, mut guests) = (String::new(), Vec::new());
+    let (pair, homes) = (vm_own::of_pair(&args.agent), args.guests.homes().all()?);
+    for home in &homes {
         // One that does not answer is not to hide the others.
-        let state = process::info(&home).map_or_else(
+        let state = process::info(home).map_or_else(
             |failure| format!("Unknown ({})", failure.what),
             |info| state(info.as_ref()).to_owned(),
         );
-        let moved = moved(&home, &state);
+        let moved = moved(home, &state);
+        let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
         let where_to = moved.as_ref().map(|moved| format!(", moved to {}", moved.node)).unwrap_or_default();
-        text.push_str(&format!("{:<24} {state}{where_to}\n", home.name));
-        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node) }));
+        text.push_str(&format!("{:<24} {state}{where_to}; of {described_in}\n", home.name));
+        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node),
+                            "ownVolume": volume }));
+    }
+    let is_elsewhere = |name: &&str| homes.iter().all(|home| home.name != *name);
+    for name in pair.iter().flat_map(Pair::guests).filter(is_elsewhere) {
+        let volume = format!("{name}{SUFFIX}");
+        text.push_str(&format!("{name:<24} Off; of volume {volume}, and nothing of it is on this node\n"));
+        guests.push(json!({ "name": name, "state": "Off", "movedTo": null, "ownVolume": volume }));
     }
     if guests.is_empty() {
         text.push_str("There are no guests. `bulkhead vm create FILE` makes one.\n");
@@ -414,7 +434,14 @@ fn list(args: &List) -> Result<Report, Failure> {
     Ok(Report::new(text, json!({ "ok": true, "guests": guests })))
 }
 
-fn show(home: &Home) -> Result<Report, Failure> {
+fn show(args: &Show) -> Result<Report, Failure> {
+    let (pair, home) = (vm_own::of_pair(&args.agent), args.guest.home());
+    let is_elsewhere = |pair: &&Pair| home.is_err() && pair.volume(&args.guest.name).is_some();
+    if let Some(pair) = pair.as_ref().filter(is_elsewhere) {
+        return vm_own::show(pair, &args.guest.name);
+    }
+    let home = &home?;
+    let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
     let info = process::info(home)?;
     let described = Description::read(&home.description())?;
     let mut text = format!("{}: {}\n", home.name, state(info.as_ref()));
@@ -432,6 +459,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
     text.extend(snapshot.and_then(vm_snapshot::told).map(|told| format!("  snapshot     {told}\n")));
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
     text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
+    text.push_str(&format!("  of           {described_in}\n"));
     text.push_str(&format!("  processors   {}\n", described.processors));
     let pages = Some(described.pages).filter(|pages| Pages::HUGE.contains(pages));
     let pages = pages.map(|pages| format!(", in pages of {}", size(pages.bytes()))).unwrap_or_default();
@@ -453,7 +481,7 @@ fn show(home: &Home) -> Result<Report, Failure> {
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
                        "moved": moved, "share": share, "snapshot": snapshot, "heartbeat": heartbeat,
-                       "config": described.json(), "paths": paths });
+                       "config": described.json(), "ownVolume": volume, "paths": paths });
     Ok(Report::new(text, json))
 }
 
@@ -468,15 +496,4 @@ fn heartbeat_text(heartbeat: &Value) -> String {
         text.push_str(&format!("; lost so far: {count}"));
     }
     text
-}
-
-fn delete(args: &Delete) -> Result<Report, Failure> {
-    let home = args.guest.home()?;
-    if !args.yes {
-        let what = format!("guest {} and its log would be deleted", home.name);
-        return Err(Failure::refused(what).next("say --yes if that is meant."));
-    }
-    let _lock = crate::vmm::in_use::InUse::lock(&home.description())?;
-    home.delete()?;
-    Ok(done(&home, "is forgotten; its volumes are as they were"))
 }

@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use crate::output::{Voice, size};
+use crate::vmm::begins::Kept;
 use crate::vmm::snapshot::tracked::Extent;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -15,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How much of a guest's memory a snapshot has.
 #[derive(Clone, Debug, Args)]
 pub(super) struct ExtentArgs {
-    /// Keep from then on what the guest writes, for a next one with --since
+    /// Keep from then on what the guest writes, for a next one with --since: with FILE only
     #[arg(long, conflicts_with = "since")]
     track: bool,
-    /// Only what was written since this snapshot, the newest one with --track or --since
+    /// Only what was written since this snapshot, the newest one with --track or --since: with FILE only
     #[arg(long, value_name = "OLDER")]
     since: Option<PathBuf>,
 }
@@ -42,8 +43,12 @@ pub(super) struct BasesArg {
 }
 
 impl BasesArg {
-    /// Where they are.
-    pub(super) fn absolute(&self) -> Result<Vec<PathBuf>, Failure> {
+    /// Where they are on which this snapshot builds.
+    pub(super) fn of(&self, snapshot: &Kept) -> Result<Vec<PathBuf>, Failure> {
+        if matches!(snapshot, Kept::Own(_)) && !self.bases.is_empty() {
+            let what = "a snapshot in a guest's own volume builds on no others";
+            return Err(Failure::usage(what).next("leave --base out, or name a FILE."));
+        }
         let absolute =
             |path: &PathBuf| std::path::absolute(path).map_err(|error| Failure::io("find", path, &error));
         self.bases.iter().map(absolute).collect()

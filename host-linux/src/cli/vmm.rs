@@ -3,20 +3,23 @@
 use super::Common;
 use super::cluster::AgentArg;
 use super::vm_snapshot::BasesArg;
+use crate::failover::sight::note_beside;
 use crate::failure::Failure;
 use crate::guests::home::RECORD;
 use crate::migration::arrival::Arrival;
 use crate::output::Report;
 use crate::vmm::api::Api;
 use crate::vmm::attach::Attach;
+use crate::vmm::begins::{Begins, Kept};
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
-use crate::vmm::guest::{Begins, Event, Guest};
+use crate::vmm::guest::{Ended, Event, Guest};
 use crate::vmm::in_use::InUse;
 use crate::vmm::keys::Keys;
 use crate::vmm::log::Log;
 use crate::vmm::sandbox::{self, Sandbox};
 use crate::vmm::throttle::Pace;
+use bulkhead_core::volume::name::Name;
 use clap::Args;
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -74,8 +77,12 @@ pub(super) struct Vmm {
     restore: Option<PathBuf>,
     #[command(flatten)]
     bases: BasesArg,
+    /// Go on where the guest was when this snapshot in its own volume was taken
+    #[arg(long, value_name = "NAME", value_parser = snapshot_name, requires = "description",
+          conflicts_with_all = ["restore", "alone"])]
+    from: Option<Name>,
     /// Go on where a guest was that another node hands over by standard input: agents begin this
-    #[arg(long, conflicts_with = "restore", hide_short_help = true)]
+    #[arg(long, conflicts_with_all = ["restore", "from"], hide_short_help = true)]
     receive: bool,
     /// End when the guest resets, too
     #[arg(long)]
@@ -100,6 +107,19 @@ pub(super) struct Vmm {
     /// What becomes of this process if it makes a system call that it needs not
     #[arg(long, value_enum, default_value_t = Sandbox::On, hide_short_help = true)]
     sandbox: Sandbox,
+}
+
+impl Vmm {
+    /// Where the snapshot is that it goes on from.
+    fn restored(&self) -> Option<Kept> {
+        let file = self.restore.clone().map(Kept::File);
+        file.or_else(|| self.from.clone().map(Kept::Own))
+    }
+}
+
+/// The name of a snapshot.
+pub(super) fn snapshot_name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|why| why.to_string())
 }
 
 /// By whose lease a guest runs.
@@ -129,6 +149,7 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     if args.background {
         // Who leads a session has none to leave: it is no terminal's then, either.
         let _ = rustix::process::setsid();
+        be_as_others();
     }
     // A guest without one of its threads would be neither running nor gone.
     let panicked = std::panic::take_hook();
@@ -158,11 +179,14 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
     let _api = args.api.as_deref().map(|path| Api::serve(path, tell.clone())).transpose()?;
     let record = args.description.as_deref().map(|description| description.with_file_name(RECORD));
     let begins = match args.receive {
-        true => Begins::Here(Box::new(arrival(record.clone())?)),
-        false => begins(description, args.restore.as_deref(), &args.bases)?,
+        true => {
+            let arrival = Box::new(arrival(record.clone())?);
+            Begins::Here { arrival, described: description.map(Box::new) }
+        }
+        false => begins(description, args.restored(), &args.bases)?,
     };
     let is_paused = match &begins {
-        Begins::Here(arrival) => arrival.is_paused(),
+        Begins::Here { arrival, .. } => arrival.is_paused(),
         Begins::Anew(_) | Begins::Again { .. } => args.paused,
     };
     let agent = args.lease.agent()?;
@@ -181,15 +205,35 @@ pub(super) fn run(args: &Vmm, common: &Common) -> Result<Report, Failure> {
         pace: Pace::default(),
         sandbox,
     };
-    let ended = guest.run(begins, &events, &tell);
+    let ended = noted(args.description.as_deref(), || guest.run(begins, &events, &tell));
     console.drain();
     ended.map(|ended| Report::new(String::new(), json!({ "ok": true, "ended": ended.name() })))
 }
 
-/// The guest that another node hands over. The process is no part of who began it, which the system spares.
-fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
+/// How the guest ends that is described there, noted beside that.
+fn noted(description: Option<&Path>, run: impl FnOnce() -> Result<Ended, Failure>) -> Result<Ended, Failure> {
+    let note = description.map(note_beside);
+    // What it came to before says nothing of this time.
+    let _ = note.as_ref().map(std::fs::remove_file);
+    let ended = run();
+    if let (Some(note), Ok(ended)) = (note, &ended) {
+        // Without it the guest is begun again where it is to run.
+        let _ = std::fs::write(note, ended.name());
+    }
+    ended
+}
+
+/// The process is no part of an agent that began it, which the system spares when memory runs out.
+fn be_as_others() {
+    const SCORE: &str = "/proc/self/oom_score_adj";
     // Where there is no such file, nobody is spared.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+    if std::fs::read_to_string(SCORE).is_ok_and(|score| score.starts_with('-')) {
+        let _ = std::fs::write(SCORE, "0");
+    }
+}
+
+/// The guest that another node hands over.
+fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
     let handed = std::io::stdin().as_fd().try_clone_to_owned();
     let handed = handed.map_err(|error| Failure::failed(format!("no standard input: {error}")))?;
     Arrival::take(handed, record)
@@ -198,13 +242,13 @@ fn arrival(record: Option<PathBuf>) -> Result<Arrival, Failure> {
 /// How the guest begins that is described, or in a snapshot, or both: then they are of one guest.
 fn begins(
     description: Option<Description>,
-    snapshot: Option<&Path>,
+    snapshot: Option<Kept>,
     bases: &BasesArg,
 ) -> Result<Begins, Failure> {
     match (snapshot, description) {
         (Some(snapshot), described) => {
-            let (snapshot, name) = (snapshot.to_owned(), described.map(|guest| guest.name));
-            Ok(Begins::Again { snapshot, bases: bases.absolute()?, name })
+            let (bases, described) = (bases.of(&snapshot)?, described.map(Box::new));
+            Ok(Begins::Again { snapshot, bases, described })
         }
         (None, Some(description)) => Ok(Begins::Anew(description)),
         (None, None) => Err(Failure::usage("neither a guest's description nor a snapshot of one is given")),

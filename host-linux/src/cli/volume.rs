@@ -350,7 +350,7 @@ fn named(text: &str) -> Result<String, String> {
 }
 
 /// A size of a volume, in blocks.
-fn blocks(text: &str) -> Result<u64, String> {
+pub(super) fn blocks(text: &str) -> Result<u64, String> {
     let bytes = parse_size(text)?;
     let blocks = bytes.div_ceil(BLOCK);
     if blocks == 0 || BLOCKS_MAX < blocks {

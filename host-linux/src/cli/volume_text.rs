@@ -33,8 +33,9 @@ pub(super) fn list(listing: &Listing) -> String {
 
 /// One volume.
 pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
-    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes, backing } =
+    let VolumeView { number, name, uuid, bytes, wanted: own, policy, cached, at_risk_bytes, seal, .. } =
         volume;
+    let backing = &volume.backing;
     let View { leads, primary, wanted, holders, .. } = &listing.storage;
     let View { log, dirty_bytes, cache, writes, reads, scrub, last_error, .. } = &listing.storage;
     let mut out = format!("{name}: {}, volume {number} of pair {}, {uuid}\n", size(*bytes), listing.pair);
@@ -70,7 +71,9 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     let (free, all) = (size(log.free_bytes), size(log.bytes));
     let _ =
         writeln!(out, "\nnot yet in the backing store: {}; log: {free} of {all} free", size(*dirty_bytes));
-    let _ = writeln!(out, "content on {}: {backing}", listing.name_of(listing.me));
+    let sealed = seal.as_ref().map(|seal| format!("; not written to since it was sealed as {seal}"));
+    let _ =
+        writeln!(out, "content on {}: {backing}{}", listing.name_of(listing.me), sealed.unwrap_or_default());
     if let Some(at_risk) = at_risk_bytes {
         let bound = match listing.storage.at_risk_max {
             Some(max) => format!("no more than {} of all volumes are let", size(max)),
@@ -78,9 +81,7 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
         };
         let _ = writeln!(out, "in one place only: {}; {bound}", size(*at_risk));
     }
-    if cache.bytes != 0 {
-        let _ = writeln!(out, "{}", said_of_cache(cache, *cached));
-    }
+    out.push_str(&said_of_cache(cache, *cached));
     for (what, latency) in [("writes", writes), ("reads", reads)] {
         if let (Some(p50), Some(p99)) = (latency.p50_us, latency.p99_us) {
             let _ = writeln!(out, "{what} take {p50} us (half of them), {p99} us (99 of 100)");
@@ -102,9 +103,12 @@ pub(super) fn show(listing: &Listing, volume: &VolumeView) -> String {
     out
 }
 
-/// How well the read cache does; `is_for_it`: whether what is read of the volume stays there.
+/// How the read cache does, if there is one; `is_for_it`: whether what is read of the volume stays there.
 fn said_of_cache(cache: &CacheView, is_for_it: bool) -> String {
     let CacheView { bytes, used_bytes, algorithm, hits, misses } = cache;
+    if *bytes == 0 {
+        return String::new();
+    }
     let algorithm = match algorithm {
         Algorithm::Lru => "LRU",
         Algorithm::Clock => "clock",
@@ -119,6 +123,7 @@ fn said_of_cache(cache: &CacheView, is_for_it: bool) -> String {
     if !is_for_it {
         out.push_str("; not for this volume");
     }
+    out.push('\n');
     out
 }
 

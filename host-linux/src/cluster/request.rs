@@ -1,6 +1,7 @@
 //! The words of the control socket: one JSON object on one line asks, one answers. docs/status.md documents
 //! both.
 
+use crate::failover::wanted::Wanted;
 use crate::failure::Failure;
 use crate::mirror::view::{Algorithm, Policy};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,20 @@ pub enum Request {
     VolumeDelete {
         /// Its name.
         name: String,
+    },
+    /// Give what a volume holds a name, which the next write to it takes away (S3-06).
+    VolumeSeal {
+        /// Its name.
+        name: String,
+        /// What it holds is called so: 32 hexadecimal digits, not all zero, drawn at random.
+        seal: String,
+    },
+    /// What is wanted of the guest whose own volume this is (S3-19).
+    GuestWanted {
+        /// The volume's name.
+        name: String,
+        /// What.
+        wanted: Wanted,
     },
     /// Have writes acknowledged so (S0-06).
     VolumeMode {
@@ -181,6 +196,8 @@ impl Request {
             Self::VolumeCreate { .. }
                 | Self::VolumeResize { .. }
                 | Self::VolumeDelete { .. }
+                | Self::VolumeSeal { .. }
+                | Self::GuestWanted { .. }
                 | Self::VolumeMode { .. }
                 | Self::VolumeCache { .. }
                 | Self::VolumeLimit { .. }
@@ -226,72 +243,5 @@ impl Answer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_one_form_and_unknown_ones_are_refused() {
-        let all = [
-            (r#"{"request":"status"}"#, Request::Status),
-            (r#"{"request":"events","after":7,"follow":true}"#, Request::Events { after: 7, follow: true }),
-            (r#"{"request":"controller-move","node":2}"#, Request::ControllerMove { node: 2 }),
-            (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3 }),
-            (r#"{"request":"fence-history"}"#, Request::FenceHistory),
-            (r#"{"request":"volume-list"}"#, Request::VolumeList),
-            (
-                r#"{"request":"volume-create","name":"vm1","blocks":256}"#,
-                Request::VolumeCreate { name: "vm1".into(), blocks: 256 },
-            ),
-            (
-                r#"{"request":"volume-mode","mode":"back"}"#,
-                Request::VolumeMode { volume: None, mode: Some(Policy::Back) },
-            ),
-            (
-                r#"{"request":"volume-mode","volume":"vm1","mode":null}"#,
-                Request::VolumeMode { volume: Some("vm1".into()), mode: None },
-            ),
-            (
-                r#"{"request":"volume-cache","algorithm":"clock"}"#,
-                Request::VolumeCache { volume: None, algorithm: Some(Algorithm::Clock) },
-            ),
-            (
-                r#"{"request":"volume-cache","volume":"vm1","algorithm":"none"}"#,
-                Request::VolumeCache { volume: Some("vm1".into()), algorithm: Some(Algorithm::Off) },
-            ),
-            (r#"{"request":"volume-limit","bytes":4096}"#, Request::VolumeLimit { bytes: Some(4096) }),
-            (
-                r#"{"request":"volume-secondary-remove","node":2,"yes":true}"#,
-                Request::VolumeSecondaryRemove { node: 2, yes: true },
-            ),
-            (
-                r#"{"request":"volume-recover","evenPartFilled":true}"#,
-                Request::VolumeRecover { even_part_filled: true },
-            ),
-            (r#"{"request":"force-quorum","lost":[1,3]}"#, Request::ForceQuorum { lost: vec![1, 3] }),
-            (r#"{"request":"force-show"}"#, Request::ForceShow),
-            (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
-            (r#"{"request":"guest-lease"}"#, Request::GuestLease { lease: None }),
-            (r#"{"request":"guest-lease","lease":"x"}"#, Request::GuestLease { lease: Some("x".into()) }),
-            (r#"{"request":"guest-return","lease":"x"}"#, Request::GuestReturn { lease: "x".into() }),
-            (
-                r#"{"request":"guest-road","node":"b1","leased":true}"#,
-                Request::GuestRoad { node: "b1".into(), leased: true },
-            ),
-            (
-                r#"{"request":"guest-keys","hello":[1],"welcome":[2]}"#,
-                Request::GuestKeys { hello: vec![1], welcome: vec![2] },
-            ),
-            (
-                r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
-                Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },
-            ),
-        ];
-        for (text, request) in all {
-            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
-            assert_eq!(serde_json::to_string(&request).unwrap(), text);
-        }
-        for text in ["", "{}", "[]", r#"{"request":"reboot"}"#, r#"{"request":"node-join","node":70000}"#] {
-            assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
-        }
-    }
-}
+#[path = "request_tests.rs"]
+mod tests;

@@ -242,6 +242,7 @@ impl Agent {
     /// Gives back what it holds, so that the others need not wait for a lease to end.
     fn begin_to_stop(&mut self) {
         self.stopping = Some(clock::now());
+        let _ = self.volumes.as_mut().map(Volumes::leave_guests);
         self.vital.notify.stopping();
         self.hands.log.say(News::new("stopping", "asked to stop: giving its roles back", json!({})));
     }
@@ -370,6 +371,8 @@ impl Agent {
             | Request::VolumeCreate { .. }
             | Request::VolumeResize { .. }
             | Request::VolumeDelete { .. }
+            | Request::VolumeSeal { .. }
+            | Request::GuestWanted { .. }
             | Request::VolumeMode { .. }
             | Request::VolumeCache { .. }
             | Request::VolumeLimit { .. }

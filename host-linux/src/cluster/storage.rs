@@ -3,6 +3,7 @@
 
 use super::events::News;
 use super::run::Agent;
+use super::volumes::Volumes;
 use crate::mirror::words::{RegisterNews, RegisterWish};
 use bulkhead_core::node::message::Office;
 use bulkhead_core::node::storage::{Action, Event};
@@ -39,7 +40,7 @@ fn event(wish: RegisterWish) -> words::Event<'static> {
 }
 
 impl Agent {
-    /// Tells the node what its group wants since.
+    /// Tells the node what its group wants since, and people what happened to guests.
     pub(super) fn take_wishes(&mut self) {
         let wishes = self.hands.group.as_ref().map(|group| group.wishes()).unwrap_or_default();
         for wish in wishes {
@@ -50,6 +51,9 @@ impl Agent {
                 self.hands.log.say(News::new("storage-failed", text, json!({})));
             }
             self.step(event(wish));
+        }
+        while let Some(news) = self.volumes.as_ref().and_then(Volumes::news_of_guests) {
+            self.hands.log.say(news);
         }
     }
 }

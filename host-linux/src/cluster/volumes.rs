@@ -1,11 +1,14 @@
 //! A node's copy of the mirror group of its pair, the streams to the other copies, and the NBD server of its
 //! volumes: put together from the configuration, started with the agent and ended with it (S4-03, S4-07).
 
+use super::events::News;
 use super::guest_requests::Lent;
 use super::pressure::Lack;
 use super::storage::Group;
 use super::wake::Wake;
+use crate::failover::service as failover;
 use crate::failure::Failure;
+use crate::guests::home::Homes;
 use crate::mirror::handle::Handle;
 use crate::mirror::open::{self, Running};
 use crate::mirror::words::{RegisterNews, RegisterWish, Streams};
@@ -40,6 +43,8 @@ pub struct Volumes {
     tls_is_required: bool,
     /// What guests were told.
     pub(super) lent: Lent,
+    /// Who looks after them; `None`: the agent stops.
+    guests: Option<failover::Service>,
 }
 
 impl Group for Handle {
@@ -122,12 +127,24 @@ impl Volumes {
         let service = Service::start(Arc::new(running.handle()), bell, settings)?;
         let tls_is_required = tls.is_some_and(|tls| tls.is_required);
         let names = holders.iter().map(|member| (member.id, member.name.clone())).collect();
-        Ok(Some(Self { service, running, streams: begun, names, tls_is_required, lent: Lent::default() }))
+        let guests = Some(guests(config, running.handle(), wake)?);
+        let lent = Lent::default();
+        Ok(Some(Self { service, running, streams: begun, names, tls_is_required, lent, guests }))
     }
 
     /// Whether clients in the network must encrypt.
     pub const fn tls_is_required(&self) -> bool {
         self.tls_is_required
+    }
+
+    /// What happened to guests since, one after the other.
+    pub fn news_of_guests(&self) -> Option<News> {
+        self.guests.as_ref()?.news()
+    }
+
+    /// No guest is begun here any more: whoever leads next begins them.
+    pub fn leave_guests(&mut self) {
+        self.guests = None;
     }
 
     /// To speak to the group.
@@ -155,6 +172,16 @@ impl Volumes {
         lacks.extend(full.map(|full| Lack { what: "store", why: why(full) }));
         lacks
     }
+}
+
+/// Who looks after the guests of these volumes.
+fn guests(config: &SiteConfig, group: Handle, wake: &Wake) -> Result<failover::Service, Failure> {
+    let settings = failover::Settings {
+        homes: Homes::at(&config.local.guests),
+        agent: config.local.socket.clone(),
+        volumes: config.local.state.join(NBD_SOCKET),
+    };
+    failover::Service::start(group, settings, wake.clone())
 }
 
 /// The certificates of this node.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub const GUESTS: &str = "/var/lib/bulkhead/guests";
 /// The file beside a guest's description that says where it went last.
 pub const RECORD: &str = "moved.json";
+/// The file beside a copy of a guest's description that says where the description is.
+const ORIGIN: &str = "own-volume.json";
 
 /// Where the guests of a node are.
 #[derive(Clone, Debug)]
@@ -55,6 +57,18 @@ impl Homes {
                 let _ = fs::remove_dir_all(&home.path);
             },
         )?;
+        Ok(home)
+    }
+
+    /// The place of a guest of this name, whether there is one or not: a directory.
+    ///
+    /// # Errors
+    ///
+    /// There cannot be one, or the disk does not take it.
+    pub fn place(&self, name: &str) -> Result<Home, Failure> {
+        let home = self.of(name)?;
+        let made = fs::create_dir_all(&home.path).and_then(|()| fs::File::open(&self.0)?.sync_all());
+        made.map_err(|error| Failure::io("make", &home.path, &error))?;
         Ok(home)
     }
 
@@ -118,6 +132,24 @@ impl Home {
         let path = self.description();
         durable::replace(&path, described.text.as_bytes())
             .map_err(|error| Failure::io("write", &path, &error))
+    }
+
+    /// A copy of its kernel, of a guest with an own volume.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.path.join("kernel")
+    }
+
+    /// A copy of its first files, of such a guest.
+    #[must_use]
+    pub fn initrd(&self) -> PathBuf {
+        self.path.join("initrd")
+    }
+
+    /// The file that says of which volume these are copies.
+    #[must_use]
+    pub fn origin(&self) -> PathBuf {
+        self.path.join(ORIGIN)
     }
 
     /// The socket of its API, while it runs.

@@ -4,8 +4,10 @@ use super::client::{self, NoAnswer};
 use super::home::Home;
 use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
+use crate::vmm::begins::Kept;
 use crate::vmm::in_use::is_in_use;
 use crate::vmm::snapshot::restoring::STATE;
+use crate::vmm::snapshot::task::Settings;
 use crate::vmm::snapshot::tracked::Extent;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -40,7 +42,7 @@ pub struct Start<'a> {
     /// The agent by whose lease it runs; `None`: it runs alone.
     pub agent: Option<&'a Path>,
     /// The snapshot from which it goes on; `None`: it begins with its kernel.
-    pub snapshot: Option<&'a Path>,
+    pub snapshot: Option<&'a Kept>,
     /// What that builds on, where it is not beside it.
     pub bases: &'a [PathBuf],
     /// Also if it was moved to another node.
@@ -50,12 +52,13 @@ pub struct Start<'a> {
 /// Who hears how far a snapshot is that is written or read. `true`: it is not to be any more.
 pub type Watch<'a> = dyn FnMut(&Value) -> bool + 'a;
 
-/// Begins the process of a guest; returns when it answers.
+/// Begins the process of a guest; returns it when it answers. It outlives who began it; who does not end is
+/// to wait for it.
 ///
 /// # Errors
 ///
 /// It runs already, or could not begin: what it said.
-pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(), Failure> {
+pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<Child, Failure> {
     let messages = home.messages();
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
@@ -69,10 +72,12 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(),
     }
     let mut command = command(home, start.agent)?;
     command.args(start.is_paused.then_some("--paused"));
-    if let Some(snapshot) = start.snapshot {
-        command.arg("--restore").arg(snapshot);
-        command.args(start.bases.iter().flat_map(|base| [Path::new("--base"), base.as_path()]));
+    match start.snapshot {
+        Some(Kept::File(path)) => drop(command.arg("--restore").arg(path)),
+        Some(Kept::Own(snapshot)) => drop(command.arg("--from").arg(snapshot.as_str())),
+        None => {}
     }
+    command.args(start.bases.iter().flat_map(|base| [Path::new("--base"), base.as_path()]));
     let failed = |error: std::io::Error| Failure::io("begin the process of", &home.description(), &error);
     let mut child = command.spawn().map_err(failed)?;
     let begun = Instant::now();
@@ -84,7 +89,7 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<(),
         if info.is_some() && read.is_none() {
             // It is here again: where it went before says nothing any more.
             let _ = std::fs::remove_file(home.record());
-            return Ok(());
+            return Ok(child);
         }
         if watch(read.and_then(|read| read.get("snapshot")).unwrap_or(&Value::Null)) {
             end(home, &mut child);
@@ -187,26 +192,24 @@ pub fn info(home: &Home) -> Result<Option<Value>, Failure> {
     }
 }
 
-/// Has it written into the file at `path`, so much of it; it ends there, or goes on.
+/// Has it written there, so much of it; it ends there, or goes on.
 ///
 /// # Errors
 ///
-/// As [`tell`]; what was in the file is there still.
-pub fn snapshot(
-    home: &Home,
-    path: &Path,
-    extent: &Extent,
-    is_end: bool,
-    watch: &mut Watch<'_>,
-) -> Result<(), Failure> {
+/// As [`tell`]; what was there before is there still.
+pub fn snapshot(home: &Home, settings: &Settings, watch: &mut Watch<'_>) -> Result<(), Failure> {
     let absolute = |path: &Path| std::path::absolute(path).map_err(|error| Failure::io("find", path, &error));
-    let url = format!("file://{}", absolute(path)?.display());
-    let (is_tracked, since) = match extent {
+    let url = match &settings.to {
+        Kept::File(path) => format!("file://{}", absolute(path)?.display()),
+        Kept::Own(snapshot) => format!("own:{snapshot}"),
+    };
+    let (is_tracked, since) = match &settings.extent {
         Extent::All => (false, None),
         Extent::Tracked => (true, None),
         Extent::Since(older) => (true, Some(absolute(older)?)),
     };
-    let body = json!({ "destination_url": url, "stop": is_end, "track": is_tracked, "since": since });
+    let body =
+        json!({ "destination_url": url, "stop": settings.is_end, "track": is_tracked, "since": since });
     told(
         home,
         watched(home, "vm.snapshot", &body, "snapshot", &mut |view| {

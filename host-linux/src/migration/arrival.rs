@@ -69,7 +69,8 @@ impl Arrival {
         let lost = |error: std::io::Error| Failure::failed(format!("the other node was lost: {error}"));
         self.channel.say(&Word::Accepted).map_err(lost)?;
         let from = Incoming::new(&mut self.channel);
-        let (copied, _) = Copied::read(from, "the guest that comes", console, lease.as_deref())?;
+        let (copied, _) =
+            Copied::read(from, "the guest that comes", console, lease.as_deref(), &mut |_| Ok(()))?;
         self.channel.say(&Word::Whole).map_err(lost)?;
         match self.channel.hear(GIVEN).map_err(lost)? {
             Word::Go => {}

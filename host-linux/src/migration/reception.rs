@@ -7,6 +7,9 @@ use super::passing::{self, Passed};
 use super::words::{Offer, Refusal, Word};
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
+use crate::guests::own_volume::keeping::{self, Before};
+use crate::guests::own_volume::pair::Pair;
+use crate::guests::own_volume::served::Access;
 use crate::guests::process;
 use crate::site_config::key::{self, SiteKey};
 use crate::site_config::{Member, SiteConfig};
@@ -126,13 +129,28 @@ impl Reception {
     fn home(&self, offer: &Offer) -> Result<Home, Failure> {
         let wrong = |why| Failure::failed(format!("its description makes no sense here: {why}"));
         let described = Description::parse(&offer.description, Path::new("/")).map_err(wrong)?;
-        let Ok(home) = self.homes.find(&described.name) else { return self.homes.create(&described) };
-        if is_in_use(&home.description()) {
+        let known = self.homes.find(&described.name).ok();
+        if known.as_ref().is_some_and(|home| is_in_use(&home.description())) {
             let what = format!("a guest called {} runs on {} already", described.name, self.me.name);
             return Err(Failure::refused(what));
         }
+        if let Some(home) = self.kept(&described.name)? {
+            // It comes as it was begun; its files are here now.
+            let described = described.loading(&home.kernel(), &home.initrd()).map_err(wrong)?;
+            home.describe(&described)?;
+            return Ok(home);
+        }
+        let Some(home) = known else { return self.homes.create(&described) };
         home.describe(&described)?;
         Ok(home)
+    }
+
+    /// The guest as it is in its own volume; `None`: it has none.
+    fn kept(&self, guest: &str) -> Result<Option<Home>, Failure> {
+        let pair = Pair::ask(&self.agent)?.filter(|pair| pair.volume(guest).is_some());
+        let Some(pair) = pair else { return Ok(None) };
+        let contents = pair.open(guest, Access::Read)?;
+        keeping::bring(&contents, &self.homes, guest, Before::Any, &|_| ()).map(Some)
     }
 
     fn begin(

@@ -33,7 +33,18 @@ fn record(number: u16, name: &str, uuid: u8, state: State) -> Record {
     let name = Name::new(name).unwrap();
     let (volume, change) = (Volume(number), u64::from(uuid));
     let uuid = Uuid([uuid; 16]);
-    Record { volume, state, name, uuid, blocks: 256, change, policy: None, is_cached: false }
+    Record {
+        volume,
+        state,
+        name,
+        uuid,
+        blocks: 256,
+        change,
+        policy: None,
+        is_cached: false,
+        seal: None,
+        guest: None,
+    }
 }
 
 /// As the applier writes the catalogue.

@@ -24,6 +24,7 @@ use super::words::{RegisterNews, RegisterWish, Streams};
 use crate::cluster::clock;
 use crate::replication::words::News;
 use crate::storage::space::{self, ReadId, Space};
+use crate::volume::catalogue::Catalogue;
 use bulkhead_core::holder::machine::{Holder, Mode};
 use bulkhead_core::holder::words::{Event, Refused};
 use bulkhead_core::id::{Epoch, NodeId};
@@ -70,6 +71,8 @@ pub struct Group {
     /// How many fills there were, of others and of this one.
     pub(super) fills: u64,
     pub(super) orders: Orders,
+    /// The catalogue as the log has it, once this holder leads and has read all of it.
+    pub(super) logged: Option<Catalogue>,
     pub(super) acks: Acks,
     /// The machine was told so.
     pub(super) policy: Policy,
@@ -343,6 +346,7 @@ impl Group {
     /// Nobody who waits here will be told that what was asked for is done.
     fn forsake(&mut self) {
         lock(&self.shared.throne).set(Reign::default());
+        self.logged = None;
         end(self.acks.forsake(), Err(Unknown));
         end(self.window.safe(Seq(u64::MAX)).into_iter().filter_map(|safe| safe.done), Err(Unknown));
         end(self.waiting.drain(..).filter_map(|pending| pending.done), Err(Unknown));
@@ -372,6 +376,11 @@ impl Group {
         self.round();
         self.move_fillers();
         self.reign();
+        if !self.waiting.is_empty() {
+            // Perhaps until all of the catalogue could be read.
+            self.write();
+            self.send();
+        }
         self.follow_catalogue();
         self.tell_safe();
         self.answer_reads();
@@ -381,34 +390,6 @@ impl Group {
         self.forget();
         self.next_order();
         self.look_at_failure();
-    }
-
-    /// Takes in guests' writes, in the order in which they came.
-    pub(super) fn write(&mut self) {
-        if EXTENTS_MAX / 2 <= lock(&self.shared.dirty).extents() {
-            // Until the store has some of them.
-            return;
-        }
-        while let Some(Pending { write, payload, done }) = self.waiting.pop_front() {
-            let (piece, sums) = match payload.map(|payload| payload.ready(&self.shared.pool)) {
-                Some(super::handle::Payload::Ready(piece, sums)) => (Some(piece), sums),
-                None => (None, Vec::new()),
-                Some(raw) => {
-                    self.waiting.push_front(Pending { write, payload: Some(raw), done });
-                    return;
-                }
-            };
-            let entry = Entry { seq: Seq(0), made: Epoch(0), write, sums, piece, at: None, done };
-            match self.offer(None, entry) {
-                Offered::Taken => {}
-                Offered::Busy(Entry { write, sums, piece, done, .. }) => {
-                    let payload = piece.map(|piece| super::handle::Payload::Ready(piece, sums));
-                    self.waiting.push_front(Pending { write, payload, done });
-                    return;
-                }
-                Offered::Refused(entry) => end(entry.done, Err(Unknown)),
-            }
-        }
     }
 
     fn answer_reads(&mut self) {

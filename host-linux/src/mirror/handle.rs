@@ -282,6 +282,12 @@ impl Handle {
         self.0.reigns().and_then(|reign| reign.epoch)
     }
 
+    /// The epoch under which this node leads, and the volumes, once all that was acknowledged is known.
+    pub fn settled(&self) -> Option<(Epoch, Catalogue)> {
+        let reign = self.0.reigns().filter(|reign| reign.is_readable)?;
+        Some((reign.epoch?, self.catalogue()))
+    }
+
     /// The volumes.
     pub fn catalogue(&self) -> Catalogue {
         lock(&self.0.catalogue).clone()

@@ -66,6 +66,7 @@ mod touched;
 pub mod view;
 mod window;
 pub mod words;
+mod writes;
 
 #[cfg(test)]
 mod backing_tests;
@@ -81,6 +82,8 @@ mod operator_tests;
 mod policy_tests;
 #[cfg(test)]
 mod scrub_tests;
+#[cfg(test)]
+mod seal_tests;
 #[cfg(test)]
 mod shared_tests;
 #[cfg(test)]

@@ -245,6 +245,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         fillers: BTreeMap::new(),
         fills: 0,
         orders: Default::default(),
+        logged: None,
         acks: Acks::default(),
         policy: machine.policy,
         wanted,

@@ -41,17 +41,20 @@ impl Group {
     /// Begins with the next one.
     pub(super) fn next_order(&mut self) {
         while !self.orders.is_busy.load(Ordering::SeqCst) {
-            let reign = self.shared.reigns();
-            if reign.is_some_and(|reign| !reign.is_readable) {
+            if self.orders.waiting.is_empty() {
+                return;
+            }
+            let leads = self.shared.reigns().is_some();
+            let catalogue = self.logged().cloned();
+            if leads && catalogue.is_none() {
                 // The catalogue lacks what is not read from the log yet: a name could be given twice.
                 return;
             }
             let Some((order, done)) = self.orders.waiting.pop_front() else { return };
-            if reign.is_none() {
+            let Some(catalogue) = catalogue.filter(|_| leads) else {
                 done(Err(self.not_here()));
                 continue;
-            }
-            let catalogue = lock(&self.shared.catalogue).clone();
+            };
             let of = |record: Record| (record.volume, record.encode());
             let block = match order {
                 Order::Want(policy) => Ok((CATALOGUE, catalogue.want_of_all(policy).encode())),
@@ -70,6 +73,8 @@ impl Group {
                     larger.and_then(|record| self.has_room(record)).map(of)
                 }
                 Order::Delete { volume } => catalogue.delete(volume).map(of),
+                Order::Guest { volume, guest } => catalogue.guest(volume, guest).map(of),
+                Order::Seal { volume, seal } => catalogue.seal(volume, Some(seal)).map(of),
             };
             match block {
                 Ok((volume, block)) => self.write_catalogue(volume, &block, done),

@@ -40,7 +40,18 @@ fn resident(cache: &ReadCache, block: u64) -> Option<u64> {
 fn catalogue(algorithm: Option<Algorithm>, is_cached: bool) -> Catalogue {
     let mut catalogue = Catalogue::new();
     let (state, name, uuid) = (State::Present, Name::new("vm1").unwrap(), Uuid([1; 16]));
-    let record = Record { volume: V, state, name, uuid, blocks: BLOCKS, change: 1, policy: None, is_cached };
+    let record = Record {
+        volume: V,
+        state,
+        name,
+        uuid,
+        blocks: BLOCKS,
+        change: 1,
+        policy: None,
+        is_cached,
+        seal: None,
+        guest: None,
+    };
     catalogue.take(V.0.into(), &record.encode()).unwrap();
     let group = catalogue.cache_of_all(algorithm);
     catalogue.take(0, &group.encode()).unwrap();

@@ -10,6 +10,7 @@ use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::register::record::Payload;
 use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
+use bulkhead_core::volume::record::{Guest, Seal};
 use std::num::NonZeroU64;
 
 /// What the loop tells the group about its register.
@@ -88,6 +89,20 @@ pub enum Order {
         volume: Volume,
         /// Whether.
         is_cached: bool,
+    },
+    /// A volume is to have this seal until it is written to (S3-06).
+    Seal {
+        /// Which.
+        volume: Volume,
+        /// What it holds is called so.
+        seal: Seal,
+    },
+    /// What is wanted of the guest whose own volume it is (S3-19).
+    Guest {
+        /// Which.
+        volume: Volume,
+        /// What.
+        guest: Guest,
     },
     /// A holder is to be no secondary any more (S4-02, S4-12).
     Dismiss(NodeId),

@@ -2,12 +2,14 @@
 //! Hypervisor's API for what there is of it here. Hostile clients cost a slot, never the guest: connections,
 //! requests and times are bounded (I11, V16).
 
+use super::begins::Kept;
 use super::guest::{Answer, Event, Leave, Order};
 use super::snapshot::task::Settings;
 use super::snapshot::tracked::Extent;
 use super::throttle::Pace;
 use crate::failure::{Exit, Failure};
 use crate::own_socket;
+use bulkhead_core::volume::name::Name;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode};
@@ -220,12 +222,18 @@ fn share(body: &[u8]) -> Result<Order, Failure> {
 
 /// What the body of `vm.snapshot` asks for.
 fn snapshot(body: &[u8]) -> Result<Order, Failure> {
-    let next = "say {\"destination_url\": \"file:///an/absolute/path\"}.";
+    let next = "say {\"destination_url\": \"file:///an/absolute/path\"}, or \"own:NAME\" in its place.";
     let wrong = |why: String| Failure::usage(format!("the body of vm.snapshot: {why}")).next(next);
     let asked: Destination = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
-    let path = asked.destination_url.strip_prefix("file://").map(PathBuf::from);
-    let path = path.filter(|path| path.is_absolute());
-    let path = path.ok_or_else(|| wrong(format!("`{}` is no file", asked.destination_url)))?;
+    let url = &asked.destination_url;
+    let to = match url.strip_prefix("own:") {
+        Some(name) => Kept::Own(Name::new(name).map_err(|why| wrong(format!("`{name}`: {why}")))?),
+        None => {
+            let path = url.strip_prefix("file://").map(PathBuf::from);
+            let path = path.filter(|path| path.is_absolute());
+            Kept::File(path.ok_or_else(|| wrong(format!("`{url}` is no file")))?)
+        }
+    };
     let extent = match (asked.since, asked.track) {
         (Some(since), _) if !since.is_absolute() => {
             return Err(wrong(format!("`since`, `{}`, is no absolute path", since.display())));
@@ -234,7 +242,7 @@ fn snapshot(body: &[u8]) -> Result<Order, Failure> {
         (None, true) => Extent::Tracked,
         (None, false) => Extent::All,
     };
-    Ok(Order::Snapshot(Settings { path, extent, is_end: asked.stop }))
+    Ok(Order::Snapshot(Settings { to, extent, is_end: asked.stop }))
 }
 
 /// What the body of `vm.send-migration` asks for.

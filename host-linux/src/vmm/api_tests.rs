@@ -56,7 +56,7 @@ fn said(order: Order) -> Result<Value, Failure> {
         Order::Info => Ok(json!({ "state": "Running" })),
         Order::Counters => Ok(json!({ "disk0": { "read_ops": 1 } })),
         Order::Pause | Order::Resume | Order::Reboot | Order::PowerButton => Ok(Value::Null),
-        Order::Snapshot(Settings { path, extent, is_end }) => {
+        Order::Snapshot(Settings { to: Kept::File(path), extent, is_end }) => {
             let expected = match path.to_str().unwrap() {
                 "/srv/web 1" => (Extent::All, true),
                 "/srv/0" => (Extent::Tracked, false),
@@ -64,6 +64,10 @@ fn said(order: Order) -> Result<Value, Failure> {
             };
             assert_eq!((extent, is_end), expected);
             Ok(Value::Null)
+        }
+        Order::Snapshot(Settings { to: Kept::Own(name), extent, is_end }) => {
+            assert_eq!((name.as_str(), extent, is_end), ("last", Extent::All, false));
+            Err(Failure::refused("it runs alone"))
         }
         Order::Leave(leave) => {
             assert_eq!((leave.node.as_str(), leave.downtime.as_millis()), ("b1", 300));
@@ -116,8 +120,12 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     ] {
         assert!(with("vm.snapshot", kept).starts_with("HTTP/1.1 204 "), "{kept}");
     }
+    let answer = with("vm.snapshot", r#"{"destination_url": "own:last"}"#);
+    assert!(answer.starts_with("HTTP/1.1 409 ") && answer.contains("it runs alone"), "{answer}");
     let since = r#"{"destination_url": "file:///x", "since": "x"}"#;
     let wrong = ["", "[]", "{}", r#"{"destination_url": "/x"}"#, r#"{"destination_url": "file://x"}"#, since];
+    let wrong =
+        wrong.into_iter().chain([r#"{"destination_url": "own:"}"#, r#"{"destination_url": "own:a/b"}"#]);
     for wrong in wrong {
         let answer = with("vm.snapshot", wrong);
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("destination_url"), "{answer}");

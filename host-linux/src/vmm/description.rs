@@ -5,7 +5,9 @@ use super::layout::VIRTIO_MAX;
 use super::mac::Mac;
 use super::pages::Pages;
 use super::tap_ioctl::NAME_MAX;
+use crate::failover::wanted::Failover;
 use crate::failure::Failure;
+use crate::guests::own_volume;
 use crate::nbd::uri::Uri;
 use crate::output::parse_size;
 use crate::site_config::value::{parse_time, time};
@@ -57,6 +59,8 @@ pub struct Description {
     pub networks: Vec<Network>,
     /// What is expected of its heartbeat.
     pub heartbeat: Heartbeat,
+    /// What follows when it is to run and does not.
+    pub failover: Failover,
     /// The file that says so, with names of files that mean the same everywhere on this node.
     pub text: String,
 }
@@ -154,6 +158,8 @@ struct File {
     network: Vec<FileNetwork>,
     #[serde(skip_serializing_if = "Option::is_none")]
     heartbeat: Option<FileHeartbeat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failover: Option<Failover>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -215,7 +221,20 @@ impl Description {
                 "lost": self.heartbeat.lost.name(),
                 "begins_within": self.heartbeat.begins_within.map(time),
             },
+            "failover": self.failover,
         })
+    }
+
+    /// The same guest, whose kernel and first files are there. It has first files as it had.
+    ///
+    /// # Errors
+    ///
+    /// A name of a file is no text.
+    pub fn loading(&self, kernel: &Path, initrd: &Path) -> Result<Self, String> {
+        let mut file: File = toml::from_str(&self.text).map_err(|error| error.to_string())?;
+        file.kernel = kernel.to_owned();
+        file.initrd = file.initrd.map(|_| initrd.to_owned());
+        Self::parse(&toml::to_string(&file).map_err(|error| error.to_string())?, Path::new(""))
     }
 
     /// Reads a file's text, in which names of files are relative to `beside`.
@@ -251,6 +270,7 @@ impl Description {
         let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
         let networks = networks(&file.name, file.network)?;
         let heartbeat = file.heartbeat.map(heartbeat).transpose()?.unwrap_or_default();
+        let failover = file.failover.unwrap_or_default();
         let File { name, processors, kernel, initrd, command_line, .. } = file;
         Ok(Self {
             name,
@@ -263,6 +283,7 @@ impl Description {
             disks,
             networks,
             heartbeat,
+            failover,
             text,
         })
     }
@@ -307,6 +328,14 @@ fn disk(described: FileDisk) -> Result<Disk, String> {
             return Err("a [[disk]] has either `volume` or `uri`: what is on it".into());
         }
     };
+    // What is in it is hidden from guests (S3-10): their state, and who they are.
+    let export = match &content {
+        Content::Volume(name) => name.as_str(),
+        Content::Served(uri) => own_volume::of_export(&uri.export),
+    };
+    if own_volume::is_own(export) {
+        return Err(format!("a [[disk]] cannot be `{export}`: that is a guest's own volume, and no disk"));
+    }
     Ok(Disk { content, is_read_only: read_only })
 }
 
@@ -346,138 +375,5 @@ fn is_interface(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEAST: &str =
-        "version = 1\nname = \"web\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"vmlinuz\"\n";
-
-    #[test]
-    fn a_description_is_read() {
-        let least = Description::parse(LEAST, Path::new("/srv")).unwrap();
-        assert_eq!((least.processors, least.memory, least.disks.len()), (1, 64 << 20, 0));
-        let disk = "[[disk]]\nuri = \"nbd+unix:///vm1?socket=/run/nbd.sock\"\nread_only = true\n";
-        let with_disk = Description::parse(&format!("{LEAST}{disk}"), Path::new("/srv")).unwrap();
-        assert!(with_disk.disks[0].is_read_only);
-        // The text means the same elsewhere.
-        assert_eq!(Description::parse(&with_disk.text, Path::new("/tmp")).unwrap(), with_disk);
-        assert_eq!(with_disk.kernel, Path::new("/srv/vmlinuz"));
-        let volume = Description::parse(&format!("{LEAST}[[disk]]\nvolume = \"vm1\"\n"), Path::new("/"));
-        let volume = volume.unwrap();
-        assert_eq!(volume.disks[0].content.to_string(), "volume vm1");
-        assert_eq!(volume.json()["disks"][0], json!({ "volume": "vm1", "read_only": false }));
-        assert_eq!(Description::parse(&volume.text, Path::new("/")).unwrap(), volume);
-        let networks = "[[network]]\ntap = \"tap0\"\n\
-                        [[network]]\ntap = \"tap1\"\nbridge = \"br-in.7\"\nmac = \"52:54:00:12:34:56\"\n";
-        let described = Description::parse(&format!("{LEAST}{networks}"), Path::new("/")).unwrap();
-        assert_eq!(
-            described.json()["net"][1],
-            json!({ "tap": "tap1", "bridge": "br-in.7", "mac": "52:54:00:12:34:56" })
-        );
-        assert_eq!(Description::parse(&described.text, Path::new("/")).unwrap(), described);
-        let networks = described.networks;
-        let told = "52:54:00:12:34:56".parse().unwrap();
-        assert_eq!(
-            networks,
-            [
-                Network { tap: "tap0".into(), bridge: None, mac: Mac::derived("web", 0) },
-                Network { tap: "tap1".into(), bridge: Some("br-in.7".into()), mac: told },
-            ]
-        );
-
-        let heartbeat = |keys: &str| {
-            let text = format!("{LEAST}[[network]]\ntap = \"t\"\n[heartbeat]\n{keys}\n");
-            let described = Description::parse(&text, Path::new("/")).unwrap();
-            assert_eq!(Description::parse(&described.text, Path::new("/")).unwrap(), described);
-            (described.heartbeat, described.json()["heartbeat"].clone())
-        };
-        let rows = [
-            ("", Lost::Report, None, json!({ "lost": "report", "begins_within": null })),
-            ("lost = \"report\"", Lost::Report, None, json!({ "lost": "report", "begins_within": null })),
-            ("lost = \"stop\"", Lost::Stop, None, json!({ "lost": "stop", "begins_within": null })),
-            (
-                "lost = \"reset\"\nbegins_within = \"5m\"",
-                Lost::Reset,
-                Some(300),
-                json!({ "lost": "reset", "begins_within": "5m" }),
-            ),
-        ];
-        for (keys, lost, within, json) in rows {
-            let begins_within = within.map(Duration::from_secs);
-            assert_eq!(heartbeat(keys), (Heartbeat { lost, begins_within }, json), "{keys}");
-        }
-        assert_eq!(least.heartbeat, Heartbeat { lost: Lost::Report, begins_within: None });
-
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("web.toml");
-        std::fs::write(&path, LEAST).unwrap();
-        assert_eq!(Description::read(&path).unwrap().kernel, directory.path().join("vmlinuz"));
-        assert!(Description::read(&directory.path().join("none")).unwrap_err().what.contains("none"));
-    }
-
-    /// V41, I11: what is not understood is refused, and which key it is, is said.
-    #[test]
-    fn what_makes_no_sense_is_refused_by_name() {
-        let cases = [
-            ("version = 1", "version = 2", "this program knows 1"),
-            ("\"web\"", "\"we b\"", "`name` has"),
-            ("\"web\"", "\"\"", "`name` has"),
-            ("\"web\"", "\"..\"", "`name` has"),
-            ("processors = 1", "processors = 0", "`processors` is 1 to 32"),
-            ("processors = 1", "processors = 33", "`processors` is 1 to 32"),
-            ("processors = 1", "processors = 1\ncores = 2", "unknown field `cores`"),
-            ("\"64M\"", "\"64 apples\"", "`memory`:"),
-            ("\"64M\"", "\"1M\"", "`memory` is whole pages"),
-            ("\"64M\"", "\"4194305\"", "`memory` is whole pages"),
-            ("kernel = \"vmlinuz\"\n", "", "missing field `kernel`"),
-            ("\"vmlinuz\"\n", "\"vmlinuz\"\ncommand_line = \"a\\u0000b\"\n", "zero byte"),
-            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nuri = \"http://x\"\n", "`uri` of [[disk]], `http://x`"),
-            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a/b\"\n", "`volume` of [[disk]], `a/b`"),
-            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\n", "either `volume` or `uri`"),
-            ("\"vmlinuz\"\n", "\"vmlinuz\"\n[[disk]]\nvolume = \"a\"\nuri = \"nbd://h/a\"\n", "either `vol"),
-        ];
-        for (old, new, expected) in cases {
-            let why = Description::parse(&LEAST.replace(old, new), Path::new("/")).unwrap_err();
-            assert!(why.contains(expected), "{new}: {why}");
-        }
-        let network = |keys: &str| {
-            Description::parse(&format!("{LEAST}[[network]]\n{keys}\n"), Path::new("/")).unwrap_err()
-        };
-        let cases = [
-            ("", "missing field `tap`"),
-            ("tap = \"\"", "`tap` of [[network]], ``, is no interface's name"),
-            ("tap = \"tap%d\"", "`tap` of [[network]], `tap%d`, is no"),
-            ("tap = \"a-name-of-16-let\"", "1 to 15 letters"),
-            ("tap = \"..\"", "`tap` of [[network]], `..`"),
-            ("tap = \"t\"\nbridge = \"a/b\"", "`bridge` of [[network]], `a/b`, is no"),
-            ("tap = \"t\"\nmac = \"52:54\"", "`mac` of [[network]], `52:54`: it has six bytes"),
-            ("tap = \"t\"\nmac = \"01:00:5e:00:00:01\"", "it is for many"),
-            ("tap = \"t\"\nvlan = 7", "unknown field `vlan`"),
-            ("tap = \"t\"\n[[network]]\ntap = \"t\"", "`tap` of two [[network]] is `t`"),
-            ("tap = \"a\"\n[[network]]\ntap = \"b\"\n[[network]]\ntap = \"c\"", "there are 3 `[[network]]`"),
-        ];
-        for (keys, expected) in cases {
-            assert!(network(keys).contains(expected), "{keys}: {}", network(keys));
-        }
-        let heartbeat = |keys: &str| {
-            Description::parse(&format!("{LEAST}[heartbeat]\n{keys}\n"), Path::new("/")).unwrap_err()
-        };
-        let cases = [
-            ("lost = \"reboot\"", "`lost` of [heartbeat], `reboot`, is not `report`, `reset` or `stop`"),
-            ("lost = true", "expected a string"),
-            ("begins_within = \"soon\"", "`begins_within` of [heartbeat]: `soon` is not a time"),
-            ("begins_within = \"999ms\"", "`begins_within` of [heartbeat]: it is 1s to 24h"),
-            ("begins_within = \"25h\"", "it is 1s to 24h"),
-            ("within = \"30s\"", "unknown field `within`"),
-        ];
-        for (keys, expected) in cases {
-            assert!(heartbeat(keys).contains(expected), "{keys}: {}", heartbeat(keys));
-        }
-        let many = "[[disk]]\nuri = \"nbd://h/x\"\n".repeat(17);
-        assert!(
-            Description::parse(&format!("{LEAST}{many}"), Path::new("/"))
-                .unwrap_err()
-                .contains("17 `[[disk]]`")
-        );
-    }
-}
+#[path = "description_tests.rs"]
+mod tests;

@@ -1,24 +1,22 @@
 //! A guest's life in this process: it runs, is held, begins anew, and ends; and does what it is told
 //! meanwhile (S2-01, S2-05).
 
+use super::begins::{Begins, Found};
 use super::console::Console;
-use super::description::Description;
 use super::gate::Hold;
 use super::keys::Keys;
-use super::lease::{Harness, Keeper, Lease, Loan, Reins};
+use super::lease::{Harness, Keeper, Loan, Reins};
 use super::listener::{Heard, Listener};
-use super::machine::{Machine, Origin};
+use super::machine::Machine;
 pub use super::order::{Answer, Event, Leave, Order};
 use super::sandbox::Sandbox;
 use super::snapshot::task::{self, Task};
-use super::snapshot::{copied::Copied, file, restoring};
 use super::throttle::Pace;
 use super::vcpu::End;
 use crate::failure::Failure;
-use crate::migration::arrival::Arrival;
 use crate::migration::departure::{Departure, Outcome, Settings};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
@@ -46,81 +44,6 @@ impl Ended {
             Self::Stopped => "stopped",
             Self::Moved => "moved",
         }
-    }
-}
-
-/// How a guest begins; after a reset, all begin with their kernels.
-#[derive(Debug)]
-pub enum Begins {
-    /// With its kernel.
-    Anew(Description),
-    /// Where it was when it was captured.
-    Again {
-        /// The file with all of it, or with what others beside it, or these, have not.
-        snapshot: PathBuf,
-        /// As above.
-        bases: Vec<PathBuf>,
-        /// What it must be called.
-        name: Option<String>,
-    },
-    /// Where it was on another node.
-    Here(Box<Arrival>),
-}
-
-impl Begins {
-    /// Finds what it names, and answers `events` meanwhile; the lease that it runs by.
-    fn find(
-        self,
-        console: &Console,
-        agent: Option<&Path>,
-        events: &Receiver<Event>,
-    ) -> Result<Found, Failure> {
-        let obtain = || agent.map(Lease::obtain).transpose();
-        match self {
-            Self::Anew(description) => {
-                let lease = obtain()?;
-                let origin = Origin::find(description, console.clone(), lease.as_ref())?;
-                Ok(Found { origin, copied: None, lease, arrival: None })
-            }
-            Self::Again { snapshot, bases, name } => {
-                let lease = obtain()?;
-                let mut look = |progress| restoring::answer(events, &snapshot, lease.is_some(), progress);
-                let copied = file::open(&snapshot, &bases, console.clone(), lease.as_ref(), &mut look)?;
-                let found = &copied.origin().description.name;
-                if let Some(other) = name.filter(|name| name != found) {
-                    let what =
-                        format!("{} is a snapshot of guest {found}, not of {other}", snapshot.display());
-                    return Err(Failure::refused(what).left(""));
-                }
-                Ok(Found::copied(copied, lease, None))
-            }
-            Self::Here(mut arrival) => {
-                let mut lease = arrival.lease()?;
-                match arrival.read(console.clone(), lease.as_mut()) {
-                    Ok(copied) => Ok(Found::copied(copied, lease, Some(arrival))),
-                    Err(why) => {
-                        arrival.fails(&why);
-                        Err(why)
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What a guest begins with.
-struct Found {
-    origin: Origin,
-    /// `None`: it begins with its kernel.
-    copied: Option<Box<Copied>>,
-    lease: Option<Lease>,
-    /// Who is to hear that it runs.
-    arrival: Option<Box<Arrival>>,
-}
-
-impl Found {
-    fn copied(copied: Copied, lease: Option<Lease>, arrival: Option<Box<Arrival>>) -> Self {
-        Self { origin: copied.origin().clone(), copied: Some(Box::new(copied)), lease, arrival }
     }
 }
 
@@ -326,7 +249,7 @@ impl Guest {
             return answer.hear(Err(Failure::refused(what).next(next)));
         }
         let tell = tell.clone();
-        match Task::begin(machine, settings, move || drop(tell.send(Event::Captured))) {
+        match Task::begin(machine, settings, self.agent.clone(), move || drop(tell.send(Event::Captured))) {
             Ok(task) => self.capturing = Some((task, answer)),
             Err(why) => answer.hear(Err(why)),
         }

@@ -2,6 +2,7 @@
 //! for who reads it. On this machine's own KVM; where it has none, the tests say so and pass.
 
 use super::*;
+use crate::vmm::begins::Kept;
 use crate::vmm::snapshot::tracked::Extent;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use std::fs::File;
@@ -45,7 +46,7 @@ impl Running {
 }
 
 fn snapshot(path: &Path, is_end: bool) -> Order {
-    Order::Snapshot(task::Settings { path: path.to_owned(), extent: Extent::All, is_end })
+    Order::Snapshot(task::Settings { to: Kept::File(path.to_owned()), extent: Extent::All, is_end })
 }
 
 /// How far it is is shown; it can be cancelled, and then nothing is left, and the guest goes on.
@@ -131,7 +132,7 @@ fn a_guest_that_is_restored_answers() {
     let (hear, heard) = channel();
     tell.send(Event::Asked(Order::Info, Answer::new(move |said| hear.send(said.unwrap()).unwrap()))).unwrap();
     tell.send(Event::Asked(Order::Shutdown, Answer::new(|_| ()))).unwrap();
-    let begins = Begins::Again { snapshot: path.clone(), bases: Vec::new(), name: None };
+    let begins = Begins::Again { snapshot: Kept::File(path.clone()), bases: Vec::new(), described: None };
     let Err(why) = begins.find(&Said::new().1, None, &events) else { panic!("it was told to end") };
     assert!(why.what.contains("told to end before all of it was read"), "{why:?}");
     let info = heard.recv_timeout(LONG).unwrap();

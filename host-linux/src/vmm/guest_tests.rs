@@ -2,6 +2,8 @@
 //! none, the tests say so and pass.
 
 use super::*;
+use crate::vmm::begins::Kept;
+use crate::vmm::description::Description;
 use crate::vmm::said::{Said, runs_guests};
 use crate::vmm::snapshot::tracked::Extent;
 use crate::vmm::testing::{elf, out, say};
@@ -195,9 +197,11 @@ fn a_restored_guest_begins_its_heartbeat_anew() {
         guest.beats();
         guest.is("beats");
         let path = directory.path().join("web1.snapshot");
-        guest.asks(Order::Snapshot(task::Settings { path: path.clone(), extent: Extent::All, is_end: true }));
+        let to = Kept::File(path.clone());
+        guest.asks(Order::Snapshot(task::Settings { to, extent: Extent::All, is_end: true }));
         assert_eq!(guest.thread.join().unwrap().unwrap(), Ended::Stopped);
-        let mut guest = Running::begin(Begins::Again { snapshot: path, bases: Vec::new(), name: None });
+        let mut guest =
+            Running::begin(Begins::Again { snapshot: Kept::File(path), bases: Vec::new(), described: None });
         while guest.heart() == Value::Null {
             // It is read yet.
             std::thread::sleep(Duration::from_millis(1));

@@ -6,6 +6,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
+
+/// Somebody may just be looking ([`is_in_use`]), for a moment.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: usize = 10;
 
 /// Nobody else runs this description as long as this lives.
 #[derive(Debug)]
@@ -20,7 +25,15 @@ impl InUse {
     pub fn lock(path: &Path) -> Result<Self, Failure> {
         let failed = |error: std::io::Error| Failure::io("lock", path, &error);
         let file = File::open(path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let lock = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+        let mut locked = lock();
+        for _ in 0..LOOKS {
+            if locked == Err(Errno::WOULDBLOCK) {
+                std::thread::sleep(LOOK);
+                locked = lock();
+            }
+        }
+        match locked {
             Ok(()) => Ok(Self(file)),
             Err(Errno::WOULDBLOCK) => {
                 let what = format!("the guest of {} runs already", path.display());
@@ -53,5 +66,20 @@ mod tests {
         drop(lock);
         assert!(!is_in_use(file.path()));
         assert!(InUse::lock(file.path()).is_ok());
+    }
+
+    /// Who only looks keeps no guest from its start.
+    #[test]
+    fn who_looks_is_not_in_the_way() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let looks = File::open(file.path()).unwrap();
+        flock(&looks, FlockOperation::NonBlockingLockShared).unwrap();
+        let starts = std::thread::scope(|scope| {
+            let starts = scope.spawn(|| InUse::lock(file.path()));
+            std::thread::sleep(LOOK);
+            drop(looks);
+            starts.join().unwrap()
+        });
+        assert!(starts.is_ok());
     }
 }

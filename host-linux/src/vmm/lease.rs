@@ -192,6 +192,12 @@ impl Lease {
         }
     }
 
+    /// Where the agent serves its volumes: its NBD socket.
+    #[must_use]
+    pub fn volumes(&self) -> &Path {
+        &self.volumes
+    }
+
     /// Where the agent serves this volume.
     #[must_use]
     pub fn volume(&self, name: &Name) -> Uri {
@@ -206,14 +212,7 @@ impl Lease {
     ///
     /// It is served by somebody else.
     pub fn tie(&self, uri: &Uri) -> Result<Tied, Failure> {
-        let is_agents = match &uri.place {
-            Place::Unix(path) => {
-                let found = [path, &self.volumes].map(|path| std::fs::canonicalize(path).ok());
-                matches!(found, [Some(one), Some(other)] if one == other)
-            }
-            Place::Tcp { .. } => false,
-        };
-        if !is_agents {
+        if !is_at(uri, &self.volumes) {
             let what = format!("the disk {uri} is not served at {}", self.volumes.display());
             let next = "a lease protects what the agent of its node leads: name a volume there \
                         (`bulkhead volume show`), or say `read_only = true` in its [[disk]].";
@@ -255,6 +254,17 @@ impl Lease {
         // Nobody waits for it: it may wait for an agent.
         thread("lease-asks").spawn(move || ask_on(&own, &asks)).map_err(failed)?;
         Ok(keeper)
+    }
+}
+
+/// Whether an export is served at this socket, by whichever path.
+pub(super) fn is_at(uri: &Uri, socket: &Path) -> bool {
+    match &uri.place {
+        Place::Unix(path) => {
+            let found = [path, socket].map(|path| std::fs::canonicalize(path).ok());
+            matches!(found, [Some(one), Some(other)] if one == other)
+        }
+        Place::Tcp { .. } => false,
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::namespace::{has_own_network, ip, network};
 use super::super::said::{Said, runs_guests};
 use super::super::testing::{FOR_EVER, elf, out, say};
 use super::*;
+use crate::failover::wanted::Failover;
 use crate::nbd::file::FileExport;
 use crate::nbd::limits::Limits;
 use crate::nbd::server::Server;
@@ -30,6 +31,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
         disks: Vec::new(),
         networks: Vec::new(),
         heartbeat: description::Heartbeat::default(),
+        failover: Failover::default(),
         text: String::new(),
     }
 }

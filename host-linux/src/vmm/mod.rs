@@ -23,6 +23,7 @@
 pub mod acpi;
 pub mod api;
 pub mod attach;
+pub mod begins;
 pub mod boot;
 pub mod console;
 pub mod deadline;

@@ -39,7 +39,7 @@ pub enum Order {
     Pause,
     /// To go on.
     Resume,
-    /// To be written into a file, and to end there or to go on.
+    /// To be written there, and to end there or to go on.
     Snapshot(Settings),
     /// Not to be written any more.
     Abandon,

@@ -22,7 +22,7 @@ use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::volume::group::{Group, REMOVED_MAX};
 use bulkhead_core::volume::name::Name;
-use bulkhead_core::volume::record::{Record, State, Uuid};
+use bulkhead_core::volume::record::{Guest, Record, Seal, State, Uuid};
 use bulkhead_core::volume::{BLOCKS_MAX, CATALOGUE, NUMBER_MAX};
 
 use crate::failure::Failure;
@@ -192,7 +192,18 @@ impl Catalogue {
         };
         let change = self.next_change();
         let (state, policy, is_cached) = (State::Present, None, true);
-        Ok(Record { volume, state, name: named, uuid, blocks, change, policy, is_cached })
+        Ok(Record {
+            volume,
+            state,
+            name: named,
+            uuid,
+            blocks,
+            change,
+            policy,
+            is_cached,
+            seal: None,
+            guest: None,
+        })
     }
 
     /// The record of a volume with another size, to be written to the catalogue.
@@ -219,7 +230,8 @@ impl Catalogue {
     /// There is no such volume.
     pub fn delete(&self, volume: Volume) -> Result<Record, Failure> {
         let record = self.present(volume)?;
-        Ok(Record { state: State::Deleted, change: self.next_change(), ..record.clone() })
+        let change = self.next_change();
+        Ok(Record { state: State::Deleted, seal: None, guest: None, change, ..record.clone() })
     }
 
     /// The record of a volume with another policy, to be written to the catalogue; `None`: as the group's.
@@ -241,6 +253,26 @@ impl Catalogue {
     pub fn cache(&self, volume: Volume, is_cached: bool) -> Result<Record, Failure> {
         let record = self.present(volume)?;
         Ok(Record { is_cached, change: self.next_change(), ..record.clone() })
+    }
+
+    /// The record of a volume with this seal, or with none, to be written to the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// There is no such volume.
+    pub fn seal(&self, volume: Volume, seal: Option<Seal>) -> Result<Record, Failure> {
+        let record = self.present(volume)?;
+        Ok(Record { seal, change: self.next_change(), ..record.clone() })
+    }
+
+    /// The record of a guest's own volume with what is wanted of the guest, to be written to the catalogue.
+    ///
+    /// # Errors
+    ///
+    /// There is no such volume.
+    pub fn guest(&self, volume: Volume, guest: Guest) -> Result<Record, Failure> {
+        let record = self.present(volume)?;
+        Ok(Record { guest: Some(guest), change: self.next_change(), ..record.clone() })
     }
 
     /// The group's record with another algorithm of the read caches, to be written to the catalogue.

@@ -118,6 +118,8 @@ fn when_all_numbers_were_used_the_one_deleted_first_is_used_again() {
         change: if number == 40 { 5000 } else { 5000 + u64::from(number == 7) + u64::from(number) },
         policy: None,
         is_cached: true,
+        seal: None,
+        guest: None,
     };
     let is_gone = |number| if matches!(number, 7 | 40) { State::Deleted } else { State::Present };
     let all: Vec<_> = (1..=NUMBER_MAX).map(|number| record(number, is_gone(number))).collect();

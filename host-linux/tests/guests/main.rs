@@ -455,7 +455,7 @@ fn a_guest_is_restored_by_its_snapshot() {
         Origin::find(Description::read(&node.file()).unwrap(), Console::to(writer).unwrap(), None).unwrap();
     let machine = Machine::start(origin, &[], |_| ()).unwrap();
     said.read_exact(&mut [0; 2]).unwrap();
-    drop(file::save(&machine, &snapshot, &Extent::All, &mut |_| Ok(())).unwrap());
+    drop(file::save(&machine, &snapshot, &Extent::All, None, &mut |_| Ok(())).unwrap());
     drop(machine);
 
     let restore = |more: &[&str]| {

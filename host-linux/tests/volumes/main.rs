@@ -16,6 +16,7 @@ mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
 mod damage;
+mod failover;
 mod full;
 mod holes;
 #[allow(dead_code, reason = "other tests need the rest of it")]
@@ -25,9 +26,11 @@ mod late;
 mod lease;
 mod lost;
 mod migrate;
+mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;
 mod shared;
+mod snapshot;
 mod three;
 
 use bulkhead::nbd::client::connection::Client;

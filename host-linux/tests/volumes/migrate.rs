@@ -21,13 +21,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Whether this machine runs guests; says why not.
-fn runs_guests() -> bool {
+pub(super) fn runs_guests() -> bool {
     kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
 }
 
 /// A guest that writes 12 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
 /// one twice is seen.
-fn counter() -> Vec<u8> {
+pub(super) fn counter() -> Vec<u8> {
     // mov edi, 2 MiB; mov ecx, 3 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
     let write =
         [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x30, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
@@ -38,34 +38,34 @@ fn counter() -> Vec<u8> {
     elf(&[&write[..], &say, &rest].concat(), true)
 }
 
-fn guests(plant: &Plant, node: &str) -> PathBuf {
+pub(super) fn guests(plant: &Plant, node: &str) -> PathBuf {
     PathBuf::from(plant.part(node)["state"].as_str().unwrap()).join("guests")
 }
 
-fn vm(plant: &Plant, node: &str, words: &[&str]) -> Answer {
+pub(super) fn vm(plant: &Plant, node: &str, words: &[&str]) -> Answer {
     let mut command = bulkhead(&["vm"]);
     command.args(words).arg("--json").arg("--guests").arg(guests(plant, node));
     command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
     command.output().unwrap().into()
 }
 
-fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
+pub(super) fn ok(plant: &Plant, node: &str, words: &[&str]) -> Value {
     let answer = vm(plant, node, words);
     assert_eq!(answer.code, 0, "{node}: vm {words:?}: {}", answer.err);
     serde_json::from_str(&answer.out).unwrap()
 }
 
-fn state(plant: &Plant, node: &str) -> String {
+pub(super) fn state(plant: &Plant, node: &str) -> String {
     ok(plant, node, &["show", "web1"])["state"].as_str().unwrap().into()
 }
 
 /// What the guest has said on a node.
-fn said(plant: &Plant, node: &str) -> Vec<u8> {
+pub(super) fn said(plant: &Plant, node: &str) -> Vec<u8> {
     std::fs::read(guests(plant, node).join("web1/console.log")).unwrap_or_default()
 }
 
 /// Each sign is the one behind the one before it, from one node to the other.
-fn counts_on(signs: &[u8]) {
+pub(super) fn counts_on(signs: &[u8]) {
     for (at, pair) in signs.windows(2).enumerate() {
         let next = (pair[0] - b'0' + 1) % 64 + b'0';
         assert_eq!(pair[1], next, "sign {at} of {}", String::from_utf8_lossy(signs));
@@ -73,7 +73,7 @@ fn counts_on(signs: &[u8]) {
 }
 
 /// A plant whose guests end with it.
-struct Site(Plant);
+pub(super) struct Site(pub(super) Plant);
 
 impl std::ops::Deref for Site {
     type Target = Plant;
@@ -92,7 +92,7 @@ impl Drop for Site {
 }
 
 /// A plant with a guest on the node that leads.
-fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
+pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
     let plant = Site(Plant::start());
     let (primary, secondary) = roles(&plant);
     plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
@@ -104,14 +104,16 @@ fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
         "version = 1\nname = \"web1\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"kernel\"\n{more}"
     );
     std::fs::write(&file, described).unwrap();
-    ok(&plant, primary, &["create", file.to_str().unwrap()]);
+    // One that runs alone is not the pair's.
+    let kept = if lease.contains(&"--alone") { &["--local"][..] } else { &[] };
+    ok(&plant, primary, &[&["create", file.to_str().unwrap()], kept].concat());
     ok(&plant, primary, &[&["start", "web1"], lease].concat());
     within("it counts", || (100 < said(&plant, primary).len()).then_some(()));
     (plant, primary, secondary)
 }
 
 /// The process of a guest.
-fn process(plant: &Plant, node: &str) -> Pid {
+pub(super) fn process(plant: &Plant, node: &str) -> Pid {
     let socket = guests(plant, node).join("web1/api.sock");
     let mut stream = within("its API", || UnixStream::connect(&socket).ok());
     stream.write_all(b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

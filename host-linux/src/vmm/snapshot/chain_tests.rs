@@ -2,7 +2,9 @@
 //! their order is a guest.
 
 use super::super::chain::{self, CHAIN_MAX};
+use super::super::disks;
 use super::super::lineage::Lineage;
+use super::super::tracked::Plan;
 use super::*;
 use crate::failure::{Exit, Failure};
 use std::path::PathBuf;
@@ -29,7 +31,7 @@ impl Chain {
 
     /// Takes one; it goes on.
     fn take(&self, name: &str, extent: &Extent) -> Result<(), Failure> {
-        file::save(&self.guest.machine, &self.path(name), extent, &mut |_| Ok(())).map(drop)
+        file::save(&self.guest.machine, &self.path(name), extent, None, &mut |_| Ok(())).map(drop)
     }
 
     fn since(&self, name: &str, older: &str) -> Result<(), Failure> {
@@ -260,6 +262,34 @@ fn a_chain_without_an_end_is_refused() {
     std::fs::write(chain.path("1"), &bytes).unwrap();
     chain.refused("1", &[], "is in a chain of more than 16");
     // What comes as a whole cannot build on anything.
-    let why = Copied::read(&bytes[..], "it", Console::default(), None).map(drop).unwrap_err();
+    let why =
+        Copied::read(&bytes[..], "it", Console::default(), None, &mut |_| Ok(())).map(drop).unwrap_err();
     assert!(why.what.contains("builds on another one, which is not here"), "{}", why.what);
+}
+
+/// What counts of the disks is what the newest one says: each seal takes the place of the one before.
+#[test]
+fn the_seals_that_count_are_those_of_the_newest() {
+    if !runs_guests() {
+        return;
+    }
+    let chain = Chain::new();
+    let take = |name: &str, extent: &Extent, sealed: &[u8]| {
+        let (machine, path) = (&chain.guest.machine, chain.path(name));
+        let still = machine.stand_still().unwrap();
+        let plan = Plan::new(machine, extent, &path).unwrap();
+        let sealed = disks::read(sealed).unwrap();
+        let mut file = std::fs::File::create(&path).unwrap();
+        let digest =
+            still.write_pages(&mut file, &plan.lineage, &sealed, plan.pages.as_ref(), &mut |_| Ok(()));
+        plan.keep(digest.unwrap());
+    };
+    let (old, new) = (b"\x01\x04web1\x040707\x02a5", b"\x01\x04web1\x040707\x02b6");
+    take("0", &Extent::Tracked, old);
+    take("1", &Extent::Since(chain.path("0")), new);
+    assert_eq!(chain.open("0", &[]).unwrap().disks(), disks::read(old).unwrap());
+    assert_eq!(chain.open("1", &[]).unwrap().disks(), disks::read(new).unwrap());
+    // Nobody has sealed them then: what an older one says of them is not so any more.
+    take("2", &Extent::Since(chain.path("1")), b"\0");
+    assert_eq!(chain.open("2", &[]).unwrap().disks(), []);
 }

@@ -10,6 +10,7 @@ use super::super::ports::Ports;
 use super::super::registers::Error;
 use super::super::vcpu::End;
 use super::chain::{self, Link};
+use super::disks::{self, SealedDisk};
 use super::format::{Kind, Reader, Unreadable};
 use super::processor::{Processor, is_whole};
 use super::state::State;
@@ -20,10 +21,14 @@ use kvm_bindings::CpuId;
 use std::io::Read;
 use std::path::Path;
 
+/// Who hears of each record how many bytes it has, and may end the reading by an error.
+pub type Count<'a> = dyn FnMut(u64) -> std::io::Result<()> + 'a;
+
 /// A guest that was read and has not begun.
 pub struct Copied {
     body: Body,
     state: State,
+    disks: Vec<SealedDisk>,
 }
 
 impl std::fmt::Debug for Copied {
@@ -44,7 +49,7 @@ pub(super) fn out_of_order() -> Unreadable {
 
 impl Copied {
     /// Reads one that is all there, speaks on this console and runs by this lease; `name` is what errors call
-    /// it. Also what is behind it.
+    /// it, `count` hears how many bytes each record has. Also what is behind it.
     ///
     /// # Errors
     ///
@@ -54,6 +59,7 @@ impl Copied {
         name: &str,
         console: Console,
         lease: Option<&Lease>,
+        count: &mut Count<'_>,
     ) -> Result<(Self, R), Failure> {
         let mut reader = Reader::begin(from).map_err(wrong(name))?;
         let (description, lineage) = chain::begin(&mut reader).map_err(wrong(name))?;
@@ -62,8 +68,8 @@ impl Copied {
             return Err(wrong(name)(Unreadable::Nonsense(what.into())));
         }
         let body = Body::new(Origin::find(description, console, lease)?)?;
-        let state = fill(&body, &mut reader, &mut |_| Ok(())).map_err(wrong(name))?;
-        Ok((Self::new(body, state, name)?, reader.into_rest()))
+        let read = fill(&body, &mut reader, count).map_err(wrong(name))?;
+        Ok((Self::new(body, read, name)?, reader.into_rest()))
     }
 
     /// Reads one from these files, the newest first.
@@ -89,7 +95,7 @@ impl Copied {
         let mut last = None;
         while let Some(link) = links.pop() {
             let Link { name, mut reader, .. } = link;
-            let state = fill(&body, &mut reader, &mut count).map_err(wrong(&name))?;
+            let read = fill(&body, &mut reader, &mut count).map_err(wrong(&name))?;
             let digest = reader.digest();
             match reader.into_rest().read(&mut [0]) {
                 Ok(0) => {}
@@ -105,19 +111,21 @@ impl Copied {
                     format!("{name}: it is not what {next} builds on: snapshot {} was another one", base.id);
                 return Err(Failure::failed(what).left(""));
             }
-            last = Some(state);
+            // What the newest says holds: of its disks, too.
+            last = Some(read);
         }
-        let state = last.ok_or_else(|| Failure::failed("there is no snapshot"))?;
-        Self::new(body, state, &name)
+        let read = last.ok_or_else(|| Failure::failed("there is no snapshot"))?;
+        Self::new(body, read, &name)
     }
 
-    fn new(body: Body, state: State, name: &str) -> Result<Self, Failure> {
+    fn new(body: Body, read: (State, Vec<SealedDisk>), name: &str) -> Result<Self, Failure> {
+        let (state, disks) = read;
         let has_all = state.processors.len() == body.vcpus.len() && state.devices.len() == body.devices.len();
         if !has_all {
             let what = "its processors and devices are not those of its description";
             return Err(wrong(name)(Unreadable::Nonsense(what.into())));
         }
-        let copied = Self { body, state };
+        let copied = Self { body, state, disks };
         copied.has_abilities(name)?;
         Ok(copied)
     }
@@ -142,6 +150,27 @@ impl Copied {
         &self.body.origin
     }
 
+    /// What its disks held, as far as that was said.
+    #[must_use]
+    pub fn disks(&self) -> &[SealedDisk] {
+        &self.disks
+    }
+
+    /// The same guest, which finds its kernel and first files where it is described here.
+    ///
+    /// # Errors
+    ///
+    /// Their names are no text.
+    pub fn loading(mut self, here: Option<&Description>) -> Result<Self, Failure> {
+        let Some(here) = here else { return Ok(self) };
+        let described = &mut self.body.origin.description;
+        // One that has first files by now, and had none, does not get them by this.
+        let initrd = here.initrd.as_deref().or(described.initrd.as_deref()).unwrap_or(Path::new(""));
+        let wrong = |why| Failure::failed(format!("guest {}: {why}", here.name));
+        *described = described.loading(&here.kernel, initrd).map_err(wrong)?;
+        Ok(self)
+    }
+
     /// Has it go on where it was, once nothing of `held` holds it any more.
     ///
     /// # Errors
@@ -152,7 +181,7 @@ impl Copied {
         held: &[Hold],
         tell: impl Fn(End) + Clone + Send + 'static,
     ) -> Result<Machine, Failure> {
-        let Self { mut body, state } = self;
+        let Self { mut body, state, .. } = self;
         body.identities = restore(&body, &state).map_err(body.origin.failed("restore processors"))?;
         let failed = |what: &str| body.origin.failed(what);
         let ports = Ports::restored(&state.serial, body.serial()?, body.origin.console.clone());
@@ -178,18 +207,21 @@ pub(super) fn description<R: Read>(reader: &mut Reader<R>) -> Result<Description
 fn fill<R: Read>(
     body: &Body,
     reader: &mut Reader<R>,
-    count: &mut dyn FnMut(u64) -> std::io::Result<()>,
-) -> Result<State, Unreadable> {
-    let mut state = None;
+    count: &mut Count<'_>,
+) -> Result<(State, Vec<SealedDisk>), Unreadable> {
+    let (mut state, mut disks) = (None, None);
     while let Some((kind, content)) = reader.record()? {
         count(u64::try_from(content.len()).unwrap_or(u64::MAX))?;
         match kind {
             Kind::Memory => contents::put(&body.memory, content)?,
             Kind::State if state.is_none() => state = Some(State::read(content)?),
-            Kind::Description | Kind::State | Kind::End | Kind::Lineage => return Err(out_of_order()),
+            Kind::Disks if disks.is_none() => disks = Some(disks::read(content)?),
+            Kind::Description | Kind::State | Kind::Disks | Kind::End | Kind::Lineage => {
+                return Err(out_of_order());
+            }
         }
     }
-    state.ok_or_else(out_of_order)
+    Ok((state.ok_or_else(out_of_order)?, disks.unwrap_or_default()))
 }
 
 /// Restores all but the devices; what the processors say of themselves.

@@ -101,7 +101,7 @@ fn a_disk_goes_on_where_it_was() {
 
     let (_server, _) = serve(guest.directory.path());
     let (mut said, console) = Said::new();
-    let (copied, _) = Copied::read(&bytes[..], "it", console, None).unwrap();
+    let (copied, _) = Copied::read(&bytes[..], "it", console, None, &mut |_| Ok(())).unwrap();
     guest.machine = copied.begin(&[], |_| ()).unwrap();
     said.hears("D");
     assert_eq!(guest.number(0x1_3000) >> 16, 1, "it was answered once");

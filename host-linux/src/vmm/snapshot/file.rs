@@ -6,6 +6,7 @@ use super::super::lease::Lease;
 use super::super::machine::Machine;
 use super::chain::{self, Link};
 use super::copied::Copied;
+use super::disks::{self, SealedDisk};
 use super::lineage::Digest;
 use super::still::Still;
 use super::tracked::{Extent, Plan};
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 const BUFFER: usize = 1 << 20;
 
 /// Captures a guest into the file at `path`, in place of what is there, so much of it. The guest stands still
-/// until what is answered is dropped; then it is on disk.
+/// until what is answered is dropped; then it is on disk. The agent at this socket seals its volumes; `None`:
+/// nobody does.
 ///
 /// # Errors
 ///
@@ -27,6 +29,7 @@ pub fn save<'a>(
     machine: &'a Machine,
     path: &Path,
     extent: &Extent,
+    agent: Option<&Path>,
     progress: &mut Watch<'_>,
 ) -> Result<Still<'a>, Failure> {
     let mut new = path.as_os_str().to_owned();
@@ -34,7 +37,8 @@ pub fn save<'a>(
     let new = PathBuf::from(new);
     let still = machine.stand_still()?;
     let plan = Plan::new(machine, extent, path)?;
-    let written = write(&still, &plan, &new, progress);
+    let sealed = agent.map(|agent| disks::seal(&machine.origin().description, agent)).transpose()?;
+    let written = write(&still, &plan, &sealed.unwrap_or_default(), &new, progress);
     let saved = written.and_then(|digest| replace(&new, path).map(|()| digest));
     match saved {
         Ok(digest) => {
@@ -52,6 +56,7 @@ pub fn save<'a>(
 fn write(
     still: &Still<'_>,
     plan: &Plan<'_>,
+    sealed: &[SealedDisk],
     new: &Path,
     progress: &mut Watch<'_>,
 ) -> Result<Option<Digest>, Failure> {
@@ -62,7 +67,7 @@ fn write(
         last = now;
         progress(now)
     };
-    let digest = still.write_pages(&mut out, &plan.lineage, plan.pages.as_ref(), &mut watch)?;
+    let digest = still.write_pages(&mut out, &plan.lineage, sealed, plan.pages.as_ref(), &mut watch)?;
     out.flush().map_err(failed)?;
     out.get_ref().sync_all().map_err(failed)?;
     // Whoever does not want it any more says so now, or it is there.

@@ -10,7 +10,7 @@
 //!
 //! | at | len | record | value |
 //! |---:|----:|--------|-------|
-//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 5 lineage |
+//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 5 lineage, 6 disks |
 //! | 4 | 8 | length | bytes of content, at most what its kind may have |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 and the content |
 //! | 16 | | content | |
@@ -20,9 +20,10 @@
 //! | description | the guest's description, as the text of its file; the first record | 64 KiB |
 //! | state | of processors and devices, by postcard (`state.rs`); one | 8 MiB |
 //! | memory | its first address in the guest, 8 bytes, and what is there; else it is zero | 1 MiB + 8 |
-//! | lineage | in version 2, and there the second record: what snapshot this is (`lineage.rs`) | 319 |
-//! | | the digest, too: the BLAKE3 of all bytes before this record, 32 bytes | |
 //! | lineage | in version 2 only, and there the second record: what snapshot this is (`lineage.rs`) | 319 |
+//! | disks | in version 2 only: the seals of its volumes, by postcard (`disks.rs`); none, or one | 64 KiB |
+//! | end | how many records came before, 8 bytes; CRC-32C of the header and their headers | 12 |
+//! | | in version 2 behind that: the digest, BLAKE3 of all bytes before this record | 32 |
 //!
 //! Version 1 is what guests move in, so that nodes of two releases can hand them on, and what older releases
 //! wrote into files. Both are read.
@@ -48,6 +49,8 @@ pub enum Kind {
     State,
     /// A piece of its memory.
     Memory,
+    /// What its disks held.
+    Disks,
     /// That was all.
     End,
     /// Which snapshot this is.
@@ -62,12 +65,13 @@ impl Kind {
             Self::Memory => 3,
             Self::End => 4,
             Self::Lineage => 5,
+            Self::Disks => 6,
         }
     }
 
     fn of(number: u32, version: u32) -> Option<Self> {
-        let all = [Self::Description, Self::State, Self::Memory, Self::End, Self::Lineage];
-        let is_known = |kind: &Self| *kind != Self::Lineage || version == VERSION;
+        let all = [Self::Description, Self::State, Self::Memory, Self::End, Self::Lineage, Self::Disks];
+        let is_known = |kind: &Self| version == VERSION || ![Self::Lineage, Self::Disks].contains(kind);
         all.into_iter().find(|kind| kind.number() == number).filter(is_known)
     }
 
@@ -75,7 +79,7 @@ impl Kind {
     #[must_use]
     pub const fn length_max(self) -> usize {
         match self {
-            Self::Description => 64 << 10,
+            Self::Description | Self::Disks => 64 << 10,
             Self::State => 8 << 20,
             Self::Memory => PIECE_MAX + 8,
             Self::End => 12 + blake3::OUT_LEN,
@@ -88,6 +92,7 @@ impl Kind {
             Self::Description => "the description",
             Self::State => "the state of processors and devices",
             Self::Memory => "a piece of memory",
+            Self::Disks => "what its disks held",
             Self::End => "the end",
             Self::Lineage => "which snapshot it is",
         }

@@ -90,6 +90,23 @@ fn version_2_never_changes() {
     assert!(read(&sent).unwrap_err().to_string().ends_with("record 1 is of no kind that there is"));
 }
 
+/// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
+#[test]
+fn what_its_disks_held_never_changes_and_is_not_sent() {
+    let with_disks = |mut writer: Writer<Vec<u8>>| {
+        writer.put(Kind::Disks, &[b"seals"]).unwrap();
+        writer.out().clone()
+    };
+    let record: [&[u8]; 3] = [b"\x06\0\0\0\x05\0\0\0\0\0\0\0", b"\xfa\xd2\x67\x6f", b"seals"];
+    let bytes = with_disks(Writer::keep(Vec::new()).unwrap());
+    assert_eq!(bytes[16..], record.concat(), "{bytes:02x?}");
+    let mut reader = Reader::begin(&bytes[..]).unwrap();
+    assert_eq!(reader.record().unwrap(), Some((Kind::Disks, &b"seals"[..])));
+    let sent = with_disks(Writer::begin(Vec::new()).unwrap());
+    let why = Reader::begin(&sent[..]).unwrap().record().unwrap_err();
+    assert!(why.to_string().ends_with("record 0 is of no kind that there is"), "{why}");
+}
+
 /// I11: whatever is cut off, changed, left out or said twice, is found.
 #[test]
 fn every_damage_is_found() {

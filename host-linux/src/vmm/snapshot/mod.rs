@@ -7,14 +7,16 @@
 //! 2. [`still`]: a guest that stands still, and is written; [`copied`]: one that was read, and goes on.
 //! 3. [`state`]: all but its memory; [`processor`] and [`identity`], [`chips`]: parts of it. [`contents`]:
 //!    its memory; [`written`]: what of that was written meanwhile.
-//! 4. [`file`]: all of that in a file that is whole or is not there; [`lineage`]: which snapshot that is, and
+//! 4. [`disks`]: what its disks held then.
+//! 5. [`file`]: all of that in a file that is whole or is not there; [`lineage`]: which snapshot that is, and
 //!    [`tracked`]: how one has only what was written since another one; [`chain`]: both found again.
-//! 5. [`task`]: taken while the guest's process answers; [`restoring`]: read while it does.
+//! 6. [`task`]: taken while the guest's process answers; [`restoring`]: read while it does.
 
 pub mod chain;
 pub mod chips;
 pub mod contents;
 pub mod copied;
+pub mod disks;
 pub mod file;
 pub mod format;
 pub mod identity;

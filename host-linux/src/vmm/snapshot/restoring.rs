@@ -1,12 +1,12 @@
 //! A guest that is being read: its process says how far that is, and ends if it is told to. The rest is for
 //! guests that run (S3-06).
 
+use super::super::begins::Kept;
 use super::super::order::{Event, Order};
 use super::Progress;
 use crate::failure::Failure;
 use serde_json::{Value, json};
 use std::io::{Error, Result};
-use std::path::Path;
 use std::sync::mpsc::Receiver;
 
 /// What `vm.info` calls it.
@@ -19,7 +19,7 @@ pub const STATE: &str = "Restoring";
 /// It is to end.
 pub fn answer(
     events: &Receiver<Event>,
-    from: &Path,
+    from: &Kept,
     is_leased: bool,
     Progress { done, total }: Progress,
 ) -> Result<()> {
@@ -29,7 +29,8 @@ pub fn answer(
                 "state": STATE,
                 "held": [],
                 "lease": is_leased,
-                "snapshot": { "state": "reading", "bytes": done, "of": total, "file": from },
+                "snapshot": { "state": "reading", "bytes": done, "of": total, "file": from.file(),
+                              "own": from.own() },
             }))),
             Event::Asked(Order::Shutdown | Order::Abandon, answer) => {
                 answer.hear(Ok(Value::Null));
@@ -65,15 +66,16 @@ mod tests {
     #[test]
     fn who_asks_a_guest_that_is_read_is_answered() {
         let (tell, events) = channel();
+        let from = Kept::File("/x".into());
         let at = Progress { done: 3, total: 7 };
         let ask = |order: Order| {
             let (hear, heard) = channel();
             tell.send(Event::Asked(order, Answer::new(move |said| hear.send(said).unwrap()))).unwrap();
-            (answer(&events, Path::new("/x"), true, at), heard.recv().unwrap())
+            (answer(&events, &from, true, at), heard.recv().unwrap())
         };
         let (goes_on, said) = ask(Order::Info);
         assert!(goes_on.is_ok());
-        let expected = json!({ "state": "reading", "bytes": 3, "of": 7, "file": "/x" });
+        let expected = json!({ "state": "reading", "bytes": 3, "of": 7, "file": "/x", "own": null });
         let said = said.unwrap();
         assert_eq!(
             (&said["snapshot"], &said["state"], &said["lease"]),
@@ -82,12 +84,12 @@ mod tests {
         let (goes_on, said) = ask(Order::Resume);
         assert!(goes_on.is_ok() && said.unwrap_err().what.contains("is being restored"));
         tell.send(Event::Typed).unwrap();
-        assert!(answer(&events, Path::new("/x"), true, at).is_ok());
+        assert!(answer(&events, &from, true, at).is_ok());
         for order in [Order::Shutdown, Order::Abandon] {
             let (goes_on, said) = ask(order);
             assert!(goes_on.is_err() && said.is_ok());
         }
         tell.send(Event::Stop).unwrap();
-        assert!(answer(&events, Path::new("/x"), true, at).is_err());
+        assert!(answer(&events, &from, true, at).is_err());
     }
 }

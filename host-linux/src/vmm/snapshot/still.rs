@@ -7,6 +7,7 @@ use super::super::vcpu::lock;
 use super::super::virtio::transport::Transport;
 use super::Watch;
 use super::chips::Chips;
+use super::disks::{self, SealedDisk};
 use super::format::{Kind, Writer};
 use super::lineage::{Digest, Lineage};
 use super::processor::{Processor, is_whole, model_registers};
@@ -78,7 +79,7 @@ impl Machine {
     ///
     /// It cannot be captured, or not be written: why. It goes on.
     pub fn capture(&self, out: &mut impl Write, progress: &mut Watch<'_>) -> Result<(), Failure> {
-        self.stand_still()?.write(out, progress)
+        self.stand_still()?.write(out, &[], progress)
     }
 }
 
@@ -92,17 +93,23 @@ impl Drop for Still<'_> {
 }
 
 impl Still<'_> {
-    /// Writes all of it.
+    /// Writes all of it, and what its disks hold.
     ///
     /// # Errors
     ///
     /// It cannot be captured, or not be written: why.
-    pub fn write(&self, out: &mut impl Write, progress: &mut Watch<'_>) -> Result<(), Failure> {
+    pub fn write(
+        &self,
+        out: &mut impl Write,
+        sealed: &[SealedDisk],
+        progress: &mut Watch<'_>,
+    ) -> Result<(), Failure> {
         let lineage = Lineage::draw(None).map_err(|error| self.failed(error))?;
-        self.write_pages(out, &lineage, None, progress).map(drop)
+        self.write_pages(out, &lineage, sealed, None, progress).map(drop)
     }
 
-    /// Writes it as this snapshot, with these pages of its memory, or with all. Its digest.
+    /// Writes it as this snapshot, with what its disks hold, and with these pages of its memory, or all. Its
+    /// digest.
     ///
     /// # Errors
     ///
@@ -111,16 +118,21 @@ impl Still<'_> {
         &self,
         out: &mut impl Write,
         lineage: &Lineage,
+        sealed: &[SealedDisk],
         pages: Option<&Written>,
         progress: &mut Watch<'_>,
     ) -> Result<Option<Digest>, Failure> {
         let origin = self.machine.origin();
         let state = self.state()?;
+        let disks = disks::bytes(sealed).map_err(|error| origin.failed("write its disks")(error.into()))?;
         let mut write = || {
             let mut writer = Writer::keep(&mut *out)?;
             writer.put(Kind::Description, &[origin.description.text.as_bytes()])?;
             writer.put(Kind::Lineage, &[&lineage.bytes()])?;
             writer.put(Kind::State, &[&state])?;
+            if !sealed.is_empty() {
+                writer.put(Kind::Disks, &[&disks])?;
+            }
             match pages {
                 None => contents::write(self.machine.memory(), &mut writer, progress)?,
                 Some(pages) => pages.write(self.machine.memory(), &mut writer, progress)?,

@@ -1,12 +1,13 @@
 //! A snapshot that is taken by a thread of its own, so that the guest's process answers meanwhile: how far it
 //! is, and that it is not to be (S3-06).
 
+use super::super::begins::Kept;
 use super::super::machine::Machine;
+use super::Progress;
 use super::tracked::Extent;
-use super::{Progress, file};
 use crate::failure::Failure;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -17,11 +18,29 @@ const STACK: usize = 512 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where.
-    pub path: PathBuf,
+    pub to: Kept,
     /// With so much of its memory.
     pub extent: Extent,
     /// It does not go on behind it.
     pub is_end: bool,
+}
+
+impl Settings {
+    /// Whether there can be such a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// One that others are to build on, or that builds on another one, is in a file.
+    pub fn check(&self) -> Result<(), Failure> {
+        match &self.to {
+            Kept::Own(_) if self.extent != Extent::All => {
+                let what = "a guest's own volume has only snapshots that build on no others";
+                let next = "name a FILE, or leave --track and --since out.";
+                Err(Failure::usage(what).next(next))
+            }
+            Kept::Own(_) | Kept::File(_) => Ok(()),
+        }
+    }
 }
 
 /// A snapshot that is being taken.
@@ -52,21 +71,24 @@ impl Shared {
 }
 
 impl Task {
-    /// Begins to take it. `tell` is called when that has come to its end, whatever it is.
+    /// Begins to take it. The agent at this socket seals the guest's volumes, and has its own one; `None`:
+    /// nobody does. `tell` is called when that has come to its end, whatever it is.
     ///
     /// # Errors
     ///
-    /// The system has no thread.
+    /// There can be no such snapshot, or the system has no thread.
     pub fn begin(
         machine: &Arc<Machine>,
         settings: Settings,
+        agent: Option<PathBuf>,
         tell: impl FnOnce() + Send + 'static,
     ) -> Result<Self, Failure> {
+        settings.check()?;
         let shared = Arc::new(Shared::default());
         // What the thread has is gone before somebody hears that it is over.
         let (machine, own, asked) = (Arc::clone(machine), Arc::clone(&shared), settings.clone());
         let work = move || {
-            let taken = take(&machine, &asked, &own);
+            let taken = take(&machine, &asked, agent.as_deref(), &own);
             drop(machine);
             own.is_over.store(true, Ordering::SeqCst);
             tell();
@@ -94,7 +116,8 @@ impl Task {
             (done, total) if done < total => "writing",
             (_, _) => "flushing",
         };
-        json!({ "state": state, "bytes": done, "of": total, "file": self.settings.path })
+        let to = &self.settings.to;
+        json!({ "state": state, "bytes": done, "of": total, "file": to.file(), "own": to.own() })
     }
 
     /// Whether it has come to its end.
@@ -115,13 +138,18 @@ impl Task {
     }
 }
 
-fn take(machine: &Machine, settings: &Settings, shared: &Shared) -> Result<(), Failure> {
-    let Settings { path, extent, is_end } = settings;
-    let saved = file::save(machine, path, extent, &mut |progress| shared.look(progress));
+fn take(
+    machine: &Machine,
+    settings: &Settings,
+    agent: Option<&Path>,
+    shared: &Shared,
+) -> Result<(), Failure> {
+    let Settings { to, extent, is_end } = settings;
+    let saved = to.save(machine, extent, agent, &mut |progress| shared.look(progress));
     match saved {
         Ok(still) => {
             if *is_end {
-                // None of its instructions is carried out behind what is in the file.
+                // None of its instructions is carried out behind what is in it.
                 still.end();
             }
             Ok(())

@@ -117,7 +117,7 @@ impl Guest {
     fn last_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let still = self.machine.stand_still().unwrap();
-        still.write(&mut bytes, &mut |_| Ok(())).unwrap();
+        still.write(&mut bytes, &[], &mut |_| Ok(())).unwrap();
         still.end();
         bytes
     }
@@ -127,7 +127,7 @@ impl Guest {
         let bytes = self.last_bytes();
         let before: Vec<u32> = (0..16).map(|number| self.number(COUNT + number * 4)).collect();
         let (said, console) = Said::new();
-        let (copied, rest) = Copied::read(&bytes[..], "it", console, None).unwrap();
+        let (copied, rest) = Copied::read(&bytes[..], "it", console, None, &mut |_| Ok(())).unwrap();
         assert!(rest.is_empty());
         self.machine = copied.begin(&[Hold::Operator], |_| ()).unwrap();
         self.said = said;
@@ -204,7 +204,7 @@ fn copied_while_it_runs(pages: &str) {
     writer.end().unwrap();
     still.end();
 
-    let (copied, _) = Copied::read(&bytes[..], "it", Said::new().1, None).unwrap();
+    let (copied, _) = Copied::read(&bytes[..], "it", Said::new().1, None, &mut |_| Ok(())).unwrap();
     let copy = copied.begin(&[Hold::Operator], |_| ()).unwrap();
     assert!(all(&copy) == all(&guest.machine), "their memory differs");
     drop(copy);
@@ -281,14 +281,14 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     ));
     let elsewhere = guest.directory.path().join("none").join("x");
     assert!(
-        file::save(&guest.machine, &elsewhere, &Extent::All, &mut |_| Ok(()))
+        file::save(&guest.machine, &elsewhere, &Extent::All, None, &mut |_| Ok(()))
             .unwrap_err()
             .what
             .contains("none/x.new")
     );
     guest.counts_on(&[COUNT]);
     let mut seen = 0;
-    file::save(&guest.machine, &path, &Extent::All, &mut |_| {
+    file::save(&guest.machine, &path, &Extent::All, None, &mut |_| {
         seen += 1;
         Ok(())
     })
@@ -305,7 +305,7 @@ fn a_file_is_the_old_snapshot_or_the_new_one() {
     let off = Guest::start(&elf(&[out(0x601, 0x34), FOR_EVER.to_vec()].concat(), true), "processors = 2\n");
     until(|| off.machine.has_ended());
     std::fs::write(&path, &whole).unwrap();
-    let why = file::save(&off.machine, &path, &Extent::All, &mut |_| Ok(())).unwrap_err();
+    let why = file::save(&off.machine, &path, &Extent::All, None, &mut |_| Ok(())).unwrap_err();
     assert_eq!(why.what, "guest small has ended");
     assert_eq!(std::fs::read(&path).unwrap(), whole);
     let mut names: Vec<_> =
@@ -340,7 +340,7 @@ fn what_makes_no_sense_is_refused() {
         let mut writer = Writer::begin(&mut bytes).unwrap();
         records.iter().for_each(|(kind, content)| writer.put(*kind, &[content]).unwrap());
         writer.end().unwrap();
-        let (copied, _) = Copied::read(&bytes[..], "it", Console::default(), None)?;
+        let (copied, _) = Copied::read(&bytes[..], "it", Console::default(), None, &mut |_| Ok(()))?;
         copied.begin(&[Hold::Operator], |_| ())
     };
     let has = |records: &[(Kind, Vec<u8>)], expected: &str| {
@@ -391,7 +391,7 @@ fn any_state_is_refused_or_a_guest() {
         writer.put(Kind::Description, &[&text]).unwrap();
         writer.put(Kind::State, &[&state]).unwrap();
         writer.end().unwrap();
-        let copied = Copied::read(&bytes[..], "it", Console::default(), None);
+        let copied = Copied::read(&bytes[..], "it", Console::default(), None, &mut |_| Ok(()));
         let copy = copied.and_then(|(copied, _)| copied.begin(&[Hold::Operator], |_| ()));
         begun += usize::from(copy.is_ok());
     }
@@ -409,7 +409,8 @@ fn a_copy_ends_as_its_guest_does() {
     let code = [&say("on")[..], &wait, &out(0x601, 0x34), &FOR_EVER].concat();
     let mut guest = Guest::start(&elf(&code, true), "processors = 1\n");
     guest.said.hears("on");
-    let (copied, _) = Copied::read(&guest.last_bytes()[..], "it", Console::default(), None).unwrap();
+    let (copied, _) =
+        Copied::read(&guest.last_bytes()[..], "it", Console::default(), None, &mut |_| Ok(())).unwrap();
     let (tell, ends) = channel();
     let copy = copied.begin(&[], move |end| tell.send(end).unwrap()).unwrap();
     assert_eq!(copy.input(b"x"), 1);

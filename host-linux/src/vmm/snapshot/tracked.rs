@@ -106,6 +106,15 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
+    /// Of a snapshot that has all of its memory, wherever it will be. The guest stands still.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn all(machine: &'a Machine) -> Result<Self, Failure> {
+        Self::new(machine, &Extent::All, Path::new(""))
+    }
+
     /// Of a snapshot that will be at `path`. The guest stands still.
     ///
     /// # Errors

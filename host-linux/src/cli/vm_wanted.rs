@@ -1,0 +1,51 @@
+//! What the operator's commands leave behind for whoever comes to lead: a guest that was started is to run,
+//! on whichever node; one that was stopped is not (S3-19).
+
+use super::cluster::AgentArg;
+use crate::failure::Failure;
+use crate::guests::home::Home;
+use crate::guests::own_volume::{keeping, pair};
+use crate::guests::process;
+use crate::vmm::description::Description;
+use serde_json::Value;
+use std::path::Path;
+
+/// It runs by the agent at this socket, and is to run from now on.
+pub(super) fn is_to_run(home: &Home, agent: Option<&Path>) -> Result<(), Failure> {
+    let Some(agent) = agent.filter(|_| is_everywhere(home)) else { return Ok(()) };
+    let failover = Description::read(&home.description())?.failover;
+    pair::want(agent, &home.name, true, Some(failover)).map_err(|why| {
+        let left = "The guest runs, and no other node begins it if this one is lost.";
+        why.left(left).next("say `bulkhead vm stop` and `start` again, once the agent answers.")
+    })
+}
+
+/// It is to be off, before it is.
+pub(super) fn is_to_be_off(home: &Home, agent: &AgentArg) -> Result<(), Failure> {
+    if !is_everywhere(home) {
+        return Ok(());
+    }
+    let left = "The guest is as it was: it would be begun again.";
+    pair::want(&agent.path()?, &home.name, false, None).map_err(|why| why.left(left))
+}
+
+/// It was to be off once a snapshot was there, and there is none, for this reason: one that runs on is to run
+/// again.
+pub(super) fn goes_on(home: &Home, agent: &AgentArg, why: Failure) -> Failure {
+    let info = process::info(home).ok().flatten();
+    let is = |key: &str| info.as_ref().and_then(|info| info.get(key));
+    let runs_on = is("lease") == Some(&Value::Bool(true)) && is("snapshot") == Some(&Value::Null);
+    if !runs_on {
+        return why;
+    }
+    let wanted = agent.path().and_then(|agent| is_to_run(home, Some(&agent)));
+    match wanted {
+        Ok(()) => why,
+        Err(also) => Failure { what: format!("{}; and {}", why.what, also.what), ..also },
+    }
+}
+
+/// Whether whoever leads has it.
+fn is_everywhere(home: &Home) -> bool {
+    keeping::origin(home).is_ok_and(|volume| volume.is_some())
+}

@@ -1,0 +1,14 @@
+//! Guests run where their volumes are led: the node that comes to lead begins those that are to run, and
+//! begins them again when they are gone (S3-01, S3-04, S3-08, S3-11, S3-14, S3-19; S0-07, S0-08). Who decides
+//! is [`bulkhead_core::failover`]; here that is carried out.
+//!
+//! # Reading order
+//!
+//! 1. [`wanted`]: what is wanted of a guest, as people and programs say it.
+//! 2. [`service`]: the agent's thread that looks, and has guests begun.
+//! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at.
+
+pub mod begin;
+pub mod service;
+pub mod sight;
+pub mod wanted;

@@ -1,0 +1,248 @@
+//! The agent's thread for guests: while this node leads the volumes, it looks at the guests that are to run,
+//! and has those begun that do not (S3-01, S3-04, S3-08, S3-14).
+//!
+//! It asks nobody whether it may: who leads, may; and the guest's own process asks for the lease by which it
+//! runs (I5). What this thread does too late, or twice, costs time, and never a second guest.
+
+use super::begin::{Begun, begin};
+use super::sight::look;
+use crate::cluster::clock;
+use crate::cluster::events::News;
+use crate::cluster::wake::Wake;
+use crate::failure::Failure;
+use crate::guests::home::Homes;
+use crate::guests::own_volume as own;
+use crate::mirror::handle::Handle;
+use crate::mirror::words::Order;
+use bulkhead_core::failover::life::{Life, Mode, Sight};
+use bulkhead_core::failover::table::{Begin, Table};
+use bulkhead_core::id::Epoch;
+use bulkhead_core::log::batch::Volume;
+use bulkhead_core::time::Instant;
+use bulkhead_core::volume::NUMBER_MAX;
+use bulkhead_core::volume::record::Guest;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often it is looked whether this node has come to lead.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often all guests are looked at.
+const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// Guests that are begun at once: each reads its kernel from the volumes, and boots.
+const AT_ONCE: usize = 4;
+const STACK: usize = 256 << 10;
+
+/// Where guests are, on this node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Their directories.
+    pub homes: Homes,
+    /// The agent's control socket.
+    pub agent: PathBuf,
+    /// Its NBD socket.
+    pub volumes: PathBuf,
+}
+
+/// What the thread is told.
+enum Told {
+    /// A start has ended.
+    Begun(Volume, Result<Begun, Failure>),
+    /// End.
+    Stop,
+}
+
+/// The thread. It ends with this; guests go on.
+#[derive(Debug)]
+pub struct Service {
+    tell: Sender<Told>,
+    news: Receiver<News>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Looks after the guests of this group's volumes; `wake` wakes the agent's loop when there is news.
+    ///
+    /// # Errors
+    ///
+    /// There is no thread to be had.
+    pub fn start(group: Handle, settings: Settings, wake: Wake) -> Result<Self, Failure> {
+        let (tell, heard) = channel();
+        let (say, news) = channel();
+        let work = Work {
+            group,
+            settings,
+            wake,
+            say,
+            tell: tell.clone(),
+            table: Box::new(Table::new(AT_ONCE)),
+            names: BTreeMap::new(),
+            processes: Vec::new(),
+            reign: None,
+        };
+        let thread = std::thread::Builder::new().name("guests".into()).stack_size(4 * STACK);
+        let thread = thread.spawn(move || work.run(&heard));
+        let failed = |error| Failure::failed(format!("nobody looks after guests: {error}"));
+        Ok(Self { tell, news, thread: Some(thread.map_err(failed)?) })
+    }
+
+    /// What happened since, one after the other.
+    pub fn news(&self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.tell.send(Told::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A reign of this node.
+#[derive(Clone, Copy, Debug)]
+struct Reign {
+    epoch: Epoch,
+    since: Instant,
+}
+
+struct Work {
+    group: Handle,
+    settings: Settings,
+    wake: Wake,
+    say: Sender<News>,
+    tell: Sender<Told>,
+    table: Box<Table<{ NUMBER_MAX as usize }>>,
+    /// Of the guests in the table.
+    names: BTreeMap<Volume, String>,
+    /// Those that were begun here: who began a process sees it off.
+    processes: Vec<Child>,
+    reign: Option<Reign>,
+}
+
+impl Work {
+    fn run(mut self, heard: &Receiver<Told>) {
+        let mut looked = Instant::ZERO;
+        loop {
+            let told = match heard.recv_timeout(LOOK) {
+                Ok(Told::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Told::Begun(guest, begun)) => Some((guest, begun)),
+                Err(RecvTimeoutError::Timeout) => None,
+            };
+            let now = clock::now();
+            let is_news = told.is_some() || self.group.reign() != self.reign.map(|reign| reign.epoch);
+            let is_due = self.table.deadline().is_some_and(|at| at <= now);
+            if let Some((guest, begun)) = told {
+                self.begun(guest, begun);
+            }
+            if is_news || is_due || LOOK_AT_ALL <= now.since(looked) {
+                looked = now;
+                self.look(now);
+            }
+        }
+    }
+
+    /// Looks whether this node leads, what is wanted and what runs, and begins what is to be begun.
+    fn look(&mut self, now: Instant) {
+        self.processes.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
+        let Some((epoch, catalogue)) = self.group.settled() else {
+            self.reign = None;
+            return self.table.lose();
+        };
+        if self.reign.is_none_or(|reign| reign.epoch != epoch) {
+            self.table.lose();
+            self.reign = Some(Reign { epoch, since: now });
+        }
+        let guests: Vec<(Volume, Guest, &str)> = catalogue
+            .list()
+            .filter_map(|record| Some((record.volume, record.guest?, own::guest(record.name.as_str())?)))
+            .collect();
+        self.names = guests.iter().map(|(volume, _, name)| (*volume, (*name).to_owned())).collect();
+        self.table.lead(guests.iter().map(|(volume, guest, _)| (*volume, *guest)));
+        let seen: Vec<_> = self.table.guests().map(|(volume, life)| (volume, life.mode())).collect();
+        for (volume, before) in seen {
+            self.see(now, volume, before);
+        }
+        while let Some(next) = self.table.next(now) {
+            self.begin(next);
+        }
+    }
+
+    fn see(&mut self, now: Instant, guest: Volume, before: Mode) {
+        let Some(name) = self.names.get(&guest) else { return };
+        let sight = self.settings.homes.find(name).map_or(Sight::Gone, |home| look(&home));
+        self.table.see(now, guest, sight);
+        match (before, self.life(guest).map(|life| life.mode())) {
+            (Mode::Running, Some(Mode::Waiting)) => {
+                self.tell(guest, "guest-gone", "its process is gone: it is begun anew");
+            }
+            (Mode::Running, Some(Mode::Left)) if sight == Sight::Ended => {
+                self.tell(guest, "guest-off", "it has switched itself off, and stays off");
+                self.is_off(guest);
+            }
+            (Mode::Running, Some(Mode::Left)) => {
+                self.tell(guest, "guest-gone", "its process is gone, and an operator is to start it");
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn life(&self, guest: Volume) -> Option<Life> {
+        self.table.guests().find(|(volume, _)| *volume == guest).map(|(_, life)| *life)
+    }
+
+    /// It is not to run any more, until somebody starts it.
+    fn is_off(&self, guest: Volume) {
+        let Some(wanted) = self.life(guest).map(|life| life.wanted()) else { return };
+        // If this node loses the lead before that is durable, the guest begins once more elsewhere.
+        self.group.order(Order::Guest { volume: guest, guest: Guest { is_wanted: false, ..wanted } }, drop);
+    }
+
+    fn begin(&mut self, next: Begin) {
+        let Begin { guest, how } = next;
+        let (name, settings, tell) =
+            (self.names.get(&guest).cloned().unwrap_or_default(), self.settings.clone(), self.tell.clone());
+        let again = self.tell.clone();
+        let work = move || drop(tell.send(Told::Begun(guest, begin(&settings, &name, how))));
+        let thread = std::thread::Builder::new().name("guest-begins".into()).stack_size(STACK);
+        if let Err(error) = thread.spawn(work) {
+            let failed = Failure::failed(format!("no thread to begin it: {error}"));
+            let _ = again.send(Told::Begun(guest, Err(failed)));
+        }
+    }
+
+    fn begun(&mut self, guest: Volume, begun: Result<Begun, Failure>) {
+        let now = clock::now();
+        self.table.begun(now, guest, begun.is_ok());
+        match begun {
+            Ok(Begun { is_resumed, why_not, process }) => {
+                self.processes.push(process);
+                let took = self.reign.map(|reign| now.since(reign.since).as_millis()).unwrap_or_default();
+                let how = if is_resumed { "goes on from its last snapshot" } else { "begins anew" };
+                let why_not = why_not.map(|why| format!(", and not from its snapshot: {}", why.what));
+                let why_not = why_not.unwrap_or_default();
+                let text = format!("it {how}, {took} ms after this node came to lead{why_not}");
+                self.tell(guest, "guest-begun", &text);
+            }
+            Err(why) => {
+                let next = self.life(guest).and_then(|life| life.deadline());
+                let next = next.map_or(0, |at| at.since(now).as_secs());
+                let text = format!("it could not be begun, and is tried again in {next} s: {}", why.what);
+                self.tell(guest, "guest-failed", &text);
+            }
+        }
+    }
+
+    fn tell(&self, guest: Volume, kind: &'static str, what: &str) {
+        let name = self.names.get(&guest).map_or("?", String::as_str);
+        // The loop may have ended.
+        let _ = self.say.send(News::new(kind, format!("guest {name}: {what}"), json!({ "guest": name })));
+        self.wake.wake();
+    }
+}

@@ -1,0 +1,177 @@
+//! S3-01, S3-04, S3-08, S3-19, S0-07 (I5): guests that are to run do, on whichever node leads their volumes.
+
+use super::migrate::{Site, counter, guests, ok, process, runs_guests, said, state};
+use super::plant::Plant;
+use super::{bulkhead, roles, within};
+use bulkhead::failover::sight::note_beside;
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A guest of this name, made and started.
+fn start(plant: &Plant, node: &str, name: &str, more: &str, directory: &Path) {
+    std::fs::write(directory.join("vmlinuz"), counter()).unwrap();
+    let file = directory.join(format!("{name}.toml"));
+    let described = format!(
+        "version = 1\nname = \"{name}\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"vmlinuz\"\n{more}"
+    );
+    std::fs::write(&file, described).unwrap();
+    ok(plant, node, &["create", file.to_str().unwrap()]);
+    ok(plant, node, &["start", name]);
+}
+
+fn log(plant: &Plant, node: &str, name: &str) -> PathBuf {
+    guests(plant, node).join(name).join("console.log")
+}
+
+fn bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |file| file.len())
+}
+
+fn counts(plant: &Plant, node: &str, name: &str) {
+    let log = log(plant, node, name);
+    let before = bytes(&log);
+    within(&format!("{name} to count on {node}"), || (before + 100 < bytes(&log)).then_some(()));
+}
+
+/// What the agent says that happened to guests.
+fn events(plant: &Plant, node: &str) -> Vec<(String, String)> {
+    let mut command = bulkhead(&["events", "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+    let said: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let word = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    let all = said["events"].as_array().unwrap().iter();
+    all.filter(|event| word(event, "kind").starts_with("guest"))
+        .map(|event| (word(event, "kind"), word(event, "guest")))
+        .collect()
+}
+
+fn wanted(plant: &Plant, node: &str, name: &str) -> Value {
+    plant.ok(node, &["list"])["group"]["storage"]["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|volume| volume["name"] == format!("{name}.guest"))
+        .unwrap()["guest"]
+        .clone()
+}
+
+fn begin() -> (Site, &'static str, &'static str, tempfile::TempDir) {
+    let plant = Site(Plant::start());
+    let (primary, secondary) = roles(&plant);
+    plant.ok(primary, &["create", "vm1", "--size", "16MiB"]);
+    (plant, primary, secondary, tempfile::tempdir().unwrap())
+}
+
+/// The node is lost: what was to run runs on the other one, the most important first, and nothing else.
+#[test]
+fn guests_go_on_where_their_volumes_are_led() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there, directory) = begin();
+    start(&plant, here, "web1", "[[disk]]\nvolume = \"vm1\"\n", directory.path());
+    start(&plant, here, "db", "[failover]\npriority = 200\n", directory.path());
+    start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
+    start(&plant, here, "old", "", directory.path());
+    ok(&plant, here, &["stop", "old", "--now"]);
+    drop(directory);
+    let expected = json!({ "running": true, "policy": "restart", "priority": 200 });
+    assert_eq!(wanted(&plant, there, "db"), expected, "it is known there before anything happens");
+    assert_eq!(wanted(&plant, there, "old")["running"], false);
+
+    plant.fault(&["kill", here]);
+    let lost = Instant::now();
+    for name in ["db", "web1"] {
+        counts(&plant, there, name);
+    }
+    println!("two guests run {} ms after their node was lost", lost.elapsed().as_millis());
+    let begun: Vec<_> = events(&plant, there);
+    let begun: Vec<_> =
+        begun.iter().filter(|(kind, _)| kind == "guest-begun").map(|(_, name)| &**name).collect();
+    let mut sorted = begun.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ["db", "web1"], "the other two are not to be begun");
+    for name in ["test", "old"] {
+        assert_eq!(ok(&plant, there, &["show", name])["state"], "Off", "{name}");
+    }
+    for name in ["db", "web1"] {
+        ok(&plant, there, &["stop", name, "--now"]);
+    }
+
+    // The node is back, and leads again: what was stopped meanwhile stays off.
+    plant.fault(&["start", here]);
+    within("it to be in sync", || {
+        let state = plant.ok(there, &["list"])["group"]["storage"]["state"].clone();
+        (state == "synced").then_some(())
+    });
+    plant.ok(there, &["promote", here]);
+    within("it to lead", || plant.ok(here, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    for name in ["db", "web1"] {
+        assert_eq!(ok(&plant, here, &["show", name])["state"], "Off", "{name}");
+    }
+}
+
+/// Its process dies: it is begun again where it was. It switches itself off: it stays off. An operator stops
+/// it: so it does.
+#[test]
+fn a_guest_whose_process_dies_is_begun_again() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there, directory) = begin();
+    start(&plant, here, "web1", "[[disk]]\nvolume = \"vm1\"\n", directory.path());
+    counts(&plant, here, "web1");
+    for times in 1..3 {
+        kill_process(process(&plant, here), Signal::KILL).unwrap();
+        within("it to be begun again", || {
+            let begun = events(&plant, here).iter().filter(|(kind, _)| kind == "guest-begun").count();
+            (begun == times).then_some(())
+        });
+        counts(&plant, here, "web1");
+    }
+    let gone = events(&plant, here).iter().filter(|(kind, _)| kind == "guest-gone").count();
+    assert_eq!(gone, 2);
+
+    // As if it had switched itself off: nothing begins it, here or there.
+    let pid = process(&plant, here);
+    let note = note_beside(&guests(&plant, here).join("web1/guest.toml"));
+    std::fs::write(note, "off").unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    within("it is not wanted any more", || (wanted(&plant, there, "web1")["running"] == false).then_some(()));
+    assert_eq!(state(&plant, here), "Off");
+    assert!(events(&plant, here).iter().any(|(kind, _)| kind == "guest-off"));
+
+    // Paused and started by hand, and stopped.
+    ok(&plant, here, &["start", "web1"]);
+    counts(&plant, here, "web1");
+    ok(&plant, here, &["stop", "web1", "--now"]);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!((state(&plant, here), said(&plant, there).len()), ("Off".into(), 0));
+}
+
+/// One with `resume` goes on from its last snapshot where its disks are as they were then, and begins anew
+/// where they are not.
+#[test]
+fn a_guest_goes_on_from_its_snapshot_if_that_is_true() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there, directory) = begin();
+    let more = "[[disk]]\nvolume = \"vm1\"\n[failover]\npolicy = \"resume\"\n";
+    start(&plant, here, "web1", more, directory.path());
+    counts(&plant, here, "web1");
+    ok(&plant, here, &["snapshot", "web1"]);
+    let at = said(&plant, here).len();
+    counts(&plant, here, "web1");
+    plant.fault(&["kill", here]);
+    counts(&plant, there, "web1");
+    // Behind the signs that it had said by its snapshot, and not from the first one on.
+    let (first, last) = (said(&plant, there)[0], said(&plant, here)[at - 1]);
+    assert!(first != b'0' || last == b'o', "it began anew: {first} behind {last}");
+    let text = plant.part(there)["log"].as_str().map(|log| std::fs::read_to_string(log).unwrap());
+    assert!(text.is_none_or(|text| text.contains("goes on from its last snapshot")), "it began anew");
+    ok(&plant, there, &["stop", "web1", "--now"]);
+}
