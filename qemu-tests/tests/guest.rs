@@ -223,9 +223,9 @@ fn a_linux_guest_moves_between_two_nodes() -> Result<()> {
     })
 }
 
-/// S0-07 to S0-09, S3-01, S3-08 (I2, I5): the node on which a Linux guest writes loses its power. The guest begins
-/// in the other compartment without anybody's doing, finds every write that it had said to be durable, and goes
-/// on; when the node is back, it goes home while it runs.
+/// S0-07 to S0-09, S3-01, S3-08 (I2, I5): the node on which a Linux guest writes loses its power. The guest
+/// begins in the other compartment without anybody's doing, finds every write that it had said to be durable,
+/// and goes on; when the node is back, it goes home while it runs.
 #[test]
 fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()> {
     Artefacts::of("guest-fails-over", |artefacts| {
