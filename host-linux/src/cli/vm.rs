@@ -18,6 +18,7 @@ use crate::output::{Report, Voice, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
+use crate::vmm::in_use::is_in_use;
 use crate::vmm::pages::Pages;
 use crate::vmm::snapshot::file;
 use crate::vmm::snapshot::task::Settings;
@@ -387,7 +388,7 @@ fn restore(args: &Restore, is_quiet: bool, voice: Voice) -> Result<Report, Failu
     let mut watcher = Watcher::new("restoring", is_quiet)?;
     let begun = args.begin.begin_from(&home, Some(&from), &bases, &mut |view| watcher.watch(view));
     begun.inspect_err(|_| {
-        if is_new && watcher.is_cancelled() {
+        if is_new && watcher.is_cancelled() && !is_in_use(&home.description()) {
             // As if nobody had asked.
             let _ = home.delete();
         }

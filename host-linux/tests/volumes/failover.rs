@@ -1,6 +1,6 @@
 //! S3-01, S3-04, S3-08, S3-19, S0-07 (I5): guests that are to run do, on whichever node leads their volumes.
 
-use super::migrate::{Site, counter, guests, ok, process, runs_guests, said, state};
+use super::migrate::{Site, counter, guests, ok, process, runs_guests, said, state, vm};
 use super::plant::Plant;
 use super::{bulkhead, roles, within};
 use bulkhead::failover::sight::note_beside;
@@ -147,6 +147,14 @@ fn a_guest_whose_process_dies_is_begun_again() {
     // Paused and started by hand, and stopped.
     ok(&plant, here, &["start", "web1"]);
     counts(&plant, here, "web1");
+    // One that was to end as it is captured, and was not captured, goes on, and is to.
+    let cases = [(&["--track"][..], 2, "build on no others"), (&["/none/x"], 1, "/none/x.new")];
+    for (more, code, why) in cases {
+        let none = vm(&plant, here, &[&["snapshot", "web1", "--stop"], more].concat());
+        assert_eq!((none.code, none.err.contains(why)), (code, true), "{}", none.err);
+        assert_eq!(wanted(&plant, here, "web1")["running"], true);
+        counts(&plant, here, "web1");
+    }
     ok(&plant, here, &["stop", "web1", "--now"]);
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!((state(&plant, here), said(&plant, there).len()), ("Off".into(), 0));

@@ -159,7 +159,9 @@ fn a_move_that_fails_changes_nothing() {
     if !runs_guests() {
         return;
     }
-    let (plant, here, there) = begin("[[disk]]\nvolume = \"vm1\"\n", &[]);
+    // One that dies is begun again by nobody else, which would hide what became of it.
+    let more = "[[disk]]\nvolume = \"vm1\"\n[failover]\npolicy = \"stay\"\n";
+    let (plant, here, there) = begin(more, &[]);
     let fails = |code, words: &[&str], why: &str| {
         let answer = vm(&plant, here, &[&["migrate", "web1"], words].concat());
         assert_eq!((answer.code, answer.err.contains(why)), (code, true), "{words:?}: {}", answer.err);
