@@ -2,11 +2,12 @@
 //! cut. Nodes boot from their boot partitions and find their part of the site on their infra partitions. The
 //! witness is a node, too, or the firmware on its board.
 
+mod board;
 mod ground;
+pub mod guests;
 mod volumes;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,13 +15,10 @@ use serde_json::Value;
 
 use crate::artefacts::Artefacts;
 use crate::lab::{LONG, Lab, Rig};
-use crate::switch::trunk::Trunk;
 use crate::switch::{Address, Port, Rule, Switch};
-use crate::witness::board::{Parts, Wire};
 use crate::witness::device::{Device, SERVES};
 use crate::witness::outlet::Outlet;
-use crate::witness::site::{Pace, card};
-use crate::witness::strip::{Load, Strip};
+use crate::witness::strip::Strip;
 use ground::{Ground, of};
 
 /// A command in a node, under emulation.
@@ -106,38 +104,6 @@ impl Site {
         let rigs = ground.rigs(artefacts, lab, image)?;
         let third = ground.rig(artefacts, lab, image, Part::Witness)?;
         Ok(ground.site(rigs, Third::Node(Box::new(third))))
-    }
-
-    /// The same with the firmware `elf` as its witness. With `fencing`, tables of that name, both nodes hang
-    /// on its power strip, a1 on outlet 1.
-    ///
-    /// # Errors
-    /// As [`Self::new`], and when the card cannot be made.
-    pub fn with_board(
-        artefacts: &Artefacts,
-        lab: &Lab,
-        image: &Path,
-        elf: &Path,
-        pace: Pace,
-        fencing: &str,
-    ) -> Result<Self> {
-        let ground = Ground::new(artefacts, lab, &format!("{}\n{fencing}", pace.toml()))?;
-        let rigs = ground.rigs(artefacts, lab, image)?;
-        let image = artefacts.path("witness.card");
-        let file = ground.written(artefacts, Part::A)?;
-        card(lab, &file, &image)?;
-        let [_, _, [one, two]] = &ground.ports;
-        let trunk = Trunk::new(artefacts, "w", [([10, 71, 1], one), ([10, 71, 2], two)])?;
-        let wire = Wire::Trunk(Arc::new(trunk));
-        let outlets: [Outlet; 2] = Default::default();
-        let loads = outlets.iter().map(|outlet| Box::new(outlet.clone()) as Box<dyn Load>).collect();
-        let strip = Strip::start(&artefacts.socket("strip"), loads)?;
-        let plug = (!fencing.is_empty()).then(|| strip.socket().to_owned());
-        let control = artefacts.socket("w.qmp");
-        let parts = Parts { elf: elf.into(), card: Some(image), strip: plug, wire, control };
-        let device = Device::new(parts, &ground.permit);
-        let site = ground.site(rigs, Third::Board(Box::new(device)));
-        Ok(Self { power: Some((outlets, strip)), ..site })
     }
 
     /// The node of a part.

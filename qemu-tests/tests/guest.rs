@@ -1,6 +1,6 @@
 //! Linux guests in nodes, on nested KVM, by `bulkhead vmm` (S2-01, S3-06, S4-01).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead::vmm::mac::Mac;
@@ -8,35 +8,17 @@ use bulkhead_core::bcb::state::Reason;
 use bulkhead_core::slot::SlotId;
 use qemu_tests::artefacts::Artefacts;
 use qemu_tests::lab::{LONG, Lab, NodeDisk, Rig};
+use qemu_tests::site::guests::{GUEST, describe, recipe};
 use qemu_tests::site::{Part, Site};
-use qemu_tests::tooling::node_image::{Recipe, Variant};
 use serde_json::Value;
 
-/// A guest from its start to its end, under emulation of emulation.
-const GUEST: Duration = Duration::from_secs(120);
 /// As for other sites of emulated nodes: a pause of half a second must not count as a death.
 const TIMERS: &str = "rto = \"5s\"\npause = \"500ms\"";
-
-fn recipe(overlays: &[&str]) -> Recipe {
-    let overlays = overlays.iter().map(|name| (*name).to_owned()).collect();
-    // A node that is busy with its guest is to be slow, not to be reset.
-    Recipe { overlays, has_guest: true, watchdog_seconds: 60, ..Lab::recipe(Variant::Good, 1) }
-}
 
 /// The command that describes a guest with so many processors and these devices, which does this, and runs
 /// it.
 fn guest(does: &str, processors: u32, devices: &str) -> String {
     format!("{}; bulkhead vmm /tmp/{does}.toml --alone --once", describe(does, processors, devices))
-}
-
-/// The command that writes what such a guest is.
-fn describe(does: &str, processors: u32, devices: &str) -> String {
-    let described = format!(
-        "version = 1\\nname = \"{does}\"\\nprocessors = {processors}\\nmemory = \"128M\"\\n\
-         kernel = \"/guest/vmlinuz\"\\ninitrd = \"/guest/initrd\"\\n\
-         command_line = \"console=ttyS0 loglevel=4 pci=off guest.does={does}\"\\n{devices}"
-    );
-    format!("printf %b '{described}' >/tmp/{does}.toml")
 }
 
 /// What a guest said behind these words.
@@ -236,17 +218,14 @@ fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()>
         let home = site.wait_synced()?;
         let other = home.peer().context("the other node")?;
         site.command(home, "bulkhead volume create vm1 --size 64MiB")?;
-        let described = describe("keeps", 1, "[[disk]]\\nvolume = \"vm1\"\\n");
-        let shell = &site.rig(home)?.shell;
-        let make = "bulkhead vm create /tmp/keeps.toml && bulkhead vm start keeps";
-        shell.exit(0, &format!("{described}; {make}"), GUEST)?;
-        keeps(&site, home, 20)?;
-        let told = keeps(&site, home, 0)?;
+        site.start_guest(home, "keeps", "vm1")?;
+        site.kept(home, 20)?;
+        let told = site.kept(home, 0)?;
 
         // Of what was made on this node nothing but the volumes is anywhere else.
         site.power_cut(home)?;
         let lost = Instant::now();
-        keeps(&site, other, told)?;
+        site.kept(other, told)?;
         let took = lost.elapsed();
         let text = site.command(other, "bulkhead vm log keeps; bulkhead events | grep guest")?;
         let found: u64 = said(&text, "found")?.parse()?;
@@ -255,29 +234,14 @@ fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()>
 
         site.power_on(&[home])?;
         site.wait_synced()?;
-        let told = keeps(&site, other, 0)?;
+        let told = site.kept(other, 0)?;
         let migrate = format!("bulkhead vm migrate keeps --to {}", home.name());
         site.rig(other)?.shell.exit(0, &migrate, GUEST)?;
-        keeps(&site, home, told)?;
+        site.kept(home, told)?;
         let last = site.command(home, "bulkhead vm stop keeps --now; bulkhead vm log keeps")?;
         ensure!(!last.contains("wrong:"), "{last}");
         Ok(())
     })
-}
-
-/// Waits until the guest has said on this node that it keeps more than this; what it said last.
-fn keeps(site: &Site, part: Part, behind: u64) -> Result<u64> {
-    let last =
-        "bulkhead vm log keeps 2>/dev/null | sed -n 's/.*guest: kept \\([0-9]*\\).*/\\1/p' | tail -n 1";
-    let wait = format!(
-        "n=0; until last=$({last}); [ $((last + 0)) -gt {behind} ]; do sleep 1; n=$((n+1)); \
-         [ $n -lt 100 ] || break; done; echo last $last"
-    );
-    let text = site.rig(part)?.shell.exit(0, &wait, GUEST)?;
-    let last = text.lines().rev().find_map(|line| line.split_once("last ")).context(text.clone())?.1;
-    let last = last.trim().parse().with_context(|| format!("{}: {text}", part.name()))?;
-    ensure!(behind < last, "{}: {text}", part.name());
-    Ok(last)
 }
 
 /// Waits until the guest has written on behind this number, on this node; how far it is then. Its clock has

@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: the main job, shown. A node boots, takes a good update, takes a bad one, and
 //! comes back; then two compartments elect a master, lose it, and go on, with the firmware witness as third
-//! voter.
+//! voter; then a compartment is lost under a Linux guest, which goes on in the other one and comes home.
+
+mod failover;
 
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,7 @@ const STORY_MAX: Duration = Duration::from_secs(300);
 
 /// Show the main job: build everything, boot a node in QEMU, update it well, then badly, and watch it come
 /// back; then let two compartments lose their master and go on, with the firmware witness in QEMU as third
-/// voter.
+/// voter; then lose a compartment under a Linux guest, which goes on in the other one and comes home.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask demo\n  cargo xtask demo --json    the timeline as JSON lines\n  \
@@ -64,8 +66,11 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         bad_update(&story, &mut rig)?;
         let boots = rig.node.boots()?.len();
         rig.node.power_cut()?;
-        compartments(lab, artefacts, elf, arguments.json)?;
-        story.end(boots, begun.elapsed());
+        compartments(lab, artefacts, elf.clone(), arguments.json)?;
+        story.next("Now two compartments of nodes in QEMU, with a Linux guest on nested KVM:");
+        // Another site: its witness has a card of its own.
+        let figures = Artefacts::of("demo-guest", |artefacts| failover::run(&story, lab, artefacts, &elf))?;
+        story.end(boots, &figures.text(), begun.elapsed());
         Ok(())
     })
 }
@@ -168,6 +173,12 @@ impl Story {
         }
     }
 
+    fn next(&self, what: &str) {
+        if !self.json {
+            println!("\n{what}\n");
+        }
+    }
+
     fn tell(&self, who: &str, what: &str) {
         let at = self.begun.elapsed();
         if self.json {
@@ -178,16 +189,21 @@ impl Story {
         println!("{:7.1} s  {bold}{who:<9}{plain} {what}", at.as_secs_f64());
     }
 
-    fn end(&self, boots: usize, total: Duration) {
+    fn end(&self, boots: usize, guest: &str, total: Duration) {
         if self.json {
-            println!("{}", json!({ "boots": boots, "total_seconds": total.as_secs_f64(), "result": "ok" }));
+            let seconds = total.as_secs_f64();
+            println!(
+                "{}",
+                json!({ "boots": boots, "guest": guest, "total_seconds": seconds, "result": "ok" })
+            );
             return;
         }
         println!(
             "\nShown in {boots} boots: an update is tried before it is trusted, confirmed by the node's own\n\
              health, and left again without a person when it is bad. And of two compartments one\n\
              is master, the other takes over, and never do two act; the third vote is a\n\
-             microcontroller's. The whole run took {}.\n\n\
+             microcontroller's. {guest}\n\
+             The whole run took {}.\n\n\
              Next:\n  target/bulkhead/bulkhead playground run   the cluster, to hurt by hand\n  \
              BULKHEAD_KEEP=1 cargo xtask demo      keep the node's disk and console\n  \
              target/bulkhead/bulkhead --help       the commands used here\n  \
