@@ -261,7 +261,7 @@ impl Site {
         while begin.elapsed() < LONG {
             if let Some(status) = self.status(part)? {
                 if wanted(&status) {
-                    println!("{:8.2} s  {}: {what}", begin.elapsed().as_secs_f64(), part.name());
+                    eprintln!("{:8.2} s  {}: {what}", begin.elapsed().as_secs_f64(), part.name());
                     return Ok(status);
                 }
                 last = Some(status);

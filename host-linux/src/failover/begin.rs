@@ -2,6 +2,7 @@
 //! had before (S3-06, S3-11).
 
 use super::service::Settings;
+use super::sight::note_beside;
 use crate::failure::Failure;
 use crate::guests::own_volume::contents::Contents;
 use crate::guests::own_volume::keeping::{self, Before};
@@ -40,6 +41,8 @@ pub fn begin(settings: &Settings, guest: &str, how: How) -> Result<Begun, Failur
     let last = last.filter(|last| contents.table().find(&What::Snapshot(last.clone())).is_some());
     // Its process reads it itself, and so needs nobody's leave.
     drop(contents);
+    // What it came to before says nothing of this time, even if its process says nothing at all.
+    let _ = std::fs::remove_file(note_beside(&home.description()));
     let agent = Some(settings.agent.as_path());
     let start = Start { is_paused: false, agent, snapshot: None, bases: &[], is_here: false };
     let mut why_not = None;

@@ -175,8 +175,7 @@ impl Work {
     }
 
     fn see(&mut self, now: Instant, guest: Volume, before: Mode) {
-        let Some(name) = self.names.get(&guest) else { return };
-        let sight = self.settings.homes.find(name).map_or(Sight::Gone, |home| look(&home));
+        let sight = self.sight(guest);
         self.table.see(now, guest, sight);
         match (before, self.life(guest).map(|life| life.mode())) {
             (Mode::Running, Some(Mode::Waiting)) => {
@@ -191,6 +190,11 @@ impl Work {
             }
             (_, _) => {}
         }
+    }
+
+    fn sight(&self, guest: Volume) -> Sight {
+        let home = self.names.get(&guest).and_then(|name| self.settings.homes.find(name).ok());
+        home.map_or(Sight::Gone, |home| look(&home))
     }
 
     fn life(&self, guest: Volume) -> Option<Life> {
@@ -219,8 +223,11 @@ impl Work {
 
     fn begun(&mut self, guest: Volume, begun: Result<Begun, Failure>) {
         let now = clock::now();
-        self.table.begun(now, guest, begun.is_ok());
+        // One that switched itself off before it was seen to run has run.
+        let has_ended = begun.is_err() && self.sight(guest) == Sight::Ended;
+        self.table.begun(now, guest, begun.is_ok() || has_ended);
         match begun {
+            Err(_) if has_ended => {}
             Ok(Begun { is_resumed, why_not, process }) => {
                 self.processes.push(process);
                 let took = self.reign.map(|reign| now.since(reign.since).as_millis()).unwrap_or_default();
@@ -241,6 +248,8 @@ impl Work {
 
     fn tell(&self, guest: Volume, kind: &'static str, what: &str) {
         let name = self.names.get(&guest).map_or("?", String::as_str);
+        // What a process said may be several lines.
+        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
         // The loop may have ended.
         let _ = self.say.send(News::new(kind, format!("guest {name}: {what}"), json!({ "guest": name })));
         self.wake.wake();

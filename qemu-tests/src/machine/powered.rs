@@ -116,7 +116,7 @@ impl Powered {
         self.process.kill();
         for disk in &self.volatile {
             let lost = disk.cut()?.map_or_else(|| "all are there".into(), |lost| lost.to_string());
-            println!("{}: of the writes that were not flushed, {lost}", self.name);
+            eprintln!("{}: of the writes that were not flushed, {lost}", self.name);
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ impl Site {
             if last.iter().all(|(_, storage)| text(storage, "/state") == "synced")
                 && let Some((part, _)) = last.iter().find(|(_, storage)| leads(storage))
             {
-                println!("{:8.2} s  in sync, {} leads", begin.elapsed().as_secs_f64(), part.name());
+                eprintln!("{:8.2} s  in sync, {} leads", begin.elapsed().as_secs_f64(), part.name());
                 return Ok(*part);
             }
             std::thread::sleep(POLL);

@@ -31,12 +31,13 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// In one line.
+    /// In a sentence or two.
     pub(super) fn text(&self) -> String {
         let Self { kept, found, lost, downtime } = self;
         format!(
-            "A guest that had kept {kept} writes when its compartment was lost found {found} of them in\n\
-             the other one, went on {:.1} s later, and stood still for {downtime} ms on its way home.",
+            "A guest that had kept {kept} writes when its\n\
+             compartment was lost found {found} of them in the other one, where it went on {:.1} s later.\n\
+             On its way home it stood still for {downtime} ms.",
             lost.as_secs_f64()
         )
     }
