@@ -4,11 +4,14 @@
 
 use bulkhead::cluster::outlook::outlook;
 use bulkhead::cluster::status::{
-    API_VERSION, Controller, Counters, Health, Lacking, Node, NodeName, Pair, PathState, Profile, Site,
-    State, Status, Voter,
+    API_VERSION, Controller, Counters, Guest, Health, Lacking, Node, NodeName, Pair, PathState, Profile,
+    Site, State, Status, Voter,
 };
 use bulkhead::cluster::status_text::{one_line, text};
-use bulkhead::mirror::view::{self as mirror, View, VolumeView};
+use bulkhead::failover::forecast::{Forecast, Part, forecast, parts};
+use bulkhead::failover::wanted::{Policy, Wanted};
+use bulkhead::failure::Exit;
+use bulkhead::mirror::view::{self as mirror, HolderView, View, VolumeView};
 
 fn name(id: u16) -> NodeName {
     NodeName { id, name: ["", "a1", "b1", "witness"][usize::from(id)].into() }
@@ -78,8 +81,10 @@ fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) ->
         profile: None,
         resources: Vec::new(),
         storage: None,
+        guests: Vec::new(),
         nodes,
         outlook: outcome.parts,
+        takeover_ms: 1600,
         lacks: Vec::new(),
         last_error: None,
         counters: Counters::default(),
@@ -252,4 +257,119 @@ fn a_witness_that_does_not_vote_protects_nobody() {
     assert!(!survives(&status, "a1") && !survives(&status, "b1") && survives(&status, "witness"));
     assert!(status.summary.ends_with("because witness does not vote"), "{}", status.summary);
     golden("status-witness-mute.txt", &text(&status));
+}
+
+/// A site with guests, whose volumes a1 leads.
+fn with_guests(b1_in_sync: bool, witness: &str, voters: &[u16]) -> Status {
+    let mut status = seen(("up", "slave"), witness, Some(1), voters);
+    let guest = |(number, name, running, policy, priority): (u16, &str, bool, Policy, u8)| VolumeView {
+        number,
+        name: name.into(),
+        guest: Some(Wanted { running, policy, priority }),
+        ..VolumeView::default()
+    };
+    let guests = [
+        (1, "web1.guest", true, Policy::Resume, 100),
+        (2, "db.guest", true, Policy::Restart, 200),
+        (3, "test.guest", true, Policy::Stay, 255),
+        (4, "old.guest", false, Policy::Restart, 255),
+        (6, "web0.guest", true, Policy::Restart, 100),
+    ];
+    let disk = VolumeView { number: 5, name: "web1".into(), ..VolumeView::default() };
+    let holder = |node, in_sync| HolderView { node, in_sync, connected: true, ..HolderView::default() };
+    status.storage = Some(View {
+        primary: Some(1),
+        holders: vec![holder(1, true), holder(2, b1_in_sync)],
+        at_risk_bytes: Some(if b1_in_sync { 0 } else { 4096 }),
+        volumes: guests.map(guest).into_iter().chain([disk]).collect(),
+        ..View::default()
+    });
+    status
+}
+
+fn lose(status: &Status, kind: &str, name: &str) -> Forecast {
+    forecast(status, &Part::named(kind, name).unwrap()).unwrap()
+}
+
+fn down(forecast: &Forecast) -> Vec<&str> {
+    forecast.down.iter().map(|down| down.guest.as_str()).collect()
+}
+
+/// X09: the node that leads is lost: who begins where, in which order, and who does not.
+#[test]
+fn the_loss_of_the_node_that_leads_is_forecast() {
+    let status = with_guests(true, "up", &[1, 2, 3]);
+    for (kind, name) in [("node", "a1"), ("compartment", "a")] {
+        let then = lose(&status, kind, name);
+        assert_eq!((then.nodes.as_slice(), then.leads.as_slice()), (&["a1".into()][..], &["b1".into()][..]));
+        assert_eq!((then.moves, then.within_ms, then.only_there_bytes), (true, 1600, 0));
+        let begins: Vec<_> = then.begins.iter().map(|one| (one.guest.as_str(), one.policy)).collect();
+        let expected = [("db", Policy::Restart), ("web1", Policy::Resume), ("web0", Policy::Restart)];
+        assert_eq!(begins, expected);
+        assert_eq!((down(&then), then.goes_on.len()), (vec!["test"], 0));
+    }
+    for (kind, name) in [("node", "b1"), ("witness", "witness")] {
+        let then = lose(&status, kind, name);
+        assert_eq!((then.leads.as_slice(), then.moves), (&["a1".to_owned()][..], false), "{name}");
+        assert_eq!((then.begins.len(), down(&then).len(), then.within_ms), (0, 0, 0), "{name}");
+        assert_eq!(then.goes_on, ["test", "db", "web1", "web0"], "{name}");
+    }
+    let names: Vec<String> = parts(&status).iter().map(Part::to_string).collect();
+    assert_eq!(names, ["a1", "b1", "witness"], "a compartment of one node is that node");
+}
+
+/// X09, I3, X04: where nobody may lead afterwards, that is said, with why, and what only the lost one has.
+#[test]
+fn a_loss_that_stops_all_is_forecast() {
+    let behind = lose(&with_guests(false, "up", &[1, 2, 3]), "node", "a1");
+    assert!(behind.because.as_ref().unwrap().contains("a1 must come back"), "{behind:?}");
+    assert_eq!((behind.only_there_bytes, behind.leads.len(), behind.moves), (4096, 0, false));
+    assert_eq!(down(&behind), ["test", "db", "web1", "web0"]);
+    // The witness is away, and nothing is agreed yet.
+    let status = with_guests(true, "silent", &[1, 2, 3]);
+    for (lost, why) in [("a1", "too few voters"), ("b1", "a1 stops: too few voters")] {
+        let then = lose(&status, "node", lost);
+        assert!(then.because.as_ref().unwrap().contains(why), "{then:?}");
+        assert_eq!((down(&then).len(), then.only_there_bytes), (4, 0));
+    }
+    // It has agreed on going on alone.
+    let then = lose(&with_guests(true, "silent", &[1]), "node", "b1");
+    assert_eq!((then.because, then.goes_on.len()), (None, 4));
+}
+
+/// S3-14: guests that are to run and do not are on the screen, with why.
+#[test]
+fn guests_that_are_down_are_shown() {
+    let mut status = with_guests(true, "up", &[1, 2, 3]);
+    let guest = |(name, state, failures, why): (&str, &str, u8, &str)| Guest {
+        name: name.into(),
+        state: state.into(),
+        priority: 100,
+        failures,
+        why: why.into(),
+    };
+    let all = [
+        ("db", "running", 0, ""),
+        ("web1", "waiting", 3, "guest web1 did not begin: no bridge br0"),
+        ("test", "left", 0, ""),
+        ("old", "off", 0, ""),
+    ];
+    status.guests = all.map(guest).to_vec();
+    let shown = text(&status);
+    let expected = "\nguests: 1 of 3 that are to run do, here\n\
+                    ! web1  waiting, failed 3 times in a row: guest web1 did not begin: no bridge br0\n\
+                    ! test  left\n";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
+fn a_part_that_there_is_not_is_refused() {
+    let status = with_guests(true, "up", &[1, 2, 3]);
+    for (kind, name) in [("node", "c1"), ("compartment", "c")] {
+        let why = forecast(&status, &Part::named(kind, name).unwrap()).unwrap_err();
+        assert!(why.exit == Exit::Usage && why.next.contains("a1, b1, witness"), "{why:?}");
+    }
+    assert_eq!(Part::named("rack", "1").unwrap_err().exit, Exit::Usage);
+    let none = seen(("up", "slave"), "up", Some(1), &[1, 2, 3]);
+    assert!(forecast(&none, &Part::Node("a1".into())).unwrap_err().what.contains("has no volumes"));
 }

@@ -18,6 +18,7 @@ mod image_disk;
 mod image_flash;
 mod logs;
 mod node;
+mod plan;
 mod playground;
 mod playground_demo;
 mod resource;
@@ -112,6 +113,7 @@ enum Noun {
     Agent(agent::Agent),
     Witness(witness::Witness),
     Status(status::StatusArgs),
+    Plan(plan::Plan),
     Events(events::Events),
     /// What parts without a disk for logs say
     #[command(subcommand)]
@@ -187,6 +189,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Agent(args) => agent::agent(args, common),
         Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
+        Noun::Plan(args) => plan::plan(&args),
         Noun::Events(args) => events::events(&args, common),
         Noun::Logs(verb) => logs::run(&verb, common),
         Noun::Controller(verb) => cluster::controller(&verb),

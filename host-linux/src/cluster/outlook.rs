@@ -67,7 +67,8 @@ fn merge(part: String, all: impl Iterator<Item = (bool, String)>) -> Outlook {
     Outlook { part, survives, then: words.join("; ") }
 }
 
-fn is_up(node: &Node) -> bool {
+/// Whether a node is heard, or is this one.
+pub fn is_up(node: &Node) -> bool {
     matches!(node.verdict.as_str(), "self" | "up" | "slow")
 }
 
@@ -82,7 +83,7 @@ fn is_failing(node: &Node) -> bool {
 }
 
 /// Whether those of `pair`'s voters for whom `stays` holds are a majority.
-fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> bool {
+pub fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> bool {
     let votes = |id: &&u16| nodes.iter().any(|node| node.id == **id && votes(node) && stays(node));
     let counted = pair.voters.iter().filter(|id| !pair.uncounted.contains(*id));
     let heard = counted.filter(votes).count();

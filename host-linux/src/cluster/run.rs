@@ -343,6 +343,7 @@ impl Agent {
                     profile: self.chooser.show(),
                     resources: self.resources.show(),
                     storage: self.storage_view(),
+                    guests: self.volumes.as_ref().map(Volumes::guests_seen).unwrap_or_default(),
                     witnesses: &self.hands.witnesses,
                 };
                 let status = status(&self.node, clock::now(), &around);

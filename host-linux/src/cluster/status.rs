@@ -47,10 +47,16 @@ pub struct Status {
     /// The mirror group of its pair; `null` when it has no log.
     #[serde(default)]
     pub storage: Option<View>,
+    /// The guests of its pair, on the node that leads their volumes.
+    #[serde(default)]
+    pub guests: Vec<Guest>,
     /// Everybody, in the order of the configuration.
     pub nodes: Vec<Node>,
     /// What would happen if one part failed now.
     pub outlook: Vec<Outlook>,
+    /// How long a takeover takes at most, in milliseconds.
+    #[serde(default)]
+    pub takeover_ms: u64,
     /// What the agent could not get from the system.
     pub lacks: Vec<Lacking>,
     /// The last error, in plain words; kept after it is over.
@@ -166,6 +172,23 @@ pub struct Resource {
     /// Failures in a row.
     pub failures: u8,
     /// Its last failure, in words; kept after it is over.
+    pub why: String,
+}
+
+/// A guest of the pair, as the node knows it that leads its volumes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guest {
+    /// Its name.
+    pub name: String,
+    /// `unseen`, `off` (it is not to run), `down` (its turn comes), `starting`, `running`, `waiting` (it
+    /// failed, and is tried again) or `left` (an operator is to start it).
+    pub state: String,
+    /// Those with a higher one begin first.
+    pub priority: u8,
+    /// Failures in a row.
+    pub failures: u8,
+    /// Its last failure, in words; kept until it runs.
     pub why: String,
 }
 

@@ -1,6 +1,6 @@
 //! The status in words: one screen, the answer first. Made here only, pinned by golden files.
 
-use super::status::{Node, PathState, Resource, Status};
+use super::status::{Guest, Node, PathState, Resource, Status};
 use crate::output::size;
 use std::fmt::Write as _;
 
@@ -47,6 +47,7 @@ pub fn text(status: &Status) -> String {
         out.push_str("\nresource\n");
     }
     resources(&status.resources, &mut out);
+    guests(&status.guests, &mut out);
     nodes(status, &mut out);
     healths(status, &mut out);
     configurations(status, &mut out);
@@ -98,6 +99,25 @@ pub fn resources(all: &[Resource], out: &mut String) {
             (_, why) => format!(": {why}"),
         };
         let _ = writeln!(out, "{mark} {name:width$}  {:<14}  {}{why}", resource.on, resource.state);
+    }
+}
+
+/// How many guests run here, and a line for each that is to run and does not.
+fn guests(all: &[Guest], out: &mut String) {
+    let wanted: Vec<&Guest> = all.iter().filter(|guest| guest.state != "off").collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let down: Vec<&&Guest> = wanted.iter().filter(|guest| guest.state != "running").collect();
+    let runs = wanted.len().saturating_sub(down.len());
+    let _ = writeln!(out, "\nguests: {runs} of {} that are to run do, here", wanted.len());
+    let width = down.iter().map(|guest| guest.name.len()).max().unwrap_or(0);
+    for Guest { name, state, failures, why, .. } in down {
+        let times = match failures {
+            0 => String::new(),
+            count => format!(", failed {count} times in a row: {why}"),
+        };
+        let _ = writeln!(out, "! {name:width$}  {state}{times}");
     }
 }
 

@@ -3,8 +3,8 @@
 use super::outlook::outlook;
 use super::pressure::Lack;
 use super::status::{
-    API_VERSION, Controller, Counters, Lacking, Node as NodeStatus, NodeName, Pair, PathState, Profile,
-    Resource, Site, State, Status, Voter as VoterStatus,
+    API_VERSION, Controller, Counters, Guest, Lacking, Node as NodeStatus, NodeName, Pair, PathState,
+    Profile, Resource, Site, State, Status, Voter as VoterStatus,
 };
 use super::transport::Counts;
 use super::witnesses::{Witnesses, shown};
@@ -44,6 +44,8 @@ pub struct Surroundings<'a> {
     pub resources: Vec<Resource>,
     /// The mirror group of its pair.
     pub storage: Option<View>,
+    /// The guests of its volumes.
+    pub guests: Vec<Guest>,
     /// How the witnesses are.
     pub witnesses: &'a Witnesses,
 }
@@ -99,8 +101,10 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         profile: around.profile.clone(),
         resources: around.resources.clone(),
         storage: around.storage.clone(),
+        guests: around.guests.clone(),
         nodes,
         outlook: outcome.parts,
+        takeover_ms: u64::try_from(around.takeover.as_millis()).unwrap_or(u64::MAX),
         lacks: around
             .lacks
             .iter()

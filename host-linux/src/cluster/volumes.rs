@@ -4,6 +4,7 @@
 use super::events::News;
 use super::guest_requests::Lent;
 use super::pressure::Lack;
+use super::status::Guest;
 use super::storage::Group;
 use super::wake::Wake;
 use crate::failover::service as failover;
@@ -140,6 +141,11 @@ impl Volumes {
     /// What happened to guests since, one after the other.
     pub fn news_of_guests(&self) -> Option<News> {
         self.guests.as_ref()?.news()
+    }
+
+    /// The guests of these volumes, where this node leads.
+    pub fn guests_seen(&self) -> Vec<Guest> {
+        self.guests.as_ref().map(failover::Service::seen).unwrap_or_default()
     }
 
     /// No guest is begun here any more: whoever leads next begins them.

@@ -8,6 +8,7 @@ use super::begin::{Begun, begin};
 use super::sight::look;
 use crate::cluster::clock;
 use crate::cluster::events::News;
+use crate::cluster::status::Guest as Seen;
 use crate::cluster::wake::Wake;
 use crate::failure::Failure;
 use crate::guests::home::Homes;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,6 +63,7 @@ enum Told {
 pub struct Service {
     tell: Sender<Told>,
     news: Receiver<News>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -73,6 +76,7 @@ impl Service {
     pub fn start(group: Handle, settings: Settings, wake: Wake) -> Result<Self, Failure> {
         let (tell, heard) = channel();
         let (say, news) = channel();
+        let seen = Arc::default();
         let work = Work {
             group,
             settings,
@@ -82,17 +86,25 @@ impl Service {
             table: Box::new(Table::new(AT_ONCE)),
             names: BTreeMap::new(),
             processes: Vec::new(),
+            failures: BTreeMap::new(),
+            seen: Arc::clone(&seen),
             reign: None,
         };
         let thread = std::thread::Builder::new().name("guests".into()).stack_size(4 * STACK);
         let thread = thread.spawn(move || work.run(&heard));
         let failed = |error| Failure::failed(format!("nobody looks after guests: {error}"));
-        Ok(Self { tell, news, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { tell, news, seen, thread: Some(thread.map_err(failed)?) })
     }
 
     /// What happened since, one after the other.
     pub fn news(&self) -> Option<News> {
         self.news.try_recv().ok()
+    }
+
+    /// The guests, as they were seen last; none while this node does not lead.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -123,6 +135,9 @@ struct Work {
     names: BTreeMap<Volume, String>,
     /// Those that were begun here: who began a process sees it off.
     processes: Vec<Child>,
+    /// Why guests could not be begun, until they run.
+    failures: BTreeMap<Volume, String>,
+    seen: Arc<Mutex<Vec<Seen>>>,
     reign: Option<Reign>,
 }
 
@@ -144,6 +159,7 @@ impl Work {
             if is_news || is_due || LOOK_AT_ALL <= now.since(looked) {
                 looked = now;
                 self.look(now);
+                self.show();
             }
         }
     }
@@ -179,7 +195,7 @@ impl Work {
         self.table.see(now, guest, sight);
         match (before, self.life(guest).map(|life| life.mode())) {
             (Mode::Running, Some(Mode::Waiting)) => {
-                self.tell(guest, "guest-gone", "its process is gone: it is begun anew");
+                self.tell(guest, "guest-gone", "its process is gone: it is begun again");
             }
             (Mode::Running, Some(Mode::Left)) if sight == Sight::Ended => {
                 self.tell(guest, "guest-off", "it has switched itself off, and stays off");
@@ -190,6 +206,19 @@ impl Work {
             }
             (_, _) => {}
         }
+    }
+
+    fn show(&mut self) {
+        let is_known = |guest: &Volume, _: &mut String| self.names.contains_key(guest);
+        self.failures.retain(is_known);
+        let seen = self.table.guests().map(|(guest, life)| Seen {
+            name: self.names.get(&guest).cloned().unwrap_or_default(),
+            state: life.mode().name().into(),
+            priority: life.wanted().priority,
+            failures: life.failures(),
+            why: self.failures.get(&guest).cloned().unwrap_or_default(),
+        });
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.collect();
     }
 
     fn sight(&self, guest: Volume) -> Sight {
@@ -230,6 +259,7 @@ impl Work {
             Err(_) if has_ended => {}
             Ok(Begun { is_resumed, why_not, process }) => {
                 self.processes.push(process);
+                self.failures.remove(&guest);
                 let took = self.reign.map(|reign| now.since(reign.since).as_millis()).unwrap_or_default();
                 let how = if is_resumed { "goes on from its last snapshot" } else { "begins anew" };
                 let why_not = why_not.map(|why| format!(", and not from its snapshot: {}", why.what));
@@ -241,6 +271,7 @@ impl Work {
                 let next = self.life(guest).and_then(|life| life.deadline());
                 let next = next.map_or(0, |at| at.since(now).as_secs());
                 let text = format!("it could not be begun, and is tried again in {next} s: {}", why.what);
+                self.failures.insert(guest, one_line(&why.what));
                 self.tell(guest, "guest-failed", &text);
             }
         }
@@ -248,10 +279,14 @@ impl Work {
 
     fn tell(&self, guest: Volume, kind: &'static str, what: &str) {
         let name = self.names.get(&guest).map_or("?", String::as_str);
-        // What a process said may be several lines.
-        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+        let what = one_line(what);
         // The loop may have ended.
         let _ = self.say.send(News::new(kind, format!("guest {name}: {what}"), json!({ "guest": name })));
         self.wake.wake();
     }
+}
+
+/// What a process said may be several.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -64,7 +64,22 @@ fn begin() -> (Site, &'static str, &'static str, tempfile::TempDir) {
     (plant, primary, secondary, tempfile::tempdir().unwrap())
 }
 
-/// The node is lost: what was to run runs on the other one, the most important first, and nothing else.
+/// What is forecast for the loss of a node: who leads, who begins, who is down.
+fn forecast(plant: &Plant, asked: &str, lost: &str) -> (Value, Vec<String>, Vec<String>) {
+    let mut command = bulkhead(&["plan", "--lose", "node", lost, "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(asked)["socket"].as_str().unwrap());
+    let answer = command.output().unwrap();
+    let said: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let plan = &said["plan"][0];
+    let names = |key: &str| {
+        let all = plan[key].as_array().unwrap().iter();
+        all.map(|one| one["guest"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    (plan["leads"].clone(), names("begins"), names("down"))
+}
+
+/// The node is lost: what was to run runs on the other one, the most important first, and nothing else; and
+/// so it was forecast (X09).
 #[test]
 fn guests_go_on_where_their_volumes_are_led() {
     if !runs_guests() {
@@ -81,6 +96,9 @@ fn guests_go_on_where_their_volumes_are_led() {
     assert_eq!(wanted(&plant, there, "db"), expected, "it is known there before anything happens");
     assert_eq!(wanted(&plant, there, "old")["running"], false);
 
+    let (leads, begins, down) = forecast(&plant, here, here);
+    assert_eq!((leads, begins.join(" "), down.join(" ")), (json!([there]), "db web1".into(), "test".into()));
+
     plant.fault(&["kill", here]);
     let lost = Instant::now();
     for name in ["db", "web1"] {
@@ -92,10 +110,17 @@ fn guests_go_on_where_their_volumes_are_led() {
         begun.iter().filter(|(kind, _)| kind == "guest-begun").map(|(_, name)| &**name).collect();
     let mut sorted = begun.clone();
     sorted.sort_unstable();
-    assert_eq!(sorted, ["db", "web1"], "the other two are not to be begun");
+    assert_eq!(sorted, begins, "the other two are not to be begun");
     for name in ["test", "old"] {
         assert_eq!(ok(&plant, there, &["show", name])["state"], "Off", "{name}");
     }
+    let mut command = bulkhead(&["status", "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(there)["socket"].as_str().unwrap());
+    let said: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let states = said["status"]["guests"].as_array().unwrap().iter();
+    let states: Vec<_> = states.map(|guest| (guest["name"].clone(), guest["state"].clone())).collect();
+    let expected = [("web1", "running"), ("db", "running"), ("test", "left"), ("old", "off")];
+    assert_eq!(states, expected.map(|(name, state)| (json!(name), json!(state))));
     for name in ["db", "web1"] {
         ok(&plant, there, &["stop", name, "--now"]);
     }
