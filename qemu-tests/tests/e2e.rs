@@ -10,6 +10,7 @@ mod firmware_failures;
 #[path = "firmware_fence/main.rs"]
 mod firmware_fence;
 mod guest;
+mod guest_qemu;
 mod harness;
 mod secure_boot;
 mod site;

@@ -244,6 +244,42 @@ fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()>
     })
 }
 
+/// S3-06, S3-11, I5: a Linux guest is written into its own volume in the middle of its work, and goes on from
+/// there on the other node: each write is there once, and its clock makes no jump. Where it has written on
+/// behind its snapshot, it does not go on from that.
+#[test]
+fn a_linux_guest_that_was_captured_goes_on_on_the_other_node() -> Result<()> {
+    Artefacts::of("guest-resumes", |artefacts| {
+        let lab = Lab::get()?;
+        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
+        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
+        site.power_on(&Part::ALL)?;
+        let first = site.wait_synced()?;
+        let other = first.peer().context("the other node")?;
+        site.command(first, "bulkhead volume create vm1 --size 64MiB")?;
+        site.start_guest(first, "moves", "vm1")?;
+        let mut at = goes_on(&site, first, 0)?;
+
+        let shell = &site.rig(first)?.shell;
+        shell.exit(0, "bulkhead vm snapshot moves --as early", GUEST)?;
+        at = goes_on(&site, first, at)?;
+        shell.exit(0, "bulkhead vm snapshot moves --stop", GUEST)?;
+        let early = shell.exit(3, "bulkhead vm restore moves --from early", GUEST)?;
+        ensure!(early.contains("vm1 was written to since the snapshot was taken"), "{early}");
+
+        let promote = format!("bulkhead volume promote {}", other.name());
+        site.command(first, &promote)?;
+        site.wait(other, "the other node leads", |status| {
+            status.pointer("/storage/leads") == Some(&Value::Bool(true))
+        })?;
+        site.rig(other)?.shell.exit(0, "bulkhead vm restore moves", GUEST)?;
+        goes_on(&site, other, at)?;
+        let log = site.command(other, "bulkhead vm stop moves --now; bulkhead vm log moves")?;
+        ensure!(!log.contains("wrong:"), "{log}");
+        Ok(())
+    })
+}
+
 /// Waits until the guest has written on behind this number, on this node; how far it is then. Its clock has
 /// made no jump.
 fn goes_on(site: &Site, part: Part, behind: u64) -> Result<u64> {

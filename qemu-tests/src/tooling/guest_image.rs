@@ -1,5 +1,5 @@
 //! What a Linux guest of the tests boots: the same kernel as nodes, and an initramfs with busybox, the
-//! modules of virtio over memory, and `guest/init`.
+//! modules of virtio over memory, and over PCI for QEMU, and `guest/init`.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use super::modules::in_load_order;
 use super::node_image::{busybox, read};
 use super::workspace::{Workspace, write_atomically};
 
-/// What a guest needs for its devices, to hear of its power button, and to beat.
+/// What a guest needs for its devices, ours or QEMU's, to hear of its power button, and to beat.
 const MODULES: &[&str] =
-    &["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev", "ib700wdt"];
+    &["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev", "ib700wdt"];
 
 /// A guest's kernel and initramfs.
 #[derive(Clone, Debug)]
