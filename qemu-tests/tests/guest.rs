@@ -21,6 +21,17 @@ fn guest(does: &str, processors: u32, devices: &str) -> String {
     format!("{}; bulkhead vmm /tmp/{does}.toml --alone --once", describe(does, processors, devices))
 }
 
+/// A site with the volume `vm1`, the node that leads it, and the other one.
+fn with_a_volume(artefacts: &Artefacts) -> Result<(Site, Part, Part)> {
+    let lab = Lab::get()?;
+    let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
+    let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
+    site.power_on(&Part::ALL)?;
+    let leads = site.wait_synced()?;
+    site.command(leads, "bulkhead volume create vm1 --size 64MiB")?;
+    Ok((site, leads, leads.peer().context("the other node")?))
+}
+
 /// What a guest said behind these words.
 fn said<'a>(text: &'a str, words: &str) -> Result<&'a str> {
     let line = text.lines().find_map(|line| line.split_once(&format!("guest: {words} ")));
@@ -144,13 +155,7 @@ fn a_guest_and_its_node_reach_each_other() -> Result<()> {
 #[test]
 fn what_a_guest_wrote_is_there_when_its_node_is_not() -> Result<()> {
     Artefacts::of("guest-volume", |artefacts| {
-        let lab = Lab::get()?;
-        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
-        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
-        site.power_on(&Part::ALL)?;
-        let primary = site.wait_synced()?;
-        let other = primary.peer().context("the other node")?;
-        site.command(primary, "bulkhead volume create vm1 --size 64MiB")?;
+        let (mut site, primary, other) = with_a_volume(artefacts)?;
         let wrote = run(&site, primary, "write")?;
         ensure!(said(&wrote, "disk of")? == "131072 sectors, blocks of 4096", "{wrote}");
         let content = said(&wrote, "wrote")?;
@@ -169,13 +174,7 @@ fn what_a_guest_wrote_is_there_when_its_node_is_not() -> Result<()> {
 #[test]
 fn a_linux_guest_moves_between_two_nodes() -> Result<()> {
     Artefacts::of("guest-moves", |artefacts| {
-        let lab = Lab::get()?;
-        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
-        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
-        site.power_on(&Part::ALL)?;
-        let first = site.wait_synced()?;
-        let other = first.peer().context("the other node")?;
-        site.command(first, "bulkhead volume create vm1 --size 64MiB")?;
+        let (site, first, other) = with_a_volume(artefacts)?;
         let described = describe("moves", 1, "[[disk]]\\nvolume = \"vm1\"\\n");
         let shell = &site.rig(first)?.shell;
         shell.exit(0, &format!("{described}; bulkhead vm create /tmp/moves.toml"), GUEST)?;
@@ -211,13 +210,7 @@ fn a_linux_guest_moves_between_two_nodes() -> Result<()> {
 #[test]
 fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()> {
     Artefacts::of("guest-fails-over", |artefacts| {
-        let lab = Lab::get()?;
-        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
-        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
-        site.power_on(&Part::ALL)?;
-        let home = site.wait_synced()?;
-        let other = home.peer().context("the other node")?;
-        site.command(home, "bulkhead volume create vm1 --size 64MiB")?;
+        let (mut site, home, other) = with_a_volume(artefacts)?;
         site.start_guest(home, "keeps", "vm1")?;
         site.kept(home, 20)?;
         let told = site.kept(home, 0)?;
@@ -250,13 +243,7 @@ fn a_linux_guest_goes_on_in_the_other_compartment_and_comes_home() -> Result<()>
 #[test]
 fn a_linux_guest_that_was_captured_goes_on_on_the_other_node() -> Result<()> {
     Artefacts::of("guest-resumes", |artefacts| {
-        let lab = Lab::get()?;
-        let image = lab.image_of(&recipe(&["shell", "volumes"]))?;
-        let mut site = Site::with_volumes(artefacts, lab, &image, TIMERS)?;
-        site.power_on(&Part::ALL)?;
-        let first = site.wait_synced()?;
-        let other = first.peer().context("the other node")?;
-        site.command(first, "bulkhead volume create vm1 --size 64MiB")?;
+        let (site, first, other) = with_a_volume(artefacts)?;
         site.start_guest(first, "moves", "vm1")?;
         let mut at = goes_on(&site, first, 0)?;
 
