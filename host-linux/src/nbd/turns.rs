@@ -3,6 +3,7 @@
 //! turn of its session until the last of its answers is in, and the next one gets it only then.
 
 use super::line::{End, Line};
+use crate::failure::Failure;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -14,6 +15,17 @@ const SEPARATOR: char = '~';
 #[must_use]
 pub fn session(export: &str, session: u128) -> String {
     format!("{export}{SEPARATOR}{session:032x}")
+}
+
+/// The number of a session: nobody else has it, and nobody guesses it.
+///
+/// # Errors
+///
+/// The system has no random numbers.
+pub fn draw() -> Result<u128, Failure> {
+    let mut number = [0; 16];
+    getrandom::fill(&mut number).map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
+    Ok(u128::from_le_bytes(number))
 }
 
 /// The export that is taken by this name, if it is that of a session.

@@ -19,7 +19,7 @@ use crate::cluster::clock;
 use crate::cluster::guest_requests::GuestLease;
 use crate::cluster::request::Request;
 use crate::failure::{Exit, Failure};
-use crate::nbd::turns::session;
+use crate::nbd::turns::{draw, session};
 use crate::nbd::uri::{Place, Uri};
 use crate::volume::route::between_nodes;
 use bulkhead_core::time::Instant;
@@ -218,7 +218,7 @@ impl Lease {
                         (`bulkhead volume show`), or say `read_only = true` in its [[disk]].";
             return Err(Failure::refused(what).left("The guest was not started.").next(next));
         }
-        let name = session(&between_nodes(&uri.export), number()?);
+        let name = session(&between_nodes(&uri.export), draw()?);
         Ok(Tied { uri: Uri::unix(&self.volumes, &name), right: Arc::clone(&self.right) })
     }
 
@@ -268,15 +268,9 @@ pub(super) fn is_at(uri: &Uri, socket: &Path) -> bool {
     }
 }
 
-fn number() -> Result<u128, Failure> {
-    let mut number = [0; 16];
-    getrandom::fill(&mut number).map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
-    Ok(u128::from_le_bytes(number))
-}
-
 /// What nobody else's lease is called.
 fn name() -> Result<String, Failure> {
-    number().map(|number| format!("{number:032x}"))
+    draw().map(|number| format!("{number:032x}"))
 }
 
 /// Keeps a guest within its lease. Dropped, it holds the guest for ever.

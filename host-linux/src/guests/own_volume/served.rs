@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::nbd::client::connection::Client;
 use crate::nbd::client::negotiate::Refused;
 use crate::nbd::export::{Answer, Content, Errno, Export as _, Piece, Reply, Request, Span};
-use crate::nbd::turns::session;
+use crate::nbd::turns::{draw, session};
 use crate::nbd::uri::Uri;
 use crate::volume::route::between_nodes;
 use bulkhead_core::volume::name::Name;
@@ -63,12 +63,7 @@ impl Served {
         };
         let name = match access {
             Access::Look | Access::Read => volume.to_string(),
-            Access::Change => {
-                let mut number = [0; 16];
-                getrandom::fill(&mut number)
-                    .map_err(|error| Failure::failed(format!("no random numbers: {error}")))?;
-                session(&between_nodes(volume.as_str()), u128::from_le_bytes(number))
-            }
+            Access::Change => session(&between_nodes(volume.as_str()), draw()?),
         };
         let (uri, begun) = (Uri::unix(socket, &name), Instant::now());
         let client = loop {

@@ -7,6 +7,7 @@ use super::way::{Name, Target, Way, Ways};
 use super::{Here, Settings, worker};
 use crate::failure::Failure;
 use crate::nbd::export::{Answer, Errno, Export, Geometry, Reply, Request};
+use crate::nbd::turns::draw;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -78,9 +79,8 @@ impl Route {
     ///
     /// There is no thread for it, or no random number to be had.
     pub fn start(name: &str, here: Arc<dyn Here>, settings: Settings) -> Result<Self, Failure> {
-        let mut session = [0; 16];
         let failed = |why: String| Failure::failed(format!("volume {name} cannot be served: {why}"));
-        getrandom::fill(&mut session).map_err(|error| failed(error.to_string()))?;
+        let session = draw().map_err(|why| failed(why.what))?;
         let state = State {
             queue: Queue::default(),
             ways: Ways::new(Instant::now()),
@@ -93,7 +93,7 @@ impl Route {
         };
         let shared = Arc::new(Shared {
             name: super::between_nodes(name),
-            session: u128::from_le_bytes(session),
+            session,
             here,
             settings,
             state: Mutex::new(state),
