@@ -33,6 +33,7 @@
 extern crate std;
 
 pub mod actions;
+pub mod alert;
 pub mod bcb;
 pub mod block;
 pub mod boot;

@@ -29,10 +29,12 @@
 //! 22. [`vmm`]: one guest, on KVM.
 //! 23. [`guests`]: the guests of this node.
 //! 24. [`failover`]: those that run where their volumes are led.
-//! 25. [`cli`]: the commands.
+//! 25. [`alerts`]: what is wrong, in the words of a plant.
+//! 26. [`cli`]: the commands.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects, reason = "an overflow in a test is a red test"))]
 
 pub mod agent;
+pub mod alerts;
 pub mod cli;
 pub mod cluster;
 pub mod disk;

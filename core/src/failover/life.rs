@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use crate::time::Instant;
-use crate::volume::record::{Failover, Guest};
+use crate::volume::guest::{Failover, Guest};
 
 /// What is known of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use heapless::Vec;
 use super::life::{How, Life, Mode, Sight};
 use crate::log::batch::Volume;
 use crate::time::Instant;
-use crate::volume::record::Guest;
+use crate::volume::guest::Guest;
 
 /// A guest that is to be begun now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

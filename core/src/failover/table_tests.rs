@@ -6,12 +6,12 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::volume::record::Failover;
+use crate::volume::guest::Failover;
 
 const MANY: usize = 16;
 
 fn guest(priority: u8) -> Guest {
-    Guest { is_wanted: true, failover: Failover::Restart, priority }
+    Guest { is_wanted: true, failover: Failover::Restart, priority, home: None, apart: None }
 }
 
 fn at(seconds: u64) -> Instant {
@@ -92,7 +92,13 @@ enum Happens {
 fn happens() -> impl Strategy<Value = Happens> {
     let failover = prop_oneof![Just(Failover::Restart), Just(Failover::Resume)];
     let guest = (any::<bool>(), failover, 0..3_u8);
-    let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest { is_wanted, failover, priority });
+    let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest {
+        is_wanted,
+        failover,
+        priority,
+        home: None,
+        apart: None,
+    });
     let wanted = (1..6_u16, prop::option::weighted(0.9, guest));
     prop_oneof![
         3 => wanted.prop_map(|(of, guest)| Happens::Wanted(of, guest)),

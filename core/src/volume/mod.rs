@@ -4,12 +4,13 @@
 //! of the whole group. It is written like any guest's write, so that a volume is made, resized and deleted in
 //! order, and durably on every holder in sync, before anybody is told that it was.
 //!
-//! Reading order: [`name`], [`record`], [`group`]; [`claim`], [`written`] and [`tenure`], which are no part
-//! of the catalogue: where a holder keeps a volume's content, if not in a file of its own, and whose a store
-//! is that several holders reach.
+//! Reading order: [`name`], [`record`] with [`guest`], [`group`]; [`claim`], [`written`] and [`tenure`],
+//! which are no part of the catalogue: where a holder keeps a volume's content, if not in a file of its own,
+//! and whose a store is that several holders reach.
 
 pub mod claim;
 pub mod group;
+pub mod guest;
 pub mod name;
 pub mod record;
 pub mod tenure;

@@ -4,8 +4,8 @@
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version: 4 with a seal or of a guest, 3 without the read    |
-//! |      |     |          | cache, 2 with a policy, else 1                                           |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 5 of a guest with a home or a group, 4 with a seal |
+//! |      |     |          | or of a guest, 3 without the read cache, 2 with a policy, else 1         |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
@@ -20,13 +20,16 @@
 //! |  128 |   1 | guest    | whose own it is: 0 none, 1 one that is off, 2 one that is to run         |
 //! |  129 |   1 | failover | of the guest: 0 it stays off, 1 it begins anew, 2 it goes on if it can   |
 //! |  130 |   1 | priority | of the guest                                                             |
-//! |  131 |3961 | reserved | zero                                                                     |
+//! |  131 |   1 | home     | of the guest: 0 it has none, 1 compartment a, 2 compartment b            |
+//! |  132 |  16 | group    | of guests that are to be apart: as a name; zero: it is in none           |
+//! |  148 |3944 | reserved | zero                                                                     |
 //! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
 
 use core::fmt;
 
 use thiserror::Error;
 
+use super::guest::{self, Guest};
 use super::name::{NAME_MAX, Name};
 use super::{BLOCKS_MAX, NUMBER_MAX};
 use crate::bytes::{Reader, Writer};
@@ -43,7 +46,9 @@ const WITH_POLICY: u8 = 2;
 /// Without the read cache, and with a policy of its own or without one.
 const PAST_CACHE: u8 = 3;
 /// With a seal or of a guest, and with or without the rest.
-const VERSION: u8 = 4;
+const WITH_SEAL: u8 = 4;
+/// Of a guest that has a home, or is in a group.
+const VERSION: u8 = 5;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,30 +102,6 @@ impl fmt::Display for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
-}
-
-/// What is wanted of a guest: in the record of its own volume, so that every holder of the pair knows,
-/// durably and in the order of the log, which guests are to run, and which of them first (S3-01, S3-19).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Guest {
-    /// It is to run.
-    pub is_wanted: bool,
-    /// What follows when it does not, and should.
-    pub failover: Failover,
-    /// Those with a higher one begin first.
-    pub priority: u8,
-}
-
-/// What follows when a guest that is to run does not: its node was lost, or its process (S3-11, S3-13).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Failover {
-    /// Nothing: an operator starts it.
-    Stay,
-    /// It begins anew, with its kernel.
-    #[default]
-    Restart,
-    /// It goes on from its last snapshot, if its disks hold what they held then; else it begins anew.
-    Resume,
 }
 
 /// Whether a volume is there.
@@ -187,11 +168,13 @@ impl Record {
         let name = self.name.as_str();
         out.put(&MAGIC);
         let is_more = self.seal.is_some() || self.guest.is_some();
-        out.u8(match (is_more, self.is_cached, self.policy) {
-            (true, _, _) => VERSION,
-            (false, false, _) => PAST_CACHE,
-            (false, true, Some(_)) => WITH_POLICY,
-            (false, true, None) => PLAIN,
+        let is_placed = self.guest.is_some_and(|guest| guest.home.is_some() || guest.apart.is_some());
+        out.u8(match (is_placed, is_more, self.is_cached, self.policy) {
+            (true, _, _, _) => VERSION,
+            (false, true, _, _) => WITH_SEAL,
+            (false, false, false, _) => PAST_CACHE,
+            (false, false, true, Some(_)) => WITH_POLICY,
+            (false, false, true, None) => PLAIN,
         });
         out.u16(self.volume.0);
         out.u8(match self.state {
@@ -213,14 +196,7 @@ impl Record {
         out.put(name.as_bytes());
         out.reserved(NAME_MAX.saturating_sub(name.len()));
         out.put(&self.seal.map_or([0; 16], Seal::bytes));
-        out.put(&self.guest.map_or([0; 3], |guest| {
-            let failover = match guest.failover {
-                Failover::Stay => 0,
-                Failover::Restart => 1,
-                Failover::Resume => 2,
-            };
-            [if guest.is_wanted { 2 } else { 1 }, failover, guest.priority]
-        }));
+        out.put(&guest::bytes(self.guest));
         with_crc(out)
     }
 
@@ -292,27 +268,10 @@ fn read(fields: &mut Reader<'_>) -> Option<Record> {
     let name: [u8; NAME_MAX] = fields.array()?;
     let name = Name::new(core::str::from_utf8(name.get(..length)?).ok()?).ok()?;
     let seal = Seal::new(fields.array()?);
-    let guest = guest(fields.array()?)?;
+    let guest = guest::read(fields.array()?)?;
     let in_bounds = (1..=NUMBER_MAX).contains(&volume.0) && (1..=BLOCKS_MAX).contains(&blocks);
     let is_sound = in_bounds && change != 0 && uuid != Uuid([0; 16]);
     is_sound.then_some(Record { volume, state, name, uuid, blocks, change, policy, is_cached, seal, guest })
-}
-
-/// What is wanted of a guest, by the bytes of a record; `None`: these are none.
-const fn guest(bytes: [u8; 3]) -> Option<Option<Guest>> {
-    let [state, failover, priority] = bytes;
-    let failover = match failover {
-        0 => Failover::Stay,
-        1 => Failover::Restart,
-        2 => Failover::Resume,
-        3.. => return None,
-    };
-    match state {
-        0 => Some(None),
-        1 => Some(Some(Guest { is_wanted: false, failover, priority })),
-        2 => Some(Some(Guest { is_wanted: true, failover, priority })),
-        3.. => None,
-    }
 }
 
 #[cfg(test)]

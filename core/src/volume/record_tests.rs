@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::id::Side;
+use crate::volume::guest::{Failover, Group};
 use crate::volume::testing::with_crc;
 
 fn record() -> Record {
@@ -117,14 +119,44 @@ fn format_4_of_a_guest_never_changes() {
         (true, Failover::Resume, 255, [2, 2, 255]),
     ];
     for (is_wanted, failover, priority, bytes) in cases {
-        let of = Record { guest: Some(Guest { is_wanted, failover, priority }), ..record() };
+        let of = Record {
+            guest: Some(Guest { is_wanted, failover, priority, home: None, apart: None }),
+            ..record()
+        };
         let mut expected = record().encode();
         expected[7] = 4;
         expected[128..131].copy_from_slice(&bytes);
         let expected = with_crc(expected);
         assert!(of.encode() == expected, "the layout has changed");
         assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
-        for (at, byte) in [(7, 3), (128, 0), (128, 3), (129, 3), (131, 1)] {
+        for (at, byte) in [(7, 3), (128, 0), (128, 3), (129, 3), (131, 3), (148, 1)] {
+            let mut bad = expected;
+            bad[at] = byte;
+            assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
+        }
+    }
+}
+
+/// S0-12, S0-19: so has one that has a home, or is in a group.
+#[test]
+fn format_5_of_a_guest_with_a_place_never_changes() {
+    let group = |name| Group::new(name);
+    let cases: [(_, _, u8, &[u8]); 3] = [
+        (Some(Side::A), None, 1, b""),
+        (None, group("dcs-1"), 0, b"dcs-1"),
+        (Some(Side::B), group("sixteen-letters."), 2, b"sixteen-letters."),
+    ];
+    for (home, apart, byte, name) in cases {
+        let guest = Guest { is_wanted: true, failover: Failover::Restart, priority: 7, home, apart };
+        let of = Record { guest: Some(guest), ..record() };
+        let mut expected = record().encode();
+        expected[7] = 5;
+        expected[128..132].copy_from_slice(&[2, 1, 7, byte]);
+        expected[132..132 + name.len()].copy_from_slice(name);
+        let expected = with_crc(expected);
+        assert!(of.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
+        for (at, byte) in [(7, 4), (128, 0), (131, 3), (132, b'-'), (133, b' '), (147, b'/'), (148, 1)] {
             let mut bad = expected;
             bad[at] = byte;
             assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
@@ -200,8 +232,8 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
-    bytes[7] = 5;
-    let fault = Fault::NewerFormat { found: 5, reads: 4 };
+    bytes[7] = 6;
+    let fault = Fault::NewerFormat { found: 6, reads: 5 };
     assert_eq!(Record::decode(Volume(0x0102), &with_crc(bytes)), Err(fault));
 }
 
@@ -212,8 +244,11 @@ fn any_record() -> impl Strategy<Value = Record> {
     let policy = prop_oneof![Just(None), Just(Some(Policy::Through)), Just(Some(Policy::Back))];
     let seal = prop_oneof![Just(None), any::<[u8; 16]>().prop_map(Seal::new)];
     let failover = prop_oneof![Just(Failover::Stay), Just(Failover::Restart), Just(Failover::Resume)];
-    let guest = (any::<bool>(), failover, any::<u8>());
-    let guest = guest.prop_map(|(is_wanted, failover, priority)| Guest { is_wanted, failover, priority });
+    let home = prop_oneof![Just(None), Just(Some(Side::A)), Just(Some(Side::B))];
+    let apart = prop::option::of("[a-z0-9_][a-z.-]{0,15}".prop_map(|name| Group::new(&name).unwrap()));
+    let guest = (any::<bool>(), failover, any::<u8>(), home, apart).prop_map(
+        |(is_wanted, failover, priority, home, apart)| Guest { is_wanted, failover, priority, home, apart },
+    );
     let rest = (any::<bool>(), seal, prop::option::of(guest));
     (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, rest).prop_map(
         |(number, state, name, uuid, blocks, change, policy, (is_cached, seal, guest))| Record {

@@ -12,6 +12,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("id", &[]),
     ("actions", &[]),
+    ("alert", &["time"]),
     ("link", &["bug", "bytes", "id", "time"]),
     ("register", &["actions", "bug", "bytes", "crc", "id", "time"]),
     ("monitor", &["actions", "bug", "id", "register", "time"]),

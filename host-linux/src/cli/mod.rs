@@ -1,6 +1,7 @@
 //! The commands: one file a noun. Each turns arguments into calls and results into a report.
 
 mod agent;
+mod alerts;
 mod boot;
 mod boot_explain;
 mod boot_foreign;
@@ -34,6 +35,7 @@ mod vm_migrate;
 mod vm_own;
 mod vm_share;
 mod vm_snapshot;
+mod vm_stop;
 mod vm_wanted;
 mod vmm;
 mod volume;
@@ -114,6 +116,7 @@ enum Noun {
     Witness(witness::Witness),
     Status(status::StatusArgs),
     Plan(plan::Plan),
+    Alerts(alerts::AlertsArgs),
     Events(events::Events),
     /// What parts without a disk for logs say
     #[command(subcommand)]
@@ -190,6 +193,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
         Noun::Plan(args) => plan::plan(&args),
+        Noun::Alerts(args) => alerts::alerts(&args),
         Noun::Events(args) => events::events(&args, common),
         Noun::Logs(verb) => logs::run(&verb, common),
         Noun::Controller(verb) => cluster::controller(&verb),

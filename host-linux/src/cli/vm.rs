@@ -7,6 +7,7 @@ use super::vm_migrate;
 use super::vm_own;
 use super::vm_share;
 use super::vm_snapshot::{self, BasesArg, ExtentArgs, Watcher};
+use super::vm_stop;
 use super::vm_wanted;
 use super::vmm::{LeaseArg, snapshot_name};
 use crate::failure::Failure;
@@ -15,7 +16,6 @@ use crate::guests::own_volume::{SUFFIX, pair::Pair};
 use crate::guests::process::{self, Start};
 use crate::guests::record::{Record, Way};
 use crate::output::{Report, Voice, size};
-use crate::site_config::value::parse_time;
 use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
 use crate::vmm::in_use::is_in_use;
@@ -26,7 +26,6 @@ use bulkhead_core::volume::name::Name;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -35,7 +34,7 @@ pub(super) enum Verb {
     List(List),
     Show(Show),
     Start(StartArgs),
-    Stop(Stop),
+    Stop(vm_stop::Stop),
     Pause(Pause),
     Resume(Resume),
     Snapshot(Snapshot),
@@ -177,31 +176,6 @@ impl BeginArgs {
     }
 }
 
-/// Stop a guest
-///
-/// Presses its power button and waits until it has ended itself; with --now, ends it as a loss of
-/// power does: what it was told to be durable is. A guest that is off already is no error. Exit
-/// code 1: it still runs.
-///
-/// Examples:
-///   bulkhead vm stop web1
-///   bulkhead vm stop web1 --timeout 5min
-///   bulkhead vm stop web1 --now
-#[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub(super) struct Stop {
-    #[command(flatten)]
-    guest: GuestArg,
-    /// End it at once
-    #[arg(long, conflicts_with = "timeout")]
-    now: bool,
-    /// How long it may take to end itself
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
-    timeout: Duration,
-    #[command(flatten)]
-    agent: AgentArg,
-}
-
 /// Have a guest stand still
 ///
 /// None of its instructions is carried out any more when the command returns.
@@ -307,14 +281,7 @@ pub(super) fn run(verb: &Verb, is_quiet: bool, voice: Voice) -> Result<Report, F
             args.begin.begin(&home)?;
             Ok(done(&home, args.begin.state("runs")))
         }
-        Verb::Stop(args) => {
-            let timeout = (!args.now).then_some(args.timeout);
-            let stop = |home: &Home| {
-                vm_wanted::is_to_be_off(home, &args.agent)?;
-                process::stop(home, timeout)
-            };
-            told(&args.guest, stop, "is off")
-        }
+        Verb::Stop(args) => vm_stop::run(args),
         Verb::Pause(args) => told(&args.guest, |home| process::tell(home, "vm.pause"), "stands still"),
         Verb::Resume(args) => told(&args.guest, |home| process::tell(home, "vm.resume"), "goes on"),
         Verb::Snapshot(args) => snapshot(args, is_quiet),
@@ -338,7 +305,7 @@ fn told(
     Ok(done(&home, what))
 }
 
-fn done(home: &Home, what: &str) -> Report {
+pub(super) fn done(home: &Home, what: &str) -> Report {
     Report::new(format!("Guest {} {what}.\n", home.name), json!({ "ok": true, "name": home.name }))
 }
 

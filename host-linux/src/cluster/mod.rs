@@ -12,7 +12,8 @@
 //!    [`volumes`] starts.
 //! 4. [`transport`], [`clock`], [`wake`]: the system, in small pieces.
 //! 5. [`view`] makes a [`status`] of the machines and of what [`witnesses`] say of themselves, [`outlook`]
-//!    says what would happen, [`status_text`] and [`words`] say it to people, [`client`] asks for it.
+//!    says what would happen, `looks` has the agent look at it; [`status_text`] and [`words`]
+//!    say it to people, [`client`] asks for it.
 
 pub mod apply;
 pub mod client;
@@ -28,6 +29,7 @@ mod force_requests;
 pub mod guest_moves;
 pub mod guest_requests;
 pub mod hands;
+mod looks;
 pub mod management;
 pub mod marks;
 pub mod medium;

@@ -19,13 +19,13 @@ use super::record::Recorder;
 use super::request::{Answer, Request};
 use super::resources::Resources;
 use super::transport::Network;
-use super::view::{Surroundings, status};
 use super::volumes::Volumes;
 use super::wake::Wake;
 use super::writer::Progress;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
+use crate::alerts::raised::Alerts;
 use crate::node_site::network::Cards;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::link::frame::DATAGRAM_MAX;
@@ -71,6 +71,8 @@ pub struct Agent {
     pub(super) signals: UnixStream,
     pub(super) vital: Vital,
     pub(super) lacks: Vec<Lack>,
+    /// What is wrong and stays so.
+    pub(super) alerts: Alerts,
     /// Its cards: what they lack changes.
     pub(super) cards: Option<Cards>,
     pub(super) started: Instant,
@@ -214,6 +216,7 @@ impl Agent {
             self.step(Event::Timeout);
         }
         self.run_resources();
+        self.look_for_alerts();
         if self.stopping.is_none() && self.is_asked_to_stop() {
             self.begin_to_stop();
         }
@@ -327,26 +330,7 @@ impl Agent {
     fn answer(&mut self, question: Question) {
         let answer = match &question.request {
             Request::Status => {
-                let [one, two] = &self.hands.networks;
-                let mut lacks = self.lacks.clone();
-                let absent = self.cards.iter().flat_map(Cards::why);
-                lacks.extend(self.hands.switchboard.lack());
-                lacks.extend(self.volumes.iter().flat_map(Volumes::lacks));
-                lacks.extend(absent.map(|why| Lack { what: "network", why }));
-                let around = Surroundings {
-                    config: &self.hands.config,
-                    started: self.started,
-                    lacks: &lacks,
-                    last_error: self.hands.last_error.as_deref(),
-                    counts: [one.counts(), two.counts()],
-                    takeover: self.takeover,
-                    profile: self.chooser.show(),
-                    resources: self.resources.show(),
-                    storage: self.storage_view(),
-                    guests: self.volumes.as_ref().map(Volumes::guests_seen).unwrap_or_default(),
-                    witnesses: &self.hands.witnesses,
-                };
-                let status = status(&self.node, clock::now(), &around);
+                let status = self.status(clock::now());
                 Answer::done("status", serde_json::to_value(status).unwrap_or_default())
             }
             // The connection's own thread answers these.

@@ -28,6 +28,7 @@ use super::writer::Writer;
 use crate::agent::beats::Beats;
 use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
+use crate::alerts::raised::Alerts;
 use crate::failure::Failure;
 use crate::migration::reception;
 use crate::node_site::network::Cards;
@@ -89,9 +90,8 @@ type StartVolumes = fn(&SiteConfig, &key::SiteKey, &Wake) -> Result<Option<Volum
 pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes) -> Result<Agent, Failure> {
     check_kind(&config, plan.kind)?;
     let (key, lock) = (key::read(&config.local.key_file)?, lock(&config)?);
-    let mut lacks = protect_process(plan.root);
+    let (mut lacks, votes) = (protect_process(plan.root), config.me().is_some_and(|me| me.voter));
     let wake = Wake::new().map_err(|error| failed("the loop cannot be woken", &error))?;
-    let votes = config.me().is_some_and(|me| me.voter);
     let opened = if votes { Some(open_store(&config)?) } else { None };
     let life = opened.as_ref().map_or(Life::UNSEEN, |opened| opened.owner.life);
     let (mut log, networks) = (Log::new(), networks(&config)?);
@@ -143,6 +143,7 @@ pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes
         signals: signals()?,
         vital: Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() },
         lacks,
+        alerts: Alerts::default(),
         cards: plan.cards.clone(),
         started: now,
         takeover,
@@ -168,7 +169,6 @@ fn no_node(error: &Unsound) -> Failure {
     Failure::failed(format!("this configuration makes no node: {error}"))
 }
 
-/// What was fenced in earlier starts; a file that cannot be read is a lack.
 /// The record of a witness, if one is asked for.
 fn record(
     config: &SiteConfig,
@@ -182,6 +182,7 @@ fn record(
     path.map(|path| Recorder::begin(path.as_ref(), now, settings, key.0, stored)).transpose()
 }
 
+/// What was fenced in earlier starts; a file that cannot be read is a lack.
 fn history(config: &SiteConfig, lacks: &mut Vec<Lack>) -> History {
     let (history, wrong) = History::open(&config.local.state);
     lacks.extend(wrong.map(|wrong| Lack { what: "fences", why: format!("the fencing history: {wrong}") }));

@@ -1,6 +1,7 @@
 //! How things are, as `bulkhead status --json` says it. docs/status.md documents every field; fields are
 //! added, never renamed (BLACKBOX 3).
 
+use crate::alerts::raised::Alert;
 use crate::mirror::view::View;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,9 @@ pub struct Status {
     /// The guests of its pair, on the node that leads their volumes.
     #[serde(default)]
     pub guests: Vec<Guest>,
+    /// What is wrong and stays so, as this node sees it, the gravest first.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
     /// Everybody, in the order of the configuration.
     pub nodes: Vec<Node>,
     /// What would happen if one part failed now.

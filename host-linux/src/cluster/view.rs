@@ -9,6 +9,7 @@ use super::status::{
 use super::transport::Counts;
 use super::witnesses::{Witnesses, shown};
 use super::words;
+use crate::alerts::raised::Alert;
 use crate::mirror::view::{self as mirror, View};
 use crate::site_config::value::{site_text, time};
 use crate::site_config::{Duty, Member, SiteConfig, check::letter};
@@ -48,6 +49,8 @@ pub struct Surroundings<'a> {
     pub guests: Vec<Guest>,
     /// How the witnesses are.
     pub witnesses: &'a Witnesses,
+    /// What is wrong and stays so.
+    pub alerts: Vec<Alert>,
 }
 
 /// How things are at `now`.
@@ -102,6 +105,7 @@ pub fn status(node: &Node, now: Instant, around: &Surroundings<'_>) -> Status {
         resources: around.resources.clone(),
         storage: around.storage.clone(),
         guests: around.guests.clone(),
+        alerts: around.alerts.clone(),
         nodes,
         outlook: outcome.parts,
         takeover_ms: u64::try_from(around.takeover.as_millis()).unwrap_or(u64::MAX),

@@ -21,7 +21,7 @@ use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::time::Instant;
 use bulkhead_core::volume::NUMBER_MAX;
-use bulkhead_core::volume::record::Guest;
+use bulkhead_core::volume::guest::Guest;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

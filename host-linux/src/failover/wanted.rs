@@ -1,6 +1,7 @@
 //! What is wanted of a guest, as people and programs say it (S3-13, S3-19).
 
-use bulkhead_core::volume::record::{self, Guest};
+use bulkhead_core::id::Side;
+use bulkhead_core::volume::guest::{self, GROUP_MAX, Group, Guest};
 use serde::{Deserialize, Serialize};
 
 /// The priority of a guest that says nothing of it.
@@ -16,21 +17,27 @@ pub struct Wanted {
     pub policy: Policy,
     /// Those with a higher one begin first.
     pub priority: u8,
+    /// The compartment where it belongs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
+    /// It is to run on another node than the others of this group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Apart>,
 }
 
 impl Wanted {
     /// Of a guest that is described so.
     #[must_use]
     pub const fn of(running: bool, failover: Failover) -> Self {
-        let Failover { policy, priority } = failover;
-        Self { running, policy, priority }
+        let Failover { policy, priority, home, apart } = failover;
+        Self { running, policy, priority, home, apart }
     }
 
     /// What follows when it does not run.
     #[must_use]
     pub const fn failover(self) -> Failover {
-        let Self { policy, priority, .. } = self;
-        Failover { policy, priority }
+        let Self { policy, priority, home, apart, .. } = self;
+        Failover { policy, priority, home, apart }
     }
 }
 
@@ -42,11 +49,56 @@ pub struct Failover {
     pub policy: Policy,
     /// Those with a higher one begin first.
     pub priority: u8,
+    /// The compartment where it belongs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
+    /// It is to run on another node than the others of this group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Apart>,
 }
 
 impl Default for Failover {
     fn default() -> Self {
-        Self { policy: Policy::Restart, priority: PRIORITY }
+        Self { policy: Policy::Restart, priority: PRIORITY, home: None, apart: None }
+    }
+}
+
+/// A compartment, as the home of a guest (S0-09, S0-19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Home {
+    /// The first one.
+    A,
+    /// The second one.
+    B,
+}
+
+/// The group of guests that do each other's work, and are to run on different nodes (S0-12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Apart(Group);
+
+impl Apart {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl TryFrom<String> for Apart {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let bad =
+            || format!("a group has 1 to {GROUP_MAX} letters, digits, `-`, `_`, `.`, and {name:?} has not");
+        Group::new(&name).map(Self).ok_or_else(bad)
+    }
+}
+
+impl From<Apart> for String {
+    fn from(group: Apart) -> Self {
+        group.name().to_owned()
     }
 }
 
@@ -78,23 +130,32 @@ impl Policy {
 impl From<Guest> for Wanted {
     fn from(guest: Guest) -> Self {
         let policy = match guest.failover {
-            record::Failover::Stay => Policy::Stay,
-            record::Failover::Restart => Policy::Restart,
-            record::Failover::Resume => Policy::Resume,
+            guest::Failover::Stay => Policy::Stay,
+            guest::Failover::Restart => Policy::Restart,
+            guest::Failover::Resume => Policy::Resume,
         };
-        Self { running: guest.is_wanted, policy, priority: guest.priority }
+        let home = guest.home.map(|home| match home {
+            Side::A => Home::A,
+            Side::B => Home::B,
+        });
+        let (priority, apart) = (guest.priority, guest.apart.map(Apart));
+        Self { running: guest.is_wanted, policy, priority, home, apart }
     }
 }
 
 impl From<Wanted> for Guest {
     fn from(wanted: Wanted) -> Self {
-        let Wanted { running: is_wanted, policy, priority } = wanted;
+        let Wanted { running: is_wanted, policy, priority, home, apart } = wanted;
         let failover = match policy {
-            Policy::Stay => record::Failover::Stay,
-            Policy::Restart => record::Failover::Restart,
-            Policy::Resume => record::Failover::Resume,
+            Policy::Stay => guest::Failover::Stay,
+            Policy::Restart => guest::Failover::Restart,
+            Policy::Resume => guest::Failover::Resume,
         };
-        Self { is_wanted, failover, priority }
+        let home = home.map(|home| match home {
+            Home::A => Side::A,
+            Home::B => Side::B,
+        });
+        Self { is_wanted, failover, priority, home, apart: apart.map(|Apart(group)| group) }
     }
 }
 
@@ -105,10 +166,17 @@ mod tests {
     /// BLACKBOX 3: programs read these names, and the catalogue keeps all of it.
     #[test]
     fn what_is_wanted_has_one_form() {
-        for policy in [Policy::Stay, Policy::Restart, Policy::Resume] {
-            let wanted = Wanted::of(true, Failover { policy, priority: 7 });
+        let places = [
+            (None, None, ""),
+            (Some(Home::A), None, ",\"home\":\"a\""),
+            (Some(Home::B), Group::new("dcs").map(Apart), ",\"home\":\"b\",\"apart\":\"dcs\""),
+        ];
+        for (policy, (home, apart, place)) in
+            [Policy::Stay, Policy::Restart, Policy::Resume].into_iter().zip(places)
+        {
+            let wanted = Wanted::of(true, Failover { policy, priority: 7, home, apart });
             assert_eq!(Wanted::from(Guest::from(wanted)), wanted);
-            let text = format!("{{\"running\":true,\"policy\":\"{}\",\"priority\":7}}", policy.name());
+            let text = format!("{{\"running\":true,\"policy\":\"{}\",\"priority\":7{place}}}", policy.name());
             assert_eq!(serde_json::to_string(&wanted).unwrap(), text);
             assert_eq!(serde_json::from_str::<Wanted>(&text).unwrap(), wanted);
         }

@@ -10,7 +10,8 @@ use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::register::record::Payload;
 use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
-use bulkhead_core::volume::record::{Guest, Seal};
+use bulkhead_core::volume::guest::Guest;
+use bulkhead_core::volume::record::Seal;
 use std::num::NonZeroU64;
 
 /// What the loop tells the group about its register.

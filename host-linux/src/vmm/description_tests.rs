@@ -2,7 +2,7 @@
 //! refused by name.
 
 use super::*;
-use crate::failover::wanted::Policy;
+use crate::failover::wanted::{Apart, Home, Policy};
 
 const LEAST: &str = "version = 1\nname = \"web\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"vmlinuz\"\n";
 
@@ -80,20 +80,25 @@ fn a_description_is_read() {
 fn what_follows_its_loss_is_read() {
     let failover = |keys: &str| Description::parse(&format!("{LEAST}[failover]\n{keys}\n"), Path::new("/"));
     let least = Description::parse(LEAST, Path::new("/")).unwrap();
-    assert_eq!(least.failover, Failover { policy: Policy::Restart, priority: 100 });
+    assert_eq!(least.failover, Failover::default());
     for (keys, policy, priority) in [
         ("policy = \"resume\"", Policy::Resume, 100),
         ("priority = 255", Policy::Restart, 255),
         ("policy = \"stay\"\npriority = 0", Policy::Stay, 0),
     ] {
         let described = failover(keys).unwrap();
-        assert_eq!(described.failover, Failover { policy, priority }, "{keys}");
+        assert_eq!(described.failover, Failover { policy, priority, home: None, apart: None }, "{keys}");
         assert_eq!(Description::parse(&described.text, Path::new("/")).unwrap(), described);
     }
+    let placed = failover("home = \"b\"\napart = \"dcs\"").unwrap();
+    let (home, apart) = (placed.failover.home, placed.failover.apart);
+    assert_eq!((home, apart.as_ref().map(Apart::name)), (Some(Home::B), Some("dcs")));
     for (keys, why) in [
         ("policy = \"later\"", "expected one of `stay`, `restart`, `resume`"),
         ("priority = 256", "expected u8"),
         ("order = 1", "unknown field `order`"),
+        ("home = \"c\"", "expected `a` or `b`"),
+        ("apart = \"two words\"", "a group has 1 to 16 letters"),
     ] {
         let wrong = failover(keys).unwrap_err();
         assert!(wrong.contains(why), "{keys}: {wrong}");

@@ -21,8 +21,9 @@ use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::volume::group::{Group, REMOVED_MAX};
+use bulkhead_core::volume::guest::Guest;
 use bulkhead_core::volume::name::Name;
-use bulkhead_core::volume::record::{Guest, Record, Seal, State, Uuid};
+use bulkhead_core::volume::record::{Record, Seal, State, Uuid};
 use bulkhead_core::volume::{BLOCKS_MAX, CATALOGUE, NUMBER_MAX};
 
 use crate::failure::Failure;

@@ -47,6 +47,46 @@ fn events(plant: &Plant, node: &str) -> Vec<(String, String)> {
         .collect()
 }
 
+/// The alerts that a node has raised; what its system does not grant here is not of interest.
+fn alerts(plant: &Plant, node: &str) -> Vec<(String, String)> {
+    let mut command = bulkhead(&["alerts", "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+    let answer = command.output().unwrap();
+    let said: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let all = said["alerts"].as_array().unwrap();
+    assert_eq!(answer.status.code(), Some(i32::from(!all.is_empty())));
+    let word = |alert: &Value, key: &str| alert[key].as_str().unwrap().to_owned();
+    let all = all.iter().map(|alert| (word(alert, "kind"), word(alert, "subject")));
+    all.filter(|(kind, _)| kind != "lacking").collect()
+}
+
+/// How often an alert was raised, and how often it was cleared.
+fn raised_and_cleared(plant: &Plant, node: &str, alert: &str) -> (usize, usize) {
+    let mut command = bulkhead(&["events", "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+    let said: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let all = said["events"].as_array().unwrap();
+    let count = |kind: &str| all.iter().filter(|one| one["kind"] == kind && one["alert"] == alert).count();
+    (count("alert-raised"), count("alert-cleared"))
+}
+
+/// X25: the operator is told of all that followed, and that both sets run in one compartment now (S0-19).
+fn is_alerted(plant: &Plant, lost: &str, there: &str, home: &str) -> Vec<String> {
+    let expected = [
+        ("guests-down", "pair 1".to_owned()),
+        ("node-away", lost.to_owned()),
+        ("replica-behind", lost.to_owned()),
+        ("guests-away", format!("compartment {home}")),
+    ];
+    let expected = expected.map(|(kind, subject)| (kind.to_owned(), subject));
+    within("the alerts to be raised", || (alerts(plant, there) == expected).then_some(()));
+    let mut command = bulkhead(&["alerts"]);
+    command.env("BULKHEAD_SOCKET", plant.part(there)["socket"].as_str().unwrap());
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(text.contains("both sets now run there") && text.contains("guest test is to run"), "{text}");
+    expected.map(|(kind, _)| kind).to_vec()
+}
+
 fn wanted(plant: &Plant, node: &str, name: &str) -> Value {
     plant.ok(node, &["list"])["group"]["storage"]["volumes"]
         .as_array()
@@ -86,13 +126,16 @@ fn guests_go_on_where_their_volumes_are_led() {
         return;
     }
     let (plant, here, there, directory) = begin();
-    start(&plant, here, "web1", "[[disk]]\nvolume = \"vm1\"\n", directory.path());
-    start(&plant, here, "db", "[failover]\npriority = 200\n", directory.path());
+    let (home, other) = if here.contains('a') { ("a", "b") } else { ("b", "a") };
+    let more = format!("[[disk]]\nvolume = \"vm1\"\n[failover]\nhome = \"{home}\"\n");
+    start(&plant, here, "web1", &more, directory.path());
+    let more = format!("[failover]\npriority = 200\nhome = \"{other}\"\n");
+    start(&plant, here, "db", &more, directory.path());
     start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
     start(&plant, here, "old", "", directory.path());
     ok(&plant, here, &["stop", "old", "--now"]);
     drop(directory);
-    let expected = json!({ "running": true, "policy": "restart", "priority": 200 });
+    let expected = json!({ "running": true, "policy": "restart", "priority": 200, "home": other });
     assert_eq!(wanted(&plant, there, "db"), expected, "it is known there before anything happens");
     assert_eq!(wanted(&plant, there, "old")["running"], false);
 
@@ -121,7 +164,8 @@ fn guests_go_on_where_their_volumes_are_led() {
     let states: Vec<_> = states.map(|guest| (guest["name"].clone(), guest["state"].clone())).collect();
     let expected = [("web1", "running"), ("db", "running"), ("test", "left"), ("old", "off")];
     assert_eq!(states, expected.map(|(name, state)| (json!(name), json!(state))));
-    for name in ["db", "web1"] {
+    let raised = is_alerted(&plant, here, there, home);
+    for name in ["db", "web1", "test"] {
         ok(&plant, there, &["stop", name, "--now"]);
     }
 
@@ -131,6 +175,10 @@ fn guests_go_on_where_their_volumes_are_led() {
         let state = plant.ok(there, &["list"])["group"]["storage"]["state"].clone();
         (state == "synced").then_some(())
     });
+    within("all alerts to be over", || alerts(&plant, there).is_empty().then_some(()));
+    for kind in &raised {
+        assert_eq!(raised_and_cleared(&plant, there, kind), (1, 1), "{kind}");
+    }
     plant.ok(there, &["promote", here]);
     within("it to lead", || plant.ok(here, &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(()));
     std::thread::sleep(Duration::from_secs(1));
@@ -149,16 +197,16 @@ fn a_guest_whose_process_dies_is_begun_again() {
     let (plant, here, there, directory) = begin();
     start(&plant, here, "web1", "[[disk]]\nvolume = \"vm1\"\n", directory.path());
     counts(&plant, here, "web1");
-    for times in 1..3 {
+    // On a busy machine it may lose its lease besides, and is begun again for that.
+    let count = |kind: &str| events(&plant, here).iter().filter(|(event, _)| event == kind).count();
+    for _ in 0..2 {
+        let before = (count("guest-gone"), count("guest-begun"));
         kill_process(process(&plant, here), Signal::KILL).unwrap();
         within("it to be begun again", || {
-            let begun = events(&plant, here).iter().filter(|(kind, _)| kind == "guest-begun").count();
-            (begun == times).then_some(())
+            (before.0 < count("guest-gone") && before.1 < count("guest-begun")).then_some(())
         });
         counts(&plant, here, "web1");
     }
-    let gone = events(&plant, here).iter().filter(|(kind, _)| kind == "guest-gone").count();
-    assert_eq!(gone, 2);
 
     // As if it had switched itself off: nothing begins it, here or there.
     let pid = process(&plant, here);

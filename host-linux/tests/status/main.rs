@@ -2,6 +2,8 @@
 //! screen as golden files (`UPDATE=1` writes them anew), the line for monitoring systems.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
+mod alerts;
+
 use bulkhead::cluster::outlook::outlook;
 use bulkhead::cluster::status::{
     API_VERSION, Controller, Counters, Guest, Health, Lacking, Node, NodeName, Pair, PathState, Profile,
@@ -82,6 +84,7 @@ fn seen(b1: (&str, &str), witness: &str, master: Option<u16>, voters: &[u16]) ->
         resources: Vec::new(),
         storage: None,
         guests: Vec::new(),
+        alerts: Vec::new(),
         nodes,
         outlook: outcome.parts,
         takeover_ms: 1600,
@@ -265,7 +268,7 @@ fn with_guests(b1_in_sync: bool, witness: &str, voters: &[u16]) -> Status {
     let guest = |(number, name, running, policy, priority): (u16, &str, bool, Policy, u8)| VolumeView {
         number,
         name: name.into(),
-        guest: Some(Wanted { running, policy, priority }),
+        guest: Some(Wanted { running, policy, priority, home: None, apart: None }),
         ..VolumeView::default()
     };
     let guests = [
