@@ -10,6 +10,7 @@ mod boot_status;
 mod cluster;
 mod completions;
 mod config;
+mod drill;
 mod events;
 mod fence;
 mod fence_agent;
@@ -116,6 +117,7 @@ enum Noun {
     Witness(witness::Witness),
     Status(status::StatusArgs),
     Plan(plan::Plan),
+    Drill(drill::Drill),
     Alerts(alerts::AlertsArgs),
     Events(events::Events),
     /// What parts without a disk for logs say
@@ -193,6 +195,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
         Noun::Plan(args) => plan::plan(&args),
+        Noun::Drill(args) => drill::drill(&args, common.json),
         Noun::Alerts(args) => alerts::alerts(&args),
         Noun::Events(args) => events::events(&args, common),
         Noun::Logs(verb) => logs::run(&verb, common),

@@ -45,14 +45,15 @@ pub(super) fn plan(args: &Plan) -> Result<Report, Failure> {
     Ok(Report { text: text.join("\n"), json: json!({ "ok": is_well, "plan": all }), code })
 }
 
-fn named(words: &[String]) -> Result<Part, Failure> {
+pub(super) fn named(words: &[String]) -> Result<Part, Failure> {
     match words {
         [kind, name] => Part::named(kind, name),
         _ => Err(Failure::usage("--lose needs a kind and a name").next("say `--lose node a1`.")),
     }
 }
 
-fn text(forecast: &Forecast) -> String {
+/// In words, for people.
+pub(super) fn text(forecast: &Forecast) -> String {
     let Forecast { lost, nodes, leads, moves, within_ms, because, begins, goes_on, down, only_there_bytes } =
         forecast;
     let with = if nodes.len() < 2 { String::new() } else { format!(" ({})", nodes.join(", ")) };

@@ -10,7 +10,7 @@ use crate::cluster::outlook::{is_up, majority};
 use crate::cluster::status::{Node, Status};
 use crate::failure::Failure;
 use crate::guests::own_volume as own;
-use crate::mirror::view::View;
+use crate::mirror::view::{State, View};
 use serde::Serialize;
 
 /// A part that may be lost.
@@ -198,9 +198,11 @@ fn pair_of(status: &Status) -> Option<u16> {
 
 /// The holders that could lead then.
 fn heirs<'a>(status: &'a Status, storage: &View, is_lost: &dyn Fn(u16) -> bool) -> Vec<&'a Node> {
+    // A node that follows knows of itself what the voters know, and of others what it was told.
+    let is_synced_here = |id: u16| id == status.node.id && storage.state == State::Synced;
     let has_all = |id: u16| {
         let holder = storage.holders.iter().find(|holder| holder.node == id);
-        holder.is_some_and(|holder| holder.in_sync && !holder.removed)
+        holder.is_some_and(|holder| (holder.in_sync || is_synced_here(id)) && !holder.removed)
     };
     let could = |node: &&Node| {
         is_up(node) && has_all(node.id) && !is_lost(node.id) && storage.primary != Some(node.id)

@@ -317,6 +317,12 @@ fn the_loss_of_the_node_that_leads_is_forecast() {
         assert_eq!((then.begins.len(), down(&then).len(), then.within_ms), (0, 0, 0), "{name}");
         assert_eq!(then.goes_on, ["test", "db", "web1", "web0"], "{name}");
     }
+    // A node that follows knows of itself whether the voters count it.
+    let mut follows = with_guests(false, "up", &[1, 2, 3]);
+    follows.node = name(2);
+    assert_eq!(lose(&follows, "node", "a1").leads.len(), 0);
+    follows.storage.as_mut().unwrap().state = mirror::State::Synced;
+    assert_eq!(lose(&follows, "node", "a1").leads, ["b1"]);
     let names: Vec<String> = parts(&status).iter().map(Part::to_string).collect();
     assert_eq!(names, ["a1", "b1", "witness"], "a compartment of one node is that node");
 }

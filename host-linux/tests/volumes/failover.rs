@@ -187,6 +187,47 @@ fn guests_go_on_where_their_volumes_are_led() {
     }
 }
 
+/// X09: a loss for real is as it was forecast, and what comes back is in sync again.
+#[test]
+fn a_drill_is_as_forecast() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there, directory) = begin();
+    start(&plant, here, "web1", "[[disk]]\nvolume = \"vm1\"\n", directory.path());
+    start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
+    let drill = |node: &str, more: &[&str]| {
+        let fault = |what: &str| {
+            let directory = plant.directory().display();
+            format!("{} playground fault --dir {directory} {what} {here}", env!("CARGO_BIN_EXE_bulkhead"))
+        };
+        let (by, back) = (fault("kill"), fault("start"));
+        let mut command =
+            bulkhead(&["drill", "--lose", "node", here, "--by", &by, "--back", &back, "--json"]);
+        command.args(more).env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+        let answer = command.output().unwrap();
+        (answer.status.code(), serde_json::from_slice::<Value>(&answer.stdout).unwrap())
+    };
+    // Not by accident, and not from where nobody would see it.
+    for (node, more, why) in
+        [(there, &[][..], "a1 is lost now"), (here, &["--yes"], "does not see what follows")]
+    {
+        let (code, said) = drill(node, more);
+        let what = said["error"]["what"].as_str().unwrap();
+        assert!(code == Some(3) && what.contains(&why.replace("a1", here)), "{said}");
+    }
+    counts(&plant, here, "web1");
+    let (code, said) = drill(there, &["--yes"]);
+    assert_eq!((code, &said["drill"]["differences"]), (Some(0), &json!([])), "{said}");
+    let seen = &said["drill"]["seen"];
+    assert_eq!((&seen["leads"], &seen["begun"]), (&json!(there), &json!(["web1"])), "{said}");
+    assert_eq!(seen["down"], json!(["test"]), "{said}");
+    counts(&plant, there, "web1");
+    let state = plant.ok(there, &["list"])["group"]["storage"]["state"].clone();
+    assert_eq!(state, "synced");
+    ok(&plant, there, &["stop", "web1", "--now"]);
+}
+
 /// Its process dies: it is begun again where it was. It switches itself off: it stays off. An operator stops
 /// it: so it does.
 #[test]
