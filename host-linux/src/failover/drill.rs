@@ -36,9 +36,13 @@ impl Seen {
         self.down.clear();
         for guest in &status.guests {
             match guest.state.as_str() {
-                "running" => drop(self.runs_ms.entry(guest.name.clone()).or_insert(ms)),
+                "running" => {
+                    self.runs_ms.entry(guest.name.clone()).or_insert(ms);
+                }
                 "off" => {}
-                _ => drop(self.down.insert(guest.name.clone())),
+                _ => {
+                    self.down.insert(guest.name.clone());
+                }
             }
         }
     }
@@ -136,19 +140,23 @@ mod tests {
             (|seen| seen.leads = Some("b2".into()), "b2 leads the volumes, and not b1", false),
             (|seen| seen.leads = None, "nobody leads the volumes", false),
             (|seen| seen.leads_ms = Some(1601), "it took 1601 ms", true),
-            (|seen| drop(seen.runs_ms.remove("db")), "guest db was to begin", false),
-            (|seen| drop(seen.down.insert("db".into())), "guest db was to begin", false),
-            (|seen| drop(seen.begun.insert("web".into())), "guest web was to go on, and began anew", true),
-            (|seen| drop(seen.runs_ms.remove("web")), "guest web was to go on, and does not", false),
+            (|seen| seen.runs_ms.retain(|guest, _| guest != "db"), "guest db was to begin", false),
+            (|seen| seen.down.extend(["db".into()]), "guest db was to begin", false),
+            (|seen| seen.begun.extend(["web".into()]), "guest web was to go on, and began anew", true),
+            (
+                |seen| seen.runs_ms.retain(|guest, _| guest != "web"),
+                "guest web was to go on, and does",
+                false,
+            ),
             (
                 |seen| {
                     seen.down.clear();
-                    seen.runs_ms.insert("test".into(), 9);
+                    seen.runs_ms.extend([("test".into(), 9)]);
                 },
                 "guest test was to be down",
                 true,
             ),
-            (|seen| drop(seen.begun.insert("old".into())), "guest old was begun", true),
+            (|seen| seen.begun.extend(["old".into()]), "guest old was begun", true),
         ];
         for (change, what, is_all) in cases {
             let mut seen = seen();

@@ -3,7 +3,7 @@
 use super::common::{Answer, bulkhead};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 /// Two nodes and a witness.
@@ -46,11 +46,6 @@ impl Plant {
         let answer = self.volume(node, args);
         assert_eq!(answer.code, 0, "{node}: volume {args:?}: {}{}", answer.out, answer.err);
         serde_json::from_str(&answer.out).unwrap()
-    }
-
-    /// Where it keeps all.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// Hurts it, or heals it.

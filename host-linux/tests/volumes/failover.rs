@@ -198,7 +198,8 @@ fn a_drill_is_as_forecast() {
     start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
     let drill = |node: &str, more: &[&str]| {
         let fault = |what: &str| {
-            let directory = plant.directory().display();
+            let socket = Path::new(plant.part(here)["socket"].as_str().unwrap());
+            let directory = socket.ancestors().nth(2).unwrap().display();
             format!("{} playground fault --dir {directory} {what} {here}", env!("CARGO_BIN_EXE_bulkhead"))
         };
         let (by, back) = (fault("kill"), fault("start"));
