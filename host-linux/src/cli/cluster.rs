@@ -123,22 +123,28 @@ pub(super) fn join(args: &Join) -> Result<Report, Failure> {
 /// Have a node take no part in the cluster
 ///
 /// Has the node give back its roles and take none until it joins again; it goes on voting. It must be
-/// run on that node.
+/// run on that node. Exit code 3: held, for something would end with it: what, and the word that lets
+/// it pass once, is said.
 ///
-/// Example:
+/// Examples:
 ///   bulkhead node leave 2
+///   bulkhead node leave 2 --override 1f0a93bc
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Leave {
     /// The node's `id`
     #[arg(value_name = "NODE")]
     node: u16,
+    /// The word that was given when it was held
+    #[arg(long = "override", value_name = "WORD")]
+    word: Option<String>,
     #[command(flatten)]
     agent: AgentArg,
 }
 
 pub(super) fn leave(args: &Leave) -> Result<Report, Failure> {
-    let answer = args.agent.connect()?.ask(&Request::NodeLeave { node: args.node })?;
+    let answer =
+        args.agent.connect()?.ask(&Request::NodeLeave { node: args.node, word: args.word.clone() })?;
     let name = word(&answer, "/left/name").unwrap_or_default();
     Ok(Report::new(format!("{name} takes no part in the cluster; it still votes\n"), answer))
 }

@@ -31,10 +31,12 @@ pub(super) enum Verb {
 ///
 /// Asks this node's agent to have it done by the node's fencing device or the witness, unless its
 /// power reads as off. Exit code 3: refused, because this node is neither master nor controller, or
-/// the witness knows better.
+/// the witness knows better; or held, for something would end with that node: what, and the word
+/// that lets it pass once, is said.
 ///
-/// Example:
+/// Examples:
 ///   bulkhead fence node a1 --reason "smoke in room A" --yes
+///   bulkhead fence node a1 --yes --override 1f0a93bc
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Node {
@@ -47,6 +49,9 @@ pub(super) struct Node {
     /// Yes, cut it
     #[arg(long)]
     yes: bool,
+    /// The word that was given when it was held
+    #[arg(long = "override", value_name = "WORD")]
+    word: Option<String>,
     #[command(flatten)]
     agent: AgentArg,
 }
@@ -191,7 +196,17 @@ pub(super) fn order_and_wait(
     reason: Option<String>,
     until: Instant,
 ) -> Result<String, Failure> {
-    let answer = client.ask(&Request::FencePower { node: node.node, want, reason })?;
+    order(client, &asked(node, want, reason), until)
+}
+
+/// What has a node switched, whoever asks for it.
+pub(super) const fn asked(node: &Found, want: PowerWord, reason: Option<String>) -> Request {
+    Request::FencePower { node: node.node, want, reason, operator: false, word: None }
+}
+
+/// The same for a request that is made already.
+fn order(client: &mut Client, request: &Request, until: Instant) -> Result<String, Failure> {
+    let answer = client.ask(request)?;
     let seq = answer.pointer("/fence/seq").and_then(Value::as_u64).unwrap_or(0);
     loop {
         let record = records(client)?.into_iter().find(|record| record.seq == seq);
@@ -215,18 +230,18 @@ pub(super) enum Cut {
 }
 
 /// Has a node cut, unless its power reads as off: asked twice, it is cut once (V21). What the power was some
-/// time ago does not count, for somebody may have switched it on by hand.
+/// time ago does not count, for somebody may have switched it on by hand. `request` is what cuts it.
 pub(super) fn cut(
     client: &mut Client,
     node: &Found,
-    reason: Option<String>,
+    request: &Request,
     until: Instant,
 ) -> Result<Cut, Failure> {
     let is = order_and_wait(client, node, PowerWord::Look, None, until)?;
     if is == IS_OFF {
         return Ok(Cut::WasOff);
     }
-    let ended = order_and_wait(client, node, PowerWord::Off, reason, until)?;
+    let ended = order(client, request, until)?;
     Ok(if ended == CONFIRMED { Cut::Done } else { Cut::Failed(ended) })
 }
 
@@ -240,7 +255,9 @@ fn node(args: &Node) -> Result<Report, Failure> {
     let mut client = args.agent.connect()?;
     let node = find(&mut client, &args.node)?;
     needs_yes(args.yes, &format!("this cuts the power of {}, {}", node.name, node.how))?;
-    let text = match cut(&mut client, &node, args.reason.clone(), within(PATIENCE))? {
+    let (reason, word) = (args.reason.clone(), args.word.clone());
+    let off = Request::FencePower { node: node.node, want: PowerWord::Off, reason, operator: true, word };
+    let text = match cut(&mut client, &node, &off, within(PATIENCE))? {
         Cut::WasOff => format!("{} is off already: its power was read as off\n", node.name),
         Cut::Done => format!("{} is fenced: its power was read back as off\n", node.name),
         Cut::Failed(ended) => {

@@ -8,7 +8,7 @@
 //! `bulkhead_core::fence::right` do not allow. A refusal is a failed fence: Pacemaker then asks another node,
 //! or waits, but never goes on as if the rightful master were off.
 
-use super::fence::{Cut, Found, IS_OFF, cut, find, order_and_wait, within};
+use super::fence::{Cut, Found, IS_OFF, asked, cut, find, order_and_wait, within};
 use crate::agent::default_state_dir;
 use crate::cluster::client::{Client, socket};
 use crate::cluster::fence_agent::Power;
@@ -161,7 +161,7 @@ fn status(client: &mut Client, node: &Found, until: Instant) -> Result<Report, F
 fn power(client: &mut Client, node: &Found, action: &str, until: Instant) -> Result<Report, Failure> {
     let by = Some("asked by fence_bulkhead".to_owned());
     if action != "on"
-        && let Cut::Failed(ended) = cut(client, node, by.clone(), until)?
+        && let Cut::Failed(ended) = cut(client, node, &asked(node, PowerWord::Off, by.clone()), until)?
     {
         return Err(not_switched(node, &ended));
     }

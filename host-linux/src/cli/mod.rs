@@ -8,6 +8,7 @@ mod boot_foreign;
 mod boot_profile;
 mod boot_status;
 mod cluster;
+mod compartment;
 mod completions;
 mod config;
 mod drill;
@@ -118,6 +119,9 @@ enum Noun {
     Status(status::StatusArgs),
     Plan(plan::Plan),
     Drill(drill::Drill),
+    /// How the compartments of a pair keep what is written
+    #[command(subcommand)]
+    Compartment(compartment::Verb),
     Alerts(alerts::AlertsArgs),
     Events(events::Events),
     /// What parts without a disk for logs say
@@ -195,6 +199,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Witness(args) => witness::run(&args, common),
         Noun::Status(args) => status::status(&args, common),
         Noun::Plan(args) => plan::plan(&args),
+        Noun::Compartment(verb) => compartment::run(&verb),
         Noun::Drill(args) => drill::drill(&args, common.json),
         Noun::Alerts(args) => alerts::alerts(&args),
         Noun::Events(args) => events::events(&args, common),

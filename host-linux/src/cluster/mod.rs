@@ -29,6 +29,7 @@ mod force_requests;
 pub mod guest_moves;
 pub mod guest_requests;
 pub mod hands;
+pub mod holds;
 mod looks;
 pub mod management;
 pub mod marks;

@@ -38,6 +38,9 @@ pub enum Request {
     NodeLeave {
         /// Which.
         node: u16,
+        /// The word that lets it pass where it is held (X21).
+        #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+        word: Option<String>,
     },
     /// Start this node's infra instance.
     InfraStart,
@@ -63,6 +66,13 @@ pub enum Request {
         /// Why, for the record.
         #[serde(default)]
         reason: Option<String>,
+        /// An operator asks: it is held where it would take the last of something (X21). A cluster manager
+        /// has decided that already.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        operator: bool,
+        /// The word that lets it pass where it is held.
+        #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+        word: Option<String>,
     },
     /// The volumes of this node's pair, and how their mirror group is.
     VolumeList,

@@ -36,7 +36,11 @@ fn requests_are_one_form_and_unknown_ones_are_refused() {
         (r#"{"request":"status"}"#, Request::Status),
         (r#"{"request":"events","after":7,"follow":true}"#, Request::Events { after: 7, follow: true }),
         (r#"{"request":"controller-move","node":2}"#, Request::ControllerMove { node: 2 }),
-        (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3 }),
+        (r#"{"request":"node-leave","node":3}"#, Request::NodeLeave { node: 3, word: None }),
+        (
+            r#"{"request":"node-leave","node":3,"override":"0f"}"#,
+            Request::NodeLeave { node: 3, word: Some("0f".into()) },
+        ),
         (r#"{"request":"fence-history"}"#, Request::FenceHistory),
         (r#"{"request":"volume-list"}"#, Request::VolumeList),
         (
@@ -77,7 +81,13 @@ fn requests_are_one_form_and_unknown_ones_are_refused() {
         (r#"{"request":"volume-scrub"}"#, Request::VolumeScrub),
         (
             r#"{"request":"fence-power","node":2,"want":"off","reason":"smoke"}"#,
-            Request::FencePower { node: 2, want: PowerWord::Off, reason: Some("smoke".into()) },
+            Request::FencePower {
+                node: 2,
+                want: PowerWord::Off,
+                reason: Some("smoke".into()),
+                operator: false,
+                word: None,
+            },
         ),
     ];
     all.into_iter().for_each(has_one_form);

@@ -12,6 +12,7 @@ use super::events::News;
 use super::fence_history::Key;
 use super::fencer::Order;
 use super::hands::Hands;
+use super::holds::Holds;
 use super::management;
 use super::pressure::Lack;
 use super::profile::Chooser;
@@ -73,6 +74,8 @@ pub struct Agent {
     pub(super) lacks: Vec<Lack>,
     /// What is wrong and stays so.
     pub(super) alerts: Alerts,
+    /// What an operator was asked about again.
+    pub(super) holds: Holds,
     /// Its cards: what they lack changes.
     pub(super) cards: Option<Cards>,
     pub(super) started: Instant,
@@ -338,7 +341,10 @@ impl Agent {
             Request::ControllerShow => self.controller(),
             Request::ControllerMove { node } => self.move_controller(NodeId(*node)),
             Request::NodeJoin { node } => return self.take_part(NodeId(*node), question, true),
-            Request::NodeLeave { node } => return self.take_part(NodeId(*node), question, false),
+            Request::NodeLeave { node, word } => match self.hold_leave(NodeId(*node), word.as_deref()) {
+                Ok(()) => return self.take_part(NodeId(*node), question, false),
+                Err(held) => held,
+            },
             Request::InfraStart => self.infra(Command::Start(Office::Infra), "started"),
             Request::InfraStop => self.infra(Command::Stop(Office::Infra), "stopped"),
             Request::ResourceCleanup { name } => {
@@ -349,8 +355,9 @@ impl Agent {
                 Answer::done("fences", serde_json::to_value(self.hands.history.records()).unwrap_or_default())
             }
             Request::FenceStatus => self.fence_status(),
-            Request::FencePower { node, want, reason } => {
-                self.fence_power(NodeId(*node), *want, reason.clone())
+            Request::FencePower { node, want, reason, operator, word } => {
+                let held = self.hold_cut(NodeId(*node), *want, *operator, word.as_deref());
+                held.err().unwrap_or_else(|| self.fence_power(NodeId(*node), *want, reason.clone()))
             }
             Request::VolumeList
             | Request::VolumeCreate { .. }

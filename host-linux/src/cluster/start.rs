@@ -8,6 +8,7 @@ use super::events::{Log, News};
 use super::fence_history::History;
 use super::fencer::{Fencer, Perform};
 use super::hands::Hands;
+use super::holds::Holds;
 use super::management;
 use super::marks::Marks;
 use super::medium::Place;
@@ -114,18 +115,17 @@ pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes
     // A node that starts listens that long for a master, too.
     let (tenure, chooser) =
         (management::tenure(&config, resources.grace()), Chooser::new(now.after(timers.listen)));
-    let fencer = Fencer::new(Arc::clone(&config), wake.clone(), plan.perform);
     let switchboard = Switchboard::new(Arc::clone(&config), timers.fence, wake.clone());
     let (history, cuts) = (history(&config, &mut lacks), Vec::new());
     tell_lacks(lacks.iter().chain(&switchboard.lack()), &mut log);
     let hands = Hands {
+        fencer: Fencer::new(Arc::clone(&config), wake.clone(), plan.perform),
         marks,
         config,
         networks,
         writer,
         log,
         journal,
-        fencer,
         switchboard,
         history,
         cuts,
@@ -144,6 +144,7 @@ pub(super) fn prepare(config: SiteConfig, plan: &Plan<'_>, volumes: StartVolumes
         vital: Vital { watchdog, notify: Notify::from_env(), health: plan.health.clone() },
         lacks,
         alerts: Alerts::default(),
+        holds: Holds::default(),
         cards: plan.cards.clone(),
         started: now,
         takeover,

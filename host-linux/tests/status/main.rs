@@ -4,6 +4,7 @@
 
 mod alerts;
 
+use bulkhead::cluster::holds::why;
 use bulkhead::cluster::outlook::outlook;
 use bulkhead::cluster::status::{
     API_VERSION, Controller, Counters, Guest, Health, Lacking, Node, NodeName, Pair, PathState, Profile,
@@ -369,6 +370,47 @@ fn guests_that_are_down_are_shown() {
                     ! web1  waiting, failed 3 times in a row: guest web1 did not begin: no bridge br0\n\
                     ! test  left\n";
     assert!(shown.contains(expected), "{shown}");
+}
+
+/// X21: what would be the end of something is held, in every state of a site; what would not, and what has
+/// ended already, is not.
+#[test]
+fn what_would_take_the_last_of_something_is_held() {
+    let held = |status: &Status, node: &str| why(status, node);
+    let well = with_guests(true, "up", &[1, 2, 3]);
+    assert_eq!(["a1", "b1", "witness"].map(|node| held(&well, node)), [None, None, None]);
+    let mut all = 0;
+    for (b1, witness, voters) in [
+        ("up", "up", &[1, 2, 3][..]),
+        ("up", "silent", &[1, 2, 3]),
+        ("up", "silent", &[1, 2]),
+        ("silent", "up", &[1, 3]),
+        ("silent", "up", &[1]),
+        ("silent", "silent", &[1]),
+        ("silent", "silent", &[1, 2, 3]),
+    ] {
+        for (in_sync, master) in [(true, Some(1)), (false, Some(1)), (true, None), (false, None)] {
+            let role = if b1 == "up" { "slave" } else { "unknown" };
+            let mut status = seen((b1, role), witness, master, voters);
+            let holders = with_guests(in_sync, witness, voters).storage.unwrap();
+            status.storage = Some(View { primary: master, ..holders });
+            for node in ["a1", "b1", "witness"] {
+                let goes_on = |status: &Status| {
+                    let then = lose(status, "node", node);
+                    let outlook = status.outlook.iter().find(|part| part.part == node);
+                    then.because.is_none() && outlook.is_none_or(|part| part.survives)
+                };
+                let expected = master.is_some() && !goes_on(&status);
+                let why = held(&status, node);
+                assert_eq!(why.is_some(), expected, "{node} of {b1} {witness} {voters:?} {in_sync}: {why:?}");
+                all += usize::from(expected);
+            }
+        }
+    }
+    assert!(10 < all, "hardly any state was one in which something ends: {all}");
+    // The last copy, though a master would be left.
+    let behind = with_guests(false, "up", &[1, 2, 3]);
+    assert!(survives(&behind, "a1") && held(&behind, "a1").unwrap().contains("every acknowledged write"));
 }
 
 #[test]

@@ -328,8 +328,16 @@ fn modes_outlive_whoever_was_asked_for_them() {
     for name in ["vm1", "vm2"] {
         plant.ok(primary, &["create", name, "--size", "16MiB"]);
     }
-    plant.ok(primary, &["mode", "through"]);
+    // S0-04, S0-05, S0-20: the same in the words of a plant, with what is otherwise.
+    let compartment = |mode: &str| -> Value {
+        let mut command = bulkhead(&["compartment", "mode", mode, "--json"]);
+        command.env("BULKHEAD_SOCKET", plant.part(primary)["socket"].as_str().unwrap());
+        serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(compartment("configuration")["mode"], "configuration");
     plant.ok(primary, &["mode", "vm2", "back"]);
+    let resilient = compartment("resilient");
+    assert_eq!((&resilient["mode"], &resilient["otherwise"]), (&"resilient".into(), &["vm2"][..].into()));
     let modes = |node: &str| {
         let listed = plant.ok(node, &["list"]);
         let of = |volume: usize| listed["volumes"][volume]["wanted"].clone();
