@@ -48,6 +48,7 @@ pub(super) enum Verb {
 ///   bulkhead playground run --volumes
 ///   bulkhead playground run --nodes 2 --volumes=3
 ///   bulkhead playground run --volumes --shared
+///   bulkhead playground run --volumes --pairs 2
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -56,6 +57,10 @@ pub(super) struct Run {
     /// Nodes in each compartment
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
     nodes: u16,
+    /// Pairs of compartments, with volumes of their own and one witness: a and b, then c and d
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=2),
+        conflicts_with_all = ["witness", "shared"])]
+    pairs: u16,
     /// Where everything is kept
     #[arg(long, value_name = "DIR", default_value = "bulkhead-playground")]
     dir: PathBuf,
@@ -178,7 +183,8 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
         return Err(failure.left("Nothing was started.").next("add `--nodes 2`."));
     }
     let (is_shared, is_direct) = (args.shared, args.direct);
-    let wanted = Wanted { per_side: args.nodes, preset, elsewhere, holders, is_shared, is_direct };
+    let (pairs, per_side) = (args.pairs, args.nodes);
+    let wanted = Wanted { pairs, per_side, preset, elsewhere, holders, is_shared, is_direct };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();

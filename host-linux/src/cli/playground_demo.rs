@@ -88,6 +88,7 @@ pub(super) fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
         println!("Two compartments as processes on this machine{witness}:\n");
     }
     let wanted = Wanted {
+        pairs: 1,
         per_side: 1,
         preset: Preset::Default,
         elsewhere,

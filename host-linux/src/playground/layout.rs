@@ -16,6 +16,9 @@ const MEMORY_BYTES: u64 = 32 << 20;
 /// Bytes of its memory for what is read.
 const READ_CACHE_BYTES: u64 = 16 << 20;
 
+/// What the compartments of each pair are called.
+const LETTERS: [[char; 2]; 2] = [['a', 'b'], ['c', 'd']];
+
 /// One process of a playground.
 #[derive(Clone, Debug)]
 pub struct Part {
@@ -42,13 +45,15 @@ pub struct Part {
 /// What a playground is to have.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted {
+    /// Pairs of compartments, with one witness.
+    pub pairs: u16,
     /// Nodes in each compartment.
     pub per_side: u16,
     /// How fast it is.
     pub preset: Preset,
     /// A witness that is no process of it.
     pub elsewhere: Option<Elsewhere>,
-    /// How many nodes keep volumes: of the two compartments in turn, the first nodes first.
+    /// How many nodes of a pair keep volumes: of the two compartments in turn, the first nodes first.
     pub holders: u16,
     /// Whether they share one store.
     pub is_shared: bool,
@@ -78,9 +83,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
     let sockets = sockets.map_err(|error| failed("no socket on loopback", &error))?;
     let mut ports = sockets.iter().map(|(address, _)| *address);
-    let keep = config.members.iter().filter(|member| !member.duty.is_witness());
-    let keep = keep.map(|member| member.id.0).take(usize::from(wanted.holders));
-    let nbd: BTreeMap<u16, SocketAddr> = keep.zip(&mut ports).collect();
+    let nbd: BTreeMap<u16, SocketAddr> = keeping(&config, wanted).into_iter().zip(&mut ports).collect();
     let holders: BTreeSet<u16> = nbd.keys().copied().collect();
     for member in &mut config.members {
         member.nbd = nbd.get(&member.id.0).copied();
@@ -139,6 +142,16 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     Ok((parts, relay))
 }
 
+/// The nodes that keep volumes.
+fn keeping(config: &SiteConfig, wanted: &Wanted) -> Vec<u16> {
+    let of_pair = |pair| {
+        let nodes = config.members.iter().filter(|member| !member.duty.is_witness());
+        let nodes = nodes.filter(move |member| member.duty.pair() == PairId(pair));
+        nodes.map(|member| member.id.0).take(usize::from(wanted.holders))
+    };
+    (1..=wanted.pairs).flat_map(of_pair).collect()
+}
+
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::failed(format!("{what}: {error}"))
 }
@@ -152,7 +165,7 @@ fn site(directory: &Path, wanted: &Wanted) -> Result<SiteConfig, Failure> {
         key::generate(&key_file)?;
     }
     let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE)?;
-    config.members = members(&config, wanted.per_side);
+    config.members = members(&config, wanted);
     config.fencing.clear();
     config.resources.clear();
     config.watchdog = None;
@@ -187,32 +200,31 @@ impl Part {
     }
 }
 
-/// a1, b1, a2, b2 ... and the witness; the first of each compartment and the witness vote.
-fn members(config: &SiteConfig, per_side: u16) -> Vec<Member> {
+/// a1, b1, a2, b2 ..., of the next pair c1, d1 ..., and the witness; the first of each compartment and the
+/// witness vote.
+fn members(config: &SiteConfig, wanted: &Wanted) -> Vec<Member> {
     let Some(template) = config.members.first() else { return Vec::new() };
-    let pair = PairId(1);
     let mut members = Vec::new();
-    for place in 1..=per_side {
-        for (side, letter, offset) in [(Side::A, 'a', 1), (Side::B, 'b', 0)] {
-            members.push(Member {
-                id: NodeId(place.saturating_mul(2).saturating_sub(offset)),
-                name: format!("{letter}{place}"),
-                duty: Duty::Compartment { pair, side, priority: 100 },
-                voter: place == 1,
-                external: Vec::new(),
-                board: None,
-                ..template.clone()
-            });
-        }
-    }
-    members.push(Member {
-        id: NodeId(per_side.saturating_mul(2).saturating_add(1)),
-        name: "witness".into(),
-        duty: Duty::Witness { pair },
-        voter: true,
+    let member = |id: usize, name: String, duty, voter| Member {
+        id: NodeId(u16::try_from(id).unwrap_or(u16::MAX)),
+        name,
+        duty,
+        voter,
         external: Vec::new(),
         board: None,
         ..template.clone()
-    });
+    };
+    for (pair, letters) in (1..=wanted.pairs).zip(LETTERS) {
+        for place in 1..=wanted.per_side {
+            for (side, letter) in [Side::A, Side::B].into_iter().zip(letters) {
+                let duty = Duty::Compartment { pair: PairId(pair), side, priority: 100 };
+                let id = members.len().saturating_add(1);
+                members.push(member(id, format!("{letter}{place}"), duty, place == 1));
+            }
+        }
+    }
+    let pair = if wanted.pairs == 1 { PairId(1) } else { PairId::EVERY };
+    let id = members.len().saturating_add(1);
+    members.push(member(id, "witness".into(), Duty::Witness { pair }, true));
     members
 }
