@@ -144,7 +144,7 @@ pub(super) struct BeginArgs {
     #[arg(long)]
     paused: bool,
     /// Also if it was moved to another node: it does not run there
-    #[arg(long, requires = "alone")]
+    #[arg(long)]
     here: bool,
     #[command(flatten)]
     lease: LeaseArg,

@@ -8,6 +8,7 @@ use crate::guests::process::{self, Leave};
 use crate::output::{Report, parse_size, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::api::BANDWIDTH_MIN;
+use crate::vmm::description::Description;
 use clap::Args;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -18,7 +19,8 @@ use std::time::Duration;
 /// rest and has it go on there: it notices a pause, and no more. A guest that writes faster than
 /// it can be copied is slowed down. Its disks are not copied: the other node takes the lead of the
 /// volumes. So other guests that run by the lease of this node end then; the command says which,
-/// and does it with --yes only. A guest with --alone moves with what its disks name.
+/// and does it with --yes only. A guest with --alone moves with what its disks name. With
+/// --copy-disks what is on them goes over, too, to a node that has nothing of it.
 ///
 /// The other node's agent takes it in where its `guests` in the configuration says. Until the
 /// guest was given away it is here, whatever happens, and goes on; from then on it is there.
@@ -28,6 +30,7 @@ use std::time::Duration;
 ///   bulkhead vm migrate web1 --to b1
 ///   bulkhead vm migrate web1 --to b1 --bandwidth 100MiB --downtime 100ms
 ///   bulkhead vm migrate web1 --to b1 --quick
+///   bulkhead vm migrate web1 --to c1 --copy-disks --bandwidth 100MiB
 ///   bulkhead vm migrate web1 --cancel
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -46,8 +49,15 @@ pub(super) struct Migrate {
     /// Stop it first and copy it once: sooner done, and longer away
     #[arg(long, conflicts_with_all = ["downtime", "bandwidth"])]
     quick: bool,
+    /// Also what is on its disks, to a node that does not have it
+    ///
+    /// What the guest writes meanwhile goes after it. The other node's lead does not change, and the
+    /// disks here stay as they are: delete them when the guest is not to come back. Where the other
+    /// node knows a guest of this name (`vm create --local` there), its disks are where that is described.
+    #[arg(long)]
+    copy_disks: bool,
     /// Do not move it any more: it stays here
-    #[arg(long, conflicts_with_all = ["to", "downtime", "bandwidth", "quick", "yes"])]
+    #[arg(long, conflicts_with_all = ["copy_disks", "to", "downtime", "bandwidth", "quick", "yes"])]
     cancel: bool,
     /// Also if other guests end
     #[arg(long)]
@@ -71,12 +81,13 @@ pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
         let text = format!("Guest {} is not moved any more.\n", home.name);
         return Ok(Report::new(text, json!({ "ok": true, "name": home.name })));
     };
-    if !args.yes {
+    if !args.yes && !args.copy_disks {
         alone_under_its_lease(&home, &args.guest.homes(), node)?;
     }
     let agent = args.agent.path()?;
-    let Migrate { downtime, bandwidth, quick, .. } = *args;
-    let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick: quick };
+    let Migrate { downtime, bandwidth, quick: is_quick, copy_disks: with_disks, .. } = *args;
+    let left = with_disks.then(|| left(&home)).transpose()?;
+    let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick, with_disks };
     let mut shown = None;
     let moved = process::migrate(&home, leave, &mut |view| {
         let (phase, round) = (view.get("phase").cloned(), view.get("round").cloned());
@@ -94,7 +105,22 @@ pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
         number("rounds"),
         number("totalMs"),
     );
-    Ok(Report::new(text, json!({ "ok": true, "name": home.name, "node": node, "moved": moved })))
+    let kept = left.as_ref().filter(|left| !left.is_empty()).map_or_else(String::new, |left| {
+        let copied = size(number("diskBytes"));
+        format!(
+            "What was on its disks went with it, {copied} of them. Left here, to be deleted:\n  {}\n",
+            left.join("\n  ")
+        )
+    });
+    let json = json!({ "ok": true, "name": home.name, "node": node, "moved": moved, "left": left });
+    Ok(Report::new(text + &kept, json))
+}
+
+/// The disks whose content goes with a guest, and stays here.
+fn left(home: &Home) -> Result<Vec<String>, Failure> {
+    let described = Description::read(&home.description())?;
+    let written = described.disks.iter().filter(|disk| !disk.is_read_only);
+    Ok(written.map(|disk| disk.content.to_string()).collect())
 }
 
 /// Refuses what would end other guests.
@@ -131,6 +157,7 @@ fn line(view: &Value) -> String {
             };
             format!("round {}: {}{slow}\n", number("round"), size(number("total")))
         }
+        "disks" => format!("round {}: {} of its disks\n", number("round"), size(number("total"))),
         "rest" => format!("it stands still for the rest: {}\n", size(number("total"))),
         "given" => format!("it was given to {}\n", word("to")),
         phase => format!("{phase}\n"),

@@ -5,7 +5,7 @@ use super::request::Answer;
 use super::run::Agent;
 use crate::failure::Failure;
 use crate::migration::hello::{HELLO_LEN, Hello, Keys};
-use crate::site_config::{Secrecy, SiteConfig, key};
+use crate::site_config::{Member, Secrecy, SiteConfig, key};
 use bulkhead_core::id::{NodeId, SiteId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -22,6 +22,9 @@ pub struct GuestRoad {
     pub name: String,
     /// Where it takes in guests.
     pub at: SocketAddr,
+    /// It keeps the volumes that this node keeps.
+    #[serde(default)]
+    same_pair: bool,
 }
 
 impl GuestRoad {
@@ -35,6 +38,12 @@ impl GuestRoad {
     #[must_use]
     pub const fn from(&self) -> NodeId {
         NodeId(self.from)
+    }
+
+    /// Whether the other one keeps the volumes that this node keeps.
+    #[must_use]
+    pub const fn is_of_same_pair(&self) -> bool {
+        self.same_pair
     }
 
     /// The other one.
@@ -91,7 +100,10 @@ fn road(config: &SiteConfig, node: &str) -> Result<GuestRoad, Failure> {
         let next = "`bulkhead vm snapshot --stop`, and `vm restore` there, move it by a file.";
         return Err(Failure::refused(what).left("").next(next));
     }
-    Ok(GuestRoad { site: config.site.0, from: me.0, to: member.id.0, name: member.name.clone(), at })
+    let pair = |member: &Member| member.duty.pair();
+    let same_pair = config.me().is_some_and(|own| pair(own) == pair(member));
+    let (site, to, name) = (config.site.0, member.id.0, member.name.clone());
+    Ok(GuestRoad { site, from: me.0, to, name, at, same_pair })
 }
 
 fn keys(config: &SiteConfig, hello: &[u8], welcome: &[u8]) -> Result<Keys, Failure> {

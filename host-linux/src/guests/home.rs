@@ -12,7 +12,7 @@ pub const GUESTS: &str = "/var/lib/bulkhead/guests";
 /// The file beside a guest's description that says where it went last.
 pub const RECORD: &str = "moved.json";
 /// The file beside a copy of a guest's description that says where the description is.
-const ORIGIN: &str = "own-volume.json";
+pub const ORIGIN: &str = "own-volume.json";
 
 /// Where the guests of a node are.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ use super::client::{self, NoAnswer};
 use super::home::Home;
 use super::record::{Record, Way};
 use crate::failure::{Exit, Failure};
+use crate::migration::disks::partial;
 use crate::vmm::begins::Kept;
 use crate::vmm::in_use::is_in_use;
 use crate::vmm::snapshot::restoring::STATE;
@@ -63,9 +64,12 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<Chi
     if info(home)?.is_some() {
         return Err(Failure::refused(format!("guest {} runs already", home.name)));
     }
-    // Where it runs by a lease, that says where.
-    let moved = Record::load(&home.record())?.filter(|record| record.way == Way::To);
-    if let Some(moved) = moved.filter(|_| start.agent.is_none() && !start.is_here) {
+    let record = Record::load(&home.record())?;
+    partial::check(&home.name, &home.description(), record.as_ref(), start.is_here)?;
+    // Where it runs by a lease, that says where; but not of one that has other disks now.
+    let moved = record.filter(|record| record.way == Way::To);
+    let is_held = |record: &Record| (start.agent.is_none() || record.with_disks) && !start.is_here;
+    if let Some(moved) = moved.filter(is_held) {
         let what = format!("guest {} was moved to {}, and may run there", home.name, moved.node);
         let next = "say --here once you know that it does not.";
         return Err(Failure::refused(what).left("It was not started.").next(next));
@@ -89,6 +93,7 @@ pub fn start(home: &Home, start: Start<'_>, watch: &mut Watch<'_>) -> Result<Chi
         if info.is_some() && read.is_none() {
             // It is here again: where it went before says nothing any more.
             let _ = std::fs::remove_file(home.record());
+            let _ = std::fs::remove_file(partial::beside(&home.description()));
             return Ok(child);
         }
         if watch(read.and_then(|read| read.get("snapshot")).unwrap_or(&Value::Null)) {
@@ -257,6 +262,8 @@ pub struct Leave<'a> {
     pub bandwidth: Option<u64>,
     /// It stands still from the beginning.
     pub is_quick: bool,
+    /// What is on its disks goes with it.
+    pub with_disks: bool,
 }
 
 /// Has it move to another node; `progress` hears how far that is. What it says of that when it is there.
@@ -265,10 +272,10 @@ pub struct Leave<'a> {
 ///
 /// As [`tell`]: it is here still, or, as the failure says then, given away and not heard of.
 pub fn migrate(home: &Home, leave: Leave<'_>, progress: &mut dyn FnMut(&Value)) -> Result<Value, Failure> {
-    let Leave { node, agent, downtime, bandwidth, is_quick } = leave;
+    let Leave { node, agent, downtime, bandwidth, is_quick, with_disks } = leave;
     let downtime = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX);
     let body = json!({ "node": node, "agent": agent, "downtime_ms": downtime, "bandwidth": bandwidth,
-                       "quick": is_quick });
+                       "quick": is_quick, "copy_disks": with_disks });
     let begun = Record::now(Way::To, node, false).at;
     let asked = watched(home, "vm.send-migration", &body, "migration", progress);
     let record = || Record::load(&home.record()).ok().flatten().filter(|record| begun <= record.at);

@@ -25,6 +25,9 @@ pub struct Record {
     pub at: u64,
     /// How it went; `None`: the other end was not heard, or it came.
     pub moved: Option<Moved>,
+    /// What is on its disks went with it: what is here of them is of before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_disks: bool,
 }
 
 /// Which way a guest went.
@@ -44,7 +47,7 @@ impl Record {
     #[must_use]
     pub fn now(way: Way, node: &str, leased: bool) -> Self {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { version: VERSION, way, node: node.into(), leased, at, moved: None }
+        Self { version: VERSION, way, node: node.into(), leased, at, moved: None, with_disks: false }
     }
 
     /// Writes it, in place of what is there; then it is on disk.
@@ -85,9 +88,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("moved.json");
         assert_eq!(Record::load(&path).unwrap(), None);
-        let moved = Moved { rounds: 2, bytes: 3, downtime_ms: 4, total_ms: 5, throttled: 6 };
+        let moved = Moved { rounds: 2, bytes: 3, downtime_ms: 4, total_ms: 5, throttled: 6, disk_bytes: 0 };
         let given = Record { at: 7, ..Record::now(Way::To, "b1", true) };
         let done = Record { moved: Some(moved), ..given.clone() };
+        let with_disks = Record { with_disks: true, ..given.clone() };
         let came = Record { at: 8, ..Record::now(Way::From, "a1", false) };
         let cases = [
             (given, r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":null}"#),
@@ -96,6 +100,13 @@ mod tests {
                 concat!(
                     r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":"#,
                     r#"{"rounds":2,"bytes":3,"downtimeMs":4,"totalMs":5,"throttled":6}}"#
+                ),
+            ),
+            (
+                with_disks,
+                concat!(
+                    r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":null,"#,
+                    r#""withDisks":true}"#
                 ),
             ),
             (came, r#"{"version":1,"way":"from","node":"a1","leased":false,"at":8,"moved":null}"#),

@@ -2,13 +2,16 @@
 //! was given (X15, S0-11).
 
 use super::channel::{Channel, Incoming};
+use super::disks::partial;
+use super::disks::target::Targets;
 use super::passing::{self, Passed};
 use super::words::{Refusal, Word};
 use crate::failure::Failure;
 use crate::guests::record::{Record, Way};
 use crate::vmm::console::Console;
+use crate::vmm::description::Description;
 use crate::vmm::lease::Lease;
-use crate::vmm::snapshot::copied::Copied;
+use crate::vmm::snapshot::copied::{Brings, Copied};
 use rustix::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +29,8 @@ pub struct Arrival {
     record: Option<PathBuf>,
     /// What was noted there before it was noted that this guest came.
     before: Option<Option<Record>>,
+    /// The disks that come with it.
+    targets: Option<Targets>,
 }
 
 impl Arrival {
@@ -41,7 +46,7 @@ impl Arrival {
         };
         let (passed, wire) = passing::take(from.into()).map_err(failed)?;
         let channel = Channel::arriving(wire, &passed.keys).map_err(failed)?.after(passed.heard);
-        Ok(Self { channel, passed, record, before: None })
+        Ok(Self { channel, passed, record, before: None, targets: None })
     }
 
     /// Whether it stands still until somebody has it go on.
@@ -60,22 +65,32 @@ impl Arrival {
         is_leased.then(|| Lease::pending(agent, volumes)).transpose()
     }
 
-    /// Takes it in; returns when it was given.
+    /// Takes it in, as it is described here; returns when it was given.
     ///
     /// # Errors
     ///
     /// It cannot run here, or was not given.
-    pub fn read(&mut self, console: Console, lease: Option<&mut Lease>) -> Result<Copied, Failure> {
+    pub fn read(
+        &mut self,
+        console: Console,
+        lease: Option<&mut Lease>,
+        here: Option<&Description>,
+    ) -> Result<Copied, Failure> {
         let lost = |error: std::io::Error| Failure::failed(format!("the other node was lost: {error}"));
+        self.expect_disks(here, lease.as_deref())?;
         self.channel.say(&Word::Accepted).map_err(lost)?;
-        let from = Incoming::new(&mut self.channel);
-        let (copied, _) =
-            Copied::read(from, "the guest that comes", console, lease.as_deref(), &mut |_| Ok(()))?;
+        let copied = self.copy(console, lease.as_deref(), here)?;
+        self.targets.as_mut().map_or(Ok(()), Targets::finish)?;
         self.channel.say(&Word::Whole).map_err(lost)?;
         match self.channel.hear(GIVEN).map_err(lost)? {
             Word::Go => {}
             Word::Failed(why) => return Err(why.failure()),
-            word @ (Word::Offer(_) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Runs) => {
+            word @ (Word::Offer(_)
+            | Word::Bring(..)
+            | Word::Accepted
+            | Word::Bytes(_)
+            | Word::Whole
+            | Word::Runs) => {
                 return Err(Failure::failed(format!("the other node says {word:?} in place of Go")));
             }
         }
@@ -87,8 +102,43 @@ impl Arrival {
         Ok(copied)
     }
 
+    /// Looks for the disks that come with it, if they do.
+    fn expect_disks(&mut self, here: Option<&Description>, lease: Option<&Lease>) -> Result<(), Failure> {
+        let Some(sizes) = &self.passed.disks else { return Ok(()) };
+        let none = || Failure::usage("a guest that comes with its disks is described nowhere");
+        let noted = self.record.as_deref().map(partial::beside);
+        let noted = (noted.as_deref(), self.passed.node.as_str());
+        self.targets = Some(Targets::open(here.ok_or_else(none)?, sizes, lease, noted)?);
+        // That it came here once does not say that it was given this time.
+        let came = |path: &PathBuf| Record::load(path).ok().flatten().is_some_and(|it| it.way == Way::From);
+        let _ = self.record.as_ref().filter(|path| came(path)).map(std::fs::remove_file);
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        console: Console,
+        lease: Option<&Lease>,
+        here: Option<&Description>,
+    ) -> Result<Copied, Failure> {
+        let (from, name) = (Incoming::new(&mut self.channel), "the guest that comes");
+        let (Some(targets), Some(here)) = (&mut self.targets, here) else {
+            return Copied::read(from, name, console, lease, &mut |_| Ok(())).map(|(copied, _)| copied);
+        };
+        let mut put = |bytes: &[u8]| targets.put(bytes);
+        let brings = Some((here, &mut put as &mut Brings<'_>));
+        match Copied::read_bringing(from, name, console, lease, &mut |_| Ok(()), brings) {
+            Ok((copied, _)) => Ok(copied),
+            Err(why) => Err(targets.failed().unwrap_or(why)),
+        }
+    }
+
     /// It runs here.
     pub fn runs(mut self) {
+        if let Some(record) = self.record.as_ref().filter(|_| self.targets.is_some()) {
+            // That it came is noted: what is noted of its disks says nothing more.
+            let _ = std::fs::remove_file(partial::beside(record));
+        }
         // It does, whether somebody hears that or not.
         let _ = self.channel.say(&Word::Runs);
         self.channel.finish();
@@ -103,6 +153,7 @@ impl Arrival {
                 None => std::fs::remove_file(path).is_ok(),
             };
         }
+        let _ = self.targets.as_mut().map(Targets::abandon);
         let _ = self.channel.say(&Word::Failed(Refusal::of(why)));
         self.channel.finish();
     }

@@ -266,7 +266,12 @@ impl Read for Incoming<'_> {
             match self.channel.hear(PATIENCE)? {
                 Word::Bytes(bytes) => self.piece.extend_from_slice(bytes),
                 Word::Failed(why) => return Err(Error::other(why.what)),
-                other @ (Word::Offer(_) | Word::Accepted | Word::Whole | Word::Go | Word::Runs) => {
+                other @ (Word::Offer(_)
+                | Word::Bring(..)
+                | Word::Accepted
+                | Word::Whole
+                | Word::Go
+                | Word::Runs) => {
                     return Err(Error::new(ErrorKind::InvalidData, format!("{other:?} in place of a guest")));
                 }
             }

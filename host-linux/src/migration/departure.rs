@@ -6,6 +6,7 @@
 
 use super::channel::{Channel, Outgoing};
 use super::convergence::{Convergence, Next};
+use super::disks::{self, source::Sources};
 use super::hello::{HELLO_LEN, Hello, Keys};
 use super::words::{Offer, Word};
 use crate::cluster::client::Client;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub bandwidth: Option<u64>,
     /// It stands still from the beginning, and is copied once.
     pub is_quick: bool,
+    /// What is on its disks goes with it, and nobody's lead changes.
+    pub with_disks: bool,
     /// What is written before it is given away; `None`: nothing is.
     pub record: Option<PathBuf>,
     /// What slows it down if it writes too fast.
@@ -73,6 +76,14 @@ pub struct Moved {
     pub total_ms: u64,
     /// For so many hundredths of the time it was held at last, because it wrote too fast.
     pub throttled: u8,
+    /// Bytes of its disks among those that were sent.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub disk_bytes: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_none(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What came of a move.
@@ -203,13 +214,20 @@ impl Leaving {
     fn go(&self) -> Result<Moved, Outcome> {
         let begun = Instant::now();
         let (road, mut channel) = self.connect().map_err(Outcome::Stays)?;
+        let Settings { with_disks, .. } = self.settings;
         let offer = Offer {
             description: self.machine.origin().description.text.clone(),
             is_leased: self.settings.loan.is_some(),
             is_paused: self.settings.is_paused,
         };
-        say(&mut channel, &Word::Offer(offer)).map_err(Outcome::Stays)?;
-        expect(&mut channel, BEGINS, &Word::Accepted).map_err(Outcome::Stays)?;
+        let sizes = self.machine.origin().disks().iter();
+        let sizes = sizes.map(|disk| Some(disk.size()).filter(|_| !disk.is_read_only()));
+        let (asked, most) = match with_disks {
+            true => (Word::Bring(offer, sizes.collect()), ANSWERS),
+            false => (Word::Offer(offer), BEGINS),
+        };
+        say(&mut channel, &asked).map_err(Outcome::Stays)?;
+        expect(&mut channel, most, &Word::Accepted).map_err(Outcome::Stays)?;
         let copied = self.copy(&mut channel);
         let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
         expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
@@ -230,10 +248,14 @@ impl Leaving {
 
     /// Asks the agent for the way, and goes it.
     fn connect(&self) -> Result<(GuestRoad, Channel), Failure> {
-        let Settings { node, agent, loan, .. } = &self.settings;
+        let Settings { node, agent, loan, with_disks, record, .. } = &self.settings;
         let mut client = Client::connect(agent)?;
-        let asked = Request::GuestRoad { node: node.clone(), leased: loan.is_some() };
-        let road: GuestRoad = client.ask_for(&asked, "guestRoad")?;
+        let leased = loan.is_some() && !with_disks;
+        let road: GuestRoad =
+            client.ask_for(&Request::GuestRoad { node: node.clone(), leased }, "guestRoad")?;
+        if *with_disks {
+            disks::may_go(&self.machine.origin().description, &road, loan.is_some(), record.as_deref())?;
+        }
         let at = road.at;
         let failed = |error: std::io::Error| {
             let what = format!("{node} cannot be reached at {at}: {error}");
@@ -276,7 +298,8 @@ impl Leaving {
     }
 
     fn begin<'a>(&self, channel: &'a mut Channel) -> Result<Writer<Outgoing<'a>>, Broken> {
-        let mut out = Writer::begin(Outgoing::new(channel))?;
+        let out = Outgoing::new(channel);
+        let mut out = if self.settings.with_disks { Writer::bring(out)? } else { Writer::begin(out)? };
         out.put(Kind::Description, &[self.machine.origin().description.text.as_bytes()])?;
         Ok(out)
     }
@@ -286,26 +309,45 @@ impl Leaving {
         let since = Instant::now();
         let still = self.machine.stand_still().map_err(Broken::Here)?;
         out.out().limit(None);
+        let mut moved = Moved { rounds: 1, ..Moved::default() };
+        self.disks().write(&mut out, &mut |progress| self.show("disks", 1, 0, progress))?;
+        moved.disk_bytes = out.out().sent();
         contents::write(self.machine.memory(), &mut out, &mut |progress| {
             self.show("copying", 1, 0, progress)
         })?;
-        self.finish(out, Copy { still, since, moved: Moved { rounds: 1, ..Moved::default() } })
+        self.finish(out, Copy { still, since, moved })
+    }
+
+    /// The disks that go with it; from now on it is kept what it writes there.
+    fn disks(&self) -> Sources {
+        Sources::begin(if self.settings.with_disks { self.machine.origin().disks() } else { &[] })
     }
 
     fn copy_running(&self, channel: &mut Channel) -> Result<Copy<'_>, Broken> {
         let machine = &self.machine;
         let throttle = self.settings.throttle.claim(Claim::Move);
         let kvm = |error| Broken::Here(machine.origin().failed("tell what is written")(error));
-        let _tracking = machine.track().map_err(Broken::Here)?;
+        // Who cannot be copied hears it before its disks are.
+        drop(machine.track().map_err(Broken::Here)?);
         let mut out = self.begin(channel)?;
-        let mut convergence = Convergence::new(self.settings.downtime);
         let mut moved = Moved { rounds: 1, ..Moved::default() };
-        let (mut begun, mut before) = (Instant::now(), 0_u64);
+        let mut disks = self.disks();
+        disks.write(&mut out, &mut |progress| self.show("disks", 1, 0, progress))?;
+        moved.disk_bytes = out.out().sent();
+        let _tracking = machine.track().map_err(Broken::Here)?;
+        let mut convergence = Convergence::new(self.settings.downtime);
+        let (mut begun, mut before) = (Instant::now(), out.out().sent());
+        let mut blocks = disks.take();
         contents::write(machine.memory(), &mut out, &mut |progress| self.show("copying", 1, 0, progress))?;
         let mut written = loop {
+            moved.disk_bytes = moved.disk_bytes.saturating_add(blocks.bytes());
+            let mut show = |progress| self.show("disks", moved.rounds, moved.throttled, progress);
+            disks.write_again(&blocks, &mut out, &mut show)?;
+            blocks = disks.take();
             let written = machine.written().map_err(kvm)?;
             let sent = out.out().sent();
-            match convergence.after(sent.saturating_sub(before), begun.elapsed(), written.bytes()) {
+            let left = written.bytes().saturating_add(blocks.bytes());
+            match convergence.after(sent.saturating_sub(before), begun.elapsed(), left) {
                 Next::Rest => break written,
                 Next::Round { held } => {
                     throttle.hold(held)?;
@@ -321,8 +363,11 @@ impl Leaving {
         drop(throttle);
         out.out().limit(None);
         written.add(&machine.written().map_err(kvm)?);
+        blocks.join(&disks.take());
         moved.rounds = moved.rounds.saturating_add(1);
+        moved.disk_bytes = moved.disk_bytes.saturating_add(blocks.bytes());
         let mut show = |progress| self.show("rest", moved.rounds, moved.throttled, progress);
+        disks.write_again(&blocks, &mut out, &mut show)?;
         written.write(machine.memory(), &mut out, &mut show)?;
         self.finish(out, Copy { still, since, moved })
     }
@@ -351,7 +396,9 @@ impl Leaving {
             // An agent that does not hear it waits to the end of the lease.
             let _ = loan.give_back();
             let lead = |mut agent: Client| agent.ask(&Request::VolumePromote { node: road.to });
-            if let Err(why) = Client::connect(&self.settings.agent).and_then(lead) {
+            if !self.settings.with_disks
+                && let Err(why) = Client::connect(&self.settings.agent).and_then(lead)
+            {
                 return Err(self.keep(why));
             }
         }
@@ -368,7 +415,7 @@ impl Leaving {
         match channel.hear(ANSWERS).map_err(unheard)? {
             Word::Runs => Ok(()),
             Word::Failed(why) => Err(self.keep(why.failure())),
-            Word::Offer(_) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
+            Word::Offer(_) | Word::Bring(..) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
                 Err(unheard(std::io::ErrorKind::InvalidData.into()))
             }
         }
@@ -377,7 +424,7 @@ impl Leaving {
     fn note(&self, road: &GuestRoad, moved: Option<&Moved>) -> Result<(), Failure> {
         let Some(path) = &self.settings.record else { return Ok(()) };
         let record = Record::now(Way::To, &road.name, self.settings.loan.is_some());
-        Record { moved: moved.cloned(), ..record }.save(path)
+        Record { moved: moved.cloned(), with_disks: self.settings.with_disks, ..record }.save(path)
     }
 
     /// It was not given away after all: it goes on, if nobody else has led meanwhile.
@@ -390,15 +437,19 @@ impl Leaving {
 
     fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) -> std::io::Result<()> {
         let Progress { done, total } = progress;
-        lock(&self.shared).view = json!({ "to": self.settings.node, "phase": phase, "round": round,
-                                          "done": done, "total": total, "throttled": throttled });
-        Ok(())
+        let mut shared = lock(&self.shared);
+        shared.view = json!({ "to": self.settings.node, "phase": phase, "round": round,
+                              "done": done, "total": total, "throttled": throttled });
+        if shared.is_cancelled { Err(std::io::Error::other("it was cancelled")) } else { Ok(()) }
     }
 }
 
 /// What ends a copy.
-enum Broken {
+#[derive(Debug)]
+pub enum Broken {
+    /// What is here.
     Here(Failure),
+    /// The connection, or who ends the move.
     Wire(std::io::Error),
 }
 

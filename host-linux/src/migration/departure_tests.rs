@@ -39,7 +39,7 @@ enum Does {
 }
 
 /// The other end, for one guest; `tell` hears when it waits to be cancelled. Whether it was given.
-fn other_end(listener: &TcpListener, does: Does, tell: &Sender<()>) -> bool {
+fn other_end(listener: &TcpListener, does: Does, with_disks: bool, tell: &Sender<()>) -> bool {
     let (mut wire, _) = listener.accept().unwrap();
     if does == Does::BreakOffAtOnce {
         return false;
@@ -54,7 +54,19 @@ fn other_end(listener: &TcpListener, does: Does, tell: &Sender<()>) -> bool {
         return false;
     }
     let mut channel = Channel::arriving(wire, &Keys::new(&KEY, &hello, &welcome)).unwrap();
-    assert!(matches!(channel.hear(LONG).unwrap(), Word::Offer(offer) if !offer.is_leased));
+    let offer = match channel.hear(LONG).unwrap() {
+        Word::Bring(offer, sizes) if with_disks && sizes.is_empty() => offer,
+        Word::Offer(offer) if !with_disks => offer,
+        word @ (Word::Offer(_)
+        | Word::Bring(..)
+        | Word::Accepted
+        | Word::Bytes(_)
+        | Word::Whole
+        | Word::Go
+        | Word::Runs
+        | Word::Failed(_)) => panic!("{word:?}"),
+    };
+    assert!(!offer.is_leased);
     let refusal = Word::Failed(Refusal { is_refused: true, what: "it must not".into(), next: String::new() });
     if does == Does::RefuseTheOffer {
         channel.say(&refusal).unwrap();
@@ -169,7 +181,7 @@ fn a_guest_is_here_until_it_is_given_away() {
         (Does::Run, false, "", (true, true)),
     ];
     for (does, goes_on, said, noted) in rows {
-        for is_quick in [false, true] {
+        for (is_quick, with_disks) in [(false, false), (true, false), (false, true), (true, true)] {
             let directory = tempfile::tempdir().unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (machine, record) = (guest(directory.path()), directory.path().join("moved.json"));
@@ -181,11 +193,12 @@ fn a_guest_is_here_until_it_is_given_away() {
                 downtime: Duration::from_millis(300),
                 bandwidth: None,
                 is_quick,
+                with_disks,
                 record: Some(record.clone()),
                 throttle: Arc::new(Throttle::new(&machine)),
             };
             let (tell, waits) = channel();
-            let other = std::thread::spawn(move || other_end(&listener, does, &tell));
+            let other = std::thread::spawn(move || other_end(&listener, does, with_disks, &tell));
             let departure = Departure::begin(&machine, settings, || ()).unwrap();
             if does == Does::WaitToBeCancelled {
                 // All of it is there.
@@ -211,6 +224,7 @@ fn a_guest_is_here_until_it_is_given_away() {
             assert_eq!(counts(&machine, goes_on), goes_on, "{does:?}, quick: {is_quick}");
             assert!(given || goes_on, "{does:?}: it is nowhere");
             let record = Record::load(&record).unwrap();
+            assert!(record.iter().all(|record| record.with_disks == with_disks), "{does:?}");
             let found = (record.is_some(), record.is_some_and(|record| record.moved.is_some()));
             assert_eq!(found, noted, "{does:?}, quick: {is_quick}");
         }

@@ -12,12 +12,14 @@
 //! 2. [`hello`]: how a connection begins; [`channel`]: its frames.
 //! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
 //!    slowed down before.
-//! 4. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
+//! 4. [`disks`]: what is on its disks, where that goes with it.
+//! 5. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
 
 pub mod arrival;
 pub mod channel;
 pub mod convergence;
 pub mod departure;
+pub mod disks;
 pub mod hello;
 pub mod passing;
 pub mod reception;

@@ -2,6 +2,7 @@
 //! on it (`SCM_RIGHTS`, unix(7)).
 
 use super::hello::Keys;
+use super::words::Sizes;
 use rustix::fd::OwnedFd;
 use rustix::io::IoSlice;
 use rustix::net::{
@@ -39,6 +40,8 @@ pub struct Passed {
     pub agent: PathBuf,
     /// The NBD socket of its volumes.
     pub volumes: PathBuf,
+    /// What of its disks comes with it; `None`: nothing.
+    pub disks: Option<Sizes>,
 }
 
 /// Hands it over.
@@ -101,6 +104,7 @@ mod tests {
             is_paused: false,
             agent: "/run/a.sock".into(),
             volumes: "/run/nbd.sock".into(),
+            disks: Some(vec![Some(4096), None]),
         };
         let (to, from) = UnixStream::pair().unwrap();
         pass(to, &passed, &wire).unwrap();

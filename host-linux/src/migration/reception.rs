@@ -2,9 +2,10 @@
 //! for the guest that comes (V22, V16, I11).
 
 use super::channel::Channel;
+use super::disks::volumes;
 use super::hello::{HELLO_LEN, Hello, Keys};
 use super::passing::{self, Passed};
-use super::words::{Offer, Refusal, Word};
+use super::words::{Offer, Refusal, Sizes, Word};
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::own_volume::keeping::{self, Before};
@@ -114,25 +115,37 @@ impl Reception {
         wire.write_all(&welcome.encode()).ok()?;
         let keys = Keys::new(&self.key, &hello, &welcome);
         let mut channel = Channel::arriving(wire, &keys).ok()?;
-        let Word::Offer(offer) = channel.hear(PATIENCE).ok()? else { return None };
-        match self.home(&offer) {
+        let (offer, disks) = match channel.hear(PATIENCE).ok()? {
+            Word::Offer(offer) => (offer, None),
+            Word::Bring(offer, sizes) => (offer, Some(sizes)),
+            Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go | Word::Runs | Word::Failed(_) => {
+                return None;
+            }
+        };
+        match self.home(&offer, disks.as_ref()) {
             Err(why) => {
                 let _ = channel.say(&Word::Failed(Refusal::of(&why)));
                 channel.finish();
                 None
             }
-            Ok(home) => self.begin(&home, &offer, from, keys, channel),
+            Ok(home) => self.begin(&home, (&offer, disks), from, keys, channel),
         }
     }
 
-    /// Where the guest is to be, as it is described.
-    fn home(&self, offer: &Offer) -> Result<Home, Failure> {
+    /// Where the guest is to be, as it is described; or, if its disks come with it, as far as it is described
+    /// here already: where these are, and its files.
+    fn home(&self, offer: &Offer, disks: Option<&Sizes>) -> Result<Home, Failure> {
         let wrong = |why| Failure::failed(format!("its description makes no sense here: {why}"));
         let described = Description::parse(&offer.description, Path::new("/")).map_err(wrong)?;
         let known = self.homes.find(&described.name).ok();
         if known.as_ref().is_some_and(|home| is_in_use(&home.description())) {
             let what = format!("a guest called {} runs on {} already", described.name, self.me.name);
             return Err(Failure::refused(what));
+        }
+        if let Some(sizes) = disks {
+            let home = self.expecting(&described, known)?;
+            let here = Description::read(&home.description())?;
+            return volumes::make(&self.agent, &here, sizes, offer.is_leased).map(|()| home);
         }
         if let Some(home) = self.kept(&described.name)? {
             // It comes as it was begun; its files are here now.
@@ -142,6 +155,23 @@ impl Reception {
         }
         let Some(home) = known else { return self.homes.create(&described) };
         home.describe(&described)?;
+        Ok(home)
+    }
+
+    /// Where a guest is to be that comes with its disks.
+    fn expecting(&self, described: &Description, known: Option<Home>) -> Result<Home, Failure> {
+        let name = &described.name;
+        if Pair::ask(&self.agent)?.is_some_and(|pair| pair.volume(name).is_some()) {
+            let what = format!("there is a guest called {name} already, in a volume of its own");
+            let next = format!("`bulkhead vm delete {name}` on {} deletes it.", self.me.name);
+            return Err(Failure::refused(what).next(next));
+        }
+        let Some(home) = known else { return self.homes.create(described) };
+        let wrong = |why| Failure::refused(format!("it is described otherwise on {}: {why}", self.me.name));
+        let here = Description::read(&home.description())?;
+        let initrd = here.initrd.as_deref().or(described.initrd.as_deref()).unwrap_or(Path::new(""));
+        let loaded = described.loading(&here.kernel, initrd).map_err(wrong)?;
+        home.describe(&loaded.with_disks_of(&here).map_err(wrong)?)?;
         Ok(home)
     }
 
@@ -156,7 +186,7 @@ impl Reception {
     fn begin(
         &self,
         home: &Home,
-        offer: &Offer,
+        (offer, disks): (&Offer, Option<Sizes>),
         from: &Member,
         keys: Keys,
         mut channel: Channel,
@@ -181,6 +211,7 @@ impl Reception {
             is_paused: offer.is_paused,
             agent: self.agent.clone(),
             volumes: self.volumes.clone(),
+            disks,
         };
         if passing::pass(to, &passed, &wire).is_err() {
             // It has ended already: nothing came to it.

@@ -1,7 +1,7 @@
 //! What the two processes of a guest that is moved say to each other (X15).
 //!
 //! ```text
-//! here ── Offer ──────────▶ the other node's agent, which begins a process
+//! here ── Offer, Bring ───▶ the other node's agent, which begins a process
 //!      ◀────── Accepted ──
 //!      ── Bytes … Bytes ──▶ the guest as a snapshot has it, while it runs; its rest while it stands still
 //!      ◀───────── Whole ──  all of it is there, and can go on
@@ -32,7 +32,12 @@ pub enum Word<'a> {
     Runs,
     /// It does not, and will not.
     Failed(Refusal),
+    /// This guest would come, and what is on its disks with it.
+    Bring(Offer, Sizes),
 }
+
+/// Bytes of each disk of a guest that come with it; `None`: none of it, for the guest only reads it.
+pub type Sizes = Vec<Option<u64>>;
 
 /// The guest that would come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,14 +85,15 @@ mod tests {
     fn version_1_never_changes() {
         let offer = Offer { description: "x".into(), is_leased: true, is_paused: false };
         let refusal = Refusal { is_refused: true, what: "w".into(), next: "n".into() };
-        let all: [(Word<'_>, &[u8]); 7] = [
-            (Word::Offer(offer), b"\0\x01x\x01\0"),
+        let all: [(Word<'_>, &[u8]); 8] = [
+            (Word::Offer(offer.clone()), b"\0\x01x\x01\0"),
             (Word::Accepted, b"\x01"),
             (Word::Bytes(b"ab"), b"\x02\x02ab"),
             (Word::Whole, b"\x03"),
             (Word::Go, b"\x04"),
             (Word::Runs, b"\x05"),
             (Word::Failed(refusal), b"\x06\x01\x01w\x01n"),
+            (Word::Bring(offer, vec![Some(300), None]), b"\x07\x01x\x01\0\x02\x01\xac\x02\0"),
         ];
         for (word, bytes) in all {
             assert_eq!(postcard::to_extend(&word, Vec::new()).unwrap(), bytes);

@@ -76,6 +76,9 @@ struct Migration {
     bandwidth: Option<u64>,
     #[serde(default)]
     quick: bool,
+    /// What is on its disks goes with it.
+    #[serde(default)]
+    copy_disks: bool,
 }
 
 const fn downtime() -> u64 {
@@ -250,12 +253,13 @@ fn migration(body: &[u8]) -> Result<Order, Failure> {
     let next = "say {\"node\": \"b1\"}; docs/guests.md has all of it.";
     let wrong = |why: String| Failure::usage(format!("the body of vm.send-migration: {why}")).next(next);
     let asked: Migration = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
-    let Migration { node, agent, downtime_ms, bandwidth, quick } = asked;
+    let Migration { node, agent, downtime_ms, bandwidth, quick, copy_disks } = asked;
     if bandwidth.is_some_and(|bandwidth| bandwidth < BANDWIDTH_MIN) {
         return Err(wrong(format!("`bandwidth` is at least {BANDWIDTH_MIN} bytes a second")));
     }
     let downtime = Duration::from_millis(downtime_ms);
-    Ok(Order::Leave(Leave { node, agent, downtime, bandwidth, is_quick: quick }))
+    let (is_quick, with_disks) = (quick, copy_disks);
+    Ok(Order::Leave(Leave { node, agent, downtime, bandwidth, is_quick, with_disks }))
 }
 
 fn ping() -> Value {

@@ -77,7 +77,7 @@ impl Begins {
             }
             Self::Here { mut arrival, described } => {
                 let mut lease = arrival.lease()?;
-                let copied = arrival.read(console.clone(), lease.as_mut());
+                let copied = arrival.read(console.clone(), lease.as_mut(), described.as_deref());
                 match copied.and_then(|copied| copied.loading(described.as_deref())) {
                     Ok(copied) => Ok(Found::copied(copied, lease, Some(arrival))),
                     Err(why) => {

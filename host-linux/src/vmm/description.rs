@@ -237,6 +237,26 @@ impl Description {
         Self::parse(&toml::to_string(&file).map_err(|error| error.to_string())?, Path::new(""))
     }
 
+    /// The same guest, whose disks have their content where those of `here` have it.
+    ///
+    /// # Errors
+    ///
+    /// These are not as many, or not as writable.
+    pub fn with_disks_of(&self, here: &Self) -> Result<Self, String> {
+        let kinds =
+            |described: &Self| described.disks.iter().map(|disk| disk.is_read_only).collect::<Vec<_>>();
+        if kinds(self) != kinds(here) {
+            let (count, found) = (self.disks.len(), here.disks.len());
+            return Err(format!(
+                "the guest has {count} disks, and is described here with {found}, or with others that are \
+                 `read_only`"
+            ));
+        }
+        let parsed = |text: &str| toml::from_str::<File>(text).map_err(|error| error.to_string());
+        let file = File { disk: parsed(&here.text)?.disk, ..parsed(&self.text)? };
+        Self::parse(&toml::to_string(&file).map_err(|error| error.to_string())?, Path::new(""))
+    }
+
     /// Reads a file's text, in which names of files are relative to `beside`.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! What was asked on a connection that ended is asked again on the next. That asks of a server what ours
 //! promises (`volume::route`): it begins nothing any more for a client that has left.
 
+use super::changes::Changes;
 use super::description::{self, Content};
 use super::lease::{Lease, Tied};
 use super::traffic::Traffic;
@@ -10,8 +11,8 @@ use crate::failure::Failure;
 use crate::nbd::client::connection::Client;
 use crate::nbd::export::{Export, Geometry, Reply, Request};
 use crate::nbd::uri::Uri;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long a connection may take to be made, and an answer to come.
@@ -28,6 +29,9 @@ pub struct Disk {
     /// By whose right it is written; `None`: by nobody's.
     tied: Option<Tied>,
     traffic: Arc<Traffic>,
+    changes: Arc<Changes>,
+    /// The connection by which the guest asks; clones have one together.
+    session: Arc<Mutex<Weak<Server>>>,
 }
 
 /// A connection to it.
@@ -65,7 +69,8 @@ impl Disk {
         let is_read_only = described.is_read_only;
         let lease = lease.filter(|_| !is_read_only);
         let tied = lease.map(|lease| lease.tie(&uri)).transpose()?;
-        Ok(Self { uri, geometry, is_read_only, tied, traffic: Arc::default() })
+        let (traffic, changes, session) = Default::default();
+        Ok(Self { uri, geometry, is_read_only, tied, traffic, changes, session })
     }
 
     /// Connects, if it is served, and still what it was.
@@ -91,6 +96,23 @@ impl Disk {
     /// What it has carried; clones carry it together.
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Which of its blocks are written, for whoever looks; clones share it.
+    pub const fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
+    /// The guest asks by this connection from now on.
+    pub fn is_asked_by(&self, server: &Arc<Server>) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(server);
+    }
+
+    /// The connection by which the guest asks, if it has one: what it was told to be written is read there,
+    /// whatever other connections see of that.
+    pub fn session(&self) -> Option<Arc<Server>> {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        session.filter(|server| !server.is_over())
     }
 
     /// Bytes of the smallest block that can be read and written.

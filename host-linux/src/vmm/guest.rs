@@ -273,12 +273,22 @@ impl Guest {
             let next = "name its socket: `bulkhead vm migrate --socket`.";
             return answer.hear(Err(Failure::usage(what).next(next)));
         };
-        let Leave { node, downtime, bandwidth, is_quick, .. } = leave;
+        let Leave { node, downtime, bandwidth, is_quick, with_disks, .. } = leave;
         let (loan, is_paused, record) = (self.loan.clone(), self.is_paused, self.record.clone());
         // As long as a machine runs there is one.
         let Some(throttle) = self.pace.throttle() else { return };
-        let settings =
-            Settings { node, agent, loan, is_paused, downtime, bandwidth, is_quick, record, throttle };
+        let settings = Settings {
+            node,
+            agent,
+            loan,
+            is_paused,
+            downtime,
+            bandwidth,
+            is_quick,
+            with_disks,
+            record,
+            throttle,
+        };
         let tell = tell.clone();
         let departed = move || drop(tell.send(Event::Departed));
         match Departure::begin(machine, settings, departed) {

@@ -68,7 +68,14 @@ fn a_snapshot_is_shown_and_can_be_cancelled() {
     assert!((1..of).contains(&bytes) && of == 8 << 20, "{info}");
     guest.fails(snapshot(&path, false), "a snapshot of it is being taken already");
     let (node, downtime) = ("b1".to_owned(), Duration::ZERO);
-    let leave = Leave { node, agent: Some("/none".into()), downtime, bandwidth: None, is_quick: true };
+    let leave = Leave {
+        node,
+        agent: Some("/none".into()),
+        downtime,
+        bandwidth: None,
+        is_quick: true,
+        with_disks: false,
+    };
     guest.fails(Order::Leave(leave), "a snapshot of guest web1 is being taken");
     assert_eq!(guest.asks(Order::Abandon), Value::Null);
     let mut written = Vec::new();

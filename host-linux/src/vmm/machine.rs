@@ -90,6 +90,12 @@ impl Origin {
         Ok(Self { description, disks, taps, console, kept })
     }
 
+    /// Its disks, as they were found.
+    #[must_use]
+    pub fn disks(&self) -> &[Disk] {
+        &self.disks
+    }
+
     fn devices(&self) -> Vec<Box<dyn Device>> {
         let disks = self.disks.iter().cloned().enumerate();
         let block = |(number, disk)| Box::new(Block::new(disk, &format!("disk{number}")));

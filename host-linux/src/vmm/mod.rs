@@ -10,9 +10,9 @@
 //!    and less often by a [`throttle`]; [`registers`]: how the first of them begins.
 //! 4. [`boot`]: a kernel in memory, by PVH or by Linux's own protocol; [`acpi`]: what it is told of devices.
 //! 5. [`ports`]: the serial line, the [`heartbeat`], reset and power; [`virtio`]: disks, networks and chance;
-//!    [`disk`]: what a disk's content comes from; [`tap`]: where a network's frames go, and [`mac`], its
-//!    address; [`traffic`]: what both have carried; [`console`]: where the line goes, into a [`log`] and to
-//!    who is [`attach`]ed, and [`keys`], what is typed there.
+//!    [`disk`]: what a disk's content comes from, [`changes`]: which of it is written; [`tap`]: where a
+//!    network's frames go, and [`mac`], its address; [`traffic`]: what both have carried; [`console`]: where
+//!    the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`], what is typed there.
 //! 6. [`guest`]: a guest's life over its resets; [`order`]: what it is told, and [`api`]: by whom;
 //!    [`listener`]: what a lost heartbeat comes to; [`in_use`]: once on a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
@@ -25,6 +25,7 @@ pub mod api;
 pub mod attach;
 pub mod begins;
 pub mod boot;
+pub mod changes;
 pub mod console;
 pub mod deadline;
 pub mod description;

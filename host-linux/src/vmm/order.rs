@@ -70,6 +70,8 @@ pub struct Leave {
     pub bandwidth: Option<u64>,
     /// It stands still from the beginning.
     pub is_quick: bool,
+    /// What is on its disks goes with it.
+    pub with_disks: bool,
 }
 
 /// Who hears what came of an order. Dropped unheard, it was not carried out.

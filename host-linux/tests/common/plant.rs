@@ -35,6 +35,12 @@ impl Plant {
         self.parts.iter().find(|part| part["name"] == name).unwrap()
     }
 
+    /// Whether it has a part of this name.
+    #[allow(dead_code, reason = "not all tests ask")]
+    pub fn has(&self, name: &str) -> bool {
+        self.parts.iter().any(|part| part["name"] == name)
+    }
+
     /// Runs a command about volumes on a node.
     pub fn volume(&self, node: &str, args: &[&str]) -> Answer {
         let socket = self.part(node)["socket"].as_str().unwrap();

@@ -15,6 +15,8 @@ mod cache;
 mod certificates;
 #[path = "../common/mod.rs"]
 mod common;
+mod copied;
+mod copied_ends;
 mod damage;
 mod failover;
 mod full;

@@ -85,7 +85,7 @@ impl std::ops::Deref for Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        for node in ["a1", "b1"] {
+        for node in ["a1", "b1", "c1", "d1"].into_iter().filter(|node| self.has(node)) {
             vm(self, node, &["stop", "web1", "--now"]);
         }
     }
@@ -124,7 +124,7 @@ pub(super) fn process(plant: &Plant, node: &str) -> Pid {
 }
 
 /// Begins to move it, and waits until the other node has seen of it what `seen` says.
-fn begin_to_move(plant: &Plant, from: &str, words: &[&str], seen: &str) -> JoinHandle<Answer> {
+pub(super) fn begin_to_move(plant: &Plant, from: &str, words: &[&str], seen: &str) -> JoinHandle<Answer> {
     let mut command = bulkhead(&["vm", "migrate", "web1", "--json", "--guests"]);
     command.arg(guests(plant, from)).args(words);
     command.env("BULKHEAD_SOCKET", plant.part(from)["socket"].as_str().unwrap());
@@ -141,7 +141,7 @@ fn begin_to_move(plant: &Plant, from: &str, words: &[&str], seen: &str) -> JoinH
 }
 
 /// It goes on where it is, and nothing of it is left elsewhere.
-fn stays(plant: &Plant, here: &str, there: &str) {
+pub(super) fn stays(plant: &Plant, here: &str, there: &str) {
     let before = said(plant, here).len();
     within("it goes on", || (before + 100 < said(plant, here).len()).then_some(()));
     assert_eq!(state(plant, here), "Running");

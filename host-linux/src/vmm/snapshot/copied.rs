@@ -24,6 +24,9 @@ use std::path::Path;
 /// Who hears of each record how many bytes it has, and may end the reading by an error.
 pub type Count<'a> = dyn FnMut(u64) -> std::io::Result<()> + 'a;
 
+/// Where parts of disks go that come with a guest.
+pub type Brings<'a> = dyn FnMut(&[u8]) -> std::io::Result<()> + 'a;
+
 /// A guest that was read and has not begun.
 pub struct Copied {
     body: Body,
@@ -61,14 +64,37 @@ impl Copied {
         lease: Option<&Lease>,
         count: &mut Count<'_>,
     ) -> Result<(Self, R), Failure> {
+        Self::read_bringing(from, name, console, lease, count, None)
+    }
+
+    /// As [`Self::read`]; one whose disks come with it, to where they are described here.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn read_bringing<R: Read>(
+        from: R,
+        name: &str,
+        console: Console,
+        lease: Option<&Lease>,
+        count: &mut Count<'_>,
+        mut brings: Option<(&Description, &mut Brings<'_>)>,
+    ) -> Result<(Self, R), Failure> {
         let mut reader = Reader::begin(from).map_err(wrong(name))?;
         let (description, lineage) = chain::begin(&mut reader).map_err(wrong(name))?;
         if lineage.is_some_and(|lineage| lineage.base.is_some()) {
             let what = "it builds on another one, which is not here";
             return Err(wrong(name)(Unreadable::Nonsense(what.into())));
         }
+        let description = match &brings {
+            None => description,
+            Some((here, _)) => {
+                description.with_disks_of(here).map_err(|why| wrong(name)(Unreadable::Nonsense(why)))?
+            }
+        };
         let body = Body::new(Origin::find(description, console, lease)?)?;
-        let read = fill(&body, &mut reader, count).map_err(wrong(name))?;
+        let brings = brings.as_mut().map(|(_, brings)| &mut **brings);
+        let read = fill(&body, &mut reader, count, brings).map_err(wrong(name))?;
         Ok((Self::new(body, read, name)?, reader.into_rest()))
     }
 
@@ -95,7 +121,7 @@ impl Copied {
         let mut last = None;
         while let Some(link) = links.pop() {
             let Link { name, mut reader, .. } = link;
-            let read = fill(&body, &mut reader, &mut count).map_err(wrong(&name))?;
+            let read = fill(&body, &mut reader, &mut count, None).map_err(wrong(&name))?;
             let digest = reader.digest();
             match reader.into_rest().read(&mut [0]) {
                 Ok(0) => {}
@@ -208,6 +234,7 @@ fn fill<R: Read>(
     body: &Body,
     reader: &mut Reader<R>,
     count: &mut Count<'_>,
+    mut brings: Option<&mut Brings<'_>>,
 ) -> Result<(State, Vec<SealedDisk>), Unreadable> {
     let (mut state, mut disks) = (None, None);
     while let Some((kind, content)) = reader.record()? {
@@ -216,6 +243,7 @@ fn fill<R: Read>(
             Kind::Memory => contents::put(&body.memory, content)?,
             Kind::State if state.is_none() => state = Some(State::read(content)?),
             Kind::Disks if disks.is_none() => disks = Some(disks::read(content)?),
+            Kind::Disk => brings.as_mut().ok_or_else(out_of_order)?(content)?,
             Kind::Description | Kind::State | Kind::Disks | Kind::End | Kind::Lineage => {
                 return Err(out_of_order());
             }

@@ -5,12 +5,12 @@
 //! | at | len | header | value |
 //! |---:|----:|--------|-------|
 //! | 0 | 8 | magic | "BHGUEST", 0 |
-//! | 8 | 4 | version | 1: a guest that is sent; 2: one that is kept in a file |
+//! | 8 | 4 | version | 1: a guest that is sent; 2: one that is kept in a file; 3: one sent with its disks |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 |
 //!
 //! | at | len | record | value |
 //! |---:|----:|--------|-------|
-//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 5 lineage, 6 disks |
+//! | 0 | 4 | kind | 1 description, 2 state, 3 memory, 4 end, 5 lineage, 6 disks, 7 a part of one |
 //! | 4 | 8 | length | bytes of content, at most what its kind may have |
 //! | 12 | 4 | crc | CRC-32C of bytes 0..12 and the content |
 //! | 16 | | content | |
@@ -22,6 +22,7 @@
 //! | memory | its first address in the guest, 8 bytes, and what is there; else it is zero | 1 MiB + 8 |
 //! | lineage | in version 2 only, and there the second record: what snapshot this is (`lineage.rs`) | 319 |
 //! | disks | in version 2 only: the seals of its volumes, by postcard (`disks.rs`); none, or one | 64 KiB |
+//! | part | in version 3 only: a part of a disk (`migration/disks/piece.rs`) | 1 MiB + 20 |
 //! | end | how many records came before, 8 bytes; CRC-32C of the header and their headers | 12 |
 //! | | in version 2 behind that: the digest, BLAKE3 of all bytes before this record | 32 |
 //!
@@ -29,12 +30,15 @@
 //! wrote into files. Both are read.
 
 use super::lineage::{self, Digest};
+use crate::migration::disks::piece;
 use std::io::{ErrorKind, Read, Write};
 
 /// The version of a guest that is sent.
 const SENT: u32 = 1;
-/// The version of one that is kept: the newest that this program reads.
+/// The version of one that is kept.
 pub const VERSION: u32 = 2;
+/// The version of one that is sent with what is on its disks.
+const BROUGHT: u32 = 3;
 const MAGIC: [u8; 8] = *b"BHGUEST\0";
 const HEADER: usize = 16;
 /// The longest piece of memory in one record.
@@ -55,6 +59,8 @@ pub enum Kind {
     End,
     /// Which snapshot this is.
     Lineage,
+    /// A part of a disk.
+    Disk,
 }
 
 impl Kind {
@@ -66,12 +72,18 @@ impl Kind {
             Self::End => 4,
             Self::Lineage => 5,
             Self::Disks => 6,
+            Self::Disk => 7,
         }
     }
 
     fn of(number: u32, version: u32) -> Option<Self> {
-        let all = [Self::Description, Self::State, Self::Memory, Self::End, Self::Lineage, Self::Disks];
-        let is_known = |kind: &Self| version == VERSION || ![Self::Lineage, Self::Disks].contains(kind);
+        let all =
+            [Self::Description, Self::State, Self::Memory, Self::End, Self::Lineage, Self::Disks, Self::Disk];
+        let is_known = |kind: &Self| match kind {
+            Self::Description | Self::State | Self::Memory | Self::End => true,
+            Self::Lineage | Self::Disks => version == VERSION,
+            Self::Disk => version == BROUGHT,
+        };
         all.into_iter().find(|kind| kind.number() == number).filter(is_known)
     }
 
@@ -84,6 +96,7 @@ impl Kind {
             Self::Memory => PIECE_MAX + 8,
             Self::End => 12 + blake3::OUT_LEN,
             Self::Lineage => lineage::LENGTH_MAX,
+            Self::Disk => piece::DATA_MAX + piece::HEAD,
         }
     }
 
@@ -95,6 +108,7 @@ impl Kind {
             Self::Disks => "what its disks held",
             Self::End => "the end",
             Self::Lineage => "which snapshot it is",
+            Self::Disk => "a part of a disk",
         }
     }
 }
@@ -106,7 +120,7 @@ pub enum Unreadable {
     #[error("it is no snapshot of a guest")]
     NotOurs,
     /// Of another version of this program.
-    #[error("its format is version {0}; this program knows versions {SENT} and {VERSION}")]
+    #[error("its format is version {0}; this program knows versions {SENT} to {BROUGHT}")]
     Version(u32),
     /// The end is missing.
     #[error("it breaks off in the middle: who wrote it did not finish")]
@@ -162,6 +176,15 @@ impl<W: Write> Writer<W> {
     /// Those of `out`.
     pub fn begin(out: W) -> std::io::Result<Self> {
         Self::of_version(out, SENT, None)
+    }
+
+    /// Begins one that is sent with what is on its disks.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn bring(out: W) -> std::io::Result<Self> {
+        Self::of_version(out, BROUGHT, None)
     }
 
     /// Begins one that is kept.
@@ -262,7 +285,7 @@ impl<R: Read> Reader<R> {
         match (magic == MAGIC, crc(0, &bytes) == check) {
             (false, _) => Err(Unreadable::NotOurs),
             (true, false) => Err(Unreadable::Damaged("its header".into())),
-            (true, true) if ![SENT, VERSION].contains(&reader.version) => {
+            (true, true) if ![SENT, VERSION, BROUGHT].contains(&reader.version) => {
                 Err(Unreadable::Version(reader.version))
             }
             (true, true) => Ok(reader),

@@ -139,15 +139,51 @@ fn every_damage_to(whole: &[u8]) {
     }
 }
 
+/// These bytes are in the field. If this test fails, add a version; do not edit the bytes.
+#[test]
+fn version_3_never_changes() {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::bring(&mut bytes).unwrap();
+    writer.put(Kind::Description, &[b"name"]).unwrap();
+    writer.put(Kind::Disk, &[&[7; 20], b"\x01\x02"]).unwrap();
+    writer.end().unwrap();
+    let golden: [&[u8]; 12] = [
+        b"BHGUEST\0\x03\0\0\0",
+        b"\xad\x76\xef\x08",
+        b"\x01\0\0\0\x04\0\0\0\0\0\0\0",
+        b"\xf4\x8c\xce\xac",
+        b"name",
+        b"\x07\0\0\0\x16\0\0\0\0\0\0\0",
+        b"\x86\xba\xc1\x6d",
+        &[7; 20],
+        b"\x01\x02",
+        b"\x04\0\0\0\x0c\0\0\0\0\0\0\0",
+        b"\x27\xfd\xec\x15",
+        b"\x02\0\0\0\0\0\0\0\x8f\x2f\x33\xc7",
+    ];
+    assert_eq!(bytes, golden.concat(), "{bytes:02x?}");
+    let part = [&[7; 20][..], &[1, 2]].concat();
+    assert_eq!(read(&bytes).unwrap(), [(Kind::Description, b"name".to_vec()), (Kind::Disk, part)]);
+    // One that comes without its disks has none of them, and neither has one that is kept.
+    for version in [1, 2] {
+        let mut other = bytes.clone();
+        other[8] = version;
+        let check = crc(0, &other[..12]).to_le_bytes();
+        other[12..16].copy_from_slice(&check);
+        let why = read(&other).unwrap_err().to_string();
+        assert!(why.contains("of no kind that there is"), "{why}");
+    }
+}
+
 /// V41: another version is refused by its number.
 #[test]
 fn another_version_is_refused_by_name() {
     let mut newer = small();
-    newer[8] = 3;
+    newer[8] = 4;
     let check = crc(0, &newer[..12]).to_le_bytes();
     newer[12..16].copy_from_slice(&check);
     let why = read(&newer).unwrap_err().to_string();
-    assert_eq!(why, "its format is version 3; this program knows versions 1 and 2");
+    assert_eq!(why, "its format is version 4; this program knows versions 1 to 3");
     assert_eq!(read(b"#!/bin/sh -e\nexit 0\n").unwrap_err().to_string(), "it is no snapshot of a guest");
 }
 

@@ -274,8 +274,9 @@ impl Session {
             let server = shared.disk.connect().map(Arc::new);
             let mut state = shared.lock();
             state.is_dialling = false;
-            if server.is_some() {
-                state.server = server;
+            if let Some(server) = server {
+                shared.disk.is_asked_by(&server);
+                state.server = Some(server);
                 drop(state);
                 let _ = ring.notify.write(1);
             }
@@ -291,10 +292,14 @@ impl Session {
             }
             Asked::Server(request) => {
                 let (own, from, carries) = (self.clone(), Arc::clone(server), Carries::by(&request));
+                let written = written_by(&request);
                 let mut state = self.shared.lock();
                 state.asked = state.asked.saturating_add(1);
                 drop(state);
                 let hear = move |answer| {
+                    let mark = |(offset, length)| own.shared.disk.changes().mark(offset, length);
+                    // Whatever it answers: what failed may have been done in part.
+                    let _ = written.map(mark);
                     own.count(carries, &answer);
                     own.hear(&from, chain, times, answer);
                 };
@@ -438,6 +443,17 @@ impl Session {
 fn cost(chain: &Chain) -> u64 {
     let (given, room) = chain.lengths();
     given.max(room).min(REQUEST_MAX).saturating_add(SECTOR)
+}
+
+/// The bytes that a request writes: the first, and how many.
+fn written_by(request: &Request) -> Option<(u64, u64)> {
+    match request {
+        Request::Write { offset, data, .. } => Some((*offset, u64::try_from(data.len()).unwrap_or(u64::MAX))),
+        Request::Trim { span, .. } | Request::WriteZeroes { span, .. } => {
+            Some((span.offset, span.length.into()))
+        }
+        Request::Read { .. } | Request::Flush | Request::Cache { .. } | Request::Status { .. } => None,
+    }
 }
 
 /// The kind of a request, and its first sector.
