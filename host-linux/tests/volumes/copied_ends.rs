@@ -9,6 +9,7 @@ use bulkhead::migration::disks::piece::{Content, Piece};
 use bulkhead::migration::hello::{HELLO_LEN, Hello, Keys};
 use bulkhead::migration::words::{Offer, Word};
 use bulkhead::site_config::{SiteConfig, key};
+use bulkhead::vmm::in_use::is_in_use;
 use bulkhead::vmm::snapshot::format::{Kind, Reader, Writer};
 use rustix::process::{Signal, kill_process};
 use std::fs::File;
@@ -66,7 +67,8 @@ impl Sender<'_> {
 
     fn is_refused(&self, more: &[&str], why: &str) {
         let Nodes { plant, there, .. } = self.nodes;
-        within("it is off", || (state(plant, there) == "Off").then_some(()));
+        let description = guests(plant, there).join("web1/guest.toml");
+        within("it is off", || (!is_in_use(&description)).then_some(()));
         let refused = vm(plant, there, &[&["start", "web1", "--alone"], more].concat());
         assert_eq!((refused.code, refused.err.contains(why)), (3, true), "{}", refused.err);
     }
