@@ -34,6 +34,7 @@ mod vm;
 mod vm_console;
 mod vm_log;
 mod vm_migrate;
+mod vm_migrate_all;
 mod vm_own;
 mod vm_share;
 mod vm_snapshot;

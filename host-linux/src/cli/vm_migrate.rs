@@ -1,10 +1,12 @@
 //! `bulkhead vm migrate`: a guest moves to another node while it runs (X15, S0-11).
 
 use super::cluster::AgentArg;
-use super::vm::GuestArg;
+use super::vm::GuestsArg;
+use super::vm_migrate_all;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::process::{self, Leave};
+use crate::guests::together::leased;
 use crate::output::{Report, parse_size, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::api::BANDWIDTH_MIN;
@@ -19,7 +21,9 @@ use std::time::Duration;
 /// rest and has it go on there: it notices a pause, and no more. A guest that writes faster than
 /// it can be copied is slowed down. Its disks are not copied: the other node takes the lead of the
 /// volumes. So other guests that run by the lease of this node end then; the command says which,
-/// and does it with --yes only. A guest with --alone moves with what its disks name. With
+/// and does it with --yes only. With --all they move together: each is copied while it runs, all
+/// stand still when all are ready, and are given away when all are there; if one of them fails
+/// before, all stay. A guest with --alone moves by itself, with what its disks name. With
 /// --copy-disks what is on them goes over, too, to a node that has nothing of it.
 ///
 /// The other node's agent takes it in where its `guests` in the configuration says. Until the
@@ -31,19 +35,26 @@ use std::time::Duration;
 ///   bulkhead vm migrate web1 --to b1 --bandwidth 100MiB --downtime 100ms
 ///   bulkhead vm migrate web1 --to b1 --quick
 ///   bulkhead vm migrate web1 --to c1 --copy-disks --bandwidth 100MiB
-///   bulkhead vm migrate web1 --cancel
+///   bulkhead vm migrate --all --to b1
+///   bulkhead vm migrate --all --cancel
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Migrate {
+    /// Its name
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    name: Option<String>,
     #[command(flatten)]
-    guest: GuestArg,
+    guests: GuestsArg,
+    /// All guests that run by the lease of this node, together
+    #[arg(long, conflicts_with_all = ["name", "yes"])]
+    all: bool,
     /// The node that it goes to, by its name
     #[arg(long, value_name = "NODE", required_unless_present = "cancel")]
     to: Option<String>,
     /// For how long it may stand still, as far as can be known before
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = parse_time)]
     downtime: Duration,
-    /// Bytes a second at most while it runs, at least 1MiB
+    /// Bytes a second at most while it runs, at least 1MiB; with --all, of all together
     #[arg(long, value_name = "SIZE", value_parser = parse_bandwidth)]
     bandwidth: Option<u64>,
     /// Stop it first and copy it once: sooner done, and longer away
@@ -54,7 +65,7 @@ pub(super) struct Migrate {
     /// What the guest writes meanwhile goes after it. The other node's lead does not change, and the
     /// disks here stay as they are: delete them when the guest is not to come back. Where the other
     /// node knows a guest of this name (`vm create --local` there), its disks are where that is described.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     copy_disks: bool,
     /// Do not move it any more: it stays here
     #[arg(long, conflicts_with_all = ["copy_disks", "to", "downtime", "bandwidth", "quick", "yes"])]
@@ -75,19 +86,30 @@ fn parse_bandwidth(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
-    let home = args.guest.home()?;
+    let homes = args.guests.homes();
+    let Migrate { downtime, bandwidth, quick: is_quick, .. } = *args;
+    let Some(name) = args.name.as_deref().filter(|_| !args.all) else {
+        let Some(node) = args.to.as_deref().filter(|_| !args.cancel) else {
+            return vm_migrate_all::cancel(&homes);
+        };
+        let agent = args.agent.path()?;
+        let leave =
+            Leave { node, agent: &agent, downtime, bandwidth, is_quick, with_disks: false, together: None };
+        return vm_migrate_all::run(&homes, leave, is_quiet);
+    };
+    let home = homes.find(name)?;
     let Some(node) = args.to.as_deref().filter(|_| !args.cancel) else {
         process::tell(&home, "vm.cancel-migration")?;
         let text = format!("Guest {} is not moved any more.\n", home.name);
         return Ok(Report::new(text, json!({ "ok": true, "name": home.name })));
     };
     if !args.yes && !args.copy_disks {
-        alone_under_its_lease(&home, &args.guest.homes(), node)?;
+        alone_under_its_lease(&home, &homes, node)?;
     }
     let agent = args.agent.path()?;
-    let Migrate { downtime, bandwidth, quick: is_quick, copy_disks: with_disks, .. } = *args;
+    let with_disks = args.copy_disks;
     let left = with_disks.then(|| left(&home)).transpose()?;
-    let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick, with_disks };
+    let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick, with_disks, together: None };
     let mut shown = None;
     let moved = process::migrate(&home, leave, &mut |view| {
         let (phase, round) = (view.get("phase").cloned(), view.get("round").cloned());
@@ -125,28 +147,24 @@ fn left(home: &Home) -> Result<Vec<String>, Failure> {
 
 /// Refuses what would end other guests.
 fn alone_under_its_lease(home: &Home, homes: &Homes, node: &str) -> Result<(), Failure> {
-    let runs_leased = |home: &Home| {
-        let info = process::info(home).ok().flatten();
-        info.is_some_and(|info| info.get("lease") == Some(&Value::Bool(true)))
-    };
-    if !runs_leased(home) {
-        return Ok(());
-    }
-    let others = homes.all()?.into_iter().filter(|other| other.name != home.name && runs_leased(other));
-    let others: Vec<_> = others.map(|other| other.name).collect();
-    if others.is_empty() {
+    let all = leased(homes)?;
+    let others: Vec<_> = all.iter().filter(|other| *other != home).map(|other| &*other.name).collect();
+    if others.is_empty() || others.len() == all.len() {
         return Ok(());
     }
     let what = format!(
         "{node} would lead the volumes of all guests here, and these would end: {}",
         others.join(", ")
     );
-    let next = format!("stop them and start them on {node} afterwards, or say --yes if they may end.");
+    let next = format!(
+        "say `--all` in place of {} to move all of them together, or --yes if they may end.",
+        home.name
+    );
     Err(Failure::refused(what).left("Nothing was moved.").next(next))
 }
 
 /// How far it is, for people.
-fn line(view: &Value) -> String {
+pub(super) fn line(view: &Value) -> String {
     let word = |key: &str| view.get(key).and_then(Value::as_str).unwrap_or_default();
     let number = |key: &str| view.get(key).and_then(Value::as_u64).unwrap_or(0);
     match word("phase") {
@@ -159,6 +177,9 @@ fn line(view: &Value) -> String {
         }
         "disks" => format!("round {}: {} of its disks\n", number("round"), size(number("total"))),
         "rest" => format!("it stands still for the rest: {}\n", size(number("total"))),
+        "ready" => "it runs on, and waits for the others\n".into(),
+        "whole" => "all of it is there, and it waits for the others\n".into(),
+        "returned" => "it stands still, and its lease is given back\n".into(),
         "given" => format!("it was given to {}\n", word("to")),
         phase => format!("{phase}\n"),
     }
@@ -178,6 +199,7 @@ mod tests {
                 "round 4: 3 MiB, slowed down by 35 %\n",
             ),
             (json!({ "phase": "rest", "total": 4096 }), "it stands still for the rest: 4 KiB\n"),
+            (json!({ "phase": "ready", "round": 9 }), "it runs on, and waits for the others\n"),
             (json!({ "phase": "given", "to": "b1" }), "it was given to b1\n"),
         ];
         for (view, text) in cases {

@@ -2,10 +2,12 @@
 //! (S2-01, S2-05, S3-06).
 //!
 //! [`home`]: the directory of a guest; [`process`]: its process; [`client`]: what asks it; [`record`]:
-//! where it went; [`own_volume`]: what a node needs to start it, beside its disks.
+//! where it went; [`together`]: all of them moved at once; [`own_volume`]: what a node needs to start it,
+//! beside its disks.
 
 pub mod client;
 pub mod home;
 pub mod own_volume;
 pub mod process;
 pub mod record;
+pub mod together;

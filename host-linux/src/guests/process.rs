@@ -27,11 +27,15 @@ const ANSWERS: Duration = Duration::from_secs(10);
 /// All of it is written, or read, within this time: 64 GiB on a disk that does 50 MiB a second.
 const WRITES: Duration = Duration::from_secs(1800);
 const READS: Duration = WRITES;
+/// It moves with all others, one behind the other, within this time.
+const TOGETHER: Duration = Duration::from_secs(24 * 3600);
 /// It is gone within this time once it was told to end.
 pub const ENDS: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(10);
 /// How often it is looked how far a move or a snapshot is.
 const SHOW: Duration = Duration::from_millis(100);
+/// How it is asked to move.
+const MOVE: &str = "vm.send-migration";
 /// Of what a process has said that could not begin.
 const SAID_MAX: usize = 4096;
 
@@ -264,6 +268,8 @@ pub struct Leave<'a> {
     pub is_quick: bool,
     /// What is on its disks goes with it.
     pub with_disks: bool,
+    /// Whoever moves others with it is called so; `None`: it moves by itself.
+    pub together: Option<&'a str>,
 }
 
 /// Has it move to another node; `progress` hears how far that is. What it says of that when it is there.
@@ -272,21 +278,48 @@ pub struct Leave<'a> {
 ///
 /// As [`tell`]: it is here still, or, as the failure says then, given away and not heard of.
 pub fn migrate(home: &Home, leave: Leave<'_>, progress: &mut dyn FnMut(&Value)) -> Result<Value, Failure> {
-    let Leave { node, agent, downtime, bandwidth, is_quick, with_disks } = leave;
+    let ask = |body: &Value| watched(home, MOVE, body, "migration", progress);
+    moved(home, leave, ask).map_err(|why| match why {
+        NoAnswer::Off => is_off(home),
+        NoAnswer::Failed(failure) => failure,
+    })
+}
+
+/// Has it move with others, as `vm.advance-migration` says.
+///
+/// # Errors
+///
+/// As [`migrate`].
+pub(super) fn leave(home: &Home, leave: Leave<'_>) -> Result<Value, Failure> {
+    let ask = |body: &Value| client::ask_with(&home.api(), Method::PUT, MOVE, body, TOGETHER);
+    moved(home, leave, ask).map_err(|why| match why {
+        NoAnswer::Off => {
+            let what = format!("the process of guest {} ended while it was moved", home.name);
+            let next = format!("see {}, and then move the others again.", home.messages().display());
+            Failure::failed(what).left("").next(next)
+        }
+        NoAnswer::Failed(failure) => failure,
+    })
+}
+
+fn moved(
+    home: &Home,
+    leave: Leave<'_>,
+    ask: impl FnOnce(&Value) -> Result<Value, NoAnswer>,
+) -> Result<Value, NoAnswer> {
+    let Leave { node, agent, downtime, bandwidth, is_quick, with_disks, together } = leave;
     let downtime = u64::try_from(downtime.as_millis()).unwrap_or(u64::MAX);
     let body = json!({ "node": node, "agent": agent, "downtime_ms": downtime, "bandwidth": bandwidth,
-                       "quick": is_quick, "copy_disks": with_disks });
+                       "quick": is_quick, "copy_disks": with_disks, "together": together });
     let begun = Record::now(Way::To, node, false).at;
-    let asked = watched(home, "vm.send-migration", &body, "migration", progress);
     let record = || Record::load(&home.record()).ok().flatten().filter(|record| begun <= record.at);
-    match asked {
-        Ok(moved) => Ok(moved),
+    match ask(&body) {
         // Its process may end before its answer is out; what it wrote before that tells.
         Err(NoAnswer::Off) => match record().and_then(|record| record.moved) {
             Some(moved) => Ok(serde_json::to_value(moved).unwrap_or_default()),
-            None => told(home, Err(NoAnswer::Off)).map(|()| Value::Null),
+            None => Err(NoAnswer::Off),
         },
-        Err(NoAnswer::Failed(failure)) => Err(failure),
+        answer => answer,
     }
 }
 
@@ -312,12 +345,14 @@ pub fn tell(home: &Home, what: &str) -> Result<(), Failure> {
 fn told(home: &Home, answer: Result<Value, NoAnswer>) -> Result<(), Failure> {
     match answer {
         Ok(_) => Ok(()),
-        Err(NoAnswer::Off) => {
-            let next = format!("`bulkhead vm start {}` begins it.", home.name);
-            Err(Failure::refused(format!("guest {} does not run", home.name)).left("").next(next))
-        }
+        Err(NoAnswer::Off) => Err(is_off(home)),
         Err(NoAnswer::Failed(failure)) => Err(failure),
     }
+}
+
+fn is_off(home: &Home) -> Failure {
+    let next = format!("`bulkhead vm start {}` begins it.", home.name);
+    Failure::refused(format!("guest {} does not run", home.name)).left("").next(next)
 }
 
 /// Ends it: by its power button, and it has so long to end itself; or at once, as a loss of power does. One

@@ -9,8 +9,12 @@
 
 use super::hello::Keys;
 use super::words::Word;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The longest word.
@@ -66,7 +70,8 @@ impl Tags {
 /// So many bytes a second at most.
 #[derive(Debug)]
 struct Pace {
-    rate: u64,
+    /// It may change at any time.
+    rate: Arc<AtomicU64>,
     /// When the next bytes may go.
     next: Instant,
 }
@@ -76,7 +81,8 @@ impl Pace {
         let now = Instant::now();
         std::thread::sleep(self.next.saturating_duration_since(now));
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let micros = bytes.saturating_mul(1_000_000).checked_div(self.rate).unwrap_or(0);
+        let micros =
+            bytes.saturating_mul(1_000_000).checked_div(self.rate.load(Ordering::Relaxed)).unwrap_or(0);
         self.next = self.next.max(now).checked_add(Duration::from_micros(micros)).unwrap_or(now);
     }
 }
@@ -122,7 +128,20 @@ impl Channel {
 
     /// From now on so many bytes a second go at most; `None`: as many as can.
     pub fn limit(&mut self, rate: Option<u64>) {
-        self.pace = rate.map(|rate| Pace { rate, next: Instant::now() });
+        self.pace = None;
+        let _ = rate.map(|rate| self.follow(Arc::new(AtomicU64::new(rate))));
+    }
+
+    /// From now on as many bytes a second go at most as stand there.
+    pub fn follow(&mut self, rate: Arc<AtomicU64>) {
+        self.pace = Some(Pace { rate, next: Instant::now() });
+    }
+
+    /// Whether the other end is there, as far as can be known, and says nothing.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let looked = recv(&self.wire, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        looked.is_err_and(|error| matches!(error, Errno::AGAIN | Errno::INTR))
     }
 
     /// Says a word.

@@ -4,10 +4,12 @@
 //! Before it is given it is here, whatever becomes of the other node or of the connection: it goes on. From
 //! then on it is there, whatever is heard of it: it never goes on here by itself.
 
+use super::barrier::{Advance, Barrier, Step};
 use super::channel::{Channel, Outgoing};
 use super::convergence::{Convergence, Next};
 use super::disks::{self, source::Sources};
 use super::hello::{HELLO_LEN, Hello, Keys};
+use super::saying::{expect, say, told};
 use super::words::{Offer, Word};
 use crate::cluster::client::Client;
 use crate::cluster::guest_moves::GuestRoad;
@@ -18,6 +20,7 @@ use crate::vmm::lease::Loan;
 use crate::vmm::machine::Machine;
 use crate::vmm::snapshot::format::{Kind, Writer};
 use crate::vmm::snapshot::still::Still;
+use crate::vmm::snapshot::written::Written;
 use crate::vmm::snapshot::{Progress, contents};
 use crate::vmm::throttle::{Claim, Throttle};
 use serde::{Deserialize, Serialize};
@@ -60,6 +63,8 @@ pub struct Settings {
     pub record: Option<PathBuf>,
     /// What slows it down if it writes too fast.
     pub throttle: Arc<Throttle>,
+    /// Where it waits for others that move with it; `None`: it moves by itself.
+    pub together: Option<Arc<Barrier>>,
 }
 
 /// How a move went that succeeded.
@@ -101,6 +106,7 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Departure {
     shared: Arc<Mutex<Shared>>,
+    together: Option<Arc<Barrier>>,
     thread: JoinHandle<Outcome>,
 }
 
@@ -112,6 +118,13 @@ struct Shared {
     /// It cannot be cancelled any more.
     is_given: bool,
     is_over: bool,
+}
+
+impl Shared {
+    /// Whoever waits for the other node waits no longer.
+    fn break_off(&self) {
+        let _ = self.wire.as_ref().map(|wire| wire.shutdown(std::net::Shutdown::Both));
+    }
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -132,6 +145,7 @@ impl Departure {
         let view = json!({ "to": settings.node, "phase": "connecting" });
         let shared = Shared { view, wire: None, is_cancelled: false, is_given: false, is_over: false };
         let shared = Arc::new(Mutex::new(shared));
+        let together = settings.together.clone();
         let leaving = Leaving { machine: Arc::clone(machine), settings, shared: Arc::clone(&shared) };
         let work = move || {
             let outcome = leaving.run();
@@ -142,19 +156,34 @@ impl Departure {
         };
         let thread = std::thread::Builder::new().name("departure".into()).stack_size(STACK).spawn(work);
         let thread = thread.map_err(|error| Failure::failed(format!("no thread for a move: {error}")))?;
-        Ok(Self { shared, thread })
+        Ok(Self { shared, together, thread })
     }
 
     /// It is not to be moved any more. Whether it is not too late.
     pub fn cancel(&self) -> bool {
         let mut shared = lock(&self.shared);
-        if shared.is_given || shared.is_over {
+        let is_late = shared.is_given || shared.is_over;
+        if is_late || self.together.as_ref().is_some_and(|together| !together.call_off()) {
             return false;
         }
         shared.is_cancelled = true;
-        // Whoever waits for the other node waits no longer.
-        let _ = shared.wire.as_ref().map(|wire| wire.shutdown(std::net::Shutdown::Both));
+        shared.break_off();
         true
+    }
+
+    /// It moves with others, and goes so far, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// It does not move with those.
+    pub fn advance(&self, advance: &Advance) -> Result<Value, Failure> {
+        let alone = || Failure::refused("it moves by itself").left("");
+        self.together.as_ref().ok_or_else(alone)?.advance(advance)?;
+        let shared = lock(&self.shared);
+        if advance.step.is_none() && !shared.is_given {
+            shared.break_off();
+        }
+        Ok(shared.view.clone())
     }
 
     /// How far it is.
@@ -178,9 +207,9 @@ impl Departure {
 }
 
 /// What the thread of a move has.
-struct Leaving {
-    machine: Arc<Machine>,
-    settings: Settings,
+pub(super) struct Leaving {
+    pub(super) machine: Arc<Machine>,
+    pub(super) settings: Settings,
     shared: Arc<Mutex<Shared>>,
 }
 
@@ -231,6 +260,7 @@ impl Leaving {
         let copied = self.copy(&mut channel);
         let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
         expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
+        self.wait_for_others(moved.rounds, &mut channel).map_err(Outcome::Stays)?;
         if let Err(outcome) = self.give(&road, &mut channel) {
             if let Outcome::Unheard(_) = outcome {
                 // It may run there.
@@ -286,7 +316,10 @@ impl Leaving {
 
     /// Copies it, and has it stand still at the end of that.
     fn copy(&self, channel: &mut Channel) -> Result<Copy<'_>, Failure> {
-        channel.limit(self.settings.bandwidth);
+        match &self.settings.together {
+            Some(together) => channel.follow(together.rate()),
+            None => channel.limit(self.settings.bandwidth),
+        }
         let copied = match self.settings.is_quick {
             true => self.copy_still(channel),
             false => self.copy_running(channel),
@@ -306,6 +339,9 @@ impl Leaving {
 
     fn copy_still(&self, channel: &mut Channel) -> Result<Copy<'_>, Broken> {
         let mut out = self.begin(channel)?;
+        while !self.may_stand_still(1)? {
+            self.keep_up(&Written::one(), &mut out)?;
+        }
         let since = Instant::now();
         let still = self.machine.stand_still().map_err(Broken::Here)?;
         out.out().limit(None);
@@ -339,6 +375,7 @@ impl Leaving {
         let (mut begun, mut before) = (Instant::now(), out.out().sent());
         let mut blocks = disks.take();
         contents::write(machine.memory(), &mut out, &mut |progress| self.show("copying", 1, 0, progress))?;
+        let mut is_ready = false;
         let mut written = loop {
             moved.disk_bytes = moved.disk_bytes.saturating_add(blocks.bytes());
             let mut show = |progress| self.show("disks", moved.rounds, moved.throttled, progress);
@@ -346,9 +383,18 @@ impl Leaving {
             blocks = disks.take();
             let written = machine.written().map_err(kvm)?;
             let sent = out.out().sent();
+            if is_ready {
+                if self.may_stand_still(moved.rounds)? {
+                    break written;
+                }
+                moved.rounds = moved.rounds.saturating_add(1);
+                self.keep_up(&written, &mut out)?;
+                continue;
+            }
             let left = written.bytes().saturating_add(blocks.bytes());
             match convergence.after(sent.saturating_sub(before), begun.elapsed(), left) {
-                Next::Rest => break written,
+                Next::Rest if self.settings.together.is_none() => break written,
+                Next::Rest => is_ready = true,
                 Next::Round { held } => {
                     throttle.hold(held)?;
                     (begun, before, moved.throttled) = (Instant::now(), sent, held);
@@ -383,24 +429,22 @@ impl Leaving {
 
     /// Gives it away. An error says where it is.
     fn give(&self, road: &GuestRoad, channel: &mut Channel) -> Result<(), Outcome> {
-        {
-            let mut shared = lock(&self.shared);
-            if shared.is_cancelled {
-                return Err(Outcome::Stays(Failure::failed("it was cancelled")));
-            }
-            shared.is_given = true;
-            shared.view = json!({ "to": self.settings.node, "phase": "given" });
+        let together = self.settings.together.as_deref();
+        if together.is_none() {
+            self.is_given().map_err(Outcome::Stays)?;
         }
         self.note(road, None).map_err(Outcome::Stays)?;
         if let Some(loan) = &self.settings.loan {
             // An agent that does not hear it waits to the end of the lease.
             let _ = loan.give_back();
-            let lead = |mut agent: Client| agent.ask(&Request::VolumePromote { node: road.to });
-            if !self.settings.with_disks
-                && let Err(why) = Client::connect(&self.settings.agent).and_then(lead)
-            {
-                return Err(self.keep(why));
-            }
+            let lead = |mut agent: Client| agent.ask(&Request::VolumePromote { node: road.to }).map(drop);
+            let led = match together {
+                Some(together) => self.wait_to_go(together, channel).and_then(|()| self.is_given()),
+                // Each pair has its own lead.
+                None if self.settings.with_disks => Ok(()),
+                None => Client::connect(&self.settings.agent).and_then(lead),
+            };
+            led.map_err(|why| self.keep(why))?;
         }
         let unheard = |error: std::io::Error| {
             let node = &self.settings.node;
@@ -421,6 +465,17 @@ impl Leaving {
         }
     }
 
+    /// From now on it cannot be cancelled.
+    fn is_given(&self) -> Result<(), Failure> {
+        let mut shared = lock(&self.shared);
+        if shared.is_cancelled {
+            return Err(Failure::failed("it was cancelled"));
+        }
+        shared.is_given = true;
+        shared.view = json!({ "to": self.settings.node, "phase": "given" });
+        Ok(())
+    }
+
     fn note(&self, road: &GuestRoad, moved: Option<&Moved>) -> Result<(), Failure> {
         let Some(path) = &self.settings.record else { return Ok(()) };
         let record = Record::now(Way::To, &road.name, self.settings.loan.is_some());
@@ -435,8 +490,16 @@ impl Leaving {
         Outcome::Stays(why)
     }
 
+    /// It waits.
+    pub(super) fn view(&self, phase: &str, round: u32) {
+        lock(&self.shared).view = json!({ "to": self.settings.node, "phase": phase, "round": round });
+    }
+
     fn show(&self, phase: &str, round: u32, throttled: u8, progress: Progress) -> std::io::Result<()> {
         let Progress { done, total } = progress;
+        // Whoever moves it with others may be gone.
+        let told = self.settings.together.as_ref().map(|together| together.wait(Step::Hold, Duration::ZERO));
+        told.transpose().map_err(|why| std::io::Error::other(why.what))?;
         let mut shared = lock(&self.shared);
         shared.view = json!({ "to": self.settings.node, "phase": phase, "round": round,
                               "done": done, "total": total, "throttled": throttled });
@@ -457,32 +520,6 @@ impl From<std::io::Error> for Broken {
     fn from(error: std::io::Error) -> Self {
         Self::Wire(error)
     }
-}
-
-fn say(channel: &mut Channel, word: &Word<'_>) -> Result<(), Failure> {
-    channel.say(word).map_err(|error| told(channel, &error))
-}
-
-fn expect(channel: &mut Channel, within: Duration, expected: &Word<'_>) -> Result<(), Failure> {
-    match channel.hear(within) {
-        Ok(word) if word == *expected => Ok(()),
-        Ok(Word::Failed(why)) => Err(why.failure()),
-        Ok(word) => Err(Failure::failed(format!("the other node says {word:?}, not {expected:?}"))),
-        Err(error) => Err(lost(&error)),
-    }
-}
-
-/// Why the other node hears no more: what it said last, if it did.
-fn told(channel: &mut Channel, error: &std::io::Error) -> Failure {
-    match channel.hear(Duration::from_secs(1)) {
-        Ok(Word::Failed(why)) => why.failure(),
-        Ok(_) | Err(_) => lost(error),
-    }
-}
-
-fn lost(error: &std::io::Error) -> Failure {
-    let next = "look at the other node, and at the network to it; then try again.";
-    Failure::failed(format!("the connection was lost: {error}")).next(next)
 }
 
 #[cfg(test)]

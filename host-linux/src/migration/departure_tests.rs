@@ -196,6 +196,7 @@ fn a_guest_is_here_until_it_is_given_away() {
                 with_disks,
                 record: Some(record.clone()),
                 throttle: Arc::new(Throttle::new(&machine)),
+                together: None,
             };
             let (tell, waits) = channel();
             let other = std::thread::spawn(move || other_end(&listener, does, with_disks, &tell));

@@ -11,11 +11,12 @@
 //! 1. [`words`]: what is said, and from when on the guest is where.
 //! 2. [`hello`]: how a connection begins; [`channel`]: its frames.
 //! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
-//!    slowed down before.
+//!    slowed down before; [`barrier`]: how guests wait for each other that leave [`together`].
 //! 4. [`disks`]: what is on its disks, where that goes with it.
 //! 5. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
 
 pub mod arrival;
+pub mod barrier;
 pub mod channel;
 pub mod convergence;
 pub mod departure;
@@ -23,4 +24,6 @@ pub mod disks;
 pub mod hello;
 pub mod passing;
 pub mod reception;
+pub mod saying;
+pub mod together;
 pub mod words;

@@ -37,7 +37,7 @@ pub const DOWNTIME_MS: u64 = 300;
 pub const BANDWIDTH_MIN: u64 = 1 << 20;
 
 /// What a path asks, and by which method.
-const ROUTES: [(&str, Method, Asks); 14] = [
+const ROUTES: [(&str, Method, Asks); 15] = [
     ("/api/v1/vmm.ping", Method::GET, Asks::Ping),
     ("/api/v1/vm.info", Method::GET, Asks::Guest(Order::Info)),
     ("/api/v1/vm.counters", Method::GET, Asks::Guest(Order::Counters)),
@@ -47,6 +47,7 @@ const ROUTES: [(&str, Method, Asks); 14] = [
     ("/api/v1/vm.snapshot", Method::PUT, Asks::Snapshot),
     ("/api/v1/vm.cancel-snapshot", Method::PUT, Asks::Guest(Order::Abandon)),
     ("/api/v1/vm.send-migration", Method::PUT, Asks::Leave),
+    ("/api/v1/vm.advance-migration", Method::PUT, Asks::Advance),
     ("/api/v1/vm.cancel-migration", Method::PUT, Asks::Guest(Order::Stay)),
     ("/api/v1/vm.reboot", Method::PUT, Asks::Guest(Order::Reboot)),
     ("/api/v1/vm.power-button", Method::PUT, Asks::Guest(Order::PowerButton)),
@@ -61,6 +62,7 @@ enum Asks {
     Share,
     Snapshot,
     Leave,
+    Advance,
 }
 
 /// The body of `vm.send-migration`.
@@ -79,6 +81,8 @@ struct Migration {
     /// What is on its disks goes with it.
     #[serde(default)]
     copy_disks: bool,
+    /// It moves with others, as far as `vm.advance-migration` says that is called so, too.
+    together: Option<String>,
 }
 
 const fn downtime() -> u64 {
@@ -200,6 +204,7 @@ async fn answer(request: Request<Incoming>, tell: &Sender<Event>) -> Response<Fu
         Asks::Share => share(&body.to_bytes()),
         Asks::Snapshot => snapshot(&body.to_bytes()),
         Asks::Leave => migration(&body.to_bytes()),
+        Asks::Advance => advance(&body.to_bytes()),
     };
     match order {
         Err(failure) => refuse(status_of(&failure), &failure),
@@ -253,13 +258,23 @@ fn migration(body: &[u8]) -> Result<Order, Failure> {
     let next = "say {\"node\": \"b1\"}; docs/guests.md has all of it.";
     let wrong = |why: String| Failure::usage(format!("the body of vm.send-migration: {why}")).next(next);
     let asked: Migration = serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))?;
-    let Migration { node, agent, downtime_ms, bandwidth, quick, copy_disks } = asked;
+    let Migration { node, agent, downtime_ms, bandwidth, quick, copy_disks, together } = asked;
     if bandwidth.is_some_and(|bandwidth| bandwidth < BANDWIDTH_MIN) {
         return Err(wrong(format!("`bandwidth` is at least {BANDWIDTH_MIN} bytes a second")));
     }
     let downtime = Duration::from_millis(downtime_ms);
+    if copy_disks && together.is_some() {
+        return Err(wrong("guests that move together move without their disks".into()));
+    }
     let (is_quick, with_disks) = (quick, copy_disks);
-    Ok(Order::Leave(Leave { node, agent, downtime, bandwidth, is_quick, with_disks }))
+    Ok(Order::Leave(Leave { node, agent, downtime, bandwidth, is_quick, with_disks, together }))
+}
+
+/// What the body of `vm.advance-migration` asks for.
+fn advance(body: &[u8]) -> Result<Order, Failure> {
+    let next = "`bulkhead vm migrate --all` says it.";
+    let wrong = |error| Failure::usage(format!("the body of vm.advance-migration: {error}")).next(next);
+    serde_json::from_slice(body).map(Order::Advance).map_err(wrong)
 }
 
 fn ping() -> Value {

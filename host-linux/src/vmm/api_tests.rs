@@ -1,6 +1,7 @@
 //! The API as a client with bare hands sees it.
 
 use super::*;
+use crate::migration::barrier::Step;
 use crate::vmm::guest::Event;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -77,6 +78,10 @@ fn said(order: Order) -> Result<Value, Failure> {
             assert!([5, 100].contains(&share), "{share}");
             Ok(Value::Null)
         }
+        Order::Advance(advance) => {
+            assert_eq!((&*advance.together, advance.step), ("x", Some(Step::Hold)));
+            Ok(json!({ "phase": "ready" }))
+        }
         Order::Abandon => Err(Failure::refused("no snapshot")),
         Order::Stay => Err(Failure::refused("it is not being moved")),
         Order::Shutdown => Err(Failure::refused("it is being moved").next("wait for it.")),
@@ -98,6 +103,7 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
         ("PUT", "vm.cancel-migration", "409", "it is not being moved"),
         ("PUT", "vm.cancel-snapshot", "409", "no snapshot"),
         ("PUT", "vm.send-migration", "400", "the body of vm.send-migration"),
+        ("PUT", "vm.advance-migration", "400", "the body of vm.advance-migration"),
         ("PUT", "vm.info", "405", "takes GET, not PUT"),
         ("PUT", "vm.explode", "404", "nothing is at /api/v1/vm.explode"),
     ];
@@ -114,6 +120,8 @@ fn a_guest_is_asked_by_the_names_of_cloud_hypervisor() {
     };
     let answer = with("vm.snapshot", r#"{"destination_url": "file:///srv/web 1", "stop": true}"#);
     assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let answer = with("vm.advance-migration", r#"{"together": "x", "step": "hold"}"#);
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("ready"), "{answer}");
     for kept in [
         r#"{"destination_url": "file:///srv/0", "track": true}"#,
         r#"{"destination_url": "file:///srv/1", "since": "/srv/0"}"#,

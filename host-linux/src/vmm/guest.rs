@@ -14,6 +14,7 @@ use super::snapshot::task::{self, Task};
 use super::throttle::Pace;
 use super::vcpu::End;
 use crate::failure::Failure;
+use crate::migration::barrier::Barrier;
 use crate::migration::departure::{Departure, Outcome, Settings};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -273,7 +274,13 @@ impl Guest {
             let next = "name its socket: `bulkhead vm migrate --socket`.";
             return answer.hear(Err(Failure::usage(what).next(next)));
         };
-        let Leave { node, downtime, bandwidth, is_quick, with_disks, .. } = leave;
+        if leave.together.is_some() && self.loan.is_none() {
+            let next = "move it by itself.";
+            return answer
+                .hear(Err(Failure::refused(format!("guest {name} runs alone")).left("").next(next)));
+        }
+        let Leave { node, downtime, bandwidth, is_quick, with_disks, together, .. } = leave;
+        let together = together.map(|together| Arc::new(Barrier::new(together)));
         let (loan, is_paused, record) = (self.loan.clone(), self.is_paused, self.record.clone());
         // As long as a machine runs there is one.
         let Some(throttle) = self.pace.throttle() else { return };
@@ -288,6 +295,7 @@ impl Guest {
             with_disks,
             record,
             throttle,
+            together,
         };
         let tell = tell.clone();
         let departed = move || drop(tell.send(Event::Departed));
@@ -332,6 +340,10 @@ impl Guest {
                 Some(_) | None => Err(Failure::refused("no snapshot of it is being taken").left("")),
             },
             Order::Leave(_) | Order::Snapshot(_) => done,
+            Order::Advance(advance) => match &self.leaving {
+                Some((departure, _)) => departure.advance(advance),
+                None => Err(Failure::refused("it is not being moved").left("")),
+            },
             Order::Stay => match &self.leaving {
                 Some((departure, _)) if departure.cancel() => done,
                 Some(_) => Err(Failure::refused("it was given to the other node already").left("")),

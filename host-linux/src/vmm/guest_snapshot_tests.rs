@@ -75,6 +75,7 @@ fn a_snapshot_is_shown_and_can_be_cancelled() {
         bandwidth: None,
         is_quick: true,
         with_disks: false,
+        together: None,
     };
     guest.fails(Order::Leave(leave), "a snapshot of guest web1 is being taken");
     assert_eq!(guest.asks(Order::Abandon), Value::Null);

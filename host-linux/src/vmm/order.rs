@@ -3,6 +3,7 @@
 use super::snapshot::task::Settings;
 use super::vcpu::End;
 use crate::failure::Failure;
+use crate::migration::barrier::Advance;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,6 +48,8 @@ pub enum Order {
     Share(u8),
     /// To move to another node.
     Leave(Leave),
+    /// To go so far, while it moves with others.
+    Advance(Advance),
     /// Not to move.
     Stay,
     /// To begin anew.
@@ -72,6 +75,8 @@ pub struct Leave {
     pub is_quick: bool,
     /// What is on its disks goes with it.
     pub with_disks: bool,
+    /// Whoever moves others with it is called so; `None`: it moves by itself.
+    pub together: Option<String>,
 }
 
 /// Who hears what came of an order. Dropped unheard, it was not carried out.

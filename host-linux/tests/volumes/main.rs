@@ -28,6 +28,7 @@ mod late;
 mod lease;
 mod lost;
 mod migrate;
+mod migrate_all;
 mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;

@@ -25,12 +25,17 @@ pub(super) fn runs_guests() -> bool {
     kvm().inspect_err(|why| println!("skipped: {}", why.what)).is_ok()
 }
 
-/// A guest that writes 12 MiB, and then says 64 signs in a row, again and again: who leaves one out or says
-/// one twice is seen.
+/// A guest that writes 12 MiB, and then counts.
 pub(super) fn counter() -> Vec<u8> {
-    // mov edi, 2 MiB; mov ecx, 3 Mi; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
+    counter_with(12)
+}
+
+/// A guest that writes so many MiB, up to 60, and then says 64 signs in a row, again and again: who leaves
+/// one out or says one twice is seen.
+pub(super) fn counter_with(mib: u8) -> Vec<u8> {
+    // mov edi, 2 MiB; mov ecx, so many words; mov eax, 0xa5a5a5a5; rep stosd; xor ebx, ebx
     let write =
-        [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 0x30, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
+        [0xbf, 0, 0, 0x20, 0, 0xb9, 0, 0, 4 * mib, 0, 0xb8, 0xa5, 0xa5, 0xa5, 0xa5, 0xf3, 0xab, 0x31, 0xdb];
     // again: mov al, bl; and al, 63; add al, '0'; mov dx, 0x3f8; out dx, al; inc ebx
     let say = [0x88, 0xd8, 0x24, 63, 0x04, b'0', 0x66, 0xba, 0xf8, 0x03, 0xee, 0x43];
     // mov ecx, 5000; dec ecx; jnz -3; jmp again
@@ -61,7 +66,12 @@ pub(super) fn state(plant: &Plant, node: &str) -> String {
 
 /// What the guest has said on a node.
 pub(super) fn said(plant: &Plant, node: &str) -> Vec<u8> {
-    std::fs::read(guests(plant, node).join("web1/console.log")).unwrap_or_default()
+    said_by(plant, node, "web1")
+}
+
+/// What a guest of this name has.
+pub(super) fn said_by(plant: &Plant, node: &str, name: &str) -> Vec<u8> {
+    std::fs::read(guests(plant, node).join(name).join("console.log")).unwrap_or_default()
 }
 
 /// Each sign is the one behind the one before it, from one node to the other.
@@ -114,7 +124,12 @@ pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static
 
 /// The process of a guest.
 pub(super) fn process(plant: &Plant, node: &str) -> Pid {
-    let socket = guests(plant, node).join("web1/api.sock");
+    process_of(plant, node, "web1")
+}
+
+/// The process of a guest of this name.
+pub(super) fn process_of(plant: &Plant, node: &str, name: &str) -> Pid {
+    let socket = guests(plant, node).join(name).join("api.sock");
     let mut stream = within("its API", || UnixStream::connect(&socket).ok());
     stream.write_all(b"GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -16,6 +16,12 @@ const RUN_MAX: u64 = PIECE_MAX as u64 / PAGE;
 pub struct Written(pub Vec<Vec<u64>>);
 
 impl Written {
+    /// The first one of the guest: to copy it once more changes nothing.
+    #[must_use]
+    pub fn one() -> Self {
+        Self(vec![vec![1]])
+    }
+
     /// How many bytes they have.
     #[must_use]
     pub fn bytes(&self) -> u64 {
