@@ -5,10 +5,12 @@ use super::request::Answer;
 use super::run::Agent;
 use crate::failure::Failure;
 use crate::migration::hello::{HELLO_LEN, Hello, Keys};
+use crate::migration::relay::SOCKET;
 use crate::site_config::{Member, Secrecy, SiteConfig, key};
 use bulkhead_core::id::{NodeId, SiteId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// The answer to [`Request::GuestRoad`](super::request::Request::GuestRoad): so the guest comes there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct GuestRoad {
     /// It keeps the volumes that this node keeps.
     #[serde(default)]
     same_pair: bool,
+    /// The agent's socket by which it comes there, where what moves may be encrypted; else it goes by itself.
+    #[serde(default)]
+    pub relay: Option<PathBuf>,
 }
 
 impl GuestRoad {
@@ -81,7 +86,12 @@ impl Agent {
     }
 }
 
-fn road(config: &SiteConfig, node: &str) -> Result<GuestRoad, Failure> {
+/// The way of a guest to a node.
+///
+/// # Errors
+///
+/// There is no such node, or it takes in no guests.
+pub fn road(config: &SiteConfig, node: &str) -> Result<GuestRoad, Failure> {
     let me = config.local.node;
     let Some(member) = config.members.iter().find(|member| member.name == node) else {
         let next = "`bulkhead status` shows the nodes and their names.";
@@ -94,16 +104,18 @@ fn road(config: &SiteConfig, node: &str) -> Result<GuestRoad, Failure> {
         let next = format!("write such as `guests = \"10.0.1.2\"` in the [[node]] of {node}, in all files.");
         return Err(Failure::refused(format!("{node} takes in no guests")).left("").next(next));
     };
-    let tls = config.local.storage.as_ref().and_then(|storage| storage.tls.as_ref());
-    if tls.is_some_and(|tls| tls.streams == Secrecy::Required) {
-        let what = "what the nodes say to each other must be encrypted here, and a guest that moves is not";
-        let next = "`bulkhead vm snapshot --stop`, and `vm restore` there, move it by a file.";
-        return Err(Failure::refused(what).left("").next(next));
-    }
+    let relay = encrypts(config).then(|| config.local.state.join(SOCKET));
     let pair = |member: &Member| member.duty.pair();
     let same_pair = config.me().is_some_and(|own| pair(own) == pair(member));
     let (site, to, name) = (config.site.0, member.id.0, member.name.clone());
-    Ok(GuestRoad { site, from: me.0, to, name, at, same_pair })
+    Ok(GuestRoad { site, from: me.0, to, name, at, same_pair, relay })
+}
+
+/// Whether what moves may be encrypted here.
+#[must_use]
+pub fn encrypts(config: &SiteConfig) -> bool {
+    let tls = config.local.storage.as_ref().and_then(|storage| storage.tls.as_ref());
+    tls.is_some_and(|tls| tls.streams != Secrecy::Clear)
 }
 
 fn keys(config: &SiteConfig, hello: &[u8], welcome: &[u8]) -> Result<Keys, Failure> {

@@ -31,7 +31,7 @@ use crate::agent::notify::Notify;
 use crate::agent::watchdog::Watchdog;
 use crate::alerts::raised::Alerts;
 use crate::failure::Failure;
-use crate::migration::reception;
+use crate::migration::{reception, relay};
 use crate::node_site::network::Cards;
 use crate::site_config::{SiteConfig, key};
 use bulkhead_core::id::Path;
@@ -81,6 +81,7 @@ pub struct Plan<'a> {
 pub fn start(config: SiteConfig, plan: &Plan<'_>) -> Result<Agent, Failure> {
     let agent = prepare(config, plan, Volumes::start)?;
     reception::open(&agent.hands.config)?;
+    relay::open(&agent.hands.config)?;
     Ok(agent)
 }
 

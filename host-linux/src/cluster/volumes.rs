@@ -209,6 +209,18 @@ fn secrecy(tls: &site_config::Tls, keeper: &Arc<Keeper>, holders: &[&Member]) ->
     Some(streams::Tls { keeper: Arc::clone(keeper), is_required, hosts })
 }
 
+/// How a guest that moves is encrypted: as the streams, with whichever node it comes to.
+///
+/// # Errors
+///
+/// The certificate of this node cannot be used.
+pub fn secrecy_of_moves(config: &SiteConfig) -> Result<Option<streams::Tls>, Failure> {
+    let tls = config.local.storage.as_ref().and_then(|storage| storage.tls.as_ref());
+    let Some(tls) = tls.filter(|tls| tls.streams != Secrecy::Clear) else { return Ok(None) };
+    let nodes: Vec<_> = config.members.iter().filter(|member| !member.duty.is_witness()).collect();
+    Ok(secrecy(tls, &keeper(tls)?, &nodes))
+}
+
 /// The mirror group of a pair: its number, and zeroes. The site stands beside it wherever it stands.
 fn group_of(pair: PairId) -> GroupId {
     let mut id = [0; 16];

@@ -201,8 +201,15 @@ impl<'a> Together<'a> {
             let (name, downtime, is_quick) = (self.name.clone(), self.leave.downtime, self.leave.is_quick);
             let work = move || {
                 let together = Some(&*name);
-                let leave =
-                    Leave { node: &node, agent: &agent, downtime, bandwidth: None, is_quick, together };
+                let leave = Leave {
+                    node: &node,
+                    agent: &agent,
+                    downtime,
+                    bandwidth: None,
+                    is_quick,
+                    with_disks: false,
+                    together,
+                };
                 process::leave(&home, leave)
             };
             member.view = json!({ "to": self.leave.node, "phase": "connecting" });

@@ -8,11 +8,9 @@
 //! | 20 | | word | [`Word`], by postcard |
 
 use super::hello::Keys;
+use super::socket::Socket;
 use super::words::Word;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A connection, of one of its ends.
 #[derive(Debug)]
 pub struct Channel {
-    wire: TcpStream,
+    wire: Socket,
     says: Tags,
     hears: Tags,
     /// The word that was heard last.
@@ -93,8 +91,8 @@ impl Channel {
     /// # Errors
     ///
     /// Those of the socket.
-    pub fn leaving(wire: TcpStream, keys: &Keys) -> Result<Self> {
-        Self::new(wire, Tags::new(keys.out), Tags::new(keys.back))
+    pub fn leaving(wire: impl Into<Socket>, keys: &Keys) -> Result<Self> {
+        Self::new(wire.into(), Tags::new(keys.out), Tags::new(keys.back))
     }
 
     /// The end at the node that it comes to.
@@ -102,20 +100,19 @@ impl Channel {
     /// # Errors
     ///
     /// Those of the socket.
-    pub fn arriving(wire: TcpStream, keys: &Keys) -> Result<Self> {
-        Self::new(wire, Tags::new(keys.back), Tags::new(keys.out))
+    pub fn arriving(wire: impl Into<Socket>, keys: &Keys) -> Result<Self> {
+        Self::new(wire.into(), Tags::new(keys.back), Tags::new(keys.out))
     }
 
-    fn new(wire: TcpStream, says: Tags, hears: Tags) -> Result<Self> {
-        wire.set_nodelay(true)?;
-        wire.set_write_timeout(Some(PATIENCE))?;
+    fn new(wire: Socket, says: Tags, hears: Tags) -> Result<Self> {
+        wire.set_write_timeout(PATIENCE)?;
         Ok(Self { wire, says, hears, heard: Vec::new(), frame: Vec::new(), pace: None })
     }
 
     /// Its socket, and how many frames came by it: for another process that goes on hearing. Nothing was said
     /// yet.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, u64) {
+    pub fn into_parts(self) -> (Socket, u64) {
         (self.wire, self.hears.number)
     }
 
@@ -140,8 +137,7 @@ impl Channel {
     /// Whether the other end is there, as far as can be known, and says nothing.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let looked = recv(&self.wire, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        looked.is_err_and(|error| matches!(error, Errno::AGAIN | Errno::INTR))
+        self.wire.is_quiet()
     }
 
     /// Says a word.
@@ -176,9 +172,9 @@ impl Channel {
     pub fn hear(&mut self, within: Duration) -> Result<Word<'_>> {
         let mut head = [0; HEAD];
         let (first, rest) = head.split_at_mut(1);
-        self.wire.set_read_timeout(Some(within))?;
+        self.wire.set_read_timeout(within)?;
         self.wire.read_exact(first).map_err(silent)?;
-        self.wire.set_read_timeout(Some(PATIENCE))?;
+        self.wire.set_read_timeout(PATIENCE)?;
         self.wire.read_exact(rest).map_err(silent)?;
         let (length, tag) = head.split_first_chunk().unwrap_or((&[0; 4], &[]));
         let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
@@ -196,8 +192,8 @@ impl Channel {
 
     /// Lets the other end read what was said last, before the connection ends.
     pub fn finish(mut self) {
-        let _ = self.wire.shutdown(std::net::Shutdown::Write);
-        let _ = self.wire.set_read_timeout(Some(Duration::from_secs(1)));
+        self.wire.finish();
+        let _ = self.wire.set_read_timeout(Duration::from_secs(1));
         let begun = Instant::now();
         // What it still sends would have the system throw away what we said.
         while begun.elapsed() < Duration::from_secs(2) && self.wire.read(&mut [0; 4096]).is_ok_and(|n| n != 0)

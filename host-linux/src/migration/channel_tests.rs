@@ -1,7 +1,7 @@
 //! Frames between two ends on loopback, and what stands between them.
 
 use super::*;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(10);
 

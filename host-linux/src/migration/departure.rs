@@ -5,11 +5,12 @@
 //! then on it is there, whatever is heard of it: it never goes on here by itself.
 
 use super::barrier::{Advance, Barrier, Step};
+use super::calling::call;
 use super::channel::{Channel, Outgoing};
 use super::convergence::{Convergence, Next};
 use super::disks::{self, source::Sources};
-use super::hello::{HELLO_LEN, Hello, Keys};
 use super::saying::{expect, say, told};
+use super::socket::Socket;
 use super::words::{Offer, Word};
 use crate::cluster::client::Client;
 use crate::cluster::guest_moves::GuestRoad;
@@ -25,15 +26,11 @@ use crate::vmm::snapshot::{Progress, contents};
 use crate::vmm::throttle::{Claim, Throttle};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A connection is made within this time.
-const HELLO: Duration = Duration::from_secs(5);
 /// The other node begins a process within this time.
 const BEGINS: Duration = Duration::from_secs(20);
 /// It looks through what it has got, or begins to run, within this time.
@@ -113,7 +110,7 @@ pub struct Departure {
 #[derive(Debug)]
 struct Shared {
     view: Value,
-    wire: Option<TcpStream>,
+    wire: Option<Socket>,
     is_cancelled: bool,
     /// It cannot be cancelled any more.
     is_given: bool,
@@ -123,7 +120,7 @@ struct Shared {
 impl Shared {
     /// Whoever waits for the other node waits no longer.
     fn break_off(&self) {
-        let _ = self.wire.as_ref().map(|wire| wire.shutdown(std::net::Shutdown::Both));
+        let _ = self.wire.as_ref().map(Socket::end);
     }
 }
 
@@ -279,39 +276,17 @@ impl Leaving {
     /// Asks the agent for the way, and goes it.
     fn connect(&self) -> Result<(GuestRoad, Channel), Failure> {
         let Settings { node, agent, loan, with_disks, record, .. } = &self.settings;
-        let mut client = Client::connect(agent)?;
         let leased = loan.is_some() && !with_disks;
-        let road: GuestRoad =
-            client.ask_for(&Request::GuestRoad { node: node.clone(), leased }, "guestRoad")?;
-        if *with_disks {
-            disks::may_go(&self.machine.origin().description, &road, loan.is_some(), record.as_deref())?;
-        }
-        let at = road.at;
-        let failed = |error: std::io::Error| {
-            let what = format!("{node} cannot be reached at {at}: {error}");
-            Failure::failed(what).next(format!("see whether its agent runs, and `guests` of {node}."))
+        let description = &self.machine.origin().description;
+        let may_go = |road: &GuestRoad| match with_disks {
+            true => disks::may_go(description, road, loan.is_some(), record.as_deref()),
+            false => Ok(()),
         };
-        let mut wire = TcpStream::connect_timeout(&road.at, HELLO).map_err(failed)?;
-        {
+        call(node, agent, leased, &may_go, &mut |wire| {
             let mut shared = lock(&self.shared);
-            shared.wire = Some(wire.try_clone().map_err(failed)?);
-            if shared.is_cancelled {
-                return Err(Failure::failed("it was cancelled"));
-            }
-        }
-        wire.set_read_timeout(Some(HELLO)).map_err(failed)?;
-        let hello = Hello::new(road.site(), road.from(), road.to()).map_err(failed)?;
-        wire.write_all(&hello.encode()).map_err(failed)?;
-        let mut bytes = [0; HELLO_LEN];
-        wire.read_exact(&mut bytes).map_err(failed)?;
-        let welcome = Hello::parse(&bytes).filter(|welcome| hello.is_answered_by(welcome));
-        if welcome.is_none() {
-            let what = format!("what answers at {} is not {node} of this site", road.at);
-            return Err(Failure::failed(what).next(format!("see `guests` of {node} in the configuration.")));
-        }
-        let asked = Request::GuestKeys { hello: hello.encode().to_vec(), welcome: bytes.to_vec() };
-        let keys: Keys = client.ask_for(&asked, "guestKeys")?;
-        Ok((road, Channel::leaving(wire, &keys).map_err(failed)?))
+            shared.wire = Some(wire);
+            if shared.is_cancelled { Err(Failure::failed("it was cancelled")) } else { Ok(()) }
+        })
     }
 
     /// Copies it, and has it stand still at the end of that.

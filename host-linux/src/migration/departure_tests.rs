@@ -1,6 +1,7 @@
 //! X15: a guest of this machine's own KVM leaves for another end that does anything, or nothing.
 
 use super::super::channel::Incoming;
+use super::super::hello::{HELLO_LEN, Hello, Keys};
 use super::super::words::Refusal;
 use super::*;
 use crate::site_config::key::SiteKey;
@@ -9,7 +10,7 @@ use crate::vmm::machine::Origin;
 use crate::vmm::said::{Said, runs_guests};
 use crate::vmm::testing::elf;
 use bulkhead_core::id::{NodeId, SiteId};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;

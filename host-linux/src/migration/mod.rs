@@ -9,7 +9,8 @@
 //! # Reading order
 //!
 //! 1. [`words`]: what is said, and from when on the guest is where.
-//! 2. [`hello`]: how a connection begins; [`channel`]: its frames.
+//! 2. [`hello`], [`opening`]: how a connection begins, and is encrypted; [`socket`], [`channel`]: its frames;
+//!    [`calling`]: how a guest's process has one, and [`relay`]: by its agent.
 //! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
 //!    slowed down before; [`barrier`]: how guests wait for each other that leave [`together`].
 //! 4. [`disks`]: what is on its disks, where that goes with it.
@@ -17,13 +18,17 @@
 
 pub mod arrival;
 pub mod barrier;
+pub mod calling;
 pub mod channel;
 pub mod convergence;
 pub mod departure;
 pub mod disks;
 pub mod hello;
+pub mod opening;
 pub mod passing;
 pub mod reception;
+pub mod relay;
 pub mod saying;
+pub mod socket;
 pub mod together;
 pub mod words;

@@ -2,6 +2,7 @@
 //! on it (`SCM_RIGHTS`, unix(7)).
 
 use super::hello::Keys;
+use super::socket::Socket;
 use super::words::Sizes;
 use rustix::fd::OwnedFd;
 use rustix::io::IoSlice;
@@ -12,7 +13,6 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::io::{Error, ErrorKind, IoSliceMut, Read as _, Result, Write as _};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub struct Passed {
 /// # Errors
 ///
 /// Nobody takes it.
-pub fn pass(mut to: UnixStream, passed: &Passed, wire: &TcpStream) -> Result<()> {
+pub fn pass(mut to: UnixStream, passed: &Passed, wire: &Socket) -> Result<()> {
     to.set_write_timeout(Some(PATIENCE))?;
     let bytes = serde_json::to_vec(passed).map_err(Error::other)?;
     let (first, rest) = bytes.split_at_checked(1).ok_or(ErrorKind::InvalidInput)?;
@@ -68,7 +68,7 @@ pub fn pass(mut to: UnixStream, passed: &Passed, wire: &TcpStream) -> Result<()>
 /// # Errors
 ///
 /// Nothing is.
-pub fn take(mut from: UnixStream) -> Result<(Passed, TcpStream)> {
+pub fn take(mut from: UnixStream) -> Result<(Passed, Socket)> {
     from.set_read_timeout(Some(PATIENCE))?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -89,7 +89,7 @@ pub fn take(mut from: UnixStream) -> Result<(Passed, TcpStream)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn a_connection_is_handed_over() {
@@ -107,6 +107,7 @@ mod tests {
             disks: Some(vec![Some(4096), None]),
         };
         let (to, from) = UnixStream::pair().unwrap();
+        let wire = Socket::from(wire);
         pass(to, &passed, &wire).unwrap();
         drop(wire);
         let (taken, mut wire) = take(from).unwrap();

@@ -4,7 +4,9 @@
 use super::channel::Channel;
 use super::disks::volumes;
 use super::hello::{HELLO_LEN, Hello, Keys};
+use super::opening::End;
 use super::passing::{self, Passed};
+use super::relay;
 use super::words::{Offer, Refusal, Sizes, Word};
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
@@ -12,12 +14,11 @@ use crate::guests::own_volume::keeping::{self, Before};
 use crate::guests::own_volume::pair::Pair;
 use crate::guests::own_volume::served::Access;
 use crate::guests::process;
-use crate::site_config::key::{self, SiteKey};
 use crate::site_config::{Member, SiteConfig};
 use crate::vmm::description::Description;
 use crate::vmm::in_use::is_in_use;
 use crate::volume::serve::NBD_SOCKET;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ struct Reception {
     me: Member,
     site: bulkhead_core::id::SiteId,
     members: Vec<Member>,
-    key: SiteKey,
+    end: End,
     homes: Homes,
     agent: PathBuf,
     volumes: PathBuf,
@@ -62,7 +63,7 @@ pub fn open(config: &SiteConfig) -> Result<(), Failure> {
         me: me.clone(),
         site: config.site,
         members: config.members.clone(),
-        key: key::read(&config.local.key_file)?,
+        end: End::of(config)?,
         homes: Homes::at(&config.local.guests),
         agent: config.local.socket.clone(),
         volumes: config.local.state.join(NBD_SOCKET),
@@ -104,17 +105,14 @@ impl Reception {
     /// does not have the site key.
     fn hear(&self, mut wire: TcpStream) -> Option<std::process::Child> {
         wire.set_read_timeout(Some(PATIENCE)).ok()?;
-        wire.set_write_timeout(Some(PATIENCE)).ok()?;
         let mut bytes = [0; HELLO_LEN];
         wire.read_exact(&mut bytes).ok()?;
         let hello = Hello::parse(&bytes)?;
         let is_ours = hello.site == self.site && hello.to == self.me.id;
         let from = self.members.iter().find(|member| is_ours && member.id == hello.from)?;
         let is_node = !from.duty.is_witness() && from.id != self.me.id;
-        let welcome = is_node.then(|| Hello::new(self.site, self.me.id, hello.from))?.ok()?;
-        wire.write_all(&welcome.encode()).ok()?;
-        let keys = Keys::new(&self.key, &hello, &welcome);
-        let mut channel = Channel::arriving(wire, &keys).ok()?;
+        let (wire, keys) = is_node.then(|| self.end.answer(wire, &hello))?.ok()?;
+        let mut channel = Channel::arriving(relay::near(wire).ok()?, &keys).ok()?;
         let (offer, disks) = match channel.hear(PATIENCE).ok()? {
             Word::Offer(offer) => (offer, None),
             Word::Bring(offer, sizes) => (offer, Some(sizes)),

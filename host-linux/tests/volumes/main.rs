@@ -29,6 +29,7 @@ mod lease;
 mod lost;
 mod migrate;
 mod migrate_all;
+mod migrate_veiled;
 mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;
