@@ -1,6 +1,7 @@
 //! All end-to-end tests in one program: it is linked once, builds what they boot once, and while the last
 //! test of one file runs alone, one of the next file has the other processor.
 
+mod bare_guest;
 mod boot_damage;
 mod boot_fallback;
 mod boot_power_cut;

@@ -77,7 +77,7 @@ pub const LONG_FUNCTIONS: &[(&str, usize, &str)] = &[];
 /// How many times the word `unsafe` stands in the code of each crate. The number is exact: fewer is good news
 /// that belongs here, more is a decision that belongs in ARCHITECTURE.md.
 pub const UNSAFE_SITES: &[(&str, usize)] =
-    &[("boot", 21), ("core", 0), ("firmware", 37), ("host-linux", 21), ("qemu-tests", 0)];
+    &[("boot", 21), ("core", 0), ("firmware", 37), ("host-linux", 21), ("qemu-tests", 5)];
 
 /// What stands at the top of the repository, besides files whose name starts with a dot.
 pub const TOP_LEVEL: &[&str] = &[

@@ -3,9 +3,10 @@
 //! Reading order: `workspace` (where things are), `progress`, `command` and `failures` (how work is shown
 //! and run, and what failed), `packages` and `toolchain` (what is needed), `setup` (make it so), then the
 //! builders: `programs` (our two programs), `kernel` (Debian's), `modules` and `initramfs` (what the kernel
-//! gets), `guest_image` (a guest of the tests), `node_image` (all of it), and `signed` (what a boot
-//! partition takes).
+//! gets), `guest_image` and `bare_guest` (guests of the tests), `node_image` (all of it), and `signed` (what
+//! a boot partition takes).
 
+pub mod bare_guest;
 pub mod command;
 pub mod elf;
 pub mod failures;

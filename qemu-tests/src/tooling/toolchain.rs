@@ -27,12 +27,15 @@ pub struct Target {
 }
 
 /// The bare-metal targets in use. A new one is a line here, added with the program that needs it.
-pub const TARGETS: &[Target] = &[UEFI, THUMBV7M];
+pub const TARGETS: &[Target] = &[UEFI, THUMBV7M, NONE];
 /// The boot application.
 pub const UEFI: Target = Target { triple: "x86_64-unknown-uefi", debian_linker: "/usr/bin/lld-link" };
 
 /// The witness on a microcontroller.
 pub const THUMBV7M: Target = Target { triple: "thumbv7m-none-eabi", debian_linker: "/usr/bin/ld.lld" };
+
+/// Guests of the tests without an operating system.
+pub const NONE: Target = Target { triple: "x86_64-unknown-none", debian_linker: "/usr/bin/ld.lld" };
 
 /// `rustup target add` on an open network takes a few seconds; on a closed one it would retry for minutes.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);

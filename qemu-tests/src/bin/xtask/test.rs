@@ -9,9 +9,9 @@ use anyhow::Result;
 use qemu_tests::tooling::command::run;
 use qemu_tests::tooling::progress::{spoken, step};
 use qemu_tests::tooling::sections::sections;
-use qemu_tests::tooling::toolchain::{self, THUMBV7M, UEFI, own_cargo};
+use qemu_tests::tooling::toolchain::{self, NONE, THUMBV7M, UEFI, own_cargo};
 use qemu_tests::tooling::workspace::Workspace;
-use qemu_tests::tooling::{firmware, kernel, programs, setup};
+use qemu_tests::tooling::{bare_guest, firmware, kernel, programs, setup};
 use qemu_tests::witness::budget;
 
 /// Run every check and test, stopping at the first that fails. The output of each step is kept in
@@ -48,6 +48,7 @@ pub fn run_all(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !arguments.no_e2e {
         programs::boot_app(workspace)?;
         programs::bulkhead(workspace)?;
+        bare_guest::bare_guest(workspace)?;
         kernel::fetch(workspace, false)?;
         passed += end_to_end(workspace, &arguments.rest)?;
     }
@@ -72,7 +73,20 @@ fn checks(workspace: &Workspace) -> Result<u64> {
     let mut clippy = choice.way.cargo(workspace, "clippy", UEFI);
     clippy.args(["-p", "bulkhead-boot", "--", "-D", "warnings"]);
     silent(workspace, "clippy: boot application", &mut clippy)?;
+    bare_guest(workspace)?;
     Ok(tidy(workspace)? + witness(workspace)?)
+}
+
+/// The guest without an operating system, which is a workspace of its own: its style.
+fn bare_guest(workspace: &Workspace) -> Result<()> {
+    let manifest = workspace.root().join(bare_guest::MANIFEST);
+    let mut format = own_cargo(workspace);
+    format.arg("fmt").arg("--manifest-path").arg(&manifest).arg("--check");
+    silent(workspace, "format: bare guest", &mut format)?;
+    let (choice, _) = toolchain::ensure(workspace)?;
+    let mut clippy = choice.way.cargo(workspace, "clippy", NONE);
+    clippy.args(["--release", "--manifest-path"]).arg(&manifest).args(["--", "-D", "warnings"]);
+    silent(workspace, "clippy: bare guest", &mut clippy)
 }
 
 /// The firmware of the witness, which is a workspace of its own: its style, its tests on the host, its
