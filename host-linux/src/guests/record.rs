@@ -88,7 +88,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("moved.json");
         assert_eq!(Record::load(&path).unwrap(), None);
-        let moved = Moved { rounds: 2, bytes: 3, downtime_ms: 4, total_ms: 5, throttled: 6, disk_bytes: 0 };
+        let moved = Moved {
+            rounds: 2,
+            bytes: 3,
+            downtime_ms: 4,
+            total_ms: 5,
+            throttled: 6,
+            disk_bytes: 0,
+            stood: None,
+        };
         let given = Record { at: 7, ..Record::now(Way::To, "b1", true) };
         let done = Record { moved: Some(moved), ..given.clone() };
         let with_disks = Record { with_disks: true, ..given.clone() };

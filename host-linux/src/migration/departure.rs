@@ -81,6 +81,23 @@ pub struct Moved {
     /// Bytes of its disks among those that were sent.
     #[serde(default, skip_serializing_if = "is_none")]
     pub disk_bytes: u64,
+    /// What it stood still for. Told, and not noted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stood: Option<Stood>,
+}
+
+/// For how long a guest that moves stands still for what, one behind the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stood {
+    /// The rest of its memory and its state are sent.
+    pub rest_ms: u64,
+    /// The other node has all of it, and it is whole.
+    pub whole_ms: u64,
+    /// The other node leads its volumes.
+    pub lead_ms: u64,
+    /// It runs there.
+    pub begin_ms: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -256,20 +273,34 @@ impl Leaving {
         expect(&mut channel, most, &Word::Accepted).map_err(Outcome::Stays)?;
         let copied = self.copy(&mut channel);
         let Copy { still, since, mut moved } = copied.map_err(Outcome::Stays)?;
+        let sent = Instant::now();
         expect(&mut channel, ANSWERS, &Word::Whole).map_err(Outcome::Stays)?;
+        let whole = Instant::now();
         self.wait_for_others(moved.rounds, &mut channel).map_err(Outcome::Stays)?;
-        if let Err(outcome) = self.give(&road, &mut channel) {
-            if let Outcome::Unheard(_) = outcome {
-                // It may run there.
-                still.end();
+        let leads = match self.give(&road, &mut channel) {
+            Ok(leads) => leads,
+            Err(outcome) => {
+                if let Outcome::Unheard(_) = outcome {
+                    // It may run there.
+                    still.end();
+                }
+                return Err(outcome);
             }
-            return Err(outcome);
-        }
+        };
         still.end();
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        (moved.downtime_ms, moved.total_ms) = (millis(since.elapsed()), millis(begun.elapsed()));
+        let runs = Instant::now();
+        let millis = |from: Instant, to: Instant| {
+            u64::try_from(to.saturating_duration_since(from).as_millis()).unwrap_or(u64::MAX)
+        };
+        (moved.downtime_ms, moved.total_ms) = (millis(since, runs), millis(begun, runs));
         // The guest is gone, whether that is noted or not.
         let _ = self.note(&road, Some(&moved));
+        moved.stood = Some(Stood {
+            rest_ms: millis(since, sent),
+            whole_ms: millis(sent, whole),
+            lead_ms: millis(whole, leads),
+            begin_ms: millis(leads, runs),
+        });
         Ok(moved)
     }
 
@@ -402,8 +433,8 @@ impl Leaving {
         Ok(copy)
     }
 
-    /// Gives it away. An error says where it is.
-    fn give(&self, road: &GuestRoad, channel: &mut Channel) -> Result<(), Outcome> {
+    /// Gives it away; since when the other node leads. An error says where it is.
+    fn give(&self, road: &GuestRoad, channel: &mut Channel) -> Result<Instant, Outcome> {
         let together = self.settings.together.as_deref();
         if together.is_none() {
             self.is_given().map_err(Outcome::Stays)?;
@@ -421,6 +452,7 @@ impl Leaving {
             };
             led.map_err(|why| self.keep(why))?;
         }
+        let leads = Instant::now();
         let unheard = |error: std::io::Error| {
             let node = &self.settings.node;
             let what = format!(
@@ -432,7 +464,7 @@ impl Leaving {
         };
         channel.say(&Word::Go).map_err(unheard)?;
         match channel.hear(ANSWERS).map_err(unheard)? {
-            Word::Runs => Ok(()),
+            Word::Runs => Ok(leads),
             Word::Failed(why) => Err(self.keep(why.failure())),
             Word::Offer(_) | Word::Bring(..) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
                 Err(unheard(std::io::ErrorKind::InvalidData.into()))

@@ -159,6 +159,14 @@ fn counts(machine: &Machine, is_expected: bool) -> bool {
     false
 }
 
+/// What it stood still for is all of that, but for what each part leaves of a millisecond.
+fn adds_up(moved: &Moved) {
+    assert!(0 < moved.rounds && 0 < moved.bytes);
+    let stood = moved.stood.as_ref().unwrap();
+    let sum: u64 = [stood.rest_ms, stood.whole_ms, stood.lead_ms, stood.begin_ms].iter().sum();
+    assert!((sum..=sum + 4).contains(&moved.downtime_ms), "{moved:?}");
+}
+
 /// It goes on here unless it was given away, and then never; what is noted says which.
 #[test]
 fn a_guest_is_here_until_it_is_given_away() {
@@ -218,7 +226,7 @@ fn a_guest_is_here_until_it_is_given_away() {
                 Outcome::Stays(why) => (why.what, true),
                 Outcome::Unheard(why) => (why.what, false),
                 Outcome::Gone(moved) => {
-                    assert!(0 < moved.rounds && 0 < moved.bytes);
+                    adds_up(&moved);
                     (String::new(), false)
                 }
             };
@@ -226,8 +234,11 @@ fn a_guest_is_here_until_it_is_given_away() {
             assert_eq!(counts(&machine, goes_on), goes_on, "{does:?}, quick: {is_quick}");
             assert!(given || goes_on, "{does:?}: it is nowhere");
             let record = Record::load(&record).unwrap();
-            assert!(record.iter().all(|record| record.with_disks == with_disks), "{does:?}");
-            let found = (record.is_some(), record.is_some_and(|record| record.moved.is_some()));
+            let with = record.iter().all(|record| record.with_disks == with_disks);
+            let moved = record.as_ref().map(|record| record.moved.as_ref());
+            let told = moved.flatten().is_none_or(|moved| moved.stood.is_none());
+            assert!(with && told, "{does:?}: what is noted is version 1");
+            let found = (moved.is_some(), moved.flatten().is_some());
             assert_eq!(found, noted, "{does:?}, quick: {is_quick}");
         }
     }
