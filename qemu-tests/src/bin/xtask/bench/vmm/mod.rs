@@ -4,6 +4,7 @@ mod code;
 mod disk_code;
 mod disks;
 mod guest;
+mod nested;
 mod report;
 mod snapshots;
 
@@ -22,12 +23,24 @@ use report::{Row, Subject};
 /// time: a mirrored volume of a playground, and a file by qemu-nbd. The guests are a few instructions each,
 /// on this machine's KVM. Beside it QEMU's microvm with the same kernel, by PVH; beside a snapshot, which
 /// that has not, a copy of the same file.
+///
+/// With --nested, Linux guests on nested KVM in a site of two emulated nodes and a witness: the time from
+/// `vm start` to their init, requests to a mirrored volume beside those to a file of the node, moves to the
+/// other node and back, idle and under load, and snapshots. All are under emulation of emulation: ratios and
+/// times beside each other tell something, the times alone do not.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  cargo xtask bench vmm\n  cargo xtask bench vmm --rounds 21 --json")]
+#[command(after_help = "Examples:\n  cargo xtask bench vmm\n  cargo xtask bench vmm --rounds 21 --json\n  \
+    cargo xtask bench vmm --nested\n  cargo xtask bench vmm --nested --only moves --rounds 2")]
 pub struct Vmm {
-    /// How often the contestants take turns.
-    #[arg(long, default_value_t = 11)]
-    rounds: u32,
+    /// Linux guests in emulated nodes, in place of small ones on this machine's KVM.
+    #[arg(long, conflicts_with_all = ["snapshots", "mib"])]
+    nested: bool,
+    /// With --nested, only these.
+    #[arg(long, value_delimiter = ',', requires = "nested")]
+    only: Vec<nested::What>,
+    /// How often the contestants take turns [default: 11, and 5 with --nested].
+    #[arg(long)]
+    rounds: Option<u32>,
     /// How often a guest is written and read back, and how often one writes to disks.
     #[arg(long, default_value_t = 3)]
     snapshots: u32,
@@ -58,7 +71,14 @@ const FIGURES: [Figure; 4] = [
     ("the same, with programs that guests share", |turn| turn.resident_mib, "MiB"),
 ];
 
+/// How often the contestants take turns on this machine's KVM, unless it is said.
+const ROUNDS: u32 = 11;
+
 pub fn figures(workspace: &Workspace, wanted: &Vmm) -> Result<()> {
+    if wanted.nested {
+        return nested::figures(wanted);
+    }
+    let rounds = wanted.rounds.unwrap_or(ROUNDS);
     let bulkhead = released(workspace, "--bin", "bulkhead")?;
     Artefacts::of("bench-vmm", |artefacts| {
         let ours = Monitor::Bulkhead(bulkhead.clone());
@@ -66,8 +86,8 @@ pub fn figures(workspace: &Workspace, wanted: &Vmm) -> Result<()> {
         let theirs = qemu.as_ref().ok().map(|qemu| Monitor::Qemu(qemu.clone()));
         let mut rows = Vec::new();
         let mut turns = Vec::new();
-        for round in 0..=wanted.rounds {
-            let name = if round == 0 { "to warm up".into() } else { format!("{round} of {}", wanted.rounds) };
+        for round in 0..=rounds {
+            let name = if round == 0 { "to warm up".into() } else { format!("{round} of {rounds}") };
             step(&format!("bench: round {name}"), || {
                 let other = || theirs.as_ref().map(|theirs| guest::turn(artefacts, theirs)).transpose();
                 // Whoever comes second meets what is left to do for the first one's end.

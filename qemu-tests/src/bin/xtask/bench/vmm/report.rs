@@ -20,26 +20,17 @@ pub struct Row {
     pub seen: Vec<(f64, Option<f64>)>,
 }
 
-/// Where it ran, and beside whom.
+/// Where it ran, beside whom, and what else ran there.
 pub struct Subject {
     machine: String,
     kvm: String,
     qemu: String,
+    load: String,
 }
 
 impl Subject {
     /// This machine.
     pub fn here(qemu: &Result<Qemu>) -> Self {
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let value = |key: &str| {
-            let line = cpuinfo.lines().find(|line| line.starts_with(key));
-            line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
-        };
-        let count = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
-        let is_virtual = value("flags").split(' ').any(|flag| flag == "hypervisor");
-        let kind = if is_virtual { "a virtual machine" } else { "a physical machine" };
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let (release, name) = (release.trim(), value("model name"));
         let module = ["kvm_intel", "kvm_amd", "kvm_pvm"].into_iter();
         let module = module.filter(|name| Path::new("/sys/module").join(name).exists());
         let kvm = match module.collect::<Vec<_>>().join(", ") {
@@ -52,7 +43,29 @@ impl Subject {
             Ok(Qemu { processor }) => format!("{}, -cpu {processor}", version()),
             Err(why) => format!("runs no guests here, and is not measured: {why:#}"),
         };
-        Self { machine: format!("{name}, {count} processors, {kind}; Linux {release}"), kvm, qemu }
+        Self::of(kvm, qemu)
+    }
+
+    /// Nodes that are emulated on this machine.
+    pub fn nested() -> Self {
+        let kvm = "in nodes of one emulated processor each, nested".into();
+        Self::of(kvm, format!("{}, which emulates the nodes", version()))
+    }
+
+    fn of(kvm: String, qemu: String) -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let value = |key: &str| {
+            let line = cpuinfo.lines().find(|line| line.starts_with(key));
+            line.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())).unwrap_or_default()
+        };
+        let count = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
+        let is_virtual = value("flags").split(' ').any(|flag| flag == "hypervisor");
+        let kind = if is_virtual { "a virtual machine" } else { "a physical machine" };
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let (release, name) = (release.trim(), value("model name"));
+        let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
+        Self { machine: format!("{name}, {count} processors, {kind}; Linux {release}"), kvm, qemu, load }
     }
 }
 
@@ -64,11 +77,11 @@ fn version() -> String {
 
 /// Prints all of it.
 pub fn print(subject: &Subject, rows: &[Row], as_json: bool) {
-    let Subject { machine, kvm, qemu } = subject;
+    let Subject { machine, kvm, qemu, load } = subject;
     if as_json {
-        println!("{}", json!({ "machine": machine, "kvm": kvm, "qemu": qemu }));
+        println!("{}", json!({ "machine": machine, "kvm": kvm, "qemu": qemu, "load": load }));
     } else {
-        println!("\n  on    {machine}\n  KVM   {kvm}\n  QEMU  {qemu}");
+        println!("\n  on    {machine}\n  KVM   {kvm}\n  QEMU  {qemu}\n  load  {load}, this one counted");
     }
     for Row { what, unit, beside, seen } in rows {
         let ours = median(seen.iter().map(|(ours, _)| *ours));
