@@ -3,7 +3,7 @@
 
 use crate::durable;
 use crate::failure::Failure;
-use crate::migration::departure::Moved;
+use crate::migration::moved::Moved;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::Path;

@@ -167,6 +167,23 @@ fn adds_up(moved: &Moved) {
     assert!((sum..=sum + 4).contains(&moved.downtime_ms), "{moved:?}");
 }
 
+/// Of a guest that moves by itself, while it runs, and of which nothing is noted.
+fn settings(agent: PathBuf, machine: &Arc<Machine>) -> Settings {
+    Settings {
+        node: "b1".into(),
+        agent,
+        loan: None,
+        is_paused: false,
+        downtime: Duration::from_millis(300),
+        bandwidth: None,
+        is_quick: false,
+        with_disks: false,
+        record: None,
+        throttle: Arc::new(Throttle::new(machine)),
+        together: None,
+    }
+}
+
 /// It goes on here unless it was given away, and then never; what is noted says which.
 #[test]
 fn a_guest_is_here_until_it_is_given_away() {
@@ -195,17 +212,10 @@ fn a_guest_is_here_until_it_is_given_away() {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let (machine, record) = (guest(directory.path()), directory.path().join("moved.json"));
             let settings = Settings {
-                node: "b1".into(),
-                agent: agent(directory.path(), &listener),
-                loan: None,
-                is_paused: false,
-                downtime: Duration::from_millis(300),
-                bandwidth: None,
                 is_quick,
                 with_disks,
                 record: Some(record.clone()),
-                throttle: Arc::new(Throttle::new(&machine)),
-                together: None,
+                ..settings(agent(directory.path(), &listener), &machine)
             };
             let (tell, waits) = channel();
             let other = std::thread::spawn(move || other_end(&listener, does, with_disks, &tell));

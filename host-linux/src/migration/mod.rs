@@ -12,7 +12,8 @@
 //! 2. [`hello`], [`opening`]: how a connection begins, and is encrypted; [`socket`], [`channel`]: its frames;
 //!    [`calling`]: how a guest's process has one, and [`relay`]: by its agent.
 //! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
-//!    slowed down before; [`barrier`]: how guests wait for each other that leave [`together`].
+//!    slowed down before; [`barrier`]: how guests wait for each other that leave [`together`];
+//!    [`moved`]: how it went.
 //! 4. [`disks`]: what is on its disks, where that goes with it.
 //! 5. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
 
@@ -24,6 +25,7 @@ pub mod convergence;
 pub mod departure;
 pub mod disks;
 pub mod hello;
+pub mod moved;
 pub mod opening;
 pub mod passing;
 pub mod reception;
