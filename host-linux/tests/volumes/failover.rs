@@ -199,7 +199,7 @@ fn a_drill_is_as_forecast() {
     let drill = |node: &str, more: &[&str]| {
         let fault = |what: &str| {
             let socket = Path::new(plant.part(here)["socket"].as_str().unwrap());
-            let directory = socket.ancestors().nth(2).unwrap().display();
+            let directory = socket.parent().unwrap().display();
             format!("{} playground fault --dir {directory} {what} {here}", env!("CARGO_BIN_EXE_bulkhead"))
         };
         let (by, back) = (fault("kill"), fault("start"));

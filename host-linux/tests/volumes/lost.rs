@@ -23,6 +23,24 @@ fn voters(plant: &Plant, node: &str, count: usize) {
     });
 }
 
+/// The node that leads the volumes and is master of the pair, and the other one. Both start at once, so one
+/// may have come to be the one, and one the other.
+fn decides(plant: &Plant) -> (&'static str, &'static str) {
+    let (leads, other) = roles(plant);
+    let master = within("a master", || {
+        let name = status(plant, leads)?["pairs"][0]["master"]["name"].as_str()?.to_owned();
+        [leads, other].into_iter().find(|node| *node == name)
+    });
+    if master == leads {
+        return (leads, other);
+    }
+    plant.ok(leads, &["promote", master]);
+    within("it to lead", || {
+        plant.ok(master, &["list"])["group"]["storage"]["leads"].as_bool().filter(|leads| *leads)
+    });
+    (master, leads)
+}
+
 const YES: &str = "--yes-they-never-return";
 
 /// The witness dies, then the node that went on alone. Nobody may act, until an operator says that it is
@@ -30,7 +48,7 @@ const YES: &str = "--yes-they-never-return";
 #[test]
 fn an_operator_goes_on_without_the_one_that_decides() {
     let plant = Plant::start();
-    let (first, second) = roles(&plant);
+    let (first, second) = decides(&plant);
     plant.ok(first, &["create", "vm1", "--size", "16MiB"]);
     let near = client(&plant, first, "vm1", 16 << 20);
     (0..8).for_each(|block| write(&near, block, 1));
