@@ -144,6 +144,22 @@ fn a_playground_is_started_hurt_and_stopped() {
     assert!(gone.err.contains("no playground answers"), "{}", gone.err);
 }
 
+/// F19: a playground that shows its parts asks them, and one that stands still holds nobody's command up.
+#[test]
+fn a_part_that_stands_still_can_be_woken() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let mut command = bulkhead(&["playground", "run", "--dir", dir.to_str().unwrap()]);
+    let _playground = Playground(command.stdout(Stdio::null()).spawn().unwrap());
+    wait("the playground", || fault(dir, &["heal"]).code == 0);
+    for _ in 0..2 {
+        for what in ["pause", "resume"] {
+            let done = fault(dir, &[what, "a1"]);
+            assert_eq!(done.code, 0, "{what}: {}", done.err);
+        }
+    }
+}
+
 /// What a part thinks of another one.
 fn verdict(part: &Value, of: &str) -> String {
     let nodes = status(part)["nodes"].as_array().cloned().unwrap_or_default();

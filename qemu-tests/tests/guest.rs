@@ -63,6 +63,10 @@ fn a_linux_guest_runs_in_a_node() -> Result<()> {
         let typed = format!("(sleep 20; echo hello) | ({})", guest("echo", 1, ""));
         let echoes = rig.shell.exit(0, &typed, GUEST)?;
         ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
+        // The same by a console over memory.
+        let typed = format!("(sleep 20; echo hello) | ({})", guest("hvc", 1, "console = \"virtio\"\\n"));
+        let echoes = rig.shell.exit(0, &typed, GUEST)?;
+        ensure!(said(&echoes, "heard")? == "hello", "{echoes}");
         goes_on_without_its_terminal(&rig)?;
         loses_its_heartbeat(&rig)?;
         rig.node.power_cut()

@@ -44,10 +44,19 @@ impl Client {
     ///
     /// No agent serves the socket.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
+        Self::connect_for(path, PATIENCE)
+    }
+
+    /// The same for who waits less long for each answer.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn connect_for(path: &Path, patience: Duration) -> Result<Self, Failure> {
         let connect = || {
             let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
             Ok(stream)
         };
         let stream = connect().map_err(|error: std::io::Error| {

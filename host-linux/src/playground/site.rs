@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// How long a part has to end by itself.
 const END_MAX: Duration = Duration::from_secs(5);
+/// A part that does not answer within this time does not answer: whoever asks the playground waits meanwhile.
+const ANSWERS: Duration = Duration::from_secs(1);
 /// The variable by which a part knows whom it must not outlive.
 pub const PARENT: &str = "BULKHEAD_PLAYGROUND";
 
@@ -167,7 +169,7 @@ impl Site {
     /// What a part says of itself; `None` when it does not answer.
     pub fn status(&self, place: usize) -> Option<Value> {
         self.pid(place)?;
-        let mut client = Client::connect(&self.parts.get(place)?.socket).ok()?;
+        let mut client = Client::connect_for(&self.parts.get(place)?.socket, ANSWERS).ok()?;
         client.ask(&Request::Status).ok().and_then(|answer| answer.get("status").cloned())
     }
 

@@ -36,6 +36,17 @@ const PAGE: u64 = 4096;
 
 const _: () = assert!(DISKS_MAX + NETWORKS_MAX + 1 == VIRTIO_MAX as usize, "the last one is chance");
 
+/// Where a guest finds what is typed on its console. What it says there is heard in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Typing {
+    /// At a serial port.
+    #[default]
+    Serial,
+    /// At a console over memory, which only a guest with this has.
+    Virtio,
+}
+
 /// What a guest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
@@ -53,6 +64,8 @@ pub struct Description {
     pub initrd: Option<PathBuf>,
     /// What the kernel is told.
     pub command_line: String,
+    /// Where it finds what is typed.
+    pub console: Typing,
     /// Its disks, in the order in which it finds them; at most [`DISKS_MAX`].
     pub disks: Vec<Disk>,
     /// Its networks, in the order in which it finds them; at most [`NETWORKS_MAX`].
@@ -152,6 +165,8 @@ struct File {
     initrd: Option<PathBuf>,
     #[serde(default)]
     command_line: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    console: Option<Typing>,
     #[serde(default)]
     disk: Vec<FileDisk>,
     #[serde(default)]
@@ -221,6 +236,7 @@ impl Description {
                 "lost": self.heartbeat.lost.name(),
                 "begins_within": self.heartbeat.begins_within.map(time),
             },
+            "console": self.console,
             "failover": self.failover,
         })
     }
@@ -287,10 +303,14 @@ impl Description {
         file.kernel = beside.join(&file.kernel);
         file.initrd = file.initrd.map(|initrd| beside.join(initrd));
         let text = toml::to_string(&file).map_err(|error| error.to_string())?;
-        let disks = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
+        let disks: Vec<_> = file.disk.into_iter().map(disk).collect::<Result<_, String>>()?;
         let networks = networks(&file.name, file.network)?;
         let heartbeat = file.heartbeat.map(heartbeat).transpose()?.unwrap_or_default();
-        let failover = file.failover.unwrap_or_default();
+        let (failover, console) = (file.failover.unwrap_or_default(), file.console.unwrap_or_default());
+        let devices: usize = [disks.len(), networks.len(), 1].iter().sum();
+        if console == Typing::Virtio && VIRTIO_MAX as usize <= devices {
+            return Err(TOO_MANY.into());
+        }
         let File { name, processors, kernel, initrd, command_line, .. } = file;
         Ok(Self {
             name,
@@ -300,6 +320,7 @@ impl Description {
             kernel,
             initrd,
             command_line,
+            console,
             disks,
             networks,
             heartbeat,
@@ -308,6 +329,9 @@ impl Description {
         })
     }
 }
+
+const TOO_MANY: &str = "a guest has 19 devices at most: with 16 `[[disk]]` and 2 `[[network]]` there is no \
+                        room for `console = \"virtio\"`";
 
 /// What is expected of a guest's heartbeat.
 fn heartbeat(described: FileHeartbeat) -> Result<Heartbeat, String> {

@@ -75,6 +75,24 @@ fn a_description_is_read() {
     assert!(Description::read(&directory.path().join("none")).unwrap_err().what.contains("none"));
 }
 
+/// What is typed comes by the serial port, or by a console over memory, for which there must be room.
+#[test]
+fn where_it_is_typed_is_read() {
+    let parse = |keys: &str| Description::parse(&format!("{LEAST}{keys}"), Path::new("/"));
+    assert_eq!(parse("").unwrap().console, Typing::Serial);
+    let virtio = parse("console = \"virtio\"\n").unwrap();
+    assert_eq!(virtio.console, Typing::Virtio);
+    assert_eq!(Description::parse(&virtio.text, Path::new("/")).unwrap(), virtio);
+    let wrong = parse("console = \"vga\"\n").unwrap_err();
+    assert!(wrong.contains("expected `serial` or `virtio`"), "{wrong}");
+    let disks = "[[disk]]\nuri = \"nbd://x/y\"\n".repeat(16);
+    let networks = "[[network]]\ntap = \"t0\"\n[[network]]\ntap = \"t1\"\n";
+    let full = |console: &str| parse(&format!("{console}{disks}{networks}"));
+    assert!(full("").is_ok());
+    let wrong = full("console = \"virtio\"\n").unwrap_err();
+    assert!(wrong.contains("19 devices at most"), "{wrong}");
+}
+
 /// S3-13: what follows when it is to run and does not.
 #[test]
 fn what_follows_its_loss_is_read() {

@@ -6,7 +6,7 @@
 
 use super::boot;
 use super::console::Console;
-use super::description::Description;
+use super::description::{Description, Typing};
 use super::disk::Disk;
 use super::gate::{Gate, Hold};
 use super::heartbeat::Heartbeat;
@@ -26,6 +26,7 @@ use super::virtio::Device;
 use super::virtio::block::Block;
 use super::virtio::entropy::Entropy;
 use super::virtio::net::Net;
+use super::virtio::terminal::{Terminal, Typed};
 use super::virtio::transport::{NOTIFY, Transport};
 use super::{acpi, registers};
 use crate::failure::Failure;
@@ -70,6 +71,8 @@ pub struct Origin {
     /// What its networks go by: they stay in their bridges, and what these have learned stays true.
     taps: Vec<Arc<Tap>>,
     pub(super) console: Console,
+    /// What is typed, where that is no serial port's.
+    typed: Option<Typed>,
     /// Its memory, where that is kept over its resets.
     kept: Option<Arc<Kept>>,
 }
@@ -87,7 +90,10 @@ impl Origin {
         let taps = description.networks.iter().map(tap).collect::<Result<_, _>>()?;
         let Description { name, memory, pages, .. } = &description;
         let kept = Kept::new(name, *memory, *pages)?.map(Arc::new);
-        Ok(Self { description, disks, taps, console, kept })
+        let typed = (description.console == Typing::Virtio).then(Typed::new).transpose();
+        let typed =
+            typed.map_err(|error| Failure::failed(format!("no console for guest {name}: {error}")))?;
+        Ok(Self { description, disks, taps, console, typed, kept })
     }
 
     /// Its disks, as they were found.
@@ -105,6 +111,8 @@ impl Origin {
             devices.push(Box::new(Net::new(Arc::clone(tap), network.mac)));
         }
         devices.push(Box::new(Entropy::default()));
+        let terminal = |typed: &Typed| Box::new(Terminal::new(typed.clone(), self.console.clone()));
+        self.typed.iter().map(terminal).for_each(|terminal| devices.push(terminal));
         devices
     }
 
@@ -336,7 +344,10 @@ impl Machine {
 
     /// Types on its console. How many bytes it has room for.
     pub fn input(&self, bytes: &[u8]) -> usize {
-        self.board.ports.input(bytes)
+        match &self.origin.typed {
+            Some(typed) => typed.input(bytes),
+            None => self.board.ports.input(bytes),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ fn described(directory: &Path, kernel: &[u8]) -> Description {
         kernel: path,
         initrd: None,
         command_line: "hello".into(),
+        console: description::Typing::Serial,
         disks: Vec::new(),
         networks: Vec::new(),
         heartbeat: description::Heartbeat::default(),

@@ -12,8 +12,17 @@ use super::node_image::{busybox, read};
 use super::workspace::{Workspace, write_atomically};
 
 /// What a guest needs for its devices, ours or QEMU's, to hear of its power button, and to beat.
-const MODULES: &[&str] =
-    &["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev", "ib700wdt"];
+const MODULES: &[&str] = &[
+    "virtio_mmio",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "virtio_console",
+    "button",
+    "evdev",
+    "ib700wdt",
+];
 
 /// A guest's kernel and initramfs.
 #[derive(Clone, Debug)]

@@ -3,13 +3,14 @@
 //!
 //! [`transport`] are the registers; [`ring`] a queue that both may use until it is closed, [`worker`] the
 //! thread that looks at it; [`saved`] both as a snapshot has them; [`block`] a disk, [`net`] a
-//! network, [`entropy`] chance.
+//! network, [`entropy`] chance, [`terminal`] a console.
 
 pub mod block;
 pub mod entropy;
 pub mod net;
 pub mod ring;
 pub mod saved;
+pub mod terminal;
 #[cfg(test)]
 mod testing;
 pub mod transport;
