@@ -211,7 +211,7 @@ fn away(status: &Status, here: Home, all: &mut All) {
         what = format!("{what}; with {} of compartment {at}: both sets now run there", own.len());
     }
     let next = format!(
-        "when compartment {home} is well and in sync, `bulkhead vm migrate` takes them home as they run"
+        "`bulkhead vm home` takes them home as they run, once compartment {home} is well and in sync"
     );
     all.add(Kind::GuestsAway, u32::from(of_pair(status)), &format!("compartment {home}"), what, &next);
 }

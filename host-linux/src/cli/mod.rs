@@ -32,6 +32,7 @@ mod timers;
 mod trust;
 mod vm;
 mod vm_console;
+mod vm_home;
 mod vm_log;
 mod vm_migrate;
 mod vm_migrate_all;

@@ -2,6 +2,7 @@
 
 use super::cluster::AgentArg;
 use super::vm_console;
+use super::vm_home;
 use super::vm_log;
 use super::vm_migrate;
 use super::vm_own;
@@ -41,6 +42,7 @@ pub(super) enum Verb {
     Restore(Restore),
     Snapshots(vm_own::Snapshots),
     Migrate(vm_migrate::Migrate),
+    Home(vm_home::Home),
     Share(vm_share::Share),
     Console(vm_console::Console),
     Log(vm_log::Log),
@@ -288,6 +290,7 @@ pub(super) fn run(verb: &Verb, is_quiet: bool, voice: Voice) -> Result<Report, F
         Verb::Restore(args) => restore(args, is_quiet, voice),
         Verb::Snapshots(args) => vm_own::snapshots(args),
         Verb::Migrate(args) => vm_migrate::run(args, is_quiet),
+        Verb::Home(args) => vm_home::run(args, is_quiet),
         Verb::Share(args) => vm_share::run(args),
         Verb::Console(args) => vm_console::run(args),
         Verb::Log(args) => vm_log::run(args),

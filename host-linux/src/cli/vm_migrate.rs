@@ -77,7 +77,7 @@ pub(super) struct Migrate {
     agent: AgentArg,
 }
 
-fn parse_bandwidth(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bandwidth(text: &str) -> Result<u64, String> {
     let bandwidth = parse_size(text)?;
     match bandwidth < BANDWIDTH_MIN {
         true => Err(format!("at least {} a second, or it never ends", size(BANDWIDTH_MIN))),

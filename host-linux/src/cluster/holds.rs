@@ -11,15 +11,27 @@ use std::time::Duration;
 /// A word counts for so long.
 const COUNTS: Duration = Duration::from_secs(300);
 
-/// Why the loss of a node would be more than that of one part: what would stop, in words. `None`: it would
-/// not, or all of that has stopped already.
+/// Why the loss of a node would be more than that of one part, or more than is needed: what would stop, in
+/// words. `None`: nothing would, or all of that has stopped already.
 #[must_use]
 pub fn why(status: &Status, node: &str) -> Option<String> {
     let has_master = status.pairs.iter().any(|pair| pair.master.is_some());
     let stops = status.outlook.iter().find(|part| part.part == node && !part.survives && has_master);
     let is_led = status.storage.as_ref().is_some_and(|storage| storage.primary.is_some());
     let nobody_leads = || forecast(status, &Part::Node(node.to_owned())).ok()?.because.filter(|_| is_led);
-    stops.map(|part| part.then.clone()).or_else(nobody_leads)
+    stops.map(|part| part.then.clone()).or_else(nobody_leads).or_else(|| guests(status, node))
+}
+
+/// Guests that would begin anew, where they could move as they run.
+fn guests(status: &Status, node: &str) -> Option<String> {
+    let running = status.guests.iter().filter(|guest| guest.state == "running" && status.node.name == node);
+    let names: Vec<&str> = running.map(|guest| guest.name.as_str()).collect();
+    let then = forecast(status, &Part::Node(node.to_owned())).ok()?;
+    let to = then.leads.first().filter(|_| !names.is_empty())?;
+    let names = names.join(", ");
+    Some(format!(
+        "{names} would begin anew on {to}; `bulkhead vm migrate --all --to {to}` moves them as they run"
+    ))
 }
 
 /// What is held, and the word that lets it pass.
@@ -62,12 +74,12 @@ impl Holds {
             return Err(Answer::refused(
                 "failed",
                 what,
-                "repair that first: no word could be drawn to let it pass",
+                "see to that first: no word could be drawn to let it pass",
             ));
         }
         let word: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let next = format!(
-            "repair that first; or say `--override {word}` within {} min: it counts once, and for this alone",
+            "see to that first; or say `--override {word}` within {} min: it counts once, and for this alone",
             COUNTS.as_secs() / 60
         );
         self.last = Some(Held { action: action.to_owned(), word, until: now.after(COUNTS) });

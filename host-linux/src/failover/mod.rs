@@ -7,11 +7,12 @@
 //! 1. [`wanted`]: what is wanted of a guest, as people and programs say it.
 //! 2. [`service`]: the agent's thread that looks, and has guests begun.
 //! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at.
-//! 4. [`forecast`]: what would follow a loss; [`drill`]: what did.
+//! 4. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
 
 pub mod begin;
 pub mod drill;
 pub mod forecast;
+pub mod homing;
 pub mod service;
 pub mod sight;
 pub mod wanted;

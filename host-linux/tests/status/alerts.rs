@@ -10,7 +10,7 @@ use bulkhead::mirror::view::{Policy, State, View};
 use bulkhead_core::time::Instant;
 
 /// All is well on a1, which leads the volumes and runs these guests.
-fn well() -> Status {
+pub fn well() -> Status {
     let mut status = with_guests(true, "up", &[1, 2, 3]);
     let view = view(&mut status);
     (view.leads, view.state, view.wanted) = (true, State::Synced, Policy::Back);
@@ -26,12 +26,12 @@ fn well() -> Status {
     status
 }
 
-fn view(status: &mut Status) -> &mut View {
+pub fn view(status: &mut Status) -> &mut View {
     status.storage.as_mut().unwrap()
 }
 
 /// What is wanted of the guest that is the `at`th volume.
-fn wanted(status: &mut Status, at: usize) -> &mut Wanted {
+pub fn wanted(status: &mut Status, at: usize) -> &mut Wanted {
     view(status).volumes[at].guest.as_mut().unwrap()
 }
 

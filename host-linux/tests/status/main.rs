@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 mod alerts;
+mod homing;
 
 use bulkhead::cluster::holds::why;
 use bulkhead::cluster::outlook::outlook;
@@ -408,6 +409,11 @@ fn what_would_take_the_last_of_something_is_held() {
         }
     }
     assert!(10 < all, "hardly any state was one in which something ends: {all}");
+    // Guests that run here could move instead; another node's are not known here.
+    let busy = alerts::well();
+    let why_not = held(&busy, "a1").unwrap();
+    assert!(why_not.starts_with("web1, db, test would begin anew on b1; `bulkhead vm migrate"), "{why_not}");
+    assert_eq!(held(&busy, "b1"), None);
     // The last copy, though a master would be left.
     let behind = with_guests(false, "up", &[1, 2, 3]);
     assert!(survives(&behind, "a1") && held(&behind, "a1").unwrap().contains("every acknowledged write"));

@@ -229,6 +229,33 @@ fn a_drill_is_as_forecast() {
     ok(&plant, there, &["stop", "web1", "--now"]);
 }
 
+/// S0-09: guests that failed over go home as they run, once their home is well, and not before.
+#[test]
+fn guests_go_home_when_their_home_is_well() {
+    if !runs_guests() {
+        return;
+    }
+    let (plant, here, there, directory) = begin();
+    let home = if here.contains('a') { "a" } else { "b" };
+    let more = format!("[[disk]]\nvolume = \"vm1\"\n[failover]\nhome = \"{home}\"\n");
+    start(&plant, here, "web1", &more, directory.path());
+    start(&plant, here, "db", "", directory.path());
+    let at_home = vm(&plant, here, &["home"]);
+    assert!(at_home.code == 0 && at_home.out.contains("\"guests\":[]"), "{}{}", at_home.out, at_home.err);
+    plant.fault(&["kill", here]);
+    ["web1", "db"].iter().for_each(|name| counts(&plant, there, name));
+    let too_soon = vm(&plant, there, &["home"]);
+    assert!(too_soon.code == 3 && too_soon.err.contains("is not well"), "{}", too_soon.err);
+    plant.fault(&["start", here]);
+    let went = vm(&plant, there, &["home", "--after", "2s"]);
+    assert_eq!(went.code, 0, "{}{}", went.out, went.err);
+    ["web1", "db"].iter().for_each(|name| counts(&plant, here, name));
+    for name in ["web1", "db"] {
+        assert_eq!(ok(&plant, there, &["show", name])["state"], "Off", "{name}");
+        ok(&plant, here, &["stop", name, "--now"]);
+    }
+}
+
 /// Its process dies: it is begun again where it was. It switches itself off: it stays off. An operator stops
 /// it: so it does.
 #[test]
