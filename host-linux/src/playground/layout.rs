@@ -1,12 +1,13 @@
 //! The configuration files of a playground: two compartments and a witness, everything below one directory.
 
-use super::relay::{Relay, both};
+use super::ports::Ports;
+use super::relay::Relay;
 use crate::failure::Failure;
 use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, Storage, key};
 use crate::volume::serve::NBD_SOCKET;
 use bulkhead_core::id::{NodeId, PairId, Side};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Bytes of a holder's log, which is written in full when it is made.
@@ -75,14 +76,11 @@ pub struct Elsewhere {
 /// # Errors
 ///
 /// A file cannot be written, or no sockets are left.
-pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Failure> {
+pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay, Ports), Failure> {
     let mut config = site(directory, wanted)?;
-    // All are bound at once, so that no port is given twice, and for streams, too.
-    let bind = |_| both(Ipv4Addr::LOCALHOST).and_then(|pair| Ok((pair.0.local_addr()?, pair)));
-    let count = config.members.len().saturating_mul(4);
-    let sockets: Result<Vec<_>, _> = (0..count).map(bind).collect();
-    let sockets = sockets.map_err(|error| failed("no socket on loopback", &error))?;
-    let mut ports = sockets.iter().map(|(address, _)| *address);
+    let own = Ports::take(config.members.len().saturating_mul(4));
+    let own = own.map_err(|error| failed("no socket on loopback", &error))?;
+    let mut ports = own.all.iter().copied();
     let nbd: BTreeMap<u16, SocketAddr> = keeping(&config, wanted).into_iter().zip(&mut ports).collect();
     let holders: BTreeSet<u16> = nbd.keys().copied().collect();
     for member in &mut config.members {
@@ -101,7 +99,6 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
     let carried = if wanted.is_direct { BTreeMap::new() } else { exits.clone() };
     let relay =
         Relay::start(&carried, far, &holders).map_err(|error| failed("cannot start the relay", &error))?;
-    drop(sockets);
 
     let mut parts = Vec::new();
     for member in config.members.clone() {
@@ -139,7 +136,7 @@ pub fn write(directory: &Path, wanted: &Wanted) -> Result<(Vec<Part>, Relay), Fa
             .map_err(|error| failed(&format!("cannot write {}", part.config.display()), &error))?;
         parts.push(part);
     }
-    Ok((parts, relay))
+    Ok((parts, relay, own))
 }
 
 /// The nodes that keep volumes.

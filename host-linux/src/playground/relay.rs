@@ -137,7 +137,7 @@ impl Drop for Relay {
 
 /// A UDP and a TCP socket of one port. The system gives a port for one of them: it may be in use for the
 /// other one, rarely.
-pub(super) fn both(host: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
+fn both(host: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut tries = 0;
     loop {
         let socket = UdpSocket::bind((host, 0))?;

@@ -1,6 +1,7 @@
 //! The processes of a playground: started, asked, hurt, ended with it.
 
 use super::layout::{Part, Wanted, write};
+use super::ports::Ports;
 use super::relay::Relay;
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
@@ -26,6 +27,8 @@ pub struct Site {
     pub parts: Vec<Part>,
     relay: Relay,
     children: Vec<Option<Child>>,
+    /// Theirs, also while they are down.
+    _ports: Ports,
 }
 
 impl Site {
@@ -35,9 +38,9 @@ impl Site {
     ///
     /// The configuration cannot be written, or a process cannot be started.
     pub fn start(directory: &Path, wanted: &Wanted) -> Result<Self, Failure> {
-        let (parts, relay) = write(directory, wanted)?;
+        let (parts, relay, ports) = write(directory, wanted)?;
         let children = parts.iter().map(|_| None).collect();
-        let mut site = Self { parts, relay, children };
+        let mut site = Self { parts, relay, children, _ports: ports };
         let here: Vec<_> = site.parts.iter().map(|part| part.is_here).collect();
         for (place, _) in here.into_iter().enumerate().filter(|(_, is_here)| *is_here) {
             site.launch(place)?;

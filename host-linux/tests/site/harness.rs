@@ -1,12 +1,12 @@
 //! A site of two nodes and a witness as processes on loopback, each with its own directory below one that is
-//! removed at the end. Ports are the kernel's choice, so sites can run beside each other.
+//! removed at the end. Each site has ports of its own, so sites can run beside each other.
 
 use crate::common::bulkhead;
 use crate::relay::Relay;
+use bulkhead::playground::ports::Ports;
 use bulkhead::site_config::{EXAMPLE, SiteConfig};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ const LONG: Duration = Duration::from_secs(20);
 pub struct Site {
     pub relay: Relay,
     directory: tempfile::TempDir,
+    ports: Ports,
     children: [Option<Child>; 5],
 }
 
@@ -31,9 +32,8 @@ impl Site {
         let key = directory.path().join("site.key");
         bulkhead::site_config::key::generate(&key).unwrap();
         let mut config = SiteConfig::parse(Path::new("site.toml"), EXAMPLE).unwrap();
-        // All sockets are open at once, so no port is given twice.
-        let sockets: Vec<_> = (0..6).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let mut ports = sockets.iter().map(|socket| socket.local_addr().unwrap());
+        let own = Ports::take(8).unwrap();
+        let mut ports = own.all.iter().copied();
         let mut exits = BTreeMap::new();
         for member in &config.members {
             exits.extend((0..2).map(|network| ((member.id.0, network), ports.next().unwrap())));
@@ -56,7 +56,7 @@ impl Site {
             }
             std::fs::write(directory.path().join(format!("{}.toml", member.id.0)), config.to_toml()).unwrap();
         }
-        Self { relay, directory, children: [const { None }; 5] }
+        Self { relay, directory, ports: own, children: [const { None }; 5] }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -82,8 +82,7 @@ impl Site {
     /// Writes the files of a fourth node, beside node 1 and without a vote, and has the files of the others
     /// name it. Its datagrams do not pass the relay.
     pub fn add_a2(&self) {
-        let sockets = [1, 2].map(|_| UdpSocket::bind("127.0.0.1:0").unwrap());
-        let addresses = sockets.map(|socket| socket.local_addr().unwrap());
+        let addresses = [self.ports.all[6], self.ports.all[7]];
         let mut its = SiteConfig::read(&self.config(1)).unwrap();
         let mut a2 = its.members.iter().find(|member| member.id.0 == 1).unwrap().clone();
         (a2.id.0, a2.name, a2.voter, a2.addresses) = (4, "a2".into(), false, addresses);
