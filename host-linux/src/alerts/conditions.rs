@@ -3,14 +3,14 @@
 
 use crate::cluster::outlook::is_up;
 use crate::cluster::status::{Node, Status};
-use crate::failover::wanted::Home;
+use crate::failover::wanted::{Home, Wanted};
 use crate::guests::own_volume as own;
 use crate::mirror::view::{Policy, State, View, VolumeView};
 use crate::output::size;
 use bulkhead_core::alert::board::Condition;
 use bulkhead_core::alert::kind::Kind;
 use bulkhead_core::crc::crc32c;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names of guests and volumes in one sentence; of more than these the number is said.
 const NAMED: usize = 8;
@@ -172,8 +172,9 @@ fn guests(status: &Status, all: &mut All) {
         all.add(Kind::GuestsDown, subject, &of, what, next);
     }
     let Some(here) = side(status) else { return };
-    away(status, here, all);
-    for (group, members) in groups(status) {
+    let running = running(status);
+    away(status, &running, here, all);
+    for (group, members) in groups(&running) {
         let ([_, _, ..], node) = (members.as_slice(), &status.node.name) else { continue };
         let what =
             format!("{} are to be apart, and all run on {node}: its loss takes all of them", list(&members));
@@ -183,12 +184,9 @@ fn guests(status: &Status, all: &mut All) {
 }
 
 /// Guests that run here and belong into the other compartment (S0-19).
-fn away(status: &Status, here: Home, all: &mut All) {
+fn away(status: &Status, running: &[Running<'_>], here: Home, all: &mut All) {
     let of_home = |home: Option<Home>| -> Vec<&str> {
-        running(status)
-            .filter(|(_, volume)| volume.guest.and_then(|guest| guest.home) == home)
-            .map(|(name, _)| name)
-            .collect()
+        running.iter().filter(|(_, guest)| guest.home == home).map(|(name, _)| *name).collect()
     };
     let there = match here {
         Home::A => Home::B,
@@ -216,21 +214,23 @@ fn away(status: &Status, here: Home, all: &mut All) {
     all.add(Kind::GuestsAway, u32::from(of_pair(status)), &format!("compartment {home}"), what, &next);
 }
 
-/// The guests that run here, with what is wanted of them.
-fn running(status: &Status) -> impl Iterator<Item = (&str, &VolumeView)> {
+/// A guest that runs here, and what is wanted of it.
+type Running<'a> = (&'a str, Wanted);
+
+/// All of them. The agent's loop asks for that each second, of thousands of guests.
+fn running<'a>(status: &'a Status) -> Vec<Running<'a>> {
+    let runs = status.guests.iter().filter(|guest| guest.state == "running");
+    let runs: BTreeSet<&str> = runs.map(|guest| guest.name.as_str()).collect();
     let volumes = status.storage.iter().flat_map(|view| &view.volumes);
-    volumes.filter_map(|volume| {
-        let name = own::guest(&volume.name)?;
-        let runs = status.guests.iter().any(|guest| guest.name == name && guest.state == "running");
-        runs.then_some((name, volume))
-    })
+    let guest = |volume: &'a VolumeView| Some((own::guest(&volume.name)?, volume.guest?));
+    volumes.filter_map(guest).filter(|(name, _)| runs.contains(name)).collect()
 }
 
 /// Of each group of guests that are to be apart those that run here.
-fn groups(status: &Status) -> BTreeMap<&str, Vec<&str>> {
+fn groups<'a>(running: &'a [Running<'a>]) -> BTreeMap<&'a str, Vec<&'a str>> {
     let mut groups = BTreeMap::<&str, Vec<&str>>::new();
-    for (name, volume) in running(status) {
-        if let Some(group) = volume.guest.as_ref().and_then(|guest| guest.apart.as_ref()) {
+    for (name, wanted) in running {
+        if let Some(group) = &wanted.apart {
             groups.entry(group.name()).or_default().push(name);
         }
     }

@@ -1,6 +1,7 @@
 //! `bulkhead drill`: a loss for real, beside its forecast.
 
 use super::cluster::AgentArg;
+use super::fence_agent::switch_on;
 use super::{fence, plan};
 use crate::agent::process::{Child, Verdict};
 use crate::cluster::client::Client;
@@ -85,8 +86,11 @@ pub(super) fn drill(args: &Drill, is_quiet: bool) -> Result<Report, Failure> {
         true => None,
         false => {
             say(&format!("bringing {} back", forecast.lost));
-            switch(args, &mut client, &forecast, PowerWord::On)?;
-            Some(in_sync(args, &mut client)?)
+            let on = switch(args, &mut client, &forecast, PowerWord::On);
+            let back = on.and_then(|()| in_sync(args, &mut client));
+            // What was seen is told, whatever becomes of this.
+            let seen = report(&forecast, &seen, &found, None).text;
+            Some(back.map_err(|why| why.left(format!("The drill: {}", seen.trim_end())))?)
         }
     };
     Ok(report(&forecast, &seen, &found, back))
@@ -126,10 +130,13 @@ fn switch(args: &Drill, client: &mut Client, forecast: &Forecast, want: PowerWor
     for name in &forecast.nodes {
         let node = fence::find(client, name)?;
         let reason = Some("a drill".to_owned());
+        if want == PowerWord::On {
+            switch_on(client, &node, &reason, until)?;
+            continue;
+        }
         let ended = fence::order_and_wait(client, &node, want, reason, until)?;
         if ended != CONFIRMED {
-            let to = if want == PowerWord::Off { "off" } else { "on" };
-            let what = format!("the power of {name} was not switched {to}: {ended}");
+            let what = format!("the power of {name} was not cut: {ended}");
             let next = "`bulkhead fence status` says who may cut it; --by and --back switch it another way.";
             return Err(Failure::failed(what)
                 .left("Parts that were named before it are switched.")

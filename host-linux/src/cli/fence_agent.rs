@@ -178,7 +178,12 @@ fn power(client: &mut Client, node: &Found, action: &str, until: Instant) -> Res
 }
 
 /// Again and again: what was just cut must stay off for some seconds.
-fn switch_on(client: &mut Client, node: &Found, by: &Option<String>, until: Instant) -> Result<(), Failure> {
+pub(super) fn switch_on(
+    client: &mut Client,
+    node: &Found,
+    by: &Option<String>,
+    until: Instant,
+) -> Result<(), Failure> {
     loop {
         let ended = order_and_wait(client, node, PowerWord::On, by.clone(), until)?;
         if ended == CONFIRMED {

@@ -7,6 +7,7 @@ use bulkhead::cluster::events::Log;
 use bulkhead::cluster::status::{Guest, Health, Lacking, Status};
 use bulkhead::failover::wanted::{Apart, Home, Wanted};
 use bulkhead::mirror::view::{Policy, State, View};
+use bulkhead_core::alert::kind::{Gravity, Kind};
 use bulkhead_core::time::Instant;
 
 /// All is well on a1, which leads the volumes and runs these guests.
@@ -149,6 +150,22 @@ fn who_does_not_lead_leaves_it_to_who_does() {
     wanted(&mut follows, 0).home = Some(Home::B);
     assert_eq!(found(&follows), []);
     assert_eq!(found(&seen(("up", "slave"), "up", Some(1), &[1, 2, 3])), []);
+}
+
+/// The guide has each kind, with its bounds.
+#[test]
+fn the_guide_has_all_of_them() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    for kind in Kind::ALL {
+        let name = match kind.gravity() {
+            Gravity::Critical => format!("**{}**", kind.name()),
+            Gravity::Warning => kind.name().to_owned(),
+        };
+        let (raised, cleared) = (kind.raised_after().as_secs(), kind.cleared_after().as_secs());
+        let row = guide.lines().find(|line| line.starts_with(&format!("| {name} |")));
+        assert!(row.unwrap().ends_with(&format!("| {raised} | {cleared} |")), "{name}: {row:?}");
+    }
 }
 
 /// X25: all at once are all told, in the order of their gravity, and when they are over, so is each.
