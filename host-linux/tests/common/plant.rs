@@ -3,7 +3,7 @@
 use super::common::{Answer, bulkhead};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 /// Two nodes and a witness.
@@ -87,5 +87,20 @@ impl Drop for Plant {
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         let _ = self.child.wait();
+        end_guests(self.directory.path());
+    }
+}
+
+/// Guests outlive their agents. Those of a plant are the processes of `vmm` with a path below its directory.
+fn end_guests(directory: &Path) {
+    let own = directory.as_os_str().as_encoded_bytes();
+    for process in std::fs::read_dir("/proc").unwrap().flatten() {
+        let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let mut words = words.split(|byte| *byte == 0);
+        let is_guest = words.nth(1) == Some(b"vmm") && words.any(|word| word.starts_with(own));
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(pid) = pid.filter(|_| is_guest).and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
     }
 }

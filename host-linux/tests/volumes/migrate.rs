@@ -93,14 +93,6 @@ impl std::ops::Deref for Site {
     }
 }
 
-impl Drop for Site {
-    fn drop(&mut self) {
-        for node in ["a1", "b1", "c1", "d1"].into_iter().filter(|node| self.has(node)) {
-            vm(self, node, &["stop", "web1", "--now"]);
-        }
-    }
-}
-
 /// A plant with a guest on the node that leads.
 pub(super) fn begin(more: &str, lease: &[&str]) -> (Site, &'static str, &'static str) {
     let plant = Site(Plant::start());
