@@ -1,9 +1,11 @@
 //! A small file in place of another: the old one or the new one is there, and whole, whenever the power goes
 //! (V1).
 
+use crate::failure::Failure;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::fs::{File, rename};
-use std::io::{Result, Write as _};
+use std::io::{ErrorKind, Result, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Writes these bytes to `path`, in place of what is there; then they are on disk. What lies beside it under
@@ -21,6 +23,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     rename(&new, path)?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// As [`replace`], with this value as JSON.
+///
+/// # Errors
+///
+/// As there, in the operator's words.
+pub fn replace_json(path: &Path, value: &impl Serialize) -> std::result::Result<(), Failure> {
+    let put = || replace(path, &serde_json::to_vec(value)?);
+    put().map_err(|error| Failure::io("write", path, &error))
+}
+
+/// The text of such a file; `None`: there is none.
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn text(path: &Path) -> std::result::Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => text.map(Some).map_err(|error| Failure::io("read", path, &error)),
+    }
 }
 
 /// What it is called until it is whole.

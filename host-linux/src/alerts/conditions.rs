@@ -117,7 +117,7 @@ fn volumes(status: &Status, view: &View, all: &mut All) {
         return;
     }
     for holder in view.holders.iter().filter(|holder| !holder.in_sync) {
-        let name = name_of(status, holder.node);
+        let name = status.name_of(holder.node);
         let (what, next) = match holder.removed {
             true => (
                 format!("{name} was taken out of the volumes of {of}: they are in one compartment less"),
@@ -171,7 +171,8 @@ fn guests(status: &Status, all: &mut All) {
             "`bulkhead status` says what each of them waits for; `bulkhead vm log NAME` what it said last";
         all.add(Kind::GuestsDown, subject, &of, what, next);
     }
-    let Some(here) = side(status) else { return };
+    let here = status.me().and_then(|me| Home::of_side(me.side.as_deref()?));
+    let Some(here) = here else { return };
     let running = running(status);
     away(status, &running, here, all);
     for (group, members) in groups(&running) {
@@ -188,16 +189,13 @@ fn away(status: &Status, running: &[Running<'_>], here: Home, all: &mut All) {
     let of_home = |home: Option<Home>| -> Vec<&str> {
         running.iter().filter(|(_, guest)| guest.home == home).map(|(name, _)| *name).collect()
     };
-    let there = match here {
-        Home::A => Home::B,
-        Home::B => Home::A,
-    };
+    let there = here.other();
     let (guests, own) = (of_home(Some(there)), of_home(Some(here)));
     if guests.is_empty() {
         return;
     }
     let node = &status.node.name;
-    let (home, at) = (letter(there), letter(here));
+    let (home, at) = (there.name(), here.name());
     let mut what = match guests.len() {
         1 => format!("guest {} of compartment {home} runs in compartment {at}, on {node}", list(&guests)),
         count => format!(
@@ -246,31 +244,7 @@ fn lacks(status: &Status, all: &mut All) {
 }
 
 fn of_pair(status: &Status) -> u16 {
-    me(status).and_then(|me| me.pair).unwrap_or(0)
-}
-
-fn me(status: &Status) -> Option<&Node> {
-    status.nodes.iter().find(|node| node.id == status.node.id)
-}
-
-fn side(status: &Status) -> Option<Home> {
-    match me(status)?.side.as_deref()? {
-        "a" => Some(Home::A),
-        "b" => Some(Home::B),
-        _ => None,
-    }
-}
-
-const fn letter(home: Home) -> &'static str {
-    match home {
-        Home::A => "a",
-        Home::B => "b",
-    }
-}
-
-fn name_of(status: &Status, id: u16) -> String {
-    let found = status.nodes.iter().find(|node| node.id == id);
-    found.map_or_else(|| format!("node {id}"), |node| node.name.clone())
+    status.me().and_then(|me| me.pair).unwrap_or(0)
 }
 
 fn list(names: &[&str]) -> String {

@@ -315,6 +315,24 @@ pub struct Counters {
 }
 
 impl Status {
+    /// The node of this identity.
+    #[must_use]
+    pub fn find(&self, id: u16) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// The node that says so.
+    #[must_use]
+    pub fn me(&self) -> Option<&Node> {
+        self.find(self.node.id)
+    }
+
+    /// What a node is called.
+    #[must_use]
+    pub fn name_of(&self, id: u16) -> String {
+        self.find(id).map_or_else(|| format!("node {id}"), |node| node.name.clone())
+    }
+
     /// The Nagios word and exit code.
     pub const fn nagios(&self) -> (&'static str, u8) {
         match self.state {

@@ -27,7 +27,7 @@ impl Seen {
     pub fn look(&mut self, after: Duration, status: &Status, begun: impl Iterator<Item = String>) {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         let primary = status.storage.as_ref().and_then(|storage| storage.primary);
-        let node = primary.and_then(|id| status.nodes.iter().find(|node| node.id == id));
+        let node = primary.and_then(|id| status.find(id));
         if let Some(node) = node.filter(|node| self.leads.as_ref() != Some(&node.name)) {
             self.leads = Some(node.name.clone());
             self.leads_ms = Some(ms);

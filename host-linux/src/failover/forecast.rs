@@ -117,7 +117,7 @@ pub fn forecast(status: &Status, part: &Part) -> Result<Forecast, Failure> {
     };
     let leads: Vec<String> = match (&because, primary) {
         (Some(_), _) => Vec::new(),
-        (None, Some(primary)) => vec![name_of(status, primary)],
+        (None, Some(primary)) => vec![status.name_of(primary)],
         (None, None) => heirs.iter().map(|node| node.name.clone()).collect(),
     };
     let moves = storage.primary.is_some() && primary.is_none() && because.is_none();
@@ -155,7 +155,7 @@ pub fn forecast(status: &Status, part: &Part) -> Result<Forecast, Failure> {
 /// All parts of this node's pair, and the witnesses.
 #[must_use]
 pub fn parts(status: &Status) -> Vec<Part> {
-    let pair = pair_of(status);
+    let pair = status.me().and_then(|me| me.pair);
     let of_pair = |node: &&Node| node.pair == pair || node.witness;
     let nodes = status.nodes.iter().filter(of_pair).map(|node| Part::Node(node.name.clone()));
     let mut sides: Vec<&str> = status
@@ -177,7 +177,7 @@ pub fn parts(status: &Status) -> Vec<Part> {
 
 /// The nodes that are lost with a part.
 fn lost<'a>(status: &'a Status, part: &Part) -> Result<Vec<&'a Node>, Failure> {
-    let pair = pair_of(status);
+    let pair = status.me().and_then(|me| me.pair);
     let is_of = |node: &&Node| match part {
         Part::Node(name) => node.name == *name,
         Part::Compartment(side) => node.pair == pair && node.side.as_deref() == Some(side),
@@ -190,10 +190,6 @@ fn lost<'a>(status: &'a Status, part: &Part) -> Result<Vec<&'a Node>, Failure> {
         return Err(Failure::usage(what).next(next));
     }
     Ok(lost)
-}
-
-fn pair_of(status: &Status) -> Option<u16> {
-    status.nodes.iter().find(|node| node.id == status.node.id).and_then(|node| node.pair)
 }
 
 /// The holders that could lead then.
@@ -218,8 +214,8 @@ fn why_nobody(
     heirs: &[&Node],
     is_lost: &dyn Fn(u16) -> bool,
 ) -> Option<String> {
-    let pair = status.pairs.iter().find(|pair| Some(pair.pair) == pair_of(status))?;
-    let name = name_of(status, primary);
+    let pair = status.pairs.iter().find(|pair| Some(pair.pair) == status.me().and_then(|me| me.pair))?;
+    let name = status.name_of(primary);
     let decides = majority(pair, &status.nodes, |node| !is_lost(node.id));
     match (is_primary_left, decides) {
         (true, true) => None,
@@ -242,9 +238,4 @@ fn wanted(storage: &View) -> Vec<(String, Wanted)> {
     let mut guests: Vec<_> = storage.volumes.iter().filter_map(guest).collect();
     guests.sort_by_key(|(_, wanted, number)| (std::cmp::Reverse(wanted.priority), *number));
     guests.into_iter().map(|(name, wanted, _)| (name, wanted)).collect()
-}
-
-fn name_of(status: &Status, id: u16) -> String {
-    let found = status.nodes.iter().find(|node| node.id == id);
-    found.map_or_else(|| format!("node {id}"), |node| node.name.clone())
 }

@@ -28,20 +28,19 @@ pub enum Homing {
 ///
 /// This node does not lead, guests of both compartments run here, or their home is not well: why.
 pub fn homing(status: &Status) -> Result<Homing, Failure> {
-    let me = status.nodes.iter().find(|node| node.id == status.node.id);
-    let (Some(storage), Some(me)) = (&status.storage, me) else {
+    let (Some(storage), Some(me)) = (&status.storage, status.me()) else {
         let what = format!("{} has no volumes, and so no guests of the site", status.node.name);
         return Err(refused(what, "ask a node of the pair that keeps them."));
     };
     if !storage.leads {
-        let leads = storage.primary.and_then(|id| status.nodes.iter().find(|node| node.id == id));
+        let leads = storage.primary.and_then(|id| status.find(id));
         let next = match leads {
             Some(node) => format!("run it on {}.", node.name),
             None => "`bulkhead volume list` says why nobody does.".to_owned(),
         };
         return Err(refused(format!("{} does not lead the volumes", me.name), next));
     }
-    let here = if me.side.as_deref() == Some("a") { Home::A } else { Home::B };
+    let here = me.side.as_deref().and_then(Home::of_side);
     let home = |name: &str| {
         let volume = storage.volumes.iter().find(|volume| own::guest(&volume.name) == Some(name));
         volume.and_then(|volume| volume.guest?.home)
@@ -49,11 +48,11 @@ pub fn homing(status: &Status) -> Result<Homing, Failure> {
     let running = status.guests.iter().filter(|guest| guest.state == "running");
     let homes: Vec<(&str, Option<Home>)> =
         running.map(|guest| (guest.name.as_str(), home(&guest.name))).collect();
-    let of = |wanted: fn(Home, Home) -> bool| -> Vec<String> {
-        let is_so = |home: &Option<Home>| home.is_some_and(|home| wanted(home, here));
+    let of = |home: Option<Home>| -> Vec<String> {
+        let is_so = |of: &Option<Home>| home.is_some() && *of == home;
         homes.iter().filter(|(_, home)| is_so(home)).map(|(name, _)| (*name).to_owned()).collect()
     };
-    let (away, own) = (of(|home, here| home != here), of(|home, here| home == here));
+    let (away, own) = (of(here.map(Home::other)), of(here));
     if away.is_empty() {
         return Ok(Homing::AtHome);
     }

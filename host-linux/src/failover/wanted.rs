@@ -73,6 +73,32 @@ pub enum Home {
     B,
 }
 
+impl Home {
+    /// The compartment of a node with this side.
+    #[must_use]
+    pub fn of_side(side: &str) -> Option<Self> {
+        [Self::A, Self::B].into_iter().find(|home| home.name() == side)
+    }
+
+    /// As a description says it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    /// The compartment across.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
 /// The group of guests that do each other's work, and are to run on different nodes (S0-12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -5,7 +5,6 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::migration::moved::Moved;
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -56,8 +55,7 @@ impl Record {
     ///
     /// The disk does not take it: what was there is there still.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let put = || durable::replace(path, &serde_json::to_vec(self)?);
-        put().map_err(|error: std::io::Error| Failure::io("write", path, &error))
+        durable::replace_json(path, self)
     }
 
     /// What stands there; `None`: nothing does.
@@ -66,10 +64,7 @@ impl Record {
     ///
     /// It cannot be read.
     pub fn load(path: &Path) -> Result<Option<Self>, Failure> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|error| Failure::io("read", path, &error))?,
-        };
+        let Some(text) = durable::text(path)? else { return Ok(None) };
         let record: Self = serde_json::from_str(&text).map_err(|error| {
             let next = "if the guest runs nowhere else, delete the file.";
             Failure::failed(format!("{} says nothing of a move: {error}", path.display())).next(next)

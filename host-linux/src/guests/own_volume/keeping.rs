@@ -41,10 +41,7 @@ struct Origin {
 /// What is noted there cannot be read.
 pub fn origin(home: &Home) -> Result<Option<Name>, Failure> {
     let path = home.origin();
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|error| Failure::io("read", &path, &error))?,
-    };
+    let Some(text) = durable::text(&path)? else { return Ok(None) };
     let known = serde_json::from_str::<Origin>(&text).ok().filter(|origin| origin.version == VERSION);
     let known = known.and_then(|origin| Name::new(&origin.volume).ok());
     known.map(Some).ok_or_else(|| {
@@ -220,8 +217,7 @@ pub fn bring<M: Medium>(
     let wrong = |why| Failure::failed(format!("the own volume of guest {guest}: {why}"));
     let described = described.loading(&home.kernel(), &home.initrd()).map_err(wrong)?;
     let origin = Origin { version: VERSION, volume: volume.to_string() };
-    let put = || durable::replace(&home.origin(), &serde_json::to_vec(&origin)?);
-    put().map_err(|error: std::io::Error| Failure::io("write", &home.origin(), &error))?;
+    durable::replace_json(&home.origin(), &origin)?;
     // Last: without it there is no guest here.
     home.describe(&described)?;
     Ok(home)

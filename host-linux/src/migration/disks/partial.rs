@@ -5,7 +5,6 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::guests::record::{Record, Way};
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -48,8 +47,7 @@ impl Partial {
     ///
     /// The disk does not take it: what was there is there still.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
-        let put = || durable::replace(path, &serde_json::to_vec(self)?);
-        put().map_err(|error: std::io::Error| Failure::io("write", path, &error))
+        durable::replace_json(path, self)
     }
 
     /// What stands there; `None`: nothing does.
@@ -58,10 +56,7 @@ impl Partial {
     ///
     /// It cannot be read.
     pub fn load(path: &Path) -> Result<Option<Self>, Failure> {
-        let text = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|error| Failure::io("read", path, &error))?,
-        };
+        let Some(text) = durable::text(path)? else { return Ok(None) };
         let known = serde_json::from_str(&text).ok().filter(|known: &Self| known.version == VERSION);
         known.map(Some).ok_or_else(|| {
             let next = "if the disks of the guest are all there, delete the file.";
