@@ -44,6 +44,8 @@ pub enum Kind {
     GuestsAway,
     /// Guests that are to be apart run on one node (S0-12: redundant pair on one host).
     Together,
+    /// After the loss of the node that they run on, guests would find no room (S3-18).
+    Crowded,
     /// The compartment is resilient, and volumes are cached (S0-20).
     Cached,
     /// A node's file says otherwise than this one's.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, the gravest first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NobodyLeads,
         Self::Damaged,
         Self::GuestsDown,
@@ -65,6 +67,7 @@ impl Kind {
         Self::NetworkAway,
         Self::GuestsAway,
         Self::Together,
+        Self::Crowded,
         Self::Cached,
         Self::FilesDiffer,
         Self::Lacking,
@@ -83,6 +86,7 @@ impl Kind {
             Self::NetworkAway => "network-away",
             Self::GuestsAway => "guests-away",
             Self::Together => "together",
+            Self::Crowded => "crowded",
             Self::Cached => "cached",
             Self::FilesDiffer => "files-differ",
             Self::Lacking => "lacking",
@@ -100,6 +104,7 @@ impl Kind {
             | Self::NetworkAway
             | Self::GuestsAway
             | Self::Together
+            | Self::Crowded
             | Self::Cached
             | Self::FilesDiffer
             | Self::Lacking => Gravity::Warning,
@@ -111,9 +116,12 @@ impl Kind {
     pub const fn raised_after(self) -> Duration {
         match self {
             Self::Damaged | Self::NoVote | Self::StoreFull => Duration::ZERO,
-            Self::NodeAway | Self::Together | Self::Cached | Self::FilesDiffer | Self::Lacking => {
-                Duration::from_secs(2)
-            }
+            Self::NodeAway
+            | Self::Together
+            | Self::Crowded
+            | Self::Cached
+            | Self::FilesDiffer
+            | Self::Lacking => Duration::from_secs(2),
             Self::NetworkAway | Self::GuestsAway => Duration::from_secs(3),
             Self::NobodyLeads | Self::ReplicaBehind => Duration::from_secs(5),
             Self::GuestsDown => Duration::from_secs(10),
@@ -130,6 +138,7 @@ impl Kind {
             | Self::StoreFull
             | Self::GuestsAway
             | Self::Together
+            | Self::Crowded
             | Self::Cached
             | Self::FilesDiffer
             | Self::Lacking => Duration::from_secs(2),

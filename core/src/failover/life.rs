@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use crate::placement::amounts::Shortage;
 use crate::time::Instant;
 use crate::volume::guest::{Failover, Guest};
 
@@ -15,7 +16,8 @@ pub enum Mode {
     Unseen,
     /// It is not to run. Exit: it is wanted.
     Off,
-    /// It waits for its turn. Exit: nothing more important waits, and few are being begun.
+    /// It waits for its turn, or for room. Exit: nothing more important waits, few are being begun, and there
+    /// is room.
     Down,
     /// It is being begun. Exit: whoever begins it says how that ended.
     Starting,
@@ -79,12 +81,16 @@ pub struct Life {
     failures: u8,
     /// Since when it runs; until when it waits.
     at: Instant,
+    /// It was seen to be there: what it takes is taken, whatever is wanted of it.
+    is_there: bool,
+    /// What is missing on this node for it.
+    lacks: Option<Shortage>,
 }
 
 impl Life {
     /// A guest of which nothing is known yet.
     pub const fn new(wanted: Guest) -> Self {
-        Self { mode: Mode::Unseen, wanted, failures: 0, at: Instant::ZERO }
+        Self { mode: Mode::Unseen, wanted, failures: 0, at: Instant::ZERO, is_there: false, lacks: None }
     }
 
     /// What is known of it.
@@ -122,8 +128,29 @@ impl Life {
         matches!(self.mode, Mode::Unseen)
     }
 
+    /// What is missing on this node for it to begin; `None`: it has what it takes, or asks for nothing.
+    pub const fn lacks(&self) -> Option<Shortage> {
+        self.lacks
+    }
+
+    /// Whether it has its room on this node.
+    pub(super) const fn has_room(&self) -> bool {
+        self.is_there || matches!(self.mode, Mode::Starting | Mode::Running)
+    }
+
+    /// Whether it is to be begun here once there is room, and its time has come.
+    pub(super) const fn wants_room(&self) -> bool {
+        !self.has_room() && matches!(self.mode, Mode::Down | Mode::Waiting)
+    }
+
+    /// This is missing for it now.
+    pub(super) const fn lack(&mut self, lacks: Option<Shortage>) {
+        self.lacks = lacks;
+    }
+
     /// It was looked at.
     pub fn see(&mut self, now: Instant, sight: Sight) {
+        self.is_there = sight == Sight::Runs;
         match (self.mode, sight) {
             // Who begins it knows better, and says so.
             (Mode::Starting, _) => {}
@@ -160,6 +187,7 @@ impl Life {
         if self.mode != Mode::Starting {
             return;
         }
+        self.is_there = is_done;
         match (self.wanted.is_wanted, is_done) {
             (false, _) => self.mode = Mode::Off,
             (true, true) => {

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::*;
 
 const fn wanted(failover: Failover) -> Guest {
-    Guest { is_wanted: true, failover, priority: 0, home: None, apart: None }
+    Guest { is_wanted: true, failover, priority: 0, home: None, apart: None, needs: None }
 }
 
 fn at(seconds: u64) -> Instant {

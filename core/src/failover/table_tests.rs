@@ -1,17 +1,21 @@
-//! S3-04, S3-08, S3-14: the most important guests first, a few at once, and none forgotten, whatever happens.
+//! S3-04, S3-08, S3-14, S3-18: the most important guests first, a few at once, none without room, and none
+//! forgotten, whatever happens.
 
+use core::num::{NonZeroU8, NonZeroU32};
 use std::collections::BTreeMap;
+use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::volume::guest::Failover;
+use crate::placement::amounts::Amounts;
+use crate::volume::guest::{Failover, Needs};
 
 const MANY: usize = 16;
 
 fn guest(priority: u8) -> Guest {
-    Guest { is_wanted: true, failover: Failover::Restart, priority, home: None, apart: None }
+    Guest { is_wanted: true, failover: Failover::Restart, priority, home: None, apart: None, needs: None }
 }
 
 fn at(seconds: u64) -> Instant {
@@ -72,6 +76,66 @@ fn what_is_wanted_changes_while_it_leads() {
     assert_eq!(Table::<MANY>::new(0).at_once, 1);
 }
 
+fn needs(memory: u32) -> Option<Needs> {
+    Some(Needs { memory: NonZeroU32::new(memory)?, processors: NonZeroU8::MIN })
+}
+
+/// A table of a node with so many MiB for guests of these priorities and so much memory, all of them down.
+fn crowded(memory: u64, guests: &[(u8, u32)]) -> Table<MANY> {
+    let mut table = Table::in_room(MANY, Amounts([memory, 64]));
+    let guests = guests.iter().map(|(priority, memory)| Guest { needs: needs(*memory), ..guest(*priority) });
+    table.lead((1..).map(Volume).zip(guests));
+    for number in 1..=u16::try_from(MANY).unwrap() {
+        table.see(at(0), Volume(number), Sight::Gone);
+    }
+    table
+}
+
+fn lacking(table: &Table<MANY>) -> Vec<(u16, u64)> {
+    table.guests().filter_map(|(of, life)| Some((of.0, life.lacks()?.lacks))).collect()
+}
+
+/// S3-14, S3-18, S1-40: room goes to the most important, what is left to who fits; the others wait for it.
+#[test]
+fn who_has_no_room_waits_for_it() {
+    let guests = [(5, 6), (9, 6), (1, 4), (1, 1)];
+    let mut table = crowded(10, &guests);
+    assert_eq!(all_next(&mut table, at(0)), [2, 3]);
+    assert_eq!(lacking(&table), [(1, 6), (4, 1)]);
+    for number in [2, 3] {
+        table.begun(at(1), Volume(number), true);
+        table.see(at(1), Volume(number), Sight::Runs);
+    }
+    // Guest 2 is to end: it has its room until it has.
+    let mut wanted = guests.map(|(priority, memory)| Guest { needs: needs(memory), ..guest(priority) });
+    wanted[1].is_wanted = false;
+    table.lead((1..).map(Volume).zip(wanted));
+    table.see(at(2), Volume(2), Sight::Runs);
+    assert_eq!(all_next(&mut table, at(2)).len(), 0);
+    table.see(at(3), Volume(2), Sight::Ended);
+    assert_eq!(all_next(&mut table, at(3)), [1], "and guest 4 has none beside guests 1 and 3");
+    assert_eq!(lacking(&table), [(4, 1)]);
+}
+
+/// Who is there already is not sent away; who fails keeps its room.
+#[test]
+fn room_is_kept_for_those_that_have_it() {
+    let mut table = crowded(10, &[(9, 6), (1, 5)]);
+    table.see(at(0), Volume(2), Sight::Runs);
+    assert_eq!((all_next(&mut table, at(0)), lacking(&table)), (vec![], vec![(1, 1)]));
+    let mut table = crowded(10, &[(9, 6), (1, 5)]);
+    assert_eq!(all_next(&mut table, at(0)), [1]);
+    for failures in 0..9 {
+        table.begun(at(failures * 100), Volume(1), false);
+        assert_eq!(all_next(&mut table, at(failures * 100)), if failures == 0 { vec![1] } else { vec![] });
+        assert_eq!(lacking(&table), [(2, 1)], "after {failures} failures");
+        assert_eq!(
+            all_next(&mut table, at(failures * 100 + 99)),
+            if failures == 0 { vec![] } else { vec![1] }
+        );
+    }
+}
+
 /// What happens to a site of a few guests.
 #[derive(Clone, Debug)]
 enum Happens {
@@ -98,6 +162,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         priority,
         home: None,
         apart: None,
+        needs: None,
     });
     let wanted = (1..6_u16, prop::option::weighted(0.9, guest));
     prop_oneof![
@@ -142,7 +207,9 @@ impl World {
 
     fn happens(&mut self, table: &mut Table<MANY>, what: Happens) {
         match what {
-            Happens::Wanted(of, Some(guest)) => drop(self.wanted.insert(of, guest)),
+            Happens::Wanted(of, Some(guest)) => {
+                self.wanted.insert(of, Guest { needs: needs(of.into()), ..guest });
+            }
             Happens::Wanted(of, None) => drop(self.wanted.remove(&of)),
             Happens::Dies(of, own) if self.runs(of) => {
                 self.sights.insert(of, if own { Sight::Ended } else { Sight::Gone });
@@ -167,20 +234,28 @@ impl World {
     }
 
     /// Begins what is to be begun, and looks whether it may be.
-    fn begin(&mut self, table: &mut Table<MANY>, at_once: usize) {
+    fn begin(&mut self, table: &mut Table<MANY>, at_once: usize, room: u64) {
         while let Some(Begin { guest, how }) = table.next(self.now()) {
             let known = self.wanted.get(&guest.0);
             assert!(known.is_some_and(|known| known.is_wanted), "{guest:?} is not wanted");
             assert!(!self.runs(guest.0), "{guest:?} runs already");
             assert_eq!(self.begun.insert(guest.0, how), None, "{guest:?} is begun twice");
             assert!(self.begun.len() <= at_once + self.strangers(), "too many at once");
+            assert!(self.taken() <= room, "more is taken than there is");
             let waits = |(of, life): (Volume, &Life)| {
                 life.mode() == Mode::Down
+                    && life.lacks().is_none()
                     && known.is_some_and(|known| known.priority < life.wanted().priority)
                     && of != guest
             };
             assert!(!table.guests().any(waits), "something more important waits");
         }
+    }
+
+    /// What those take that run or are begun: each as many MiB as its number.
+    fn taken(&self) -> u64 {
+        let has = |of: &&u16| self.runs(**of) || self.begun.contains_key(*of);
+        self.wanted.keys().filter(has).map(|of| u64::from(*of)).sum()
     }
 
     /// Starts of guests that were deleted meanwhile: the table does not know of them.
@@ -191,12 +266,13 @@ impl World {
 
 proptest! {
     /// Whatever happens, none is begun that runs, is begun already or is not wanted; and when nothing more
-    /// happens, every guest that is wanted runs, but those that ended themselves.
+    /// happens, every guest that is wanted runs, but those that ended themselves and those without room.
     #[test]
     fn no_guest_is_begun_twice_or_forgotten(
-        story in prop::collection::vec(happens(), 0..120), at_once in 1..4_usize,
+        story in prop::collection::vec(happens(), 0..120), at_once in 1..4_usize, room in 3..16_u64,
     ) {
-        let (mut world, mut table) = (World::default(), Table::<MANY>::new(at_once));
+        let mut world = World::default();
+        let mut table = Table::<MANY>::in_room(at_once, Amounts([room, 64]));
         world.lead(&mut table);
         for what in story {
             // A guest that is deleted while it is begun and made again is another volume in a real site.
@@ -204,11 +280,11 @@ proptest! {
                 continue;
             }
             world.happens(&mut table, what);
-            world.begin(&mut table, at_once);
+            world.begin(&mut table, at_once, room);
         }
         for _ in 0..40 {
             world.look(&mut table);
-            world.begin(&mut table, at_once);
+            world.begin(&mut table, at_once, room);
             for of in world.begun.keys().copied().collect::<Vec<_>>() {
                 world.happens(&mut table, Happens::Begun(of, true));
             }
@@ -219,6 +295,7 @@ proptest! {
             let expected = match life.wanted().is_wanted {
                 false => &[Mode::Off][..],
                 true if world.runs(of.0) => &[Mode::Running],
+                true if room < world.taken() + u64::from(of.0) => &[Mode::Down, Mode::Left],
                 true => &[Mode::Left],
             };
             prop_assert!(expected.contains(&life.mode()), "{:?} is {:?}", of, life);

@@ -3,14 +3,17 @@
 //! (S3-01, S3-13, S3-19, S0-12, S0-19).
 
 use core::fmt;
+use core::num::{NonZeroU8, NonZeroU32};
 
 use super::name::Name;
 use crate::id::Side;
 
 /// Bytes of a group's name at most.
 pub const GROUP_MAX: usize = 16;
+/// Bytes of a guest in a record, without what it takes.
+const PLACED: usize = 20;
 /// Bytes of a guest in a record.
-pub(super) const LEN: usize = 20;
+pub(super) const LEN: usize = PLACED + 5;
 
 /// What is wanted of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +28,17 @@ pub struct Guest {
     pub home: Option<Side>,
     /// Those of one group do each other's work, and are to run on different nodes.
     pub apart: Option<Group>,
+    /// What it takes of its node; `None`: nobody counts that.
+    pub needs: Option<Needs>,
+}
+
+/// What a guest takes of the node that it runs on (S3-15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Needs {
+    /// MiB of memory, what is begun counted whole. Invariant: not 0.
+    pub memory: NonZeroU32,
+    /// Processors. Invariant: not 0.
+    pub processors: NonZeroU8,
 }
 
 /// What follows when a guest that is to run does not: its node was lost, or its process (S3-11, S3-13).
@@ -72,7 +86,7 @@ impl fmt::Debug for Group {
 /// The bytes of a record.
 pub(super) fn bytes(guest: Option<Guest>) -> [u8; LEN] {
     let mut bytes = [0; LEN];
-    let Some(Guest { is_wanted, failover, priority, home, apart }) = guest else { return bytes };
+    let Some(Guest { is_wanted, failover, priority, home, apart, needs }) = guest else { return bytes };
     let failover = match failover {
         Failover::Stay => 0,
         Failover::Restart => 1,
@@ -83,16 +97,22 @@ pub(super) fn bytes(guest: Option<Guest>) -> [u8; LEN] {
         Some(Side::A) => 1,
         Some(Side::B) => 2,
     };
-    if let Some((first, group)) = bytes.split_first_chunk_mut::<4>() {
+    let (memory, processors) = needs.map_or((0, 0), |needs| (needs.memory.get(), needs.processors.get()));
+    let [m0, m1, m2, m3] = memory.to_le_bytes();
+    if let Some((placed, needs)) = bytes.split_first_chunk_mut::<PLACED>()
+        && let Some((first, group)) = placed.split_first_chunk_mut::<4>()
+    {
         *first = [if is_wanted { 2 } else { 1 }, failover, priority, home];
         group.copy_from_slice(&apart.map_or([0; GROUP_MAX], |group| group.0));
+        needs.copy_from_slice(&[m0, m1, m2, m3, processors]);
     }
     bytes
 }
 
 /// What the bytes of a record say; `None`: they make no sense.
 pub(super) fn read(bytes: [u8; LEN]) -> Option<Option<Guest>> {
-    let ([state, failover, priority, home], group) = bytes.split_first_chunk::<4>()?;
+    let (placed, needs) = bytes.split_first_chunk::<PLACED>()?;
+    let ([state, failover, priority, home], group) = placed.split_first_chunk::<4>()?;
     let failover = match failover {
         0 => Failover::Stay,
         1 => Failover::Restart,
@@ -110,7 +130,13 @@ pub(super) fn read(bytes: [u8; LEN]) -> Option<Option<Guest>> {
         [] => None,
         name => Some(Group::new(core::str::from_utf8(name).ok()?)?),
     };
-    let of = |is_wanted| Guest { is_wanted, failover, priority: *priority, home, apart };
+    let (memory, processors) = needs.split_first_chunk::<4>()?;
+    let needs = match (NonZeroU32::new(u32::from_le_bytes(*memory)), NonZeroU8::new(*processors.first()?)) {
+        (Some(memory), Some(processors)) => Some(Needs { memory, processors }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return None,
+    };
+    let of = |is_wanted| Guest { is_wanted, failover, priority: *priority, home, apart, needs };
     match state {
         0 => Some(None),
         1 => Some(Some(of(false))),

@@ -4,8 +4,9 @@
 //!
 //! |   at | len | field    | unit, values                                                             |
 //! |-----:|----:|----------|--------------------------------------------------------------------------|
-//! |    0 |   8 | magic    | "BHVOLU", 0, version: 5 of a guest with a home or a group, 4 with a seal |
-//! |      |     |          | or of a guest, 3 without the read cache, 2 with a policy, else 1         |
+//! |    0 |   8 | magic    | "BHVOLU", 0, version: 6 of a guest whose needs are known, 5 of one with  |
+//! |      |     |          | a home or a group, 4 with a seal or of a guest, 3 without the read       |
+//! |      |     |          | cache, 2 with a policy, else 1                                           |
 //! |    8 |   2 | number   | of the volume, 1..=4094: the block's own number in the catalogue         |
 //! |   10 |   1 | state    | 1 present, 2 deleted                                                     |
 //! |   11 |   1 | length   | of the name, 1..=64                                                      |
@@ -22,7 +23,9 @@
 //! |  130 |   1 | priority | of the guest                                                             |
 //! |  131 |   1 | home     | of the guest: 0 it has none, 1 compartment a, 2 compartment b            |
 //! |  132 |  16 | group    | of guests that are to be apart: as a name; zero: it is in none           |
-//! |  148 |3944 | reserved | zero                                                                     |
+//! |  148 |   4 | memory   | that the guest takes of its node, in MiB; 0: not known                   |
+//! |  152 |   1 | number   | of its processors; 0 where its memory is 0                               |
+//! |  153 |3939 | reserved | zero                                                                     |
 //! | 4092 |   4 | crc      | CRC-32C of bytes 0..4092                                                 |
 
 use core::fmt;
@@ -48,7 +51,9 @@ const PAST_CACHE: u8 = 3;
 /// With a seal or of a guest, and with or without the rest.
 const WITH_SEAL: u8 = 4;
 /// Of a guest that has a home, or is in a group.
-const VERSION: u8 = 5;
+const WITH_PLACE: u8 = 5;
+/// Of a guest whose needs are known.
+const VERSION: u8 = 6;
 
 /// Tells a volume from every other there ever was: drawn at random when it is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -169,12 +174,14 @@ impl Record {
         out.put(&MAGIC);
         let is_more = self.seal.is_some() || self.guest.is_some();
         let is_placed = self.guest.is_some_and(|guest| guest.home.is_some() || guest.apart.is_some());
-        out.u8(match (is_placed, is_more, self.is_cached, self.policy) {
-            (true, _, _, _) => VERSION,
-            (false, true, _, _) => WITH_SEAL,
-            (false, false, false, _) => PAST_CACHE,
-            (false, false, true, Some(_)) => WITH_POLICY,
-            (false, false, true, None) => PLAIN,
+        let is_counted = self.guest.is_some_and(|guest| guest.needs.is_some());
+        out.u8(match (is_counted, is_placed, is_more, self.is_cached, self.policy) {
+            (true, _, _, _, _) => VERSION,
+            (false, true, _, _, _) => WITH_PLACE,
+            (false, false, true, _, _) => WITH_SEAL,
+            (false, false, false, false, _) => PAST_CACHE,
+            (false, false, false, true, Some(_)) => WITH_POLICY,
+            (false, false, false, true, None) => PLAIN,
         });
         out.u16(self.volume.0);
         out.u8(match self.state {

@@ -1,11 +1,13 @@
 //! V41, F2, F4: records of format 1 never change; a block that is torn, rotten, misdirected or of a newer
 //! format is told apart, and never taken for a volume.
 
+use core::num::{NonZeroU8, NonZeroU32};
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::id::Side;
-use crate::volume::guest::{Failover, Group};
+use crate::volume::guest::{Failover, Group, Needs};
 use crate::volume::testing::with_crc;
 
 fn record() -> Record {
@@ -120,7 +122,7 @@ fn format_4_of_a_guest_never_changes() {
     ];
     for (is_wanted, failover, priority, bytes) in cases {
         let of = Record {
-            guest: Some(Guest { is_wanted, failover, priority, home: None, apart: None }),
+            guest: Some(Guest { is_wanted, failover, priority, home: None, apart: None, needs: None }),
             ..record()
         };
         let mut expected = record().encode();
@@ -147,7 +149,8 @@ fn format_5_of_a_guest_with_a_place_never_changes() {
         (Some(Side::B), group("sixteen-letters."), 2, b"sixteen-letters."),
     ];
     for (home, apart, byte, name) in cases {
-        let guest = Guest { is_wanted: true, failover: Failover::Restart, priority: 7, home, apart };
+        let guest =
+            Guest { is_wanted: true, failover: Failover::Restart, priority: 7, home, apart, needs: None };
         let of = Record { guest: Some(guest), ..record() };
         let mut expected = record().encode();
         expected[7] = 5;
@@ -156,7 +159,9 @@ fn format_5_of_a_guest_with_a_place_never_changes() {
         let expected = with_crc(expected);
         assert!(of.encode() == expected, "the layout has changed");
         assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
-        for (at, byte) in [(7, 4), (128, 0), (131, 3), (132, b'-'), (133, b' '), (147, b'/'), (148, 1)] {
+        for (at, byte) in
+            [(7, 4), (128, 0), (131, 3), (132, b'-'), (133, b' '), (147, b'/'), (148, 1), (152, 1)]
+        {
             let mut bad = expected;
             bad[at] = byte;
             assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
@@ -229,11 +234,40 @@ fn what_carries_a_good_checksum_and_no_sense_is_damaged() {
     }
 }
 
+/// S3-15: so has one whose needs are known, in a place or in none.
+#[test]
+fn format_6_of_a_guest_that_is_counted_never_changes() {
+    let needs = |memory, processors| {
+        Some(Needs { memory: NonZeroU32::new(memory)?, processors: NonZeroU8::new(processors)? })
+    };
+    let cases = [
+        (None, needs(0x0403_0201, 5), 0, [1, 2, 3, 4, 5]),
+        (Some(Side::A), needs(4096, 32), 1, [0, 16, 0, 0, 32]),
+    ];
+    for (home, needs, byte, bytes) in cases {
+        let guest =
+            Guest { is_wanted: true, failover: Failover::Restart, priority: 7, home, apart: None, needs };
+        let of = Record { guest: Some(guest), ..record() };
+        let mut expected = record().encode();
+        expected[7] = 6;
+        expected[128..132].copy_from_slice(&[2, 1, 7, byte]);
+        expected[148..153].copy_from_slice(&bytes);
+        let expected = with_crc(expected);
+        assert!(of.encode() == expected, "the layout has changed");
+        assert_eq!(Record::decode(Volume(0x0102), &expected), Ok(Some(of.clone())));
+        for (at, byte) in [(7, 5), (7, 4), (128, 0), (152, 0), (153, 1)] {
+            let mut bad = expected;
+            bad[at] = byte;
+            assert_eq!(Record::decode(Volume(0x0102), &with_crc(bad)), Err(Fault::Damaged), "byte {at}");
+        }
+    }
+}
+
 #[test]
 fn a_newer_format_is_told_apart() {
     let mut bytes = record().encode();
-    bytes[7] = 6;
-    let fault = Fault::NewerFormat { found: 6, reads: 5 };
+    bytes[7] = 7;
+    let fault = Fault::NewerFormat { found: 7, reads: 6 };
     assert_eq!(Record::decode(Volume(0x0102), &with_crc(bytes)), Err(fault));
 }
 
@@ -246,8 +280,17 @@ fn any_record() -> impl Strategy<Value = Record> {
     let failover = prop_oneof![Just(Failover::Stay), Just(Failover::Restart), Just(Failover::Resume)];
     let home = prop_oneof![Just(None), Just(Some(Side::A)), Just(Some(Side::B))];
     let apart = prop::option::of("[a-z0-9_][a-z.-]{0,15}".prop_map(|name| Group::new(&name).unwrap()));
-    let guest = (any::<bool>(), failover, any::<u8>(), home, apart).prop_map(
-        |(is_wanted, failover, priority, home, apart)| Guest { is_wanted, failover, priority, home, apart },
+    let needs = (any::<NonZeroU32>(), any::<NonZeroU8>());
+    let needs = prop::option::of(needs.prop_map(|(memory, processors)| Needs { memory, processors }));
+    let guest = (any::<bool>(), failover, any::<u8>(), home, apart, needs).prop_map(
+        |(is_wanted, failover, priority, home, apart, needs)| Guest {
+            is_wanted,
+            failover,
+            priority,
+            home,
+            apart,
+            needs,
+        },
     );
     let rest = (any::<bool>(), seal, prop::option::of(guest));
     (1..=NUMBER_MAX, state, name, uuid, 1..=BLOCKS_MAX, 1_u64.., policy, rest).prop_map(

@@ -2,7 +2,8 @@
 //! and guests the node that leads them sees most, and so they are its own to say.
 
 use crate::cluster::outlook::is_up;
-use crate::cluster::status::{Node, Status};
+use crate::cluster::status::{Guest, Node, Status};
+use crate::failover::room;
 use crate::failover::wanted::{Home, Wanted};
 use crate::guests::own_volume as own;
 use crate::mirror::view::{Policy, State, View, VolumeView};
@@ -156,21 +157,20 @@ fn cached(view: &View, pair: u16, all: &mut All) {
 fn guests(status: &Status, all: &mut All) {
     let pair = of_pair(status);
     let (subject, of) = (u32::from(pair), format!("pair {pair}"));
-    let down: Vec<&str> = status
-        .guests
-        .iter()
-        .filter(|guest| !matches!(guest.state.as_str(), "running" | "off" | "unseen"))
-        .map(|guest| guest.name.as_str())
-        .collect();
-    if !down.is_empty() {
-        let what = match down.len() {
-            1 => format!("guest {} is to run and does not", list(&down)),
-            count => format!("{count} guests are to run and do not: {}", list(&down)),
+    let is_down = |guest: &&Guest| !matches!(guest.state.as_str(), "running" | "off" | "unseen");
+    let down: Vec<&Guest> = status.guests.iter().filter(is_down).collect();
+    if let Some(first) = down.first() {
+        let names: Vec<&str> = down.iter().map(|guest| guest.name.as_str()).collect();
+        let what = match names.len() {
+            1 if first.why.is_empty() => format!("guest {} is to run and does not", first.name),
+            1 => format!("guest {} is to run and does not: {}", first.name, first.why),
+            count => format!("{count} guests are to run and do not: {}", list(&names)),
         };
         let next =
             "`bulkhead status` says what each of them waits for; `bulkhead vm log NAME` what it said last";
         all.add(Kind::GuestsDown, subject, &of, what, next);
     }
+    crowded(status, all);
     let here = status.me().and_then(|me| Home::of_side(me.side.as_deref()?));
     let Some(here) = here else { return };
     let running = running(status);
@@ -181,6 +181,32 @@ fn guests(status: &Status, all: &mut All) {
             format!("{} are to be apart, and all run on {node}: its loss takes all of them", list(&members));
         let next = "keep the disks of one of them in another pair: guests run where their volumes are led";
         all.add(Kind::Together, crc32c(group.as_bytes()), group, what, next);
+    }
+}
+
+/// Guests that would find no room if this node, which leads, were lost now (S3-16, S3-18).
+fn crowded(status: &Status, all: &mut All) {
+    let Some(me) = status.me().filter(|_| status.storage.as_ref().is_some_and(|view| view.leads)) else {
+        return;
+    };
+    let guests = room::candidates(status);
+    let is_other =
+        |node: &&Node| !node.witness && node.pair == me.pair && node.id != me.id && node.room.is_some();
+    for node in status.nodes.iter().filter(is_other) {
+        let down = room::without(node, &guests, false);
+        let Some((_, lacks)) = down.first() else { continue };
+        let names: Vec<&str> = down.iter().map(|(guest, _)| *guest).collect();
+        let what = format!(
+            "if {} is lost, {} would be down: {} has no room for {}, and lacks {} for the first",
+            me.name,
+            list(&names),
+            node.name,
+            if names.len() == 1 { "it" } else { "them" },
+            room::lacking(lacks)
+        );
+        let next =
+            "stop guests that matter less, give them less, or say more `room` of that node if it has more";
+        all.add(Kind::Crowded, u32::from(node.id), &node.name, what, next);
     }
 }
 

@@ -4,15 +4,16 @@
 use super::{Common, playground_demo};
 use crate::failure::Failure;
 use crate::nbd::uri::Uri;
-use crate::output::Report;
+use crate::output::{Report, parse_size};
 use crate::playground::layout::{Elsewhere, Part, Wanted};
 use crate::playground::site::Site;
-use crate::site_config::Preset;
 use crate::site_config::value::parse_time;
+use crate::site_config::{Preset, Room};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -49,6 +50,7 @@ pub(super) enum Verb {
 ///   bulkhead playground run --nodes 2 --volumes=3
 ///   bulkhead playground run --volumes --shared
 ///   bulkhead playground run --volumes --pairs 2
+///   bulkhead playground run --volumes --room 512MiB,256MiB
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -79,6 +81,10 @@ pub(super) struct Run {
     /// cost no more than they must
     #[arg(long, conflicts_with = "witness")]
     direct: bool,
+    /// Count what guests take: each node has so much memory for them; with two sizes, those of the
+    /// first and those of the second compartment
+    #[arg(long, value_name = "SIZE[,SIZE]", requires = "volumes", value_parser = parse_rooms)]
+    room: Option<Rooms>,
     #[command(flatten)]
     outside: Outside,
 }
@@ -166,6 +172,20 @@ pub(super) fn run(verb: Verb, common: &Common) -> Result<Report, Failure> {
     }
 }
 
+/// What the nodes of each compartment have for guests.
+#[derive(Clone, Copy, Debug)]
+struct Rooms([Room; 2]);
+
+fn parse_rooms(text: &str) -> Result<Rooms, String> {
+    let (first, second) = text.split_once(',').unwrap_or((text, text));
+    let room = |text: &str| {
+        let mib = u32::try_from(parse_size(text)? >> 20).ok().and_then(NonZeroU32::new);
+        let memory = mib.ok_or_else(|| format!("{text} is no room for guests; 512MiB is, say"))?;
+        Ok::<_, String>(Room { memory: Some(memory), processors: None })
+    };
+    Ok(Rooms([room(first)?, room(second)?]))
+}
+
 fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
@@ -184,7 +204,8 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
     }
     let (is_shared, is_direct) = (args.shared, args.direct);
     let (pairs, per_side) = (args.pairs, args.nodes);
-    let wanted = Wanted { pairs, per_side, preset, elsewhere, holders, is_shared, is_direct };
+    let rooms = args.room.map_or([None; 2], |Rooms(rooms)| rooms.map(Some));
+    let wanted = Wanted { pairs, per_side, preset, elsewhere, holders, is_shared, is_direct, rooms };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;
     let begun = Instant::now();

@@ -95,6 +95,7 @@ pub(super) fn demo(args: &Demo, as_json: bool) -> Result<Report, Failure> {
         holders: 2,
         is_shared: false,
         is_direct: false,
+        rooms: [None; 2],
     };
     let site = Site::start(&args.dir, &wanted)?;
     let mut story = Story { site, as_json, begun: Instant::now() };

@@ -120,7 +120,8 @@ pub(super) struct Show {
 /// Starts the guest in a process of its own, which goes on when this command and its terminal are
 /// gone; returns when the guest runs. It runs under a lease of this node's agent, as `bulkhead vmm
 /// --help` says, and as it is described in its own volume; without one, or with --alone, as this
-/// node has it. Exit code 3: it runs already, or another node leads its volumes.
+/// node has it. Exit code 3: it runs already, another node leads its volumes, or there is no room
+/// for it, here or where it would begin if this node were lost; what would help is said.
 ///
 /// From then on a guest with an own volume is to run: whichever node comes to lead begins it, and
 /// the one that leads begins it again when its process is gone, as its [failover] says, until it
@@ -148,6 +149,9 @@ pub(super) struct BeginArgs {
     /// Also if it was moved to another node: it does not run there
     #[arg(long)]
     here: bool,
+    /// Also if it, or another guest, would then find no room after the loss of this node
+    #[arg(long)]
+    beyond_room: bool,
     #[command(flatten)]
     lease: LeaseArg,
 }
@@ -168,6 +172,7 @@ impl BeginArgs {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
         let agent = agent.as_deref();
+        vm_wanted::has_room(home, agent, self.beyond_room)?;
         process::start(home, Start { is_paused, agent, snapshot, bases, is_here }, watch)?;
         vm_wanted::is_to_run(home, agent)
     }

@@ -1,6 +1,10 @@
 //! `bulkhead vm migrate --all`: all guests of this node move together (X15, S0-11, S0-09).
 
 use super::vm_migrate::line;
+use crate::cluster::client::Client;
+use crate::cluster::request::Request;
+use crate::cluster::status::Status;
+use crate::failover::room;
 use crate::failure::Failure;
 use crate::guests::home::Homes;
 use crate::guests::process::Leave;
@@ -12,6 +16,7 @@ use std::collections::BTreeMap;
 /// Moves all guests that run by the lease of this node.
 pub(super) fn run(homes: &Homes, leave: Leave<'_>, is_quiet: bool) -> Result<Report, Failure> {
     let node = leave.node;
+    room::all_fit(&Client::connect(leave.agent)?.ask_for::<Status>(&Request::Status, "status")?, node)?;
     let mut shown = BTreeMap::new();
     let mut watch = |members: &[Member]| {
         for member in members.iter().filter(|member| !is_quiet && !member.view().is_null()) {

@@ -2,9 +2,12 @@
 //! on whichever node; one that was stopped is not (S3-19).
 
 use super::cluster::AgentArg;
+use crate::failover::room;
+use crate::failover::wanted::{Needs, Wanted};
 use crate::failure::Failure;
 use crate::guests::home::Home;
-use crate::guests::own_volume::{keeping, pair};
+use crate::guests::own_volume::keeping;
+use crate::guests::own_volume::pair::{self, Pair, Says};
 use crate::guests::process;
 use crate::vmm::description::Description;
 use serde_json::Value;
@@ -13,11 +16,24 @@ use std::path::Path;
 /// It runs by the agent at this socket, and is to run from now on.
 pub(super) fn is_to_run(home: &Home, agent: Option<&Path>) -> Result<(), Failure> {
     let Some(agent) = agent.filter(|_| is_everywhere(home)) else { return Ok(()) };
-    let failover = Description::read(&home.description())?.failover;
-    pair::want(agent, &home.name, true, Some(failover)).map_err(|why| {
+    pair::want(agent, &home.name, true, Some(says(home)?)).map_err(|why| {
         let left = "The guest runs, and no other node begins it if this one is lost.";
         why.left(left).next("say `bulkhead vm stop` and `start` again, once the agent answers.")
     })
+}
+
+/// Whether there is room for it, before it begins; `is_forced`: on this node, whatever follows its loss.
+pub(super) fn has_room(home: &Home, agent: Option<&Path>, is_forced: bool) -> Result<(), Failure> {
+    let Some(agent) = agent.filter(|_| is_everywhere(home)) else { return Ok(()) };
+    let Some(pair) = Pair::ask(agent)?.filter(|pair| room::is_counted(pair.status())) else { return Ok(()) };
+    let Says { failover, needs } = says(home)?;
+    let wanted = Wanted::of(true, failover, Some(needs));
+    room::admit(pair.status(), &home.name, wanted, is_forced)
+}
+
+fn says(home: &Home) -> Result<Says, Failure> {
+    let Description { failover, memory, processors, .. } = Description::read(&home.description())?;
+    Ok(Says { failover, needs: Needs::of(memory, processors) })
 }
 
 /// It is to be off, before it is.

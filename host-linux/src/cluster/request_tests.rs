@@ -10,7 +10,14 @@ fn has_one_form((text, request): (&str, Request)) {
 
 #[test]
 fn requests_of_guests_are_one_form() {
-    let wanted = Wanted { running: true, policy: wanted::Policy::Stay, priority: 9, home: None, apart: None };
+    let wanted = Wanted {
+        running: true,
+        policy: wanted::Policy::Stay,
+        priority: 9,
+        home: None,
+        apart: None,
+        needs: None,
+    };
     let of_wanted = r#"{"running":true,"policy":"stay","priority":9}"#;
     let wants = format!(r#"{{"request":"guest-wanted","name":"w.guest","wanted":{of_wanted}}}"#);
     has_one_form((&wants, Request::GuestWanted { name: "w.guest".into(), wanted }));

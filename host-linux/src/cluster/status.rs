@@ -4,6 +4,7 @@
 use crate::alerts::raised::Alert;
 use crate::mirror::view::View;
 use serde::{Deserialize, Serialize};
+use std::num::{NonZeroU16, NonZeroU32};
 
 /// The version of this structure: raised when a field changes its meaning.
 pub const API_VERSION: &str = "bulkhead.status/1";
@@ -217,6 +218,9 @@ pub struct Node {
     /// How its site file compares with this node's: `same`, `differs`, `other-voters`; `null` before it told.
     #[serde(default)]
     pub configuration: Option<String>,
+    /// What it has for guests; absent: nobody counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Room>,
     /// The role it says it has; `unknown` when it said nothing.
     pub role: String,
     /// The two networks; empty for this node.
@@ -226,6 +230,18 @@ pub struct Node {
     /// How a witness is, as it says itself; `null` for others, and before it said so.
     #[serde(default)]
     pub health: Option<Health>,
+}
+
+/// What a node has for guests; absent: as much as they want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Room {
+    /// MiB of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<NonZeroU32>,
+    /// Processors of guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processors: Option<NonZeroU16>,
 }
 
 /// How a witness is.

@@ -4,7 +4,7 @@ use super::outlook::outlook;
 use super::pressure::Lack;
 use super::status::{
     API_VERSION, Controller, Counters, Guest, Lacking, Node as NodeStatus, NodeName, Pair, PathState,
-    Profile, Resource, Site, State, Status, Voter as VoterStatus,
+    Profile, Resource, Room, Site, State, Status, Voter as VoterStatus,
 };
 use super::transport::Counts;
 use super::witnesses::{Witnesses, shown};
@@ -260,6 +260,7 @@ fn node_status(node: &Node, now: Instant, around: &Surroundings<'_>, member: &Me
         voter: member.voter,
         verdict: if is_me { "self" } else { words::verdict(verdict) }.into(),
         configuration: node.compared(member.id).map(|found| words::compared(found).to_owned()),
+        room: member.room.map(|room| Room { memory_mib: room.memory, processors: room.processors }),
         role: role.into(),
         paths: paths.collect(),
         silences: node.links().silences(member.id),

@@ -7,6 +7,7 @@ use super::pressure::Lack;
 use super::status::Guest;
 use super::storage::Group;
 use super::wake::Wake;
+use crate::failover::room::amounts;
 use crate::failover::service as failover;
 use crate::failure::Failure;
 use crate::guests::home::Homes;
@@ -22,6 +23,7 @@ use crate::tls::files::Files;
 use crate::tls::keeper::Keeper;
 use crate::volume::route;
 use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
+use bulkhead_core::failover::room::UNBOUNDED;
 use bulkhead_core::id::{GroupId, NodeId, PairId};
 use bulkhead_core::mirror::membership::HOLDERS_MAX;
 use std::sync::{Arc, OnceLock, Weak};
@@ -182,10 +184,14 @@ impl Volumes {
 
 /// Who looks after the guests of these volumes.
 fn guests(config: &SiteConfig, group: Handle, wake: &Wake) -> Result<failover::Service, Failure> {
+    let room = config.me().and_then(|me| me.room);
+    let is_of_pair = |member: &Member| config.me().is_some_and(|me| me.duty.pair() == member.duty.pair());
     let settings = failover::Settings {
         homes: Homes::at(&config.local.guests),
         agent: config.local.socket.clone(),
         volumes: config.local.state.join(NBD_SOCKET),
+        room: room.map_or(UNBOUNDED, |room| amounts(room.memory, room.processors)),
+        is_counted: config.members.iter().any(|member| member.room.is_some() && is_of_pair(member)),
     };
     failover::Service::start(group, settings, wake.clone())
 }

@@ -5,12 +5,13 @@
 //! in force is left; which of several it is, is not known before. Only the node that leads knows what the
 //! other holders have: there the forecast is exact, elsewhere it goes by what that node was told.
 
+use super::room::{Candidate, candidates, lacking, without};
 use super::wanted::{Policy, Wanted};
 use crate::cluster::outlook::{is_up, majority};
 use crate::cluster::status::{Node, Status};
 use crate::failure::Failure;
-use crate::guests::own_volume as own;
 use crate::mirror::view::{State, View};
+use bulkhead_core::placement::amounts::Shortage;
 use serde::Serialize;
 
 /// A part that may be lost.
@@ -121,20 +122,30 @@ pub fn forecast(status: &Status, part: &Part) -> Result<Forecast, Failure> {
         (None, None) => heirs.iter().map(|node| node.name.clone()).collect(),
     };
     let moves = storage.primary.is_some() && primary.is_none() && because.is_none();
-    let guests = wanted(storage);
+    let guests = candidates(status);
+    // Only the node that leads knows what runs there.
+    let stays = primary.and_then(|id| status.find(id)).map(|node| (node, storage.leads));
+    let crowded: Vec<(&Node, &str, Shortage)> = stays
+        .into_iter()
+        .chain(heirs.iter().filter(|_| moves).map(|heir| (*heir, false)))
+        .flat_map(|(node, runs)| {
+            without(node, &guests, runs).into_iter().map(move |(of, why)| (node, of, why))
+        })
+        .collect();
     let (mut begins, mut goes_on, mut down) = (Vec::new(), Vec::new(), Vec::new());
-    for (guest, Wanted { policy, priority, .. }) in guests {
-        match (&because, moves, policy) {
-            (Some(_), _, _) => {
-                let why = "its volumes are led by nobody".to_owned();
-                down.push(Down { guest, why });
-            }
-            (None, false, _) => goes_on.push(guest),
-            (None, true, Policy::Stay) => {
-                let why = "its policy is `stay`: an operator starts it".to_owned();
-                down.push(Down { guest, why });
-            }
-            (None, true, Policy::Restart | Policy::Resume) => begins.push(Begins { guest, policy, priority }),
+    for Candidate { name: guest, wanted: Wanted { policy, priority, .. }, .. } in guests.iter().cloned() {
+        let no_room = crowded.iter().find(|(_, other, _)| *other == guest).map(|(node, _, lacks)| {
+            format!("there is no room for it on {}, which lacks {}", node.name, lacking(lacks))
+        });
+        let why = match (&because, moves, policy) {
+            (Some(_), _, _) => Some("its volumes are led by nobody".to_owned()),
+            (None, true, Policy::Stay) => Some("its policy is `stay`: an operator starts it".to_owned()),
+            (None, false, _) | (None, true, Policy::Restart | Policy::Resume) => no_room,
+        };
+        match why {
+            Some(why) => down.push(Down { guest, why }),
+            None if moves => begins.push(Begins { guest, policy, priority }),
+            None => goes_on.push(guest),
         }
     }
     let only_there = heirs.is_empty() && storage.primary.is_some_and(is_lost);
@@ -227,15 +238,4 @@ fn why_nobody(
         )),
         (false, true) => None,
     }
-}
-
-/// The guests that are to run, in the order in which they begin.
-fn wanted(storage: &View) -> Vec<(String, Wanted)> {
-    let guest = |volume: &crate::mirror::view::VolumeView| {
-        let wanted = volume.guest.filter(|wanted| wanted.running)?;
-        Some((own::guest(&volume.name)?.to_owned(), wanted, volume.number))
-    };
-    let mut guests: Vec<_> = storage.volumes.iter().filter_map(guest).collect();
-    guests.sort_by_key(|(_, wanted, number)| (std::cmp::Reverse(wanted.priority), *number));
-    guests.into_iter().map(|(name, wanted, _)| (name, wanted)).collect()
 }

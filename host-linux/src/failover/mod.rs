@@ -7,12 +7,14 @@
 //! 1. [`wanted`]: what is wanted of a guest, as people and programs say it.
 //! 2. [`service`]: the agent's thread that looks, and has guests begun.
 //! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at.
-//! 4. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
+//! 4. [`room`]: who has room, and whether one more may be started.
+//! 5. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
 
 pub mod begin;
 pub mod drill;
 pub mod forecast;
 pub mod homing;
+pub mod room;
 pub mod service;
 pub mod sight;
 pub mod wanted;

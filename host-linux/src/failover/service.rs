@@ -5,7 +5,9 @@
 //! runs (I5). What this thread does too late, or twice, costs time, and never a second guest.
 
 use super::begin::{Begun, begin};
+use super::room::lacking;
 use super::sight::look;
+use super::wanted::Needs;
 use crate::cluster::clock;
 use crate::cluster::events::News;
 use crate::cluster::status::Guest as Seen;
@@ -15,7 +17,9 @@ use crate::guests::home::Homes;
 use crate::guests::own_volume as own;
 use crate::mirror::handle::Handle;
 use crate::mirror::words::Order;
+use crate::vmm::description::Description;
 use bulkhead_core::failover::life::{Life, Mode, Sight};
+use bulkhead_core::failover::room::Room;
 use bulkhead_core::failover::table::{Begin, Table};
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
@@ -23,7 +27,7 @@ use bulkhead_core::time::Instant;
 use bulkhead_core::volume::NUMBER_MAX;
 use bulkhead_core::volume::guest::Guest;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -48,6 +52,10 @@ pub struct Settings {
     pub agent: PathBuf,
     /// Its NBD socket.
     pub volumes: PathBuf,
+    /// What this node has for guests.
+    pub room: Room,
+    /// What guests take is counted: a node of the pair says what it has.
+    pub is_counted: bool,
 }
 
 /// What the thread is told.
@@ -79,16 +87,17 @@ impl Service {
         let seen = Arc::default();
         let work = Work {
             group,
-            settings,
             wake,
             say,
             tell: tell.clone(),
-            table: Box::new(Table::new(AT_ONCE)),
+            table: Box::new(Table::in_room(AT_ONCE, settings.room)),
             names: BTreeMap::new(),
             processes: Vec::new(),
             failures: BTreeMap::new(),
+            without_room: BTreeSet::new(),
             seen: Arc::clone(&seen),
             reign: None,
+            settings,
         };
         let thread = std::thread::Builder::new().name("guests".into()).stack_size(4 * STACK);
         let thread = thread.spawn(move || work.run(&heard));
@@ -137,6 +146,8 @@ struct Work {
     processes: Vec<Child>,
     /// Why guests could not be begun, until they run.
     failures: BTreeMap<Volume, String>,
+    /// Those for which there is no room, as it was said last.
+    without_room: BTreeSet<Volume>,
     seen: Arc<Mutex<Vec<Seen>>>,
     reign: Option<Reign>,
 }
@@ -188,11 +199,25 @@ impl Work {
         while let Some(next) = self.table.next(now) {
             self.begin(next);
         }
+        self.say_who_has_no_room();
+    }
+
+    /// Says it once of each guest, and again when it had room in between.
+    fn say_who_has_no_room(&mut self) {
+        let lacks = |(guest, life): (Volume, &Life)| Some((guest, lacking(&life.lacks()?)));
+        let now: BTreeMap<Volume, String> = self.table.guests().filter_map(lacks).collect();
+        for (guest, lacks) in now.iter().filter(|(guest, _)| !self.without_room.contains(guest)) {
+            let what =
+                format!("there is no room for it on this node, which lacks {lacks}: it waits for that");
+            self.tell(*guest, "guest-waits", &what);
+        }
+        self.without_room = now.into_keys().collect();
     }
 
     fn see(&mut self, now: Instant, guest: Volume, before: Mode) {
         let sight = self.sight(guest);
         self.table.see(now, guest, sight);
+        self.count(guest);
         match (before, self.life(guest).map(|life| life.mode())) {
             (Mode::Running, Some(Mode::Waiting)) => {
                 self.tell(guest, "guest-gone", "its process is gone: it is begun again");
@@ -208,6 +233,19 @@ impl Work {
         }
     }
 
+    /// A guest that was started before anybody counted says what it takes as soon as it is seen to run.
+    fn count(&mut self, guest: Volume) {
+        let Some(life) = self.life(guest).filter(|life| life.mode() == Mode::Running) else { return };
+        let wanted = life.wanted();
+        if !self.settings.is_counted || wanted.needs.is_some() || !wanted.is_wanted {
+            return;
+        }
+        let home = self.names.get(&guest).and_then(|name| self.settings.homes.find(name).ok());
+        let Some(Ok(of)) = home.map(|home| Description::read(&home.description())) else { return };
+        let needs = Some(Needs::of(of.memory, of.processors).into());
+        self.group.order(Order::Guest { volume: guest, guest: Guest { needs, ..wanted } }, drop);
+    }
+
     fn show(&mut self) {
         let is_known = |guest: &Volume, _: &mut String| self.names.contains_key(guest);
         self.failures.retain(is_known);
@@ -216,7 +254,10 @@ impl Work {
             state: life.mode().name().into(),
             priority: life.wanted().priority,
             failures: life.failures(),
-            why: self.failures.get(&guest).cloned().unwrap_or_default(),
+            why: match life.lacks() {
+                Some(lacks) => format!("there is no room for it: this node lacks {}", lacking(&lacks)),
+                None => self.failures.get(&guest).cloned().unwrap_or_default(),
+            },
         });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.collect();
     }

@@ -3,6 +3,7 @@
 use bulkhead_core::id::Side;
 use bulkhead_core::volume::guest::{self, GROUP_MAX, Group, Guest};
 use serde::{Deserialize, Serialize};
+use std::num::{NonZeroU8, NonZeroU32};
 
 /// The priority of a guest that says nothing of it.
 pub const PRIORITY: u8 = 100;
@@ -23,14 +24,46 @@ pub struct Wanted {
     /// It is to run on another node than the others of this group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apart: Option<Apart>,
+    /// What it takes of its node, where that is counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
+}
+
+/// What a guest takes of its node (S3-15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Needs {
+    /// MiB of memory.
+    pub memory_mib: NonZeroU32,
+    /// Processors.
+    pub processors: NonZeroU8,
+}
+
+impl Needs {
+    /// Of a guest with so many bytes of memory and so many processors; one of each at least.
+    #[must_use]
+    pub fn of(memory: u64, processors: u8) -> Self {
+        let mib = u32::try_from(memory.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+        Self {
+            memory_mib: NonZeroU32::new(mib).unwrap_or(NonZeroU32::MIN),
+            processors: NonZeroU8::new(processors).unwrap_or(NonZeroU8::MIN),
+        }
+    }
+}
+
+impl From<Needs> for guest::Needs {
+    fn from(needs: Needs) -> Self {
+        let Needs { memory_mib: memory, processors } = needs;
+        Self { memory, processors }
+    }
 }
 
 impl Wanted {
     /// Of a guest that is described so.
     #[must_use]
-    pub const fn of(running: bool, failover: Failover) -> Self {
+    pub const fn of(running: bool, failover: Failover, needs: Option<Needs>) -> Self {
         let Failover { policy, priority, home, apart } = failover;
-        Self { running, policy, priority, home, apart }
+        Self { running, policy, priority, home, apart, needs }
     }
 
     /// What follows when it does not run.
@@ -165,13 +198,16 @@ impl From<Guest> for Wanted {
             Side::B => Home::B,
         });
         let (priority, apart) = (guest.priority, guest.apart.map(Apart));
-        Self { running: guest.is_wanted, policy, priority, home, apart }
+        let needs = guest
+            .needs
+            .map(|guest::Needs { memory: memory_mib, processors }| Needs { memory_mib, processors });
+        Self { running: guest.is_wanted, policy, priority, home, apart, needs }
     }
 }
 
 impl From<Wanted> for Guest {
     fn from(wanted: Wanted) -> Self {
-        let Wanted { running: is_wanted, policy, priority, home, apart } = wanted;
+        let Wanted { running: is_wanted, policy, priority, home, apart, needs } = wanted;
         let failover = match policy {
             Policy::Stay => guest::Failover::Stay,
             Policy::Restart => guest::Failover::Restart,
@@ -181,7 +217,8 @@ impl From<Wanted> for Guest {
             Home::A => Side::A,
             Home::B => Side::B,
         });
-        Self { is_wanted, failover, priority, home, apart: apart.map(|Apart(group)| group) }
+        let (apart, needs) = (apart.map(|Apart(group)| group), needs.map(Into::into));
+        Self { is_wanted, failover, priority, home, apart, needs }
     }
 }
 
@@ -193,14 +230,19 @@ mod tests {
     #[test]
     fn what_is_wanted_has_one_form() {
         let places = [
-            (None, None, ""),
-            (Some(Home::A), None, ",\"home\":\"a\""),
-            (Some(Home::B), Group::new("dcs").map(Apart), ",\"home\":\"b\",\"apart\":\"dcs\""),
+            (None, None, None, ""),
+            (Some(Home::A), None, None, ",\"home\":\"a\""),
+            (
+                Some(Home::B),
+                Group::new("dcs").map(Apart),
+                Some(Needs::of((4 << 30) - 1, 2)),
+                ",\"home\":\"b\",\"apart\":\"dcs\",\"needs\":{\"memoryMib\":4096,\"processors\":2}",
+            ),
         ];
-        for (policy, (home, apart, place)) in
+        for (policy, (home, apart, needs, place)) in
             [Policy::Stay, Policy::Restart, Policy::Resume].into_iter().zip(places)
         {
-            let wanted = Wanted::of(true, Failover { policy, priority: 7, home, apart });
+            let wanted = Wanted::of(true, Failover { policy, priority: 7, home, apart }, needs);
             assert_eq!(Wanted::from(Guest::from(wanted)), wanted);
             let text = format!("{{\"running\":true,\"policy\":\"{}\",\"priority\":7{place}}}", policy.name());
             assert_eq!(serde_json::to_string(&wanted).unwrap(), text);

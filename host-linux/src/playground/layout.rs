@@ -3,7 +3,7 @@
 use super::ports::Ports;
 use super::relay::Relay;
 use crate::failure::Failure;
-use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, SiteConfig, Storage, key};
+use crate::site_config::{Duty, EXAMPLE, Goal, Member, Preset, Room, SiteConfig, Storage, key};
 use crate::volume::serve::NBD_SOCKET;
 use bulkhead_core::id::{NodeId, PairId, Side};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +60,8 @@ pub struct Wanted {
     pub is_shared: bool,
     /// Whether all reach each other without the relay in between: nothing can be cut, and nothing is slower.
     pub is_direct: bool,
+    /// What each node has for guests, of the first and of the second compartment of a pair.
+    pub rooms: [Option<Room>; 2],
 }
 
 /// A witness that is no process of the playground: a board, say.
@@ -209,14 +211,16 @@ fn members(config: &SiteConfig, wanted: &Wanted) -> Vec<Member> {
         voter,
         external: Vec::new(),
         board: None,
+        room: None,
         ..template.clone()
     };
     for (pair, letters) in (1..=wanted.pairs).zip(LETTERS) {
         for place in 1..=wanted.per_side {
-            for (side, letter) in [Side::A, Side::B].into_iter().zip(letters) {
+            for ((side, letter), room) in [Side::A, Side::B].into_iter().zip(letters).zip(wanted.rooms) {
                 let duty = Duty::Compartment { pair: PairId(pair), side, priority: 100 };
                 let id = members.len().saturating_add(1);
-                members.push(member(id, format!("{letter}{place}"), duty, place == 1));
+                let name = format!("{letter}{place}");
+                members.push(Member { room, ..member(id, name, duty, place == 1) });
             }
         }
     }

@@ -124,6 +124,7 @@ fn member(node: &Spanned<NodeTable>, problems: &mut Problems) -> Option<Member> 
         board,
         nbd: storage::nbd(table, problems),
         guests: storage::guests(table, problems),
+        room: storage::room(table, problems),
     })
 }
 

@@ -109,6 +109,14 @@ pub(super) struct NodeTable {
     pub board: Option<Spanned<BoardTable>>,
     pub nbd: Option<Spanned<NbdAddress>>,
     pub guests: Option<Spanned<GuestsAddress>>,
+    pub room: Option<Spanned<RoomTable>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RoomTable {
+    pub memory: Option<Size>,
+    pub processors: Option<u16>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,6 +25,7 @@ use bulkhead_core::id::{NodeId, PairId, Side, SiteId};
 use problem::Problem;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -161,6 +162,17 @@ pub struct Member {
     pub nbd: Option<SocketAddr>,
     /// Where it takes in guests that are moved to it (TCP).
     pub guests: Option<SocketAddr>,
+    /// What it has for guests; `None`: nobody counts.
+    pub room: Option<Room>,
+}
+
+/// What a node has for guests (S1-38, S3-15). Invariant: something of one kind at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// MiB of memory; `None`: as much as they want.
+    pub memory: Option<NonZeroU32>,
+    /// Processors of guests; `None`: as many as they want.
+    pub processors: Option<NonZeroU16>,
 }
 
 /// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.

@@ -113,6 +113,12 @@ fn member(member: &Member, out: &mut String) {
     if let Some(guests) = &member.guests {
         let _ = writeln!(out, "guests = \"{guests}\"");
     }
+    if let Some(room) = &member.room {
+        let memory = room.memory.map(|mib| format!("memory = \"{}\"", size_text(u64::from(mib.get()) << 20)));
+        let processors = room.processors.map(|processors| format!("processors = {processors}"));
+        let both: Vec<_> = [memory, processors].into_iter().flatten().collect();
+        let _ = writeln!(out, "room = {{ {} }}", both.join(", "));
+    }
 }
 
 fn storage(storage: &Storage, out: &mut String) {
@@ -258,7 +264,9 @@ impl Preset {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Room;
     use super::*;
+    use std::num::{NonZeroU16, NonZeroU32};
 
     #[test]
     fn what_is_written_reads_back() {
@@ -302,6 +310,9 @@ mod tests {
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             config.local.guests = if is_shared { "/g \"g\"".into() } else { GUESTS.into() };
             config.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 7902)));
+            config.members[0].room =
+                Some(Room { memory: NonZeroU32::new(49_152), processors: NonZeroU16::new(64) });
+            config.members[1].room = Some(Room { memory: None, processors: NonZeroU16::new(1) });
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
         }
@@ -320,6 +331,9 @@ mod tests {
         two.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 9)));
         two.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 8)));
         assert_eq!(one.digest(), two.digest());
+        two.members[0].room = Some(Room { memory: NonZeroU32::new(1), processors: None });
+        assert_ne!(one.digest(), two.digest(), "what a forecast is made of");
+        two.members[0].room = None;
         two.members[0].voter = false;
         assert_ne!(one.digest(), two.digest());
     }

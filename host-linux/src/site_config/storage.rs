@@ -2,14 +2,15 @@
 //! it takes, how clients reach it (S4-07, S4-15).
 
 use super::check::Problems;
-use super::file::{File, NodeTable, StorageTable, StreamsWord, TlsTable, TlsWord};
+use super::file::{File, NodeTable, RoomTable, StorageTable, StreamsWord, TlsTable, TlsWord};
 use super::problem::Problem;
 use super::value::{Size, size_text};
-use super::{BackedBy, Member, Secrecy, Storage, Tls};
+use super::{BackedBy, Member, Room, Secrecy, Storage, Tls};
 use crate::nbd::uri::{Place as UriPlace, Secured, Uri};
 use bulkhead_core::volume::name::Name;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 use toml::Spanned;
 
@@ -170,6 +171,39 @@ pub(super) fn guests(table: &NodeTable, problems: &mut Problems) -> Option<Socke
         problems.push(Problem::new(guests.span(), what, "give `guests` a port of its own"));
     }
     Some(guests.as_ref().0)
+}
+
+/// What a node has for guests.
+pub(super) fn room(table: &NodeTable, problems: &mut Problems) -> Option<Room> {
+    let room = table.room.as_ref()?;
+    let name = &table.name.as_ref().0;
+    let mut wrong = |what: String, remedy| problems.push(Problem::new(room.span(), what, remedy));
+    let RoomTable { memory, processors } = room.as_ref();
+    let mib = memory.as_ref().map(|memory| u32::try_from(memory.0 >> 20).map(NonZeroU32::new));
+    let (memory, processors) = match (mib, processors.map(NonZeroU16::new)) {
+        _ if table.witness => {
+            let what = format!("{name} is a witness with room for guests");
+            wrong(what, "take `room` out: a witness only votes");
+            return None;
+        }
+        (None, None) => {
+            let remedy = "write `memory`, `processors` or both, or take `room` out";
+            wrong(format!("the room of {name} says nothing"), remedy);
+            return None;
+        }
+        (Some(Ok(None) | Err(_)), _) => {
+            let what = format!("{name} has less than 1MiB of memory for guests, or more than there is");
+            wrong(what, "write a size, as `memory = \"48GiB\"`");
+            return None;
+        }
+        (_, Some(None)) => {
+            let remedy = "write a number from 1 on, or take `processors` out";
+            wrong(format!("{name} has no processors for guests"), remedy);
+            return None;
+        }
+        (memory, processors) => (memory.and_then(|mib| mib.ok().flatten()), processors.flatten()),
+    };
+    Some(Room { memory, processors })
 }
 
 /// Two nodes serve at two places.

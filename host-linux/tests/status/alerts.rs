@@ -4,11 +4,12 @@ use super::{seen, with_guests};
 use bulkhead::alerts::conditions::{Words, conditions};
 use bulkhead::alerts::raised::Alerts;
 use bulkhead::cluster::events::Log;
-use bulkhead::cluster::status::{Guest, Health, Lacking, Status};
-use bulkhead::failover::wanted::{Apart, Home, Wanted};
+use bulkhead::cluster::status::{Guest, Health, Lacking, Room, Status};
+use bulkhead::failover::wanted::{Apart, Home, Needs, Wanted};
 use bulkhead::mirror::view::{Policy, State, View};
 use bulkhead_core::alert::kind::{Gravity, Kind};
 use bulkhead_core::time::Instant;
+use std::num::NonZeroU32;
 
 /// All is well on a1, which leads the volumes and runs these guests.
 pub fn well() -> Status {
@@ -40,6 +41,11 @@ fn found(status: &Status) -> Vec<(&'static str, Words)> {
     conditions(status).into_iter().map(|(condition, words)| (condition.kind.name(), words)).collect()
 }
 
+/// A guest's needs: so many GiB and a processor.
+pub fn takes(gib: u64) -> Option<Needs> {
+    Some(Needs::of(gib << 30, 1))
+}
+
 fn apart(name: &str) -> Option<Apart> {
     Some(Apart::try_from(name.to_owned()).unwrap())
 }
@@ -64,6 +70,12 @@ const CASES: &[Case] = &[
     (|s| view(s).state = State::Waiting, "nobody-leads", "pair 1", &["guests wait or are down"]),
     (|s| view(s).scrub.damaged_blocks = 3, "damaged", "a1", &["3 blocks", "store of a1"]),
     (|s| s.guests[1].state = "waiting".into(), "guests-down", "pair 1", &["guest db is to run and does not"]),
+    (
+        |s| (s.guests[1].state, s.guests[1].why) = ("down".into(), "there is no room for it".into()),
+        "guests-down",
+        "pair 1",
+        &["guest db is to run and does not: there is no room for it"],
+    ),
     (
         |s| s.guests[..3].iter_mut().for_each(|guest| guest.state = "down".into()),
         "guests-down",
@@ -112,6 +124,15 @@ const CASES: &[Case] = &[
         "together",
         "dcs",
         &["web1, test are to be apart, and all run on a1"],
+    ),
+    (
+        |s| {
+            s.nodes[1].room = Some(Room { memory_mib: NonZeroU32::new(4096), processors: None });
+            (wanted(s, 0).needs, wanted(s, 1).needs) = (takes(3), takes(2));
+        },
+        "crowded",
+        "b1",
+        &["if a1 is lost, web1 would be down", "b1 has no room for it, and lacks 1 GiB of memory"],
     ),
     (
         |s| (view(s).wanted, view(s).volumes[5].wanted) = (Policy::Through, Some(Policy::Back)),

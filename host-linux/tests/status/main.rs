@@ -4,6 +4,7 @@
 
 mod alerts;
 mod homing;
+mod room;
 
 use bulkhead::cluster::holds::why;
 use bulkhead::cluster::outlook::outlook;
@@ -42,6 +43,7 @@ fn node(id: u16, verdict: &str, role: &str) -> Node {
         side: (id != 3).then(|| side.into()),
         voter: true,
         verdict: verdict.into(),
+        room: None,
         role: role.into(),
         paths: if verdict == "self" { Vec::new() } else { vec![path(1, alive), path(2, alive)] },
         silences: 0,
@@ -270,7 +272,7 @@ fn with_guests(b1_in_sync: bool, witness: &str, voters: &[u16]) -> Status {
     let guest = |(number, name, running, policy, priority): (u16, &str, bool, Policy, u8)| VolumeView {
         number,
         name: name.into(),
-        guest: Some(Wanted { running, policy, priority, home: None, apart: None }),
+        guest: Some(Wanted { running, policy, priority, home: None, apart: None, needs: None }),
         ..VolumeView::default()
     };
     let guests = [

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A guest of this name, made and started.
-fn start(plant: &Plant, node: &str, name: &str, more: &str, directory: &Path) {
+pub fn start(plant: &Plant, node: &str, name: &str, more: &str, directory: &Path) {
     std::fs::write(directory.join("vmlinuz"), counter()).unwrap();
     let file = directory.join(format!("{name}.toml"));
     let described = format!(
@@ -29,14 +29,14 @@ fn bytes(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |file| file.len())
 }
 
-fn counts(plant: &Plant, node: &str, name: &str) {
+pub fn counts(plant: &Plant, node: &str, name: &str) {
     let log = log(plant, node, name);
     let before = bytes(&log);
     within(&format!("{name} to count on {node}"), || (before + 100 < bytes(&log)).then_some(()));
 }
 
 /// What the agent says that happened to guests.
-fn events(plant: &Plant, node: &str) -> Vec<(String, String)> {
+pub fn events(plant: &Plant, node: &str) -> Vec<(String, String)> {
     let mut command = bulkhead(&["events", "--json"]);
     command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
     let said: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
@@ -48,7 +48,7 @@ fn events(plant: &Plant, node: &str) -> Vec<(String, String)> {
 }
 
 /// The alerts that a node has raised; what its system does not grant here is not of interest.
-fn alerts(plant: &Plant, node: &str) -> Vec<(String, String)> {
+pub fn alerts(plant: &Plant, node: &str) -> Vec<(String, String)> {
     let mut command = bulkhead(&["alerts", "--json"]);
     command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
     let answer = command.output().unwrap();
@@ -105,7 +105,7 @@ fn begin() -> (Site, &'static str, &'static str, tempfile::TempDir) {
 }
 
 /// What is forecast for the loss of a node: who leads, who begins, who is down.
-fn forecast(plant: &Plant, asked: &str, lost: &str) -> (Value, Vec<String>, Vec<String>) {
+pub fn forecast(plant: &Plant, asked: &str, lost: &str) -> (Value, Vec<String>, Vec<String>) {
     let mut command = bulkhead(&["plan", "--lose", "node", lost, "--json"]);
     command.env("BULKHEAD_SOCKET", plant.part(asked)["socket"].as_str().unwrap());
     let answer = command.output().unwrap();

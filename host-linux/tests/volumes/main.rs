@@ -33,6 +33,7 @@ mod migrate_veiled;
 mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;
+mod room;
 mod shared;
 mod snapshot;
 mod three;

@@ -6,17 +6,28 @@ use super::served::{Access, Served};
 use super::{guest, name};
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;
-use crate::failover::wanted::{Failover, Wanted};
+use crate::cluster::status::Status;
+use crate::failover::room;
+use crate::failover::wanted::{Failover, Needs, Wanted};
 use crate::failure::Failure;
 use crate::volume::orders::Listing;
 use bulkhead_core::volume::name::Name;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
+
+/// What a guest's description says of what is wanted of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Says {
+    /// What follows when it does not run.
+    pub failover: Failover,
+    /// What it takes.
+    pub needs: Needs,
+}
 
 /// An agent that serves the volumes of its pair.
 #[derive(Debug)]
 pub struct Pair {
     client: Client,
+    status: Status,
     listing: Listing,
     socket: PathBuf,
 }
@@ -29,13 +40,13 @@ impl Pair {
     /// It does not answer, or cannot say.
     pub fn ask(agent: &Path) -> Result<Option<Self>, Failure> {
         let mut client = Client::connect(agent)?;
-        let status = client.ask(&Request::Status)?;
-        if status.pointer("/status/storage").is_none_or(Value::is_null) {
+        let status: Status = client.ask_for(&Request::Status, "status")?;
+        if status.storage.is_none() {
             return Ok(None);
         }
         let listing: Listing = client.ask_for(&Request::VolumeList, "volumes")?;
         let Some(socket) = listing.socket.clone() else { return Ok(None) };
-        Ok(Some(Self { client, listing, socket }))
+        Ok(Some(Self { client, status, listing, socket }))
     }
 
     /// The own volume of a guest, if it has one.
@@ -49,6 +60,12 @@ impl Pair {
     /// The guests that have one.
     pub fn guests(&self) -> impl Iterator<Item = &str> {
         self.listing.storage.volumes.iter().filter_map(|volume| guest(&volume.name))
+    }
+
+    /// How things were when the agent was asked.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
     }
 
     /// Whether this node leads.
@@ -111,12 +128,15 @@ impl Pair {
 /// # Errors
 ///
 /// The agent does not answer, or does not lead.
-pub fn want(agent: &Path, guest: &str, running: bool, failover: Option<Failover>) -> Result<(), Failure> {
+pub fn want(agent: &Path, guest: &str, running: bool, says: Option<Says>) -> Result<(), Failure> {
     let Some(mut pair) = Pair::ask(agent)? else { return Ok(()) };
     let Some(volume) = pair.volume(guest) else { return Ok(()) };
     let known = pair.listing.volume(volume.as_str())?.guest;
-    let failover = failover.or_else(|| known.map(Wanted::failover));
-    let wanted = Wanted::of(running, failover.unwrap_or_default());
+    let (failover, needs) = match says {
+        Some(Says { failover, needs }) => (failover, Some(needs).filter(|_| room::is_counted(&pair.status))),
+        None => (known.map(Wanted::failover).unwrap_or_default(), known.and_then(|known| known.needs)),
+    };
+    let wanted = Wanted::of(running, failover, needs);
     if known == Some(wanted) || (known.is_none() && !running) {
         return Ok(());
     }

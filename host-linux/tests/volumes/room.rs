@@ -1,0 +1,80 @@
+//! S3-14 to S3-18, S1-40, X16: guests take what their node has for them: none is started without room, here
+//! or after a loss, and none begins without it; who waits begins when there is room.
+
+use super::failover::{alerts, counts, events, forecast, start};
+use super::migrate::{Site, counter, ok, runs_guests, vm};
+use super::plant::Plant;
+use super::{bulkhead, roles, within};
+use serde_json::Value;
+
+/// A guest of the pair, as the node says that leads: its state, and why.
+fn seen(plant: &Plant, node: &str, name: &str) -> (String, String) {
+    let mut command = bulkhead(&["status", "--json"]);
+    command.env("BULKHEAD_SOCKET", plant.part(node)["socket"].as_str().unwrap());
+    let said: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let guests = said["status"]["guests"].as_array().unwrap();
+    let word = |guest: &Value, key: &str| guest[key].as_str().unwrap().to_owned();
+    let guest = guests.iter().find(|guest| guest["name"] == name);
+    guest.map_or_else(Default::default, |guest| (word(guest, "state"), word(guest, "why")))
+}
+
+#[test]
+fn the_most_important_guests_get_the_room_that_is_left() {
+    if !runs_guests() {
+        return;
+    }
+    // Guests have 64 MiB: three on a1, and one on b1.
+    let plant = Site(Plant::of(&["--volumes", "--room", "200MiB,100MiB"]));
+    if roles(&plant).0 != "a1" {
+        plant.ok("b1", &["promote", "a1"]);
+        within("a1 to lead", || {
+            plant.ok("a1", &["list"])["group"]["storage"]["leads"].as_bool()?.then_some(())
+        });
+    }
+    let directory = tempfile::tempdir().unwrap();
+    start(&plant, "a1", "low", "[failover]\npriority = 10\n", directory.path());
+    std::fs::write(directory.path().join("vmlinuz"), counter()).unwrap();
+    for (name, priority) in [("high", 200), ("none", 5)] {
+        let file = directory.path().join(format!("{name}.toml"));
+        let described = format!(
+            "version = 1\nname = \"{name}\"\nprocessors = 1\nmemory = \"64M\"\nkernel = \"vmlinuz\"\n\
+             [failover]\npriority = {priority}\n"
+        );
+        std::fs::write(&file, described).unwrap();
+        ok(&plant, "a1", &["create", file.to_str().unwrap()]);
+    }
+
+    // There is room for it here, and then not for both after the loss of this node.
+    let refused = vm(&plant, "a1", &["start", "high"]);
+    let why = "if a1 is lost, low would be down, for b1 lacks 28 MiB of memory";
+    assert!(refused.code == 3 && refused.err.contains(why), "{}", refused.err);
+    assert!(refused.err.contains("stop low, which matters less"), "{}", refused.err);
+    assert_eq!(ok(&plant, "a1", &["show", "high"])["state"], "Off");
+    ok(&plant, "a1", &["start", "high", "--beyond-room"]);
+    counts(&plant, "a1", "high");
+    within("that to be an alert", || {
+        alerts(&plant, "a1").contains(&("crowded".into(), "b1".into())).then_some(())
+    });
+    let (_, begins, down) = forecast(&plant, "a1", "a1");
+    assert_eq!((begins, down), (vec!["high".to_owned()], vec!["low".to_owned()]));
+    // A third one has room here. They do not go where not all of them have.
+    ok(&plant, "a1", &["start", "none", "--beyond-room"]);
+    let refused = vm(&plant, "a1", &["migrate", "--all", "--to", "b1"]);
+    assert!(refused.code == 3 && refused.err.contains("b1 has no room for low"), "{}", refused.err);
+    ok(&plant, "a1", &["stop", "none", "--now"]);
+
+    plant.fault(&["kill", "a1"]);
+    counts(&plant, "b1", "high");
+    within("the other one to wait for room", || {
+        let (state, why) = seen(&plant, "b1", "low");
+        (state == "down" && why.contains("lacks 28 MiB of memory")).then_some(())
+    });
+    assert!(events(&plant, "b1").contains(&("guest-waits".into(), "low".into())));
+    within("that to be an alert, too", || {
+        alerts(&plant, "b1").contains(&("guests-down".into(), "pair 1".into())).then_some(())
+    });
+    // S3-14: there is room again.
+    ok(&plant, "b1", &["stop", "high", "--now"]);
+    counts(&plant, "b1", "low");
+    ok(&plant, "b1", &["stop", "low", "--now"]);
+}
