@@ -40,6 +40,7 @@ mod vm_own;
 mod vm_share;
 mod vm_snapshot;
 mod vm_stop;
+mod vm_template;
 mod vm_wanted;
 mod vmm;
 mod volume;

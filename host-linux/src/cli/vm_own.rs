@@ -3,8 +3,8 @@
 
 use super::cluster::AgentArg;
 use super::vm::{GuestArg, GuestsArg};
+use super::vm_template;
 use super::vmm::snapshot_name;
-use super::volume::blocks;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::own_volume::keeping::{self, Before};
@@ -12,17 +12,19 @@ use crate::guests::own_volume::pair::{Pair, has_none};
 use crate::guests::own_volume::served::Access;
 use crate::guests::own_volume::table::{Entry, What};
 use crate::guests::own_volume::{SUFFIX, state::LAST};
+use crate::guests::template::{self, Instance};
 use crate::output::{Report, Voice, size};
 use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
 use crate::vmm::in_use::InUse;
+use crate::volume::size::blocks;
 use bulkhead_core::volume::name::Name;
 use clap::Args;
 use serde_json::{Value, json};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// Make a guest of a description
+/// Make a guest of a description, or of a template
 ///
 /// Checks the file: `bulkhead vmm --help` says what stands in it. Where this node's agent leads
 /// the volumes of its pair, the guest gets a volume of its own, NAME.guest, with the description,
@@ -30,16 +32,27 @@ use std::path::{Path, PathBuf};
 /// with --local, a copy of the description is kept on this node, and the kernel stays where it is.
 /// The guest does not run yet, and its disks are not touched. Exit code 3: another node leads.
 ///
+/// A template is a description without a name; {name} in it is the guest's. Of its disks those with
+/// `size` are volumes that are made for the guest, in the `mode` that they say. FILE's own keys
+/// count where both have them; with --name none is needed. The guest keeps no ties to it.
+///
 /// Examples:
 ///   bulkhead vm create web1.toml
+///   bulkhead vm create --template /etc/bulkhead/plc.toml --name plc7
 ///   bulkhead vm create web1.toml --own-volume 20GiB
 ///   bulkhead vm create test1.toml --local --json | jq -r .name
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Create {
     /// What the guest is
-    #[arg(value_name = "FILE")]
-    description: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "name")]
+    description: Option<PathBuf>,
+    /// What it has in common with others
+    #[arg(long, value_name = "FILE", env = "BULKHEAD_TEMPLATE")]
+    template: Option<PathBuf>,
+    /// What the guest is called, if no FILE says so
+    #[arg(long, value_name = "NAME", requires = "template", conflicts_with = "description")]
+    name: Option<String>,
     /// How large its own volume is; what is not used takes no room [default: twice its files and
     /// its memory, and 64 MiB]
     #[arg(long, value_name = "SIZE", value_parser = blocks, conflicts_with = "local")]
@@ -127,7 +140,22 @@ fn pair(agent: &AgentArg) -> Result<Option<Pair>, Failure> {
 }
 
 pub(super) fn create(args: &Create, voice: Voice) -> Result<Report, Failure> {
-    let (homes, described) = (args.guests.homes(), Description::read(&args.description)?);
+    let Some(template) = &args.template else {
+        // One of the two is required.
+        let file = args.description.as_deref().unwrap_or(Path::new(""));
+        return create_of(args, &Description::read(file)?, voice);
+    };
+    let Instance { described, volumes } =
+        template::instance(template, args.description.as_deref(), args.name.as_deref())?;
+    let mut made = vm_template::make(&args.agent, &described.name, &volumes)?;
+    match create_of(args, &described, voice) {
+        Ok(report) => Ok(made.beside(report)),
+        Err(why) => Err(made.undo(why)),
+    }
+}
+
+fn create_of(args: &Create, described: &Description, voice: Voice) -> Result<Report, Failure> {
+    let homes = args.guests.homes();
     let name = &described.name;
     let is_new = homes.find(name).is_err();
     let pair = if args.local || !is_new { None } else { pair(&args.agent)? };
@@ -136,11 +164,11 @@ pub(super) fn create(args: &Create, voice: Voice) -> Result<Report, Failure> {
             let what = format!("no agent is here that has volumes, so guest {name} gets none of its own");
             return Err(Failure::refused(what).next("name the agent, or leave --own-volume out."));
         }
-        let home = homes.create(&described)?;
+        let home = homes.create(described)?;
         let what = format!("is described in {}", home.description().display());
         return Ok(created(&home, &what, None));
     };
-    let (home, blocks) = keep(pair, &described, &homes, args.own_volume, voice)?;
+    let (home, blocks) = keep(pair, described, &homes, args.own_volume, voice)?;
     let volume = format!("{name}{SUFFIX}");
     let what = format!("is in volume {volume}, of {}", size(blocks.saturating_mul(4096)));
     Ok(created(&home, &what, Some(&volume)))

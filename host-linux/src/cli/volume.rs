@@ -6,10 +6,10 @@ use crate::cluster::client::Client;
 use crate::cluster::request::Request;
 use crate::failure::Failure;
 use crate::mirror::view::{Policy, State};
-use crate::output::{Report, Voice, parse_size, size};
+use crate::output::{Report, Voice, size};
 use crate::site_config::value::parse_time;
 use crate::volume::orders::{Listing, Place};
-use bulkhead_core::volume::BLOCKS_MAX;
+use crate::volume::size::{BLOCK, blocks};
 use bulkhead_core::volume::name::Name;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 /// From one look to the next.
 const LOOK: Duration = Duration::from_millis(200);
-/// Bytes of a block.
-const BLOCK: u64 = 4096;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -347,34 +345,4 @@ pub(super) fn look(client: &mut Client) -> Result<Listing, Failure> {
 
 fn named(text: &str) -> Result<String, String> {
     Name::new(text).map(|name| name.as_str().to_owned()).map_err(|why| why.to_string())
-}
-
-/// A size of a volume, in blocks.
-pub(super) fn blocks(text: &str) -> Result<u64, String> {
-    let bytes = parse_size(text)?;
-    let blocks = bytes.div_ceil(BLOCK);
-    if blocks == 0 || BLOCKS_MAX < blocks {
-        return Err(format!("a volume has 4 KiB to {}", size(BLOCKS_MAX.saturating_mul(BLOCK))));
-    }
-    let next = blocks.saturating_mul(BLOCK);
-    if next != bytes {
-        return Err(format!("a volume has whole blocks of 4 KiB; the next size is {next}"));
-    }
-    Ok(blocks)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_is_a_whole_number_of_blocks() {
-        assert_eq!(blocks("4KiB"), Ok(1));
-        assert_eq!(blocks("10GiB"), Ok(10 << 18));
-        assert_eq!(blocks("4096T"), Ok(BLOCKS_MAX));
-        assert_eq!(blocks("4097").unwrap_err(), "a volume has whole blocks of 4 KiB; the next size is 8192");
-        for text in ["0", "4097T", "1.5G", "x"] {
-            assert!(blocks(text).is_err(), "{text}");
-        }
-    }
 }

@@ -87,7 +87,7 @@ fn is_alerted(plant: &Plant, lost: &str, there: &str, home: &str) -> Vec<String>
     expected.map(|(kind, _)| kind).to_vec()
 }
 
-fn wanted(plant: &Plant, node: &str, name: &str) -> Value {
+pub fn wanted(plant: &Plant, node: &str, name: &str) -> Value {
     plant.ok(node, &["list"])["group"]["storage"]["volumes"]
         .as_array()
         .unwrap()

@@ -36,6 +36,7 @@ mod plant;
 mod room;
 mod shared;
 mod snapshot;
+mod template;
 mod three;
 
 use bulkhead::nbd::client::connection::Client;
