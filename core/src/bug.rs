@@ -94,6 +94,24 @@ pub enum Bug {
     LifeKept,
     /// A filled store is said to have more than it was filled with.
     FillClaimsMore,
+    /// Guests are begun before all of them were looked at.
+    BeginsUnseen,
+    /// Guests are begun in the order of their volumes.
+    PriorityIgnored,
+    /// More guests are begun at once than may be.
+    BeginsAllAtOnce,
+    /// A guest that failed is not tried again.
+    FailedForgotten,
+    /// A register is given back while guests run by it.
+    LentGivenBack,
+    /// A guest's process does not look at the end of its lease.
+    GuestOutlivesLease,
+    /// A forecast counts voters that are lost.
+    ForecastCountsLost,
+    /// A forecast goes by all voters of a pair, not by those in force.
+    ForecastForgetsWitness,
+    /// A forecast goes by the voters on the master of a pair, not by those on its volumes.
+    ForecastOfMaster,
 }
 
 /// Which tests must find a bug.
@@ -105,6 +123,8 @@ pub enum Layer {
     Site,
     /// The simulator of a site whose nodes hold a mirror group.
     Group,
+    /// The simulator of a site of many pairs with guests.
+    Guests,
 }
 
 /// A bug of the catalogue.
@@ -124,6 +144,10 @@ const fn site(name: &'static str, bug: Bug) -> Planted {
 
 const fn group(name: &'static str, bug: Bug) -> Planted {
     Planted { name, bug, layer: Layer::Group }
+}
+
+const fn guests(name: &'static str, bug: Bug) -> Planted {
+    Planted { name, bug, layer: Layer::Guests }
 }
 
 const fn register(name: &'static str, bug: Bug) -> Planted {
@@ -175,6 +199,15 @@ pub const BUGS: &[Planted] = &[
     group("leads-unpromised", Bug::LeadsUnpromised),
     group("life-kept", Bug::LifeKept),
     group("fill-claims-more", Bug::FillClaimsMore),
+    guests("begins-unseen", Bug::BeginsUnseen),
+    guests("priority-ignored", Bug::PriorityIgnored),
+    guests("begins-all-at-once", Bug::BeginsAllAtOnce),
+    guests("failed-forgotten", Bug::FailedForgotten),
+    guests("lent-given-back", Bug::LentGivenBack),
+    guests("guest-outlives-lease", Bug::GuestOutlivesLease),
+    guests("forecast-counts-lost", Bug::ForecastCountsLost),
+    guests("forecast-forgets-witness", Bug::ForecastForgetsWitness),
+    guests("forecast-of-master", Bug::ForecastOfMaster),
 ];
 
 #[cfg(feature = "bugs")]

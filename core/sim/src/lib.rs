@@ -6,7 +6,8 @@
 //! The same seed gives the same run on every machine: no clock, no thread, no random source, no hash order.
 //!
 //! Reading order: [`run`] (what a run is), [`plan`] (what goes wrong), [`world`] (the engine), `queue`,
-//! [`oracle`] (what must never happen), `group`, [`network`], [`disk`], [`clock`], [`trace`].
+//! [`oracle`] (what must never happen), `group`, [`site`] (many pairs, with guests), [`network`], [`disk`],
+//! [`clock`], [`trace`].
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
@@ -24,5 +25,7 @@ mod power;
 mod queue;
 mod relay;
 pub mod run;
+pub mod shape;
+pub mod site;
 pub mod trace;
 pub mod world;

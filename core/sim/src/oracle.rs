@@ -28,9 +28,9 @@ pub struct Oracle {
     /// Changes of role of the infra pair.
     pub role_changes: u64,
     /// Who held which epoch.
-    holders: BTreeMap<(Office, Epoch), NodeId>,
+    holders: BTreeMap<(RegisterId, Epoch), NodeId>,
     /// The newest epoch held.
-    newest: BTreeMap<Office, Epoch>,
+    newest: BTreeMap<RegisterId, Epoch>,
     /// The epoch in each question to accept: proposer, voter, register, question.
     questions: BTreeMap<(NodeId, NodeId, RegisterId, AskId), Epoch>,
     /// The newest epoch that each voter, in each of its lives, has answered from.
@@ -44,14 +44,15 @@ impl Oracle {
     }
 
     /// `node` holds the register of `office` (I1, V2, V10).
-    pub fn holds(&mut self, at: u64, node: NodeId, office: Office, epoch: Epoch) {
-        let holder = *self.holders.entry((office, epoch)).or_insert(node);
+    pub fn holds(&mut self, at: u64, node: NodeId, what: (Office, RegisterId), epoch: Epoch) {
+        let (office, register) = what;
+        let holder = *self.holders.entry((register, epoch)).or_insert(node);
         if holder != node {
             let text =
                 format!("n{} and n{} both had epoch {} of {}", holder.0, node.0, epoch.0, office.name());
             self.violated(at, text);
         }
-        let newest = self.newest.entry(office).or_insert(epoch);
+        let newest = self.newest.entry(register).or_insert(epoch);
         if epoch < *newest {
             let text = format!("n{} holds epoch {} of {} after {}", node.0, epoch.0, office.name(), newest.0);
             self.violated(at, text);
@@ -94,8 +95,9 @@ impl Oracle {
         }
     }
 
-    /// A role changed.
-    pub fn role(&mut self, node: NodeId, office: Office, role: Role, reason: Reason) {
+    /// A role changed, at a node and its pair's register.
+    pub fn role(&mut self, at: (NodeId, RegisterId), office: Office, role: Role, reason: Reason) {
+        let (node, register) = at;
         if office != Office::Infra {
             return;
         }
@@ -123,7 +125,7 @@ impl Oracle {
             ) => "other",
         };
         self.reached.insert(reached);
-        let before = self.newest.get(&office).and_then(|epoch| self.holders.get(&(office, *epoch)));
+        let before = self.newest.get(&register).and_then(|epoch| self.holders.get(&(register, *epoch)));
         if role == Role::Master && before.is_some_and(|before| *before != node) {
             self.reached.insert("failover");
         }

@@ -18,6 +18,9 @@ use crate::world::{DRIFT_PPM, Due, Machine, SITE, World};
 impl World {
     /// Switches a machine on; nothing happens when it is on.
     pub fn power_on(&mut self, node: NodeId) {
+        if self.gone.contains(&node) {
+            return;
+        }
         let (now, timers, fences, true_time) =
             (self.machines[&node].clock.at(self.now), self.timers, self.fences, self.now);
         let stores = self.stores_on(node);
@@ -167,6 +170,7 @@ impl World {
     pub fn heal(&mut self) {
         self.note(&|| String::from("all is repaired"));
         self.is_healed = true;
+        self.gone.clear();
         self.network.heal();
         for node in self.all() {
             self.wake(node);

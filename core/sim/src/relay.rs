@@ -12,6 +12,7 @@ impl World {
         match act {
             Act::Off => {
                 self.power_off(node);
+                self.guests_lose_power(node);
                 Done::Switched
             }
             Act::On => {

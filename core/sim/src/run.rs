@@ -82,8 +82,8 @@ pub fn run(options: &Options) -> Outcome {
     world.stores = options.stores;
     world.trace.is_whole = options.whole_trace;
     if options.stores {
-        world.site.harms = faults.contains(&Fault::BadFlush);
-        world.begin_group();
+        world.groups[0].harms = faults.contains(&Fault::BadFlush);
+        world.begin_groups();
     }
     world.note(&|| format!("seed {}, leases of {} ms: {faults:?}", options.seed, lease / 1_000));
     for node in world.all() {
@@ -113,7 +113,7 @@ pub fn run(options: &Options) -> Outcome {
         reached: world.oracle.reached.clone(),
         simulated: world.now,
         steps: world.steps,
-        writes: world.site.ledger.upto().0,
+        writes: world.groups[0].ledger.upto().0,
         trace,
     }
 }
@@ -153,15 +153,15 @@ fn settle(world: &mut World, lease: u64) {
 
 /// The guests rest, and the group comes together: all in sync, and all stores alike (L-1, X13, X14).
 fn settle_group(world: &mut World, lease: u64) {
-    world.site.pace = 0;
+    world.groups[0].pace = 0;
     let end = world.now + TOGETHER * lease.max(LEASE);
-    let mut apart = world.is_together();
+    let mut apart = world.is_together(0);
     while apart.is_err() && world.now < end && world.oracle.violation.is_none() {
         world.run_until(world.now + lease);
-        apart = world.is_together();
+        apart = world.is_together(0);
     }
     if let Err(why) = apart {
-        let modes = world.group_modes();
+        let modes = world.group_modes(0);
         world.oracle.violated(world.now, format!("the group does not come together: {why}; {modes:?}"));
     }
     world.oracle.reached.insert("group together");

@@ -1,18 +1,18 @@
 //! The engine: one queue of events in true time, and machines that run the real core.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use bulkhead_core::budget::timers::Timers;
 use bulkhead_core::fence::desk::{Act, Done, OrderId};
 use bulkhead_core::fence::words::Outcome;
-use bulkhead_core::id::{NodeId, PairId, Path, Side, SiteId};
+use bulkhead_core::id::{NodeId, Path, SiteId};
 use bulkhead_core::link::frame::Frame;
 use bulkhead_core::monitor::pair::Role;
 use bulkhead_core::node::machine::Node;
 use bulkhead_core::node::message::{Office, Said, decode};
-use bulkhead_core::node::settings::Member;
-use bulkhead_core::node::words::{Action, Event};
+use bulkhead_core::node::settings::{Member, infra_register};
+use bulkhead_core::node::words::{Action, Event, Note};
 use bulkhead_core::register::acceptor::PersistId;
 use bulkhead_core::register::message::{Answer, Ask, Fenced, Reply, Request};
 use bulkhead_core::register::store::STORED_LEN;
@@ -22,15 +22,17 @@ use bulkhead_core::time::Instant;
 use crate::chance::Chance;
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::group::{Group, Site, Told, Wish};
+use crate::group::{Group, Told, Whole, Wish};
 use crate::network::Network;
 use crate::oracle::Oracle;
 use crate::queue::{Queue, Timer};
+use crate::shape::{Shape, Witnesses};
+use crate::site::{Happens, Hosted};
 use crate::trace::Trace;
 
 /// The bound on drift that all nodes are told, and that all clocks keep.
 pub const DRIFT_PPM: u32 = 10_000;
-/// Events of one run: some thirty times as many as one with the default timers has.
+/// Events of one run of a pair: some thirty times as many as one with the default timers has.
 const STEPS_MAX: u64 = 1_000_000;
 /// Datagrams that wait for a node that sleeps: its socket buffer.
 const BUFFER_MAX: usize = 256;
@@ -49,7 +51,8 @@ pub(crate) enum Due {
     Told { node: NodeId, start: u64, told: Box<Told> },
     Carried { from: NodeId, to: NodeId, stream: u64 },
     Streams,
-    Guest { lane: usize },
+    Guest { pair: usize, lane: usize },
+    Guests(Happens),
     PowerOn { node: NodeId },
     Wake { node: NodeId },
 }
@@ -88,6 +91,7 @@ pub struct Machine {
     pub(crate) timer_at: Option<u64>,
     pub(crate) lives: u32,
     pub(crate) group: Group,
+    pub(crate) hosted: Hosted,
 }
 
 /// The site.
@@ -114,8 +118,18 @@ pub struct World {
     pub relays: bool,
     /// Whether the nodes hold a mirror group.
     pub stores: bool,
-    /// That group.
-    pub(crate) site: Site,
+    /// Nobody switches these on before all is repaired.
+    pub(crate) gone: BTreeSet<NodeId>,
+    /// Guests of each pair, that run on its nodes.
+    pub(crate) guests: u16,
+    /// How long it takes to begin one, at most, microseconds.
+    pub(crate) begin_max: u64,
+    /// Starts of guests.
+    pub(crate) serials: u64,
+    /// One of each pair.
+    pub(crate) groups: Vec<Whole>,
+    /// More events than this are too many.
+    pub(crate) steps_max: u64,
     /// Nothing goes wrong any more.
     pub(crate) is_healed: bool,
     /// When the witness was last reached by each node: true time.
@@ -128,17 +142,14 @@ pub struct World {
 impl World {
     /// A site of two compartments with `per_side` nodes each and a witness, all off. The first node of each
     /// compartment and the witness vote.
-    pub fn new(mut chance: Chance, per_side: u16, timers: Timers, fences: bool) -> Self {
+    pub fn new(chance: Chance, per_side: u16, timers: Timers, fences: bool) -> Self {
+        Self::of(chance, &Shape { pairs: 1, per_side, witnesses: Witnesses::Each }, timers, fences)
+    }
+
+    /// A site of this shape, all off. The first node of each compartment of a pair and its witness vote.
+    pub fn of(mut chance: Chance, shape: &Shape, timers: Timers, fences: bool) -> Self {
         let mut machines = BTreeMap::new();
-        let mut members = Vec::new();
-        for place in 0..per_side {
-            for (side, base) in [(Side::A, 1), (Side::B, 2)] {
-                let node = NodeId(base + 2 * place);
-                members.push(Member { node, pair: PairId(0), side: Some(side), votes: place == 0 });
-            }
-        }
-        members.push(Member { node: NodeId(2 * per_side + 1), pair: PairId(0), side: None, votes: true });
-        for member in members {
+        for member in shape.members() {
             let drift = u64::from(DRIFT_PPM);
             let rate = chance.below(2 * drift + 1).cast_signed() - drift.cast_signed();
             let clock = Clock { rate, origin: chance.between(1, 1 << 40) };
@@ -157,6 +168,7 @@ impl World {
                 timer_at: None,
                 lives: 1,
                 group: Group::default(),
+                hosted: Hosted::default(),
             };
             machines.insert(member.node, machine);
         }
@@ -172,7 +184,12 @@ impl World {
             fences,
             relays: false,
             stores: false,
-            site: Site::default(),
+            gone: BTreeSet::new(),
+            guests: 0,
+            begin_max: 0,
+            serials: 0,
+            groups: (0..shape.pairs).map(|pair| Whole::of(shape.holders(pair))).collect(),
+            steps_max: STEPS_MAX * u64::from(shape.pairs),
             is_healed: false,
             heard: BTreeMap::new(),
             queue: Queue::default(),
@@ -186,7 +203,7 @@ impl World {
         with_side.map(|(node, _)| *node).collect()
     }
 
-    /// The witness.
+    /// The witness; where there are several, the last.
     pub fn witness(&self) -> NodeId {
         self.machines.keys().next_back().copied().unwrap_or(NodeId(0))
     }
@@ -199,8 +216,9 @@ impl World {
     /// Lets time pass until `end`.
     pub fn run_until(&mut self, end: u64) {
         while let Some((at, due)) = self.queue.next(end) {
-            if STEPS_MAX < self.steps {
-                self.oracle.violated(self.now, format!("more than {STEPS_MAX} events: somebody never rests"));
+            if self.steps_max < self.steps {
+                let text = format!("more than {} events: somebody never rests", self.steps_max);
+                self.oracle.violated(self.now, text);
                 break;
             }
             self.now = self.now.max(at);
@@ -244,6 +262,7 @@ impl World {
                 if works {
                     self.note(&|| format!("n{} is switched off by n{}", fenced.node.0, by.0));
                     self.power_off(fenced.node);
+                    self.guests_lose_power(fenced.node);
                     self.oracle.reached.insert("fenced");
                     let back = self.now + self.chance.between(500_000, 3_000_000);
                     self.schedule(back, Due::PowerOn { node: fenced.node });
@@ -262,7 +281,8 @@ impl World {
             Due::Told { node, start, told } => self.is_told(node, start, *told),
             Due::Carried { from, to, stream } => self.carried(from, to, stream),
             Due::Streams => self.look_at_streams(),
-            Due::Guest { lane } => self.guest(lane),
+            Due::Guests(what) => self.happens_to_guests(what),
+            Due::Guest { pair, lane } => self.guest(pair, lane),
             Due::PowerOn { node } => self.power_on(node),
             Due::Wake { node } => self.wake(node),
         }
@@ -382,9 +402,12 @@ impl World {
             }
             Action::Role { office, role, reason } => {
                 self.note(&|| format!("n{} {} is {}: {reason:?}", node.0, office.name(), role.name()));
-                self.oracle.role(node, office, role, reason);
+                let register = infra_register(self.machines[&node].member.pair);
+                self.oracle.role((node, register), office, role, reason);
             }
             Action::Storage(ref action) => self.tell_group(node, action.clone()),
+            // It says that it is there, again and again.
+            Action::Note(Note::Health { .. }) => {}
             Action::Note(ref note) => self.note(&|| format!("n{} notes {note:?}", node.0)),
         }
     }
@@ -426,9 +449,17 @@ impl World {
     fn look(&mut self, node: NodeId, now: Instant) {
         for office in Office::ALL {
             let Some(running) = self.machines[&node].node.as_ref() else { return };
-            let Some(epoch) = running.post(office).and_then(|post| post.seat().holds(now)) else { continue };
-            self.oracle.holds(self.now, node, office, epoch);
-            for (other, machine) in self.machines.iter().filter(|(other, _)| **other != node) {
+            let pair = running.member().pair;
+            let Some(post) = running.post(office) else { continue };
+            let Some(epoch) = post.seat().holds(now) else { continue };
+            self.oracle.holds(self.now, node, (office, post.register()), epoch);
+            if office == Office::Storage {
+                self.none_runs_elsewhere(node);
+            }
+            let is_other = |other: &NodeId, machine: &Machine| {
+                *other != node && (office == Office::Controller || machine.member.pair == pair)
+            };
+            for (other, machine) in self.machines.iter().filter(|(other, machine)| is_other(other, machine)) {
                 let post = machine.node.as_ref().and_then(|running| running.post(office));
                 if post.and_then(|post| post.seat().holds(machine.clock.at(self.now))).is_some() {
                     let text = format!("n{} and n{} both hold {}", node.0, other.0, office.name());

@@ -11,37 +11,48 @@ use std::thread;
 use bulkhead_core::bug::{BUGS, Layer, plant};
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, run};
+use bulkhead_sim::site;
 
 /// Seeds spent on each bug before it counts as missed: as many as check a change. The rarest is found by one
 /// seed in some thousands.
 const BUDGET: u64 = 20_000;
 
+/// Of sites with guests.
+const SITES: u64 = 300;
+
+/// What a seed says with this bug: its profile, and what was seen.
+fn seen(layer: Layer, seed: u64) -> (&'static str, Option<String>) {
+    if layer == Layer::Guests {
+        let outcome = catch_unwind(|| site::run::run(&site::run::Options::small(seed)).violation);
+        let text = outcome.map(|violation| violation.map(|violation| violation.text));
+        return ("site", text.unwrap_or_else(|panic| Some(said(&*panic))));
+    }
+    let stores = layer == Layer::Group;
+    let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];
+    let per_side = 1 + u16::from(stores && seed % 4 == 3);
+    let options = Options { seed, profile, per_side, stores, whole_trace: false };
+    // A self-check of the machines that fails is a bug found, too.
+    let outcome = catch_unwind(|| run(&options).violation.map(|violation| violation.text));
+    (profile.name(), outcome.unwrap_or_else(|panic| Some(said(&*panic))))
+}
+
 /// The first seed found, its profile, and what it says.
-fn caught(stores: bool) -> Option<(u64, &'static str, String)> {
+fn caught(layer: Layer) -> Option<(u64, &'static str, String)> {
+    let budget = if layer == Layer::Guests { SITES } else { BUDGET };
     let (found, next) = (Mutex::new(None::<(u64, &'static str, String)>), AtomicU64::new(0));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if BUDGET <= seed || found.lock().unwrap().is_some() {
+                    if budget <= seed || found.lock().unwrap().is_some() {
                         return;
                     }
-                    let profile = PROFILES[usize::try_from(seed).unwrap() % PROFILES.len()];
-                    let options = Options {
-                        seed,
-                        profile,
-                        per_side: 1 + u16::from(stores && seed % 4 == 3),
-                        stores,
-                        whole_trace: false,
-                    };
-                    // A self-check of the machines that fails is a bug found, too.
-                    let outcome = catch_unwind(|| run(&options).violation.map(|violation| violation.text));
-                    let text = outcome.unwrap_or_else(|panic| Some(said(&*panic)));
+                    let (profile, text) = seen(layer, seed);
                     if let Some(text) = text {
                         let mut found = found.lock().unwrap();
                         if found.as_ref().is_none_or(|(other, ..)| seed < *other) {
-                            *found = Some((seed, profile.name(), text));
+                            *found = Some((seed, profile, text));
                         }
                     }
                 }
@@ -71,7 +82,7 @@ fn every_planted_bug_is_caught() {
             continue;
         }
         plant(Some(planted.bug));
-        match caught(planted.layer == Layer::Group) {
+        match caught(planted.layer) {
             Some((seed, profile, text)) => println!("{name:<24} {seed:>6}  {profile:<11} {text}"),
             None => {
                 println!("{name:<24}      -  not found");

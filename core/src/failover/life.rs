@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+use crate::bug::{Bug, is_planted};
 use crate::placement::amounts::Shortage;
 use crate::time::Instant;
 use crate::volume::guest::{Failover, Guest};
@@ -205,7 +206,7 @@ impl Life {
 
     /// The time has come, perhaps.
     pub fn pass(&mut self, now: Instant) {
-        if self.deadline().is_some_and(|at| at <= now) {
+        if self.deadline().is_some_and(|at| at <= now) && !is_planted(Bug::FailedForgotten) {
             self.mode = Mode::Down;
         }
     }

@@ -5,8 +5,10 @@
 //! has, in the order of the log: so whoever comes to lead needs to ask nobody. What runs is looked at, never
 //! remembered: a node that comes to lead may have guests already that were moved there.
 //!
-//! Reading order: [`life`], one guest; [`room`], what a node has for them; [`table`], all of them.
+//! Reading order: [`life`], one guest; [`room`], what a node has for them; [`table`], all of them;
+//! [`forecast`], what a loss would mean.
 
+pub mod forecast;
 pub mod life;
 pub mod room;
 pub mod table;

@@ -7,6 +7,7 @@ use heapless::Vec;
 
 use super::life::{How, Life, Mode, Sight};
 use super::room::{Left, Room, UNBOUNDED};
+use crate::bug::{Bug, is_planted};
 use crate::log::batch::Volume;
 use crate::time::Instant;
 use crate::volume::guest::Guest;
@@ -90,13 +91,18 @@ impl<const GUESTS: usize> Table<GUESTS> {
         self.guests.iter_mut().for_each(|(_, life)| life.pass(now));
         self.share();
         let count = |mode| self.guests.iter().filter(|(_, life)| life.mode() == mode).count();
-        if count(Mode::Unseen) != 0 || self.at_once <= count(Mode::Starting) {
+        let is_looked_at = count(Mode::Unseen) == 0 || is_planted(Bug::BeginsUnseen);
+        let is_free = count(Mode::Starting) < self.at_once || is_planted(Bug::BeginsAllAtOnce);
+        if !is_looked_at || !is_free {
             return None;
         }
         let fits = |life: &Life| life.mode() == Mode::Down && life.lacks().is_none();
         let down = self.guests.iter_mut().filter(|(_, life)| fits(life));
         // The first of those that are as important: the one with the lowest number.
-        let (guest, life) = down.min_by_key(|(_, life)| Reverse(life.wanted().priority))?;
+        let (guest, life) = down.min_by_key(|(_, life)| {
+            let ignored = is_planted(Bug::PriorityIgnored);
+            Reverse(if ignored { 0 } else { life.wanted().priority })
+        })?;
         Some(Begin { guest: *guest, how: life.begin() })
     }
 

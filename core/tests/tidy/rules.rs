@@ -26,7 +26,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("cache", &["bytes", "crc", "log"]),
     ("mirror", &["actions", "bug", "bytes", "id", "log", "register", "time"]),
     ("volume", &["bytes", "cache", "crc", "id", "log", "mirror"]),
-    ("failover", &["log", "placement", "time", "volume"]),
+    ("failover", &["bug", "id", "log", "placement", "time", "volume"]),
     ("holder", &["bug", "crc", "id", "log", "mirror", "register", "time"]),
     ("container", &["block", "bytes", "crc", "plan"]),
     ("gpt", &["block", "bytes", "crc", "plan", "slot"]),

@@ -138,6 +138,7 @@ fn bugs() -> Report {
     let line = |name: &str, layer| match layer {
         Layer::Site => format!("{name}\n"),
         Layer::Group => format!("{name}  (with --stores)\n"),
+        Layer::Guests => format!("{name}  (a site with guests finds it: core/sim/tests/bugs.rs)\n"),
         Layer::Register => format!("{name}  (rare in a site; the walk of the register finds it)\n"),
     };
     let text = BUGS.iter().map(|planted| line(planted.name, planted.layer)).collect();

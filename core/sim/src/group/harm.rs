@@ -12,7 +12,6 @@ use bulkhead_core::mirror::primary::{self, Primary};
 use bulkhead_core::node::message::Office;
 
 use super::drive::{Cell, Drive};
-use super::ledger::BLOCKS;
 use super::start::last_header;
 use crate::world::World;
 
@@ -23,7 +22,7 @@ impl World {
     }
 
     fn leader_beside(&self, node: NodeId) -> Option<&Primary> {
-        self.holders().into_iter().filter(|other| *other != node).find_map(|other| {
+        self.holders(self.pair_of(node)).into_iter().filter(|other| *other != node).find_map(|other| {
             let machine = &self.machines[&other];
             let post = machine.node.as_ref().and_then(|running| running.post(Office::Storage));
             let holds = post.and_then(|post| post.seat().holds(machine.clock.at(self.now))).is_some();
@@ -56,7 +55,7 @@ impl World {
 
     /// All holders lose power at once; one is back soon (F17).
     pub(crate) fn all_lose_power(&mut self) {
-        let holders = self.holders();
+        let holders: Vec<NodeId> = (0..self.groups.len()).flat_map(|pair| self.holders(pair)).collect();
         holders.iter().for_each(|node| self.power_off(*node));
         let back = self.chance.one_of(&holders);
         let at = self.now + self.chance.between(10_000, 500_000);
@@ -67,7 +66,7 @@ impl World {
     /// A holder that stops finds something wrong with its log when it starts.
     pub(crate) fn harm(&mut self, node: NodeId) {
         let is_needed = !self.leads_elsewhere(node);
-        if is_needed || self.is_healed || !self.site.harms || !self.chance.happens(700) {
+        if is_needed || self.is_healed || !self.whole(node).harms || !self.chance.happens(700) {
             return;
         }
         let Some(holder) = self.holder(node) else { return };
@@ -102,7 +101,7 @@ impl World {
     /// A holder that nobody counts on starts, and the last batch of its log rotted: nothing shows that, and
     /// whoever leads has what was in it.
     pub(crate) fn lose_end(&mut self, node: NodeId) {
-        if self.is_healed || !self.site.harms || !self.is_spare(node) || !self.chance.happens(500) {
+        if self.is_healed || !self.whole(node).harms || !self.is_spare(node) || !self.chance.happens(500) {
             return;
         }
         let bit = self.chance.below(4096 * 8);
@@ -124,8 +123,9 @@ impl World {
 
     /// Its disks are replaced by empty ones.
     pub(crate) fn empty_disks(&mut self, node: NodeId) {
+        let blocks = self.blocks();
         let group = &mut self.machines.get_mut(&node).expect("a holder has a machine").group;
-        (group.log, group.store) = (Drive::blank(BLOCKS_MIN + 2), Drive::blank(BLOCKS));
+        (group.log, group.store) = (Drive::blank(BLOCKS_MIN + 2), Drive::blank(blocks));
         group.is_harmed = false;
         self.note(&|| format!("n{} gets an empty log", node.0));
         self.oracle.reached.insert("log lost");

@@ -9,7 +9,7 @@ use bulkhead_core::log::batch::{BlockIndex, Kind, Sum, Volume, Write};
 
 use super::drive::{Cell, Drive};
 
-/// Blocks of the one volume.
+/// Blocks of the one volume that guests write into.
 pub(crate) const BLOCKS: u64 = 256;
 
 /// A write of a guest: no two with a payload have the same number.
@@ -62,14 +62,19 @@ pub(crate) struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        let blocks = usize::try_from(BLOCKS).unwrap_or(0);
-        Self { promised: Vec::new(), image: vec![0; blocks], offered: BTreeMap::new() }
+        Self::of(BLOCKS)
     }
 }
 
 type Window = BTreeMap<Seq, Entry>;
 
 impl Ledger {
+    /// Of a volume of so many blocks.
+    pub(crate) fn of(blocks: u64) -> Self {
+        let blocks = usize::try_from(blocks).unwrap_or(0);
+        Self { promised: Vec::new(), image: vec![0; blocks], offered: BTreeMap::new() }
+    }
+
     /// Every write up to this one is promised.
     pub(crate) fn upto(&self) -> Seq {
         Seq(u64::try_from(self.promised.len()).unwrap_or(u64::MAX))
@@ -127,7 +132,8 @@ impl Ledger {
             return Err(format!("write {} was acknowledged, and is not in its log", next.0));
         }
         self.agrees(window, Seq(0), self.upto())?;
-        let mut seen: Vec<_> = (0..BLOCKS).map(|block| store.read(block).value()).collect();
+        let mut seen: Vec<_> =
+            (0..).zip(&self.image).map(|(block, _)| block).map(|block| store.read(block).value()).collect();
         for seq in (applied.next().0..=self.upto().0).map(Seq) {
             let entry = window.get(&seq).ok_or(format!("write {} is in neither log nor store", seq.0))?;
             for (block, value) in entry.blocks() {

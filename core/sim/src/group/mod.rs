@@ -33,6 +33,7 @@ use bulkhead_core::node::message::Office;
 use bulkhead_core::node::storage::{Action, Event};
 use bulkhead_core::node::words::{self, Command};
 
+use crate::site::Wanted;
 use crate::world::{Due, World};
 use drive::{Drive, Io};
 use guests::{Ask, Lane};
@@ -42,7 +43,11 @@ use streams::{Message, Streams};
 
 /// All that is of the group, beside its holders.
 #[derive(Debug, Default)]
-pub(crate) struct Site {
+pub(crate) struct Whole {
+    /// Who holds it.
+    pub(crate) members: Vec<NodeId>,
+    /// What is wanted of its guests.
+    pub(crate) wanted: Wanted,
     pub(crate) ledger: Ledger,
     pub(crate) streams: Streams,
     pub(crate) lanes: Vec<Lane>,
@@ -57,6 +62,13 @@ pub(crate) struct Site {
     pub(crate) lives: BTreeSet<u32>,
     /// The store that all holders reach; `None`: each has its own.
     pub(crate) shared: Option<Common>,
+}
+
+impl Whole {
+    /// The group of these holders.
+    pub(crate) fn of(members: Vec<NodeId>) -> Self {
+        Self { members, ..Self::default() }
+    }
 }
 
 /// A store that all holders reach, and whose it is.
@@ -155,15 +167,36 @@ pub(crate) enum Wish {
 }
 
 impl World {
-    /// Whether this node has a copy of the log: three at most do.
+    /// Whether this node has a copy of its pair's log: three at most do.
     pub(crate) fn stores_on(&self, node: NodeId) -> bool {
         let has_side = self.machines.get(&node).is_some_and(|machine| machine.member.side.is_some());
-        self.stores && has_side && node.0 <= 3
+        self.stores && has_side && self.whole(node).members.contains(&node)
     }
 
-    /// All holders.
-    pub(crate) fn holders(&self) -> Vec<NodeId> {
-        self.nodes().into_iter().filter(|node| self.stores_on(*node)).collect()
+    /// Blocks of a group's store: those that guests write into, and one for what is wanted of each guest.
+    pub(crate) fn blocks(&self) -> u64 {
+        BLOCKS + u64::from(self.guests)
+    }
+
+    /// Which pair a node is of.
+    pub(crate) fn pair_of(&self, node: NodeId) -> usize {
+        usize::from(self.machines[&node].member.pair.0)
+    }
+
+    /// The group of a node's pair.
+    pub(crate) fn whole(&self, node: NodeId) -> &Whole {
+        &self.groups[self.pair_of(node)]
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn whole_mut(&mut self, node: NodeId) -> &mut Whole {
+        let pair = self.pair_of(node);
+        &mut self.groups[pair]
+    }
+
+    /// All holders of a pair's group.
+    pub(crate) fn holders(&self, pair: usize) -> Vec<NodeId> {
+        if self.stores { self.groups[pair].members.clone() } else { Vec::new() }
     }
 
     pub(crate) fn shell(&mut self, node: NodeId) -> Option<&mut Shell> {
@@ -226,24 +259,24 @@ impl World {
         }
     }
 
-    /// Who leads the mirror group, as far as it knows.
-    pub(crate) fn primaries(&self) -> Vec<NodeId> {
+    /// Who leads the mirror group of a pair, as far as it knows.
+    pub(crate) fn primaries(&self, pair: usize) -> Vec<NodeId> {
         let leads = |node: &NodeId| {
             let machine = &self.machines[node];
             let shell = machine.group.shell.as_ref().filter(|_| machine.node.is_some());
             shell.is_some_and(|shell| shell.reigns(machine.clock.at(self.now)).is_some())
         };
-        self.holders().into_iter().filter(leads).collect()
+        self.holders(pair).into_iter().filter(leads).collect()
     }
 
     /// Why the group is not what it should be when nothing is wrong: everybody in sync, everything that was
     /// acknowledged in every store.
-    pub(crate) fn is_together(&self) -> Result<(), String> {
-        let primaries = self.primaries();
+    pub(crate) fn is_together(&self, pair: usize) -> Result<(), String> {
+        let primaries = self.primaries(pair);
         let [first] = primaries[..] else { return Err(format!("{primaries:?} lead the mirror group")) };
         let primary = self.holder(first).and_then(Holder::primary);
         let Some(primary) = primary else { return Err(String::from("nobody leads")) };
-        let (holders, set) = (self.holders(), primary.chosen());
+        let (holders, set) = (self.holders(pair), primary.chosen());
         if set.holders().len() != holders.len() {
             return Err(format!("in sync are {:?}, of {holders:?}: {:?}", set.holders(), primary.mode()));
         }
@@ -256,14 +289,17 @@ impl World {
             if applied != primary.newest() {
                 return Err(format!("n{} has applied {} of {}", node.0, applied.0, primary.newest().0));
             }
-            let seen = (0..BLOCKS).map(|block| store.read(block).value());
-            self.site.ledger.compare(seen).map_err(|why| format!("the store of n{}: {why}", node.0))?;
+            let seen = (0..self.blocks()).map(|block| store.read(block).value());
+            self.groups[pair]
+                .ledger
+                .compare(seen)
+                .map_err(|why| format!("the store of n{}: {why}", node.0))?;
         }
         Ok(())
     }
 
     /// How each holder is, in words.
-    pub(crate) fn group_modes(&self) -> BTreeMap<NodeId, Option<Mode>> {
-        self.holders().into_iter().map(|node| (node, self.holder(node).map(Holder::mode))).collect()
+    pub(crate) fn group_modes(&self, pair: usize) -> BTreeMap<NodeId, Option<Mode>> {
+        self.holders(pair).into_iter().map(|node| (node, self.holder(node).map(Holder::mode))).collect()
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Shell {
     pub(crate) led_from: Option<Seq>,
     /// Its node has said that the register is lost.
     pub(crate) knows_loss: bool,
+    /// An operator has its node give the register to another one.
+    pub(crate) gives: bool,
     pub(crate) apply: Apply,
     pub(crate) filled: Option<Filled>,
     /// When it was asked last whether to lead.
@@ -62,6 +64,13 @@ impl Shell {
         let holds = self.lease.is_some_and(|until| now < until) && !self.knows_loss;
         let leads = holds && self.holder.mode() == Mode::Leading;
         self.holder.primary().filter(|_| leads).map(|primary| primary.epoch())
+    }
+}
+
+impl Shell {
+    /// Whether all that was acknowledged before it led may be read.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.led_from.is_some_and(|from| self.apply.shows_all(from))
     }
 }
 
@@ -170,7 +179,7 @@ impl World {
             storage::Action::Held { epoch, payload, until } => {
                 self.shell(node).into_iter().for_each(|shell| {
                     shell.lease = Some(until);
-                    shell.knows_loss = false;
+                    (shell.knows_loss, shell.gives) = (false, false);
                 });
                 self.chosen(node, epoch, &payload);
                 self.shell_step(node, Event::Held { epoch, payload: &payload, until });
@@ -272,8 +281,9 @@ impl World {
         }
         let next = shell.holder.log().map(Log::next).unwrap_or_default();
         let (window, applied) = (&shell.window, shell.holder.applied());
-        let store = self.site.shared.as_ref().map_or(&machine.group.store, |all| &all.store);
-        if let Err(why) = self.site.ledger.is_whole(next, window, (store, applied)) {
+        let whole = &self.groups[usize::from(machine.member.pair.0)];
+        let store = whole.shared.as_ref().map_or(&machine.group.store, |all| &all.store);
+        if let Err(why) = whole.ledger.is_whole(next, window, (store, applied)) {
             self.oracle.violated(self.now, format!("n{} leads, but {why}", node.0));
         }
         self.begin_behind_store(node);
@@ -285,7 +295,7 @@ impl World {
         shell.led_from = None;
         let owed: Vec<_> = std::mem::take(&mut shell.owed).into_values().collect();
         let waiting: Vec<_> = shell.waiting.drain(..).filter_map(|(_, request)| request).collect();
-        owed.into_iter().chain(waiting).for_each(|request| self.ended(request, Outcome::Unknown));
+        owed.into_iter().chain(waiting).for_each(|request| self.ended(node, request, Outcome::Unknown));
         self.begin_behind_store(node);
     }
 
@@ -344,7 +354,9 @@ impl World {
                     self.shell(node).into_iter().for_each(|one| one.waiting.push_front((entry, request)));
                     return;
                 }
-                Offered::Refused => request.into_iter().for_each(|one| self.ended(one, Outcome::Unknown)),
+                Offered::Refused => {
+                    request.into_iter().for_each(|one| self.ended(node, one, Outcome::Unknown))
+                }
             }
         }
     }

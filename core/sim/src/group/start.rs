@@ -17,7 +17,7 @@ use bulkhead_core::mirror::membership::Policy;
 use super::act::Act;
 use super::drive::{Cell, Drive};
 use super::guests::Outcome;
-use super::ledger::{BLOCKS, Entry};
+use super::ledger::{Entry, Ledger};
 use super::shell::Shell;
 use super::store::Apply;
 use super::{Common, Group, Told};
@@ -26,20 +26,32 @@ use crate::world::{Due, SITE, World};
 const GROUP: GroupId = GroupId([0x6d; 16]);
 
 impl World {
-    /// The group begins its work: guests, and streams.
-    pub(crate) fn begin_group(&mut self) {
-        self.site.late = std::time::Duration::from_millis(self.chance.between(40, 300));
-        let slowest = if self.chance.happens(200) { 60_000 } else { 600_000 };
-        self.site.pace = self.chance.between(20_000, slowest);
-        let is_shared = self.chance.happens(200);
-        self.site.shared = is_shared.then(|| Common { store: Drive::blank(BLOCKS), tenant: None });
-        for node in self.holders() {
-            if let Some(machine) = self.machines.get_mut(&node) {
-                machine.group.log = Drive::blank(BLOCKS_MIN + 2);
-            }
+    /// The groups begin their work: guests, and streams.
+    pub(crate) fn begin_groups(&mut self) {
+        for pair in 0..self.groups.len() {
+            self.begin_group(pair);
         }
         self.schedule(self.now, Due::Streams);
-        self.begin_guests();
+        for pair in 0..self.groups.len() {
+            self.begin_guests(pair);
+        }
+    }
+
+    fn begin_group(&mut self, pair: usize) {
+        let blocks = self.blocks();
+        let late = std::time::Duration::from_millis(self.chance.between(40, 300));
+        let slowest = if self.chance.happens(200) { 60_000 } else { 600_000 };
+        let pace = self.chance.between(20_000, slowest);
+        let is_shared = self.chance.happens(200);
+        let whole = &mut self.groups[pair];
+        (whole.late, whole.pace, whole.ledger) = (late, pace, Ledger::of(blocks));
+        whole.shared = is_shared.then(|| Common { store: Drive::blank(blocks), tenant: None });
+        for node in self.holders(pair) {
+            if let Some(machine) = self.machines.get_mut(&node) {
+                machine.group.log = Drive::blank(BLOCKS_MIN + 2);
+                machine.group.store = Drive::blank(blocks);
+            }
+        }
     }
 
     /// The process begins to read its log.
@@ -53,6 +65,7 @@ impl World {
         group.untold.clear();
         let at = self.now + self.chance.between(100, 20_000);
         self.tell(node, at, Told::Open);
+        self.start_service(node);
     }
 
     /// The process is gone: with its power, or alone, and then its disks write on (F16).
@@ -62,10 +75,15 @@ impl World {
         }
         self.harm(node);
         let with_power = self.chance.happens(700);
-        let Self { machines, chance, site, .. } = self;
-        let group = &mut machines.get_mut(&node).expect("a holder has a machine").group;
+        self.stop_service(node);
+        if with_power {
+            self.guests_lose_power(node);
+        }
+        let Self { machines, chance, groups, .. } = self;
+        let machine = machines.get_mut(&node).expect("a holder has a machine");
+        let (whole, group) = (&mut groups[usize::from(machine.member.pair.0)], &mut machine.group);
         // What others have written to a store of all is not lost with this node.
-        let mut shared = site.shared.as_mut().filter(|all| all.tenant == Some(node));
+        let mut shared = whole.shared.as_mut().filter(|all| all.tenant == Some(node));
         if with_power {
             group.log.cut(chance);
             shared.as_mut().map_or(&mut group.store, |all| &mut all.store).cut(chance);
@@ -86,13 +104,15 @@ impl World {
         self.lose_end(node);
         let Some(superblock) = self.superblock(node) else { return };
         let seed = self.chance.next() | 1;
-        let late = self.site.late;
+        let whole = self.whole(node);
+        let (late, is_founder, is_shared) =
+            (whole.late, whole.members.first() == Some(&node), whole.shared.is_some());
         let Some(machine) = self.machines.get_mut(&node) else { return };
         let group = &mut machine.group;
         let (recovered, window) = recover(&group.log, &superblock);
         let outcome = recovered.outcome();
-        let (is_founder, policy) = (node == NodeId(1), Policy::Back);
-        let backing = if self.site.shared.is_some() { Backing::Shared } else { Backing::Local };
+        let policy = Policy::Back;
+        let backing = if is_shared { Backing::Shared } else { Backing::Local };
         let settings = Settings { backing, late, policy, is_founder, seed };
         let mut acts = Vec::new();
         let holder = Holder::new(settings, recovered, &mut |action| acts.extend(Act::of(action)));
@@ -108,6 +128,7 @@ impl World {
             lease: None,
             led_from: None,
             knows_loss: false,
+            gives: false,
             apply: Apply::new(applied),
             filled: None,
             asked_at: 0,
@@ -129,6 +150,7 @@ impl World {
     /// The newest superblock; that of a log that is made now, when there is none.
     fn superblock(&mut self, node: NodeId) -> Option<Superblock> {
         let life = u32::try_from(self.chance.next() >> 32).unwrap_or(1).max(1);
+        let blocks = self.blocks();
         let group = &mut self.machines.get_mut(&node)?.group;
         // What an agent wrote that was killed counts when it is durable (`bulkhead_core::holder::recovery`).
         group.log.flush_all();
@@ -141,8 +163,8 @@ impl World {
                 let at = superblock::copy_of(superblock.seq);
                 group.log.write([(at, Cell::Bytes(Rc::new(superblock.encode())))]);
                 group.log.flush_all();
-                group.store = Drive::blank(BLOCKS);
-                self.site.lives.insert(life);
+                group.store = Drive::blank(blocks);
+                self.whole_mut(node).lives.insert(life);
                 Some(superblock)
             }
             Err(fault @ (Fault::Damaged | Fault::NewerFormat { .. })) => {

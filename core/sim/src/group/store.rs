@@ -11,7 +11,6 @@ use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::mirror::secondary::{Following, Mode};
 
 use super::drive::{Cell, Io};
-use super::ledger::BLOCKS;
 use super::streams::Message;
 use super::{Flushed, Told};
 use crate::world::World;
@@ -78,18 +77,20 @@ pub(crate) struct Filled {
 impl World {
     /// Writes up to this one count: nobody ever takes them back (I10).
     pub(crate) fn may_apply(&mut self, node: NodeId, seq: Seq) {
-        let Self { machines, site, .. } = self;
+        let pair = self.pair_of(node);
+        let Self { machines, groups, .. } = self;
+        let ledger = &mut groups[pair].ledger;
         let Some(shell) = machines.get_mut(&node).and_then(|one| one.group.shell.as_deref_mut()) else {
             return;
         };
         let from = shell.apply.target.next();
         shell.apply.target = shell.apply.target.max(seq);
         let promised = match shell.holder.primary() {
-            Some(_) => site.ledger.promise(seq, &shell.window),
-            None if site.ledger.upto() < seq => Err(format!("write {} does not count yet", seq.0)),
+            Some(_) => ledger.promise(seq, &shell.window),
+            None if ledger.upto() < seq => Err(format!("write {} does not count yet", seq.0)),
             None => Ok(()),
         };
-        let all = promised.and_then(|()| site.ledger.agrees(&shell.window, from, seq));
+        let all = promised.and_then(|()| ledger.agrees(&shell.window, from, seq));
         if let Err(why) = all {
             self.oracle.violated(self.now, format!("n{} is to apply up to {}: {why}", node.0, seq.0));
         }
@@ -139,7 +140,8 @@ impl World {
         let upto = apply.visible;
         let cells: Vec<_> =
             apply.dirty.iter().map(|(block, (_, value))| (*block, Cell::of(*value))).collect();
-        let store = self.site.shared.as_mut().map_or(&mut machine.group.store, |all| &mut all.store);
+        let whole = &mut self.groups[usize::from(machine.member.pair.0)];
+        let store = whole.shared.as_mut().map_or(&mut machine.group.store, |all| &mut all.store);
         let io = store.write(cells);
         self.flush_later(node, io, Flushed::Store(upto));
     }
@@ -164,7 +166,7 @@ impl World {
         shell.apply.restart(applied, applied);
         shell.filled = None;
         let life = shell.holder.me().life;
-        if !self.site.lives.insert(life.0) {
+        if !self.whole_mut(node).lives.insert(life.0) {
             self.oracle.violated(self.now, format!("n{} has a log of a life that was (F14)", node.0));
         }
     }
@@ -186,9 +188,10 @@ impl World {
         if shell.peers.get(&to).and_then(|peer| peer.stream) != Some(stream) {
             return;
         }
-        if at < BLOCKS {
+        let blocks = self.blocks();
+        if at < blocks {
             let store = self.store(node);
-            let cells = (at..at + RUN).map(|block| store.read(block).clone()).collect();
+            let cells = (at..blocks.min(at + RUN)).map(|block| store.read(block).clone()).collect();
             self.send(node, to, stream, Message::Fill { epoch, first: at, cells });
             let later = self.now + self.chance.between(100, 20_000);
             return self.tell(node, later, Told::Fill { to, stream, epoch, upto, at: at + RUN });

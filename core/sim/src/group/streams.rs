@@ -48,7 +48,7 @@ struct Wire {
     newest_at: u64,
 }
 
-fn pair_of(one: NodeId, other: NodeId) -> (NodeId, NodeId) {
+fn both(one: NodeId, other: NodeId) -> (NodeId, NodeId) {
     (one.min(other), one.max(other))
 }
 
@@ -65,12 +65,12 @@ impl World {
     /// Sends, if the stream is still there.
     pub(crate) fn send(&mut self, from: NodeId, to: NodeId, stream: u64, message: Message) {
         let is_there = |pair: &Pair| pair.is_up && pair.stream == stream;
-        if !self.site.streams.pairs.get(&pair_of(from, to)).is_some_and(is_there) {
+        if !self.whole(from).streams.pairs.get(&both(from, to)).is_some_and(is_there) {
             return;
         }
         let wait = self.delay(from, to).unwrap_or(LOOK);
         let now = self.now;
-        let wire = self.site.streams.wires.entry((from, to)).or_default();
+        let wire = self.whole_mut(from).streams.wires.entry((from, to)).or_default();
         wire.newest_at = (wire.newest_at + 1).max(now + wait);
         let (at, is_first) = (wire.newest_at, wire.queue.is_empty());
         wire.queue.push_back((at, message));
@@ -81,7 +81,7 @@ impl World {
 
     /// The first of what is on its way arrives, and what came with it.
     pub(crate) fn carried(&mut self, from: NodeId, to: NodeId, stream: u64) {
-        if self.site.streams.pairs.get(&pair_of(from, to)).is_none_or(|pair| pair.stream != stream) {
+        if self.whole(from).streams.pairs.get(&both(from, to)).is_none_or(|pair| pair.stream != stream) {
             return;
         }
         if self.delay(from, to).is_none() {
@@ -89,7 +89,7 @@ impl World {
             return self.schedule(self.now + LOOK, Due::Carried { from, to, stream });
         }
         let now = self.now;
-        let Some(wire) = self.site.streams.wires.get_mut(&(from, to)) else { return };
+        let Some(wire) = self.whole_mut(from).streams.wires.get_mut(&(from, to)) else { return };
         let count = wire.queue.iter().take_while(|(at, _)| *at <= now).count();
         let arrived: Vec<_> = wire.queue.drain(..count).map(|(_, message)| message).collect();
         if let Some((at, _)) = wire.queue.front() {
@@ -102,10 +102,12 @@ impl World {
 
     /// Streams break and are met.
     pub(crate) fn look_at_streams(&mut self) {
-        let holders = self.holders();
-        for (place, one) in holders.iter().enumerate() {
-            for other in &holders[place + 1..] {
-                self.look_at(*one, *other);
+        for pair in 0..self.groups.len() {
+            let holders = self.holders(pair);
+            for (place, one) in holders.iter().enumerate() {
+                for other in &holders[place + 1..] {
+                    self.look_at(*one, *other);
+                }
             }
         }
         self.schedule(self.now + LOOK, Due::Streams);
@@ -119,7 +121,7 @@ impl World {
         let patience = self.chance.between(100_000, 600_000);
         let breaks = !self.is_healed && self.chance.happens(2);
         let now = self.now;
-        let pair = self.site.streams.pairs.entry((one, other)).or_default();
+        let pair = self.whole_mut(one).streams.pairs.entry((one, other)).or_default();
         match (pair.is_up, hear) {
             (true, true) if breaks => self.break_stream(one, other),
             (true, true) => pair.silent_since = None,
@@ -134,7 +136,7 @@ impl World {
     }
 
     fn meet(&mut self, one: NodeId, other: NodeId) {
-        let Some(pair) = self.site.streams.pairs.get_mut(&(one, other)) else { return };
+        let Some(pair) = self.whole_mut(one).streams.pairs.get_mut(&(one, other)) else { return };
         pair.stream += 1;
         pair.is_up = true;
         pair.silent_since = None;
@@ -142,21 +144,24 @@ impl World {
         for (me, peer) in [(one, other), (other, one)] {
             let at = self.now + self.chance.between(10, 5_000);
             // What is sent on it arrives when it is met there, too.
-            self.site.streams.wires.insert((peer, me), Wire { queue: VecDeque::new(), newest_at: at });
+            let wire = Wire { queue: VecDeque::new(), newest_at: at };
+            self.whole_mut(one).streams.wires.insert((peer, me), wire);
             self.tell(me, at, Told::Met(peer, stream));
         }
     }
 
     /// Whatever is on its way is lost.
     fn break_stream(&mut self, one: NodeId, other: NodeId) {
-        let Some(pair) = self.site.streams.pairs.get_mut(&pair_of(one, other)) else { return };
+        let at = self.pair_of(one);
+        let streams = &mut self.groups[at].streams;
+        let Some(pair) = streams.pairs.get_mut(&both(one, other)) else { return };
         if !std::mem::take(&mut pair.is_up) {
             return;
         }
         pair.stream += 1;
         pair.meets_at = self.now + self.chance.between(25_000, 300_000);
-        self.site.streams.wires.remove(&(one, other));
-        self.site.streams.wires.remove(&(other, one));
+        streams.wires.remove(&(one, other));
+        streams.wires.remove(&(other, one));
         for (me, peer) in [(one, other), (other, one)] {
             let at = self.now + self.chance.between(10, 20_000);
             self.tell(me, at, Told::Gone(peer));
@@ -165,7 +170,7 @@ impl World {
 
     /// A holder is gone, and all its streams with it.
     pub(crate) fn break_streams(&mut self, node: NodeId) {
-        for other in self.holders() {
+        for other in self.holders(self.pair_of(node)) {
             self.break_stream(node, other);
         }
     }

@@ -14,18 +14,18 @@ const PATIENCE: u64 = 500_000;
 impl World {
     /// The store of this holder.
     pub(crate) fn store(&self, node: NodeId) -> &Drive {
-        self.site.shared.as_ref().map_or(&self.machines[&node].group.store, |all| &all.store)
+        self.whole(node).shared.as_ref().map_or(&self.machines[&node].group.store, |all| &all.store)
     }
 
     /// Whether nobody else has it.
     pub(crate) fn is_tenant(&self, node: NodeId) -> bool {
-        self.site.shared.as_ref().is_none_or(|all| all.tenant == Some(node))
+        self.whole(node).shared.as_ref().is_none_or(|all| all.tenant == Some(node))
     }
 
     /// Whether what is safe comes to the store by this holder.
     pub(crate) fn has_store(&self, node: NodeId) -> bool {
         let leads = || self.holder(node).is_some_and(|holder| holder.mode() == Mode::Leading);
-        self.site.shared.is_none() || self.is_tenant(node) && leads()
+        self.whole(node).shared.is_none() || self.is_tenant(node) && leads()
     }
 
     /// It is to decide whether to lead: not without the store.
@@ -33,7 +33,7 @@ impl World {
         let may_lead = self.holder(node).is_some_and(|holder| holder.may_lead(current).is_ok());
         let now = self.now;
         self.shell(node).into_iter().for_each(|shell| shell.asked_at = now);
-        let Some(all) = self.site.shared.as_mut().filter(|_| may_lead) else { return true };
+        let Some(all) = self.whole_mut(node).shared.as_mut().filter(|_| may_lead) else { return true };
         let tenant = *all.tenant.get_or_insert(node);
         // Then it looks whether it has it in vain.
         self.tell(node, now + PATIENCE, Told::Round);
@@ -46,7 +46,7 @@ impl World {
 
     /// It leads from now on, or no more: what it knows begins behind what is in the store.
     pub(crate) fn begin_behind_store(&mut self, node: NodeId) {
-        let is_shared = self.site.shared.is_some();
+        let is_shared = self.whole(node).shared.is_some();
         if let Some(shell) = self.shell(node).filter(|_| is_shared) {
             let applied = shell.holder.applied();
             shell.apply.restart(applied, applied);
@@ -63,7 +63,7 @@ impl World {
                 now < shell.asked_at + PATIENCE || shell.apply.is_running()
             }
         };
-        let all = self.site.shared.as_mut().filter(|all| !is_used && all.tenant == Some(node));
+        let all = self.whole_mut(node).shared.as_mut().filter(|all| !is_used && all.tenant == Some(node));
         if let Some(all) = all {
             all.tenant = None;
             self.oracle.reached.insert("store left");
