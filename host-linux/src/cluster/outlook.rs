@@ -73,7 +73,7 @@ pub fn is_up(node: &Node) -> bool {
 }
 
 /// Whether its votes reach anybody: a witness whose card failed is up, and silent as a voter.
-fn votes(node: &Node) -> bool {
+pub fn votes(node: &Node) -> bool {
     is_up(node) && node.health.as_ref().is_none_or(|health| health.votes)
 }
 

@@ -20,6 +20,7 @@ use bulkhead_core::node::message::Office;
 use bulkhead_core::node::post::Post;
 use bulkhead_core::node::settings::infra_register;
 use bulkhead_core::register::acceptor::Mode;
+use bulkhead_core::register::record::Record;
 use bulkhead_core::register::voters::{Life, Set, Voter, Voters};
 use bulkhead_core::time::{Instant, micros};
 use std::time::Duration;
@@ -170,12 +171,16 @@ pub(super) const fn in_force(voters: &Voters) -> &Set {
     }
 }
 
+/// Who votes on a register by this record, and whose votes do not count yet.
+pub(super) fn in_force_on(node: &Node, record: &Record) -> (Vec<u16>, Vec<u16>) {
+    let voters = in_force(&record.voters).iter().map(|voter| voter.node.0).collect();
+    (voters, uncounted(node, &record.voters.current))
+}
+
 fn pair(node: &Node, post: &Post, now: Instant, config: &SiteConfig) -> Pair {
     let founders: Vec<u16> = post.founders().iter().map(|voter| voter.node.0).collect();
-    let known = post.seat().known();
-    let ids = |set: &Set| set.iter().map(|voter| voter.node.0).collect();
-    let voters: Vec<u16> = known.map_or_else(|| founders.clone(), |record| ids(in_force(&record.voters)));
-    let uncounted = known.map(|record| uncounted(node, &record.voters.current)).unwrap_or_default();
+    let known = post.seat().known().map(|record| in_force_on(node, record));
+    let (voters, uncounted) = known.unwrap_or_else(|| (founders.clone(), Vec::new()));
     Pair {
         pair: node.member().pair.0,
         master: acting_master(node, post, now).map(|master| name(config, master)),

@@ -5,7 +5,7 @@ use super::clock;
 use super::control::Question;
 use super::request::{Answer, Request};
 use super::run::Agent;
-use super::view::in_force;
+use super::view::{in_force, in_force_on};
 use crate::failure::Failure;
 use crate::mirror::handle::Handle;
 use crate::mirror::view::View;
@@ -75,7 +75,9 @@ impl Agent {
             (None, None) => self.why_nobody_may_lead(),
             (_, waits) => waits.clone(),
         };
-        Some(View { waits, ..view })
+        let record = self.node.post(Office::Storage).and_then(|post| post.seat().known());
+        let (voters, uncounted) = record.map(|record| in_force_on(&self.node, record)).unwrap_or_default();
+        Some(View { waits, voters, uncounted, ..view })
     }
 
     /// Why nobody who is here can have the register, if it is so (X04).

@@ -1,5 +1,5 @@
 //! What would follow the loss of a part now, for volumes and guests (X09, S3-08): a pure function of what a
-//! node's status says. It mirrors rules of the core and decides nothing.
+//! node's status says. The rule is the core's (`bulkhead_core::failover::forecast`), and decides nothing.
 //!
 //! Who leads next is a holder that has every acknowledged write and is heard, while a majority of the voters
 //! in force is left; which of several it is, is not known before. Only the node that leads knows what the
@@ -7,10 +7,12 @@
 
 use super::room::{Candidate, candidates, lacking, without};
 use super::wanted::{Policy, Wanted};
-use crate::cluster::outlook::{is_up, majority};
+use crate::cluster::outlook::{is_up, votes};
 use crate::cluster::status::{Node, Status};
 use crate::failure::Failure;
 use crate::mirror::view::{State, View};
+use bulkhead_core::failover::forecast::{Fate, Follows, Voter, Why, decides, fate, follows};
+use bulkhead_core::id::NodeId;
 use bulkhead_core::placement::amounts::Shortage;
 use serde::Serialize;
 
@@ -110,41 +112,35 @@ pub fn forecast(status: &Status, part: &Part) -> Result<Forecast, Failure> {
     };
     let lost = lost(status, part)?;
     let is_lost = |id: u16| lost.iter().any(|node| node.id == id);
-    let primary = storage.primary.filter(|primary| !is_lost(*primary));
     let heirs = heirs(status, storage, &is_lost);
-    let because = match (storage.primary, primary) {
-        (None, _) => Some("nobody leads the volumes now, either: `bulkhead volume list` says why".to_owned()),
-        (Some(primary), kept) => why_nobody(status, primary, kept.is_some(), &heirs, &is_lost),
+    let primary = storage.primary.map_or_else(String::new, |primary| status.name_of(primary));
+    let is_gone = |node: NodeId| is_lost(node.0);
+    let decides = decides(voters(status, storage), is_gone);
+    let then = follows(storage.primary.map(NodeId), is_gone, decides, !heirs.is_empty());
+    let because = why_nobody(then, &primary);
+    let leads: Vec<String> = match then {
+        Follows::Nobody(_) => Vec::new(),
+        Follows::GoesOn => vec![primary],
+        Follows::Moves => heirs.iter().map(|node| node.name.clone()).collect(),
     };
-    let leads: Vec<String> = match (&because, primary) {
-        (Some(_), _) => Vec::new(),
-        (None, Some(primary)) => vec![status.name_of(primary)],
-        (None, None) => heirs.iter().map(|node| node.name.clone()).collect(),
-    };
-    let moves = storage.primary.is_some() && primary.is_none() && because.is_none();
+    let moves = then == Follows::Moves;
     let guests = candidates(status);
-    // Only the node that leads knows what runs there.
-    let stays = primary.and_then(|id| status.find(id)).map(|node| (node, storage.leads));
-    let crowded: Vec<(&Node, &str, Shortage)> = stays
-        .into_iter()
-        .chain(heirs.iter().filter(|_| moves).map(|heir| (*heir, false)))
-        .flat_map(|(node, runs)| {
-            without(node, &guests, runs).into_iter().map(move |(of, why)| (node, of, why))
-        })
-        .collect();
+    let crowded = crowded(status, storage, then, &heirs, &guests);
     let (mut begins, mut goes_on, mut down) = (Vec::new(), Vec::new(), Vec::new());
     for Candidate { name: guest, wanted: Wanted { policy, priority, .. }, .. } in guests.iter().cloned() {
-        let no_room = crowded.iter().find(|(_, other, _)| *other == guest).map(|(node, _, lacks)| {
-            format!("there is no room for it on {}, which lacks {}", node.name, lacking(lacks))
-        });
-        let why = match (&because, moves, policy) {
-            (Some(_), _, _) => Some("its volumes are led by nobody".to_owned()),
-            (None, true, Policy::Stay) => Some("its policy is `stay`: an operator starts it".to_owned()),
-            (None, false, _) | (None, true, Policy::Restart | Policy::Resume) => no_room,
+        let no_room = || {
+            let (node, _, lacks) = crowded.iter().find(|(_, other, _)| *other == guest)?;
+            Some(format!("there is no room for it on {}, which lacks {}", node.name, lacking(lacks)))
+        };
+        let fate = fate(then, policy.into());
+        let why = match fate {
+            Fate::GoesOn | Fate::Begins => no_room(),
+            Fate::Stays => Some("its policy is `stay`: an operator starts it".to_owned()),
+            Fate::Down => Some("its volumes are led by nobody".to_owned()),
         };
         match why {
             Some(why) => down.push(Down { guest, why }),
-            None if moves => begins.push(Begins { guest, policy, priority }),
+            None if fate == Fate::Begins => begins.push(Begins { guest, policy, priority }),
             None => goes_on.push(guest),
         }
     }
@@ -203,6 +199,27 @@ fn lost<'a>(status: &'a Status, part: &Part) -> Result<Vec<&'a Node>, Failure> {
     Ok(lost)
 }
 
+/// The guests for which there is no room on a node that leads then, that node, and what it lacks.
+fn crowded<'a>(
+    status: &'a Status,
+    storage: &View,
+    then: Follows,
+    heirs: &[&'a Node],
+    guests: &'a [Candidate],
+) -> Vec<(&'a Node, &'a str, Shortage)> {
+    // Only the node that leads knows what runs there.
+    let leads: Vec<(&Node, bool)> = match then {
+        Follows::Nobody(_) => Vec::new(),
+        Follows::GoesOn => {
+            let primary = storage.primary.and_then(|primary| status.find(primary));
+            primary.map(|node| (node, storage.leads)).into_iter().collect()
+        }
+        Follows::Moves => heirs.iter().map(|heir| (*heir, false)).collect(),
+    };
+    let on = |(node, runs)| without(node, guests, runs).into_iter().map(move |(of, lacks)| (node, of, lacks));
+    leads.into_iter().flat_map(on).collect()
+}
+
 /// The holders that could lead then.
 fn heirs<'a>(status: &'a Status, storage: &View, is_lost: &dyn Fn(u16) -> bool) -> Vec<&'a Node> {
     // A node that follows knows of itself what the voters know, and of others what it was told.
@@ -217,25 +234,36 @@ fn heirs<'a>(status: &'a Status, storage: &View, is_lost: &dyn Fn(u16) -> bool) 
     status.nodes.iter().filter(could).collect()
 }
 
+/// The voters in force on the register of the volumes. What a node of a release before says of them is not
+/// there: then they are taken for those of the pair's other register, as they are nearly always.
+fn voters(status: &Status, storage: &View) -> Vec<Voter> {
+    let pair = status.pairs.iter().find(|pair| Some(pair.pair) == status.me().and_then(|me| me.pair));
+    let of_pair = || pair.map(|pair| (pair.voters.as_slice(), pair.uncounted.as_slice()));
+    let (all, uncounted) = match storage.voters.is_empty() {
+        true => of_pair().unwrap_or_default(),
+        false => (storage.voters.as_slice(), storage.uncounted.as_slice()),
+    };
+    let is_heard = |id: u16| status.nodes.iter().any(|node| node.id == id && votes(node));
+    let voter = |id: &u16| Voter { node: NodeId(*id), votes: is_heard(*id) && !uncounted.contains(id) };
+    all.iter().map(voter).collect()
+}
+
 /// Why nobody leads then; `None`: somebody does.
-fn why_nobody(
-    status: &Status,
-    primary: u16,
-    is_primary_left: bool,
-    heirs: &[&Node],
-    is_lost: &dyn Fn(u16) -> bool,
-) -> Option<String> {
-    let pair = status.pairs.iter().find(|pair| Some(pair.pair) == status.me().and_then(|me| me.pair))?;
-    let name = status.name_of(primary);
-    let decides = majority(pair, &status.nodes, |node| !is_lost(node.id));
-    match (is_primary_left, decides) {
-        (true, true) => None,
-        (true, false) => Some(format!("{name} stops: too few voters are left to renew its lease")),
-        (false, false) => Some(format!("too few voters are left to let another node than {name} lead")),
-        (false, true) if heirs.is_empty() => Some(format!(
-            "no other node that is heard has every acknowledged write: {name} must come back, or an operator \
-             decides (`bulkhead volume recover`)"
+fn why_nobody(then: Follows, primary: &str) -> Option<String> {
+    match then {
+        Follows::GoesOn | Follows::Moves => None,
+        Follows::Nobody(Why::NobodyLeads) => {
+            Some("nobody leads the volumes now, either: `bulkhead volume list` says why".to_owned())
+        }
+        Follows::Nobody(Why::Stops) => {
+            Some(format!("{primary} stops: too few voters are left to renew its lease"))
+        }
+        Follows::Nobody(Why::TooFew) => {
+            Some(format!("too few voters are left to let another node than {primary} lead"))
+        }
+        Follows::Nobody(Why::OnlyThere) => Some(format!(
+            "no other node that is heard has every acknowledged write: {primary} must come back, or an \
+             operator decides (`bulkhead volume recover`)"
         )),
-        (false, true) => None,
     }
 }

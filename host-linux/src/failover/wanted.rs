@@ -205,20 +205,25 @@ impl From<Guest> for Wanted {
     }
 }
 
+impl From<Policy> for guest::Failover {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Stay => Self::Stay,
+            Policy::Restart => Self::Restart,
+            Policy::Resume => Self::Resume,
+        }
+    }
+}
+
 impl From<Wanted> for Guest {
     fn from(wanted: Wanted) -> Self {
         let Wanted { running: is_wanted, policy, priority, home, apart, needs } = wanted;
-        let failover = match policy {
-            Policy::Stay => guest::Failover::Stay,
-            Policy::Restart => guest::Failover::Restart,
-            Policy::Resume => guest::Failover::Resume,
-        };
         let home = home.map(|home| match home {
             Home::A => Side::A,
             Home::B => Side::B,
         });
         let (apart, needs) = (apart.map(|Apart(group)| group), needs.map(Into::into));
-        Self { is_wanted, failover, priority, home, apart, needs }
+        Self { is_wanted, failover: policy.into(), priority, home, apart, needs }
     }
 }
 

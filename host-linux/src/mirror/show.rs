@@ -67,6 +67,9 @@ impl Group {
             wanted: Policy::default(),
             policy: acts.into(),
             holders: self.holders(),
+            // The agent adds who votes.
+            voters: Vec::new(),
+            uncounted: Vec::new(),
             log: self.log_view(),
             dirty_bytes,
             part_filled: self.shared.store.is_part_filled(),

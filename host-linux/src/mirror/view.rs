@@ -31,6 +31,12 @@ pub struct View {
     pub policy: Policy,
     /// The holders, this one among them, in the order of their nodes.
     pub holders: Vec<HolderView>,
+    /// Who votes now on who leads: it need not be who votes on the pair's master, once one was lost (X04).
+    #[serde(default)]
+    pub voters: Vec<u16>,
+    /// Those of them whose votes do not count yet.
+    #[serde(default)]
+    pub uncounted: Vec<u16>,
     /// This holder's log.
     pub log: LogView,
     /// Bytes that are in the log and not yet in the backing store of this holder.

@@ -350,6 +350,25 @@ fn a_loss_that_stops_all_is_forecast() {
     assert_eq!((then.because, then.goes_on.len()), (None, 4));
 }
 
+/// X09, X04: who leads the volumes is decided by the voters on that. The witness is away, the master a1 and
+/// b1, which leads the volumes, have each agreed on going on alone.
+#[test]
+fn the_voters_on_the_volumes_decide_about_them() {
+    let mut status = with_guests(true, "silent", &[1]);
+    let view = status.storage.take().unwrap();
+    status.storage = Some(View { primary: Some(2), voters: vec![2], ..view });
+    let then = lose(&status, "node", "a1");
+    assert_eq!((then.because.as_ref(), then.leads.as_slice()), (None, &["b1".to_owned()][..]), "{then:?}");
+    assert_eq!((then.goes_on.len(), down(&then).len()), (4, 0));
+    let then = lose(&status, "node", "b1");
+    assert!(then.because.as_ref().unwrap().contains("too few voters"), "{then:?}");
+    assert_eq!((then.leads.len(), down(&then).len()), (0, 4));
+    // A vote that does not count yet decides nothing.
+    let view = status.storage.take().unwrap();
+    status.storage = Some(View { voters: vec![1, 2, 3], uncounted: vec![1], ..view });
+    assert!(lose(&status, "witness", "witness").because.is_some());
+}
+
 /// S3-14: guests that are to run and do not are on the screen, with why.
 #[test]
 fn guests_that_are_down_are_shown() {
