@@ -1,6 +1,6 @@
 //! Sites with guests, small ones from many seeds and the largest from a few: no promise is broken, no guest
 //! that is to run is left down, and what follows a loss is what was forecast (I1 to I12; X09, X22).
-#![allow(clippy::arithmetic_side_effects, clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
