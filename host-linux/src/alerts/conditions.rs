@@ -157,7 +157,7 @@ fn cached(view: &View, pair: u16, all: &mut All) {
 fn guests(status: &Status, all: &mut All) {
     let pair = of_pair(status);
     let (subject, of) = (u32::from(pair), format!("pair {pair}"));
-    let is_down = |guest: &&Guest| !matches!(guest.state.as_str(), "running" | "off" | "unseen");
+    let is_down = |guest: &&Guest| !matches!(guest.state.as_str(), "running" | "off" | "unseen" | "adrift");
     let down: Vec<&Guest> = status.guests.iter().filter(is_down).collect();
     if let Some(first) = down.first() {
         let names: Vec<&str> = down.iter().map(|guest| guest.name.as_str()).collect();
@@ -171,6 +171,12 @@ fn guests(status: &Status, all: &mut All) {
         all.add(Kind::GuestsDown, subject, &of, what, next);
     }
     crowded(status, all);
+    for guest in status.guests.iter().filter(|guest| guest.state == "adrift") {
+        let what = format!("guest {} was {}", guest.name, guest.why);
+        let next = "`bulkhead vm show NAME` there says whether it runs; if not, `bulkhead vm start NAME` \
+                    there, or with --here in this pair, begins it";
+        all.add(Kind::GuestsDown, subject, &of, what, next);
+    }
     let here = status.me().and_then(|me| Home::of_side(me.side.as_deref()?));
     let Some(here) = here else { return };
     let running = running(status);

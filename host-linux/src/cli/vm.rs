@@ -5,7 +5,7 @@ use super::vm_console;
 use super::vm_home;
 use super::vm_log;
 use super::vm_migrate;
-use super::vm_own;
+use super::vm_own::{self, Described};
 use super::vm_share;
 use super::vm_snapshot::{self, BasesArg, ExtentArgs, Watcher};
 use super::vm_stop;
@@ -13,7 +13,7 @@ use super::vm_wanted;
 use super::vmm::{LeaseArg, snapshot_name};
 use crate::failure::Failure;
 use crate::guests::home::{GUESTS, Home, Homes};
-use crate::guests::own_volume::{SUFFIX, pair::Pair};
+use crate::guests::own_volume::pair::Pair;
 use crate::guests::process::{self, Start};
 use crate::guests::record::{Record, Way};
 use crate::output::{Report, Voice, size};
@@ -146,7 +146,7 @@ pub(super) struct BeginArgs {
     /// Do not let it run before `bulkhead vm resume`
     #[arg(long)]
     paused: bool,
-    /// Also if it was moved to another node: it does not run there
+    /// Also if it was moved to another node, or comes from one: it does not run there
     #[arg(long)]
     here: bool,
     /// Also if it, or another guest, would then find no room after the loss of this node
@@ -172,6 +172,9 @@ impl BeginArgs {
         let agent = self.lease.agent()?;
         let Self { paused: is_paused, here: is_here, .. } = *self;
         let agent = agent.as_deref();
+        if !is_here {
+            vm_wanted::may_begin(home, agent)?;
+        }
         vm_wanted::has_room(home, agent, self.beyond_room)?;
         process::start(home, Start { is_paused, agent, snapshot, bases, is_here }, watch)?;
         vm_wanted::is_to_run(home, agent)
@@ -392,22 +395,32 @@ fn list(args: &List) -> Result<Report, Failure> {
             |info| state(info.as_ref()).to_owned(),
         );
         let moved = moved(home, &state);
-        let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
-        let where_to = moved.as_ref().map(|moved| format!(", moved to {}", moved.node)).unwrap_or_default();
-        text.push_str(&format!("{:<24} {state}{where_to}; of {described_in}\n", home.name));
-        guests.push(json!({ "name": home.name, "state": state, "movedTo": moved.map(|moved| moved.node),
-                            "ownVolume": volume }));
+        let described = Described::of(home, pair.as_ref());
+        let moved_to = moved.as_ref().map(|moved| &*moved.node);
+        let where_to = moved_to.map(|node| format!(", moved to {node}")).unwrap_or_default();
+        text.push_str(&format!("{:<24} {state}{where_to}; of {}\n", home.name, described.text));
+        guests.push(listed(&home.name, &state, moved_to, &described));
     }
     let is_elsewhere = |name: &&str| homes.iter().all(|home| home.name != *name);
     for name in pair.iter().flat_map(Pair::guests).filter(is_elsewhere) {
-        let volume = format!("{name}{SUFFIX}");
-        text.push_str(&format!("{name:<24} Off; of volume {volume}, and nothing of it is on this node\n"));
-        guests.push(json!({ "name": name, "state": "Off", "movedTo": null, "ownVolume": volume }));
+        let described = Described::in_volume(name, pair.as_ref());
+        text.push_str(&format!("{name:<24} Off; of {}, and nothing of it is on this node\n", described.text));
+        guests.push(listed(name, "Off", None, &described));
     }
     if guests.is_empty() {
         text.push_str("There are no guests. `bulkhead vm create FILE` makes one.\n");
     }
     Ok(Report::new(text, json!({ "ok": true, "guests": guests })))
+}
+
+/// A guest in the list.
+fn listed(name: &str, state: &str, moved_to: Option<&str>, described: &Described) -> Value {
+    let mut json = json!({ "name": name, "state": state, "ownVolume": described.volume,
+                           "movedTo": moved_to.or_else(|| described.other(Way::To)) });
+    if let (Some(from), Some(json)) = (described.other(Way::From), json.as_object_mut()) {
+        json.insert("comesFrom".into(), from.into());
+    }
+    json
 }
 
 fn show(args: &Show) -> Result<Report, Failure> {
@@ -417,7 +430,7 @@ fn show(args: &Show) -> Result<Report, Failure> {
         return vm_own::show(pair, &args.guest.name);
     }
     let home = &home?;
-    let (described_in, volume) = vm_own::described_in(home, pair.as_ref());
+    let described_in = Described::of(home, pair.as_ref());
     let info = process::info(home)?;
     let described = Description::read(&home.description())?;
     let mut text = format!("{}: {}\n", home.name, state(info.as_ref()));
@@ -435,7 +448,7 @@ fn show(args: &Show) -> Result<Report, Failure> {
     text.extend(snapshot.and_then(vm_snapshot::told).map(|told| format!("  snapshot     {told}\n")));
     let heartbeat = info.as_ref().and_then(|info| info.get("heartbeat"));
     text.extend(heartbeat.map(|heart| format!("  heartbeat    {}\n", heartbeat_text(heart))));
-    text.push_str(&format!("  of           {described_in}\n"));
+    text.push_str(&format!("  of           {}\n", described_in.text));
     text.push_str(&format!("  processors   {}\n", described.processors));
     let pages = Some(described.pages).filter(|pages| Pages::HUGE.contains(pages));
     let pages = pages.map(|pages| format!(", in pages of {}", size(pages.bytes()))).unwrap_or_default();
@@ -457,7 +470,8 @@ fn show(args: &Show) -> Result<Report, Failure> {
         places.iter().map(|(what, path)| ((*what).to_owned(), json!(path))).collect();
     let json = json!({ "ok": true, "name": home.name, "state": state(info.as_ref()),
                        "moved": moved, "share": share, "snapshot": snapshot, "heartbeat": heartbeat,
-                       "config": described.json(), "ownVolume": volume, "paths": paths });
+                       "config": described.json(), "ownVolume": described_in.volume,
+                       "moving": described_in.moving, "paths": paths });
     Ok(Report::new(text, json))
 }
 

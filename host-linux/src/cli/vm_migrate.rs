@@ -3,16 +3,21 @@
 use super::cluster::AgentArg;
 use super::vm::GuestsArg;
 use super::vm_migrate_all;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::guests::home::{Home, Homes};
+use crate::guests::own_volume::{SUFFIX, keeping};
 use crate::guests::process::{self, Leave};
 use crate::guests::together::leased;
+use crate::migration::own;
 use crate::output::{Report, parse_size, size};
 use crate::site_config::value::parse_time;
 use crate::vmm::api::BANDWIDTH_MIN;
 use crate::vmm::description::Description;
+use crate::vmm::in_use::InUse;
 use clap::Args;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
 /// Move a guest to another node while it runs
@@ -24,7 +29,8 @@ use std::time::Duration;
 /// and does it with --yes only. With --all they move together: each is copied while it runs, all
 /// stand still when all are ready, and are given away when all are there; if one of them fails
 /// before, all stay. A guest with --alone moves by itself, with what its disks name. With
-/// --copy-disks what is on them goes over, too, to a node that has nothing of it.
+/// --copy-disks what is on them goes over, too, to a node that has nothing of it, and so does the
+/// guest's own volume, but for its snapshots: from then on the other pair begins it.
 ///
 /// The other node's agent takes it in where its `guests` in the configuration says. Until the
 /// guest was given away it is here, whatever happens, and goes on; from then on it is there.
@@ -63,8 +69,9 @@ pub(super) struct Migrate {
     /// Also what is on its disks, to a node that does not have it
     ///
     /// What the guest writes meanwhile goes after it. The other node's lead does not change, and the
-    /// disks here stay as they are: delete them when the guest is not to come back. Where the other
-    /// node knows a guest of this name (`vm create --local` there), its disks are where that is described.
+    /// disks here stay as they are: delete them when the guest is not to come back. One with a volume
+    /// of its own has it made there, and is to run in that pair from then on. Where the other node
+    /// knows a guest of this name (`vm create --local` there), its disks are where that is described.
     #[arg(long, conflicts_with = "all")]
     copy_disks: bool,
     /// Do not move it any more: it stays here
@@ -109,6 +116,10 @@ pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
     let agent = args.agent.path()?;
     let with_disks = args.copy_disks;
     let left = with_disks.then(|| left(&home)).transpose()?;
+    let is_own = with_disks && keeping::origin(&home)?.is_some();
+    // Two at once would each undo what the other one notes.
+    let _lock = is_own.then(|| lock(&home)).transpose()?;
+    let snapshots = if is_own { send_ahead(&home, &agent, node, is_quiet)? } else { Vec::new() };
     let leave = Leave { node, agent: &agent, downtime, bandwidth, is_quick, with_disks, together: None };
     let mut shown = None;
     let moved = process::migrate(&home, leave, &mut |view| {
@@ -117,7 +128,15 @@ pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
             eprint!("{}", line(view));
             shown = Some((phase, round));
         }
+    });
+    let moved = moved.inspect_err(|_| {
+        if is_own {
+            own::stays(&agent, &home.name);
+        }
     })?;
+    if is_own {
+        own::runs_there(&agent, &home.name, node);
+    }
     let number = |key: &str| moved.get(key).and_then(Value::as_u64).unwrap_or(0);
     let text = format!(
         "Guest {} runs on {node}: it stood still for {} ms; {} in {} rounds took {} ms.\n",
@@ -134,15 +153,48 @@ pub(super) fn run(args: &Migrate, is_quiet: bool) -> Result<Report, Failure> {
             left.join("\n  ")
         )
     });
-    let json = json!({ "ok": true, "name": home.name, "node": node, "moved": moved, "left": left });
-    Ok(Report::new(text + &kept, json))
+    let stays = match snapshots.as_slice() {
+        [] => String::new(),
+        names => format!("Its snapshots stayed here, in {}{SUFFIX}: {}\n", home.name, names.join(", ")),
+    };
+    let json = json!({ "ok": true, "name": home.name, "node": node, "moved": moved, "left": left,
+                       "snapshotsLeft": snapshots });
+    Ok(Report::new(text + &kept + &stays, json))
 }
 
-/// The disks whose content goes with a guest, and stays here.
+fn is_moved(home: &Home) -> Failure {
+    Failure::refused(format!("guest {} is being moved already", home.name)).left("")
+}
+
+/// No other command moves the guest while this lives.
+fn lock(home: &Home) -> Result<InUse, Failure> {
+    let path = home.move_lock();
+    let file = File::options().write(true).create(true).truncate(false).open(&path);
+    drop(file.map_err(|error| Failure::io("write", &path, &error))?);
+    InUse::lock(&path).map_err(|why| if why.exit == Exit::Refused { is_moved(home) } else { why })
+}
+
+/// Its own volume goes before it; the names of its snapshots, which stay.
+fn send_ahead(home: &Home, agent: &Path, node: &str, is_quiet: bool) -> Result<Vec<String>, Failure> {
+    let info = process::info(home)?.ok_or_else(|| process::is_off(home))?;
+    if info.get("migration").is_some_and(|view| !view.is_null()) {
+        return Err(is_moved(home));
+    }
+    if !is_quiet {
+        eprintln!("its own volume");
+    }
+    own::ahead(agent, &home.name, node).map_err(|why| {
+        let what = format!("guest {} was not moved: {}", home.name, why.what);
+        Failure { what, ..why }.left("It stays on this node.")
+    })
+}
+
+/// The disks whose content goes with a guest, and stays here; and its own volume.
 fn left(home: &Home) -> Result<Vec<String>, Failure> {
     let described = Description::read(&home.description())?;
     let written = described.disks.iter().filter(|disk| !disk.is_read_only);
-    Ok(written.map(|disk| disk.content.to_string()).collect())
+    let own = keeping::origin(home)?.map(|volume| format!("volume {volume}"));
+    Ok(written.map(|disk| disk.content.to_string()).chain(own).collect())
 }
 
 /// Refuses what would end other guests.

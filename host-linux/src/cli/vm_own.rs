@@ -8,15 +8,17 @@ use super::vmm::snapshot_name;
 use crate::failure::Failure;
 use crate::guests::home::{Home, Homes};
 use crate::guests::own_volume::keeping::{self, Before};
+use crate::guests::own_volume::moving::{self, Moving};
 use crate::guests::own_volume::pair::{Pair, has_none};
 use crate::guests::own_volume::served::Access;
 use crate::guests::own_volume::table::{Entry, What};
 use crate::guests::own_volume::{SUFFIX, state::LAST};
+use crate::guests::record::Way;
 use crate::guests::template::{self, Instance};
 use crate::output::{Report, Voice, size};
 use crate::vmm::begins::Kept;
 use crate::vmm::description::Description;
-use crate::vmm::in_use::InUse;
+use crate::vmm::in_use::{InUse, is_in_use};
 use crate::volume::size::blocks;
 use bulkhead_core::volume::name::Name;
 use clap::Args;
@@ -381,31 +383,59 @@ pub(super) fn of_pair(agent: &AgentArg) -> Option<Pair> {
     pair(agent).ok().flatten()
 }
 
-/// Where a guest is described, in words; and the volume.
-pub(super) fn described_in(home: &Home, pair: Option<&Pair>) -> (String, Option<String>) {
-    match keeping::origin(home) {
-        Ok(None) => ("this node".into(), None),
-        Ok(Some(volume)) => {
-            let is_gone = pair.is_some_and(|pair| pair.volume(&home.name).is_none());
-            let gone = if is_gone { ", which is not there any more" } else { "" };
-            (format!("volume {volume}{gone}"), Some(volume.to_string()))
+/// Where a guest is described.
+#[derive(Default)]
+pub(super) struct Described {
+    /// In words.
+    pub(super) text: String,
+    /// Its own volume.
+    pub(super) volume: Option<String>,
+    /// Where it moves, if nobody of this pair wants it to run, and it does not.
+    pub(super) moving: Option<Moving>,
+}
+
+impl Described {
+    /// A guest of this node.
+    pub(super) fn of(home: &Home, pair: Option<&Pair>) -> Self {
+        match keeping::origin(home) {
+            Ok(None) => Self { text: "this node".into(), ..Self::default() },
+            Ok(Some(_)) if pair.is_some_and(|pair| pair.volume(&home.name).is_none()) => {
+                let volume = format!("{}{SUFFIX}", home.name);
+                let text = format!("volume {volume}, which is not there any more");
+                Self { text, volume: Some(volume), moving: None }
+            }
+            Ok(Some(_)) if is_in_use(&home.description()) => Self::in_volume(&home.name, None),
+            Ok(Some(_)) => Self::in_volume(&home.name, pair),
+            Err(why) => Self { text: why.what, ..Self::default() },
         }
-        Err(why) => (why.what, None),
+    }
+
+    /// One that is in a volume of its own, which is asked where it moves.
+    pub(super) fn in_volume(guest: &str, pair: Option<&Pair>) -> Self {
+        let volume = format!("{guest}{SUFFIX}");
+        let moving = pair.and_then(|pair| moving::in_force(pair, guest).ok().flatten());
+        let moves = moving.as_ref().map(|moving| format!(", {}", moving.text())).unwrap_or_default();
+        Self { text: format!("volume {volume}{moves}"), volume: Some(volume), moving }
+    }
+
+    /// The other node, if that is the way.
+    pub(super) fn other(&self, way: Way) -> Option<&str> {
+        self.moving.as_ref().filter(|moving| moving.way == way).map(|moving| &*moving.node)
     }
 }
 
 /// A guest of which nothing is on this node.
 pub(super) fn show(pair: &Pair, name: &str) -> Result<Report, Failure> {
     let described = keeping::description(name, &pair.open(name, Access::Look)?)?;
-    let mut text = format!("{name}: Off\n  own volume   {name}{SUFFIX}; nothing of it is on this node\n");
+    let in_volume = Described::in_volume(name, Some(pair));
+    let mut text = format!("{name}: Off\n  of           {}; nothing of it is on this node\n", in_volume.text);
     text.push_str(&format!(
         "  processors   {}\n  memory       {}\n",
         described.processors,
         size(described.memory)
     ));
-    let volume = format!("{name}{SUFFIX}");
-    let json =
-        json!({ "ok": true, "name": name, "state": "Off", "ownVolume": volume, "config": described.json() });
+    let json = json!({ "ok": true, "name": name, "state": "Off", "ownVolume": in_volume.volume,
+                       "moving": in_volume.moving, "config": described.json() });
     Ok(Report::new(text, json))
 }
 

@@ -187,7 +187,8 @@ pub struct Guest {
     /// Its name.
     pub name: String,
     /// `unseen`, `off` (it is not to run), `down` (its turn comes), `starting`, `running`, `waiting` (it
-    /// failed, and is tried again) or `left` (an operator is to start it).
+    /// failed, and is tried again), `left` (an operator is to start it) or `adrift` (it was given to another
+    /// pair, and was not heard to run there).
     pub state: String,
     /// Those with a higher one begin first.
     pub priority: u8,

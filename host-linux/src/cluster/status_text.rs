@@ -104,7 +104,12 @@ pub fn resources(all: &[Resource], out: &mut String) {
 
 /// How many guests run here, and a line for each that is to run and does not.
 fn guests(all: &[Guest], out: &mut String) {
-    let wanted: Vec<&Guest> = all.iter().filter(|guest| guest.state != "off").collect();
+    let is_adrift = |guest: &&Guest| guest.state == "adrift";
+    for Guest { name, why, .. } in all.iter().filter(is_adrift) {
+        let _ = writeln!(out, "\n! guest {name} is to run in no pair that is known of here: {why}");
+    }
+    let is_wanted = |guest: &&Guest| guest.state != "off" && !is_adrift(guest);
+    let wanted: Vec<&Guest> = all.iter().filter(is_wanted).collect();
     if wanted.is_empty() {
         return;
     }

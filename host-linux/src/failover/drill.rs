@@ -39,7 +39,7 @@ impl Seen {
                 "running" => {
                     self.runs_ms.entry(guest.name.clone()).or_insert(ms);
                 }
-                "off" => {}
+                "off" | "adrift" => {}
                 _ => {
                     self.down.insert(guest.name.clone());
                 }

@@ -6,11 +6,14 @@
 //!
 //! 1. [`wanted`]: what is wanted of a guest, as people and programs say it.
 //! 2. [`service`]: the agent's thread that looks, and has guests begun.
-//! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at.
+//! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at; [`came`]: one has come from another pair;
+//!    [`adrift`]: one went, and was not heard of.
 //! 4. [`room`]: who has room, and whether one more may be started.
 //! 5. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
 
+pub mod adrift;
 pub mod begin;
+pub mod came;
 pub mod drill;
 pub mod forecast;
 pub mod homing;

@@ -4,7 +4,9 @@
 //! It asks nobody whether it may: who leads, may; and the guest's own process asks for the lease by which it
 //! runs (I5). What this thread does too late, or twice, costs time, and never a second guest.
 
+use super::adrift::{self, Adrift, Unwanted};
 use super::begin::{Begun, begin};
+use super::came;
 use super::room::lacking;
 use super::sight::look;
 use super::wanted::Needs;
@@ -23,6 +25,7 @@ use bulkhead_core::failover::room::Room;
 use bulkhead_core::failover::table::{Begin, Table};
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
+use bulkhead_core::placement::amounts::Shortage;
 use bulkhead_core::time::Instant;
 use bulkhead_core::volume::NUMBER_MAX;
 use bulkhead_core::volume::guest::Guest;
@@ -39,6 +42,8 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(20);
 /// How often all guests are looked at.
 const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// How often it is tried to say that a guest came, where that fails.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// Guests that are begun at once: each reads its kernel from the volumes, and boots.
 const AT_ONCE: usize = 4;
 const STACK: usize = 256 << 10;
@@ -62,6 +67,10 @@ pub struct Settings {
 enum Told {
     /// A start has ended.
     Begun(Volume, Result<Begun, Failure>),
+    /// It was tried to say that this guest came.
+    Came(String, Result<String, Failure>),
+    /// It was looked where these guests are that nobody wants here.
+    Adrift(Vec<(Unwanted, Option<String>)>),
     /// End.
     Stop,
 }
@@ -97,6 +106,9 @@ impl Service {
             without_room: BTreeSet::new(),
             seen: Arc::clone(&seen),
             reign: None,
+            says: None,
+            say_at: Instant::ZERO,
+            adrift: Adrift::default(),
             settings,
         };
         let thread = std::thread::Builder::new().name("guests".into()).stack_size(4 * STACK);
@@ -150,6 +162,10 @@ struct Work {
     without_room: BTreeSet<Volume>,
     seen: Arc<Mutex<Vec<Seen>>>,
     reign: Option<Reign>,
+    /// The guest of which it is being said that it came, one at a time.
+    says: Option<String>,
+    say_at: Instant,
+    adrift: Adrift,
 }
 
 impl Work {
@@ -159,6 +175,14 @@ impl Work {
             let told = match heard.recv_timeout(LOOK) {
                 Ok(Told::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Told::Begun(guest, begun)) => Some((guest, begun)),
+                Ok(Told::Came(guest, said)) => {
+                    self.came(&guest, said);
+                    None
+                }
+                Ok(Told::Adrift(found)) => {
+                    self.adrift.found(Some(found));
+                    None
+                }
                 Err(RecvTimeoutError::Timeout) => None,
             };
             let now = clock::now();
@@ -186,6 +210,12 @@ impl Work {
             self.table.lose();
             self.reign = Some(Reign { epoch, since: now });
         }
+        let own = || catalogue.list().filter_map(|record| own::guest(record.name.as_str()));
+        self.hear_of(now, own());
+        let is_unwanted = |guest: &Option<Guest>| guest.is_some_and(|guest| !guest.is_wanted);
+        let unwanted = catalogue.list().filter(|record| is_unwanted(&record.guest));
+        let unwanted = unwanted.filter_map(|it| Some((own::guest(it.name.as_str())?.to_owned(), it.change)));
+        self.look_for(now, &unwanted.collect::<Vec<_>>());
         let guests: Vec<(Volume, Guest, &str)> = catalogue
             .list()
             .filter_map(|record| Some((record.volume, record.guest?, own::guest(record.name.as_str())?)))
@@ -212,6 +242,56 @@ impl Work {
             self.tell(*guest, "guest-waits", &what);
         }
         self.without_room = now.into_keys().collect();
+    }
+
+    /// Has it said of one of these that it came here, if that is so.
+    fn hear_of<'a>(&mut self, now: Instant, mut guests: impl Iterator<Item = &'a str>) {
+        if self.says.is_some() || now < self.say_at {
+            return;
+        }
+        let is_unsaid = |guest: &&str| self.settings.homes.find(guest).is_ok_and(|it| came::is_unsaid(&it));
+        let Some(guest) = guests.find(is_unsaid).map(str::to_owned) else { return };
+        let (settings, tell) = (self.settings.clone(), self.tell.clone());
+        self.says = Some(guest.clone());
+        let work = move || {
+            let said = came::say(&settings, &guest);
+            drop(tell.send(Told::Came(guest, said)));
+        };
+        let thread = std::thread::Builder::new().name("guest-came".into()).stack_size(STACK);
+        if thread.spawn(work).is_err() {
+            (self.says, self.say_at) = (None, now.after(SAY_AGAIN));
+        }
+    }
+
+    /// Has it looked where these are that nobody wants here.
+    fn look_for(&mut self, now: Instant, unwanted: &[Unwanted]) {
+        let next = self.adrift.next(now, unwanted);
+        if next.is_empty() {
+            return;
+        }
+        let (settings, tell) = (self.settings.clone(), self.tell.clone());
+        let work = move || {
+            let look = |guest: Unwanted| {
+                let why = adrift::look(&settings, &guest.0);
+                (guest, why)
+            };
+            drop(tell.send(Told::Adrift(next.into_iter().map(look).collect())));
+        };
+        let thread = std::thread::Builder::new().name("guests-adrift".into()).stack_size(STACK);
+        if thread.spawn(work).is_err() {
+            self.adrift.found(None);
+        }
+    }
+
+    fn came(&mut self, guest: &str, said: Result<String, Failure>) {
+        self.says = None;
+        match said {
+            Ok(from) => {
+                let what = format!("it came from {from}, and is to run in this pair from now on");
+                self.tell_of(guest, "guest-came", &what);
+            }
+            Err(_) => self.say_at = clock::now().after(SAY_AGAIN),
+        }
     }
 
     fn see(&mut self, now: Instant, guest: Volume, before: Mode) {
@@ -249,15 +329,18 @@ impl Work {
     fn show(&mut self) {
         let is_known = |guest: &Volume, _: &mut String| self.names.contains_key(guest);
         self.failures.retain(is_known);
-        let seen = self.table.guests().map(|(guest, life)| Seen {
-            name: self.names.get(&guest).cloned().unwrap_or_default(),
-            state: life.mode().name().into(),
-            priority: life.wanted().priority,
-            failures: life.failures(),
-            why: match life.lacks() {
-                Some(lacks) => format!("there is no room for it: this node lacks {}", lacking(&lacks)),
-                None => self.failures.get(&guest).cloned().unwrap_or_default(),
-            },
+        let seen = self.table.guests().map(|(guest, life)| {
+            let name = self.names.get(&guest).cloned().unwrap_or_default();
+            let adrift = self.adrift.why(&name).filter(|_| life.mode() == Mode::Off);
+            let (state, why) = match adrift {
+                Some(why) => ("adrift", Some(why.to_owned())),
+                None => (
+                    life.mode().name(),
+                    life.lacks().map(no_room).or_else(|| self.failures.get(&guest).cloned()),
+                ),
+            };
+            let (priority, failures) = (life.wanted().priority, life.failures());
+            Seen { name, state: state.into(), priority, failures, why: why.unwrap_or_default() }
         });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.collect();
     }
@@ -319,12 +402,20 @@ impl Work {
     }
 
     fn tell(&self, guest: Volume, kind: &'static str, what: &str) {
-        let name = self.names.get(&guest).map_or("?", String::as_str);
+        self.tell_of(self.names.get(&guest).map_or("?", String::as_str), kind, what);
+    }
+
+    fn tell_of(&self, name: &str, kind: &'static str, what: &str) {
         let what = one_line(what);
         // The loop may have ended.
         let _ = self.say.send(News::new(kind, format!("guest {name}: {what}"), json!({ "guest": name })));
         self.wake.wake();
     }
+}
+
+/// Why a guest waits, for which a node lacks this.
+fn no_room(lacks: Shortage) -> String {
+    format!("there is no room for it: this node lacks {}", lacking(&lacks))
 }
 
 /// What a process said may be several.

@@ -170,6 +170,13 @@ impl Home {
         self.path.join(RECORD)
     }
 
+    /// The file that a command locks which moves it to another pair. It stays: who would remove it could
+    /// remove another one's lock.
+    #[must_use]
+    pub fn move_lock(&self) -> PathBuf {
+        self.path.join("move.lock")
+    }
+
     /// What it has said.
     #[must_use]
     pub fn log(&self) -> PathBuf {

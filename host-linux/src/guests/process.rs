@@ -350,7 +350,8 @@ fn told(home: &Home, answer: Result<Value, NoAnswer>) -> Result<(), Failure> {
     }
 }
 
-fn is_off(home: &Home) -> Failure {
+/// It does not run, where it is to.
+pub fn is_off(home: &Home) -> Failure {
     let next = format!("`bulkhead vm start {}` begins it.", home.name);
     Failure::refused(format!("guest {} does not run", home.name)).left("").next(next)
 }

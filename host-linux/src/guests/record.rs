@@ -27,6 +27,9 @@ pub struct Record {
     /// What is on its disks went with it: what is here of them is of before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub with_disks: bool,
+    /// It came to run here, and that it is to run here is to be said in the catalogue yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsaid: bool,
 }
 
 /// Which way a guest went.
@@ -46,7 +49,8 @@ impl Record {
     #[must_use]
     pub fn now(way: Way, node: &str, leased: bool) -> Self {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        Self { version: VERSION, way, node: node.into(), leased, at, moved: None, with_disks: false }
+        let node = node.into();
+        Self { version: VERSION, way, node, leased, at, moved: None, with_disks: false, unsaid: false }
     }
 
     /// Writes it, in place of what is there; then it is on disk.
@@ -56,6 +60,18 @@ impl Record {
     /// The disk does not take it: what was there is there still.
     pub fn save(&self, path: &Path) -> Result<(), Failure> {
         durable::replace_json(path, self)
+    }
+
+    /// Nothing is to be said any more of a guest that came.
+    ///
+    /// # Errors
+    ///
+    /// The disk does not take it.
+    pub fn settle(path: &Path) -> Result<(), Failure> {
+        match Self::load(path)? {
+            Some(record) if record.unsaid => Self { unsaid: false, ..record }.save(path),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What stands there; `None`: nothing does.
@@ -96,6 +112,7 @@ mod tests {
         let done = Record { moved: Some(moved), ..given.clone() };
         let with_disks = Record { with_disks: true, ..given.clone() };
         let came = Record { at: 8, ..Record::now(Way::From, "a1", false) };
+        let unsaid = Record { unsaid: true, ..came.clone() };
         let cases = [
             (given, r#"{"version":1,"way":"to","node":"b1","leased":true,"at":7,"moved":null}"#),
             (
@@ -113,11 +130,21 @@ mod tests {
                 ),
             ),
             (came, r#"{"version":1,"way":"from","node":"a1","leased":false,"at":8,"moved":null}"#),
+            (
+                unsaid,
+                concat!(
+                    r#"{"version":1,"way":"from","node":"a1","leased":false,"at":8,"moved":null,"#,
+                    r#""unsaid":true}"#
+                ),
+            ),
         ];
         for (record, text) in cases {
             record.save(&path).unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
-            assert_eq!(Record::load(&path).unwrap(), Some(record));
+            assert_eq!(Record::load(&path).unwrap(), Some(record.clone()));
+            Record::settle(&path).unwrap();
+            let settled = Record { unsaid: false, ..record };
+            assert_eq!(Record::load(&path).unwrap(), Some(settled));
         }
         std::fs::write(&path, "{}").unwrap();
         assert!(Record::load(&path).unwrap_err().what.contains("moved.json"));

@@ -7,6 +7,7 @@ use super::disks::target::Targets;
 use super::passing::{self, Passed};
 use super::words::{Refusal, Word};
 use crate::failure::Failure;
+use crate::guests::own_volume::pair::{Says, want};
 use crate::guests::record::{Record, Way};
 use crate::vmm::console::Console;
 use crate::vmm::description::Description;
@@ -31,6 +32,8 @@ pub struct Arrival {
     before: Option<Option<Record>>,
     /// The disks that come with it.
     targets: Option<Targets>,
+    /// What it is called, and what is wanted of it.
+    guest: Option<(String, Says)>,
 }
 
 impl Arrival {
@@ -46,7 +49,7 @@ impl Arrival {
         };
         let (passed, wire) = passing::take(from.into()).map_err(failed)?;
         let channel = Channel::arriving(wire, &passed.keys).map_err(failed)?.after(passed.heard);
-        Ok(Self { channel, passed, record, before: None, targets: None })
+        Ok(Self { channel, passed, record, before: None, targets: None, guest: None })
     }
 
     /// Whether it stands still until somebody has it go on.
@@ -77,6 +80,7 @@ impl Arrival {
         here: Option<&Description>,
     ) -> Result<Copied, Failure> {
         let lost = |error: std::io::Error| Failure::failed(format!("the other node was lost: {error}"));
+        self.guest = here.map(|here| (here.name.clone(), Says::of(here)));
         self.expect_disks(here, lease.as_deref())?;
         self.channel.say(&Word::Accepted).map_err(lost)?;
         let copied = self.copy(console, lease.as_deref(), here)?;
@@ -87,6 +91,8 @@ impl Arrival {
             Word::Failed(why) => return Err(why.failure()),
             word @ (Word::Offer(_)
             | Word::Bring(..)
+            | Word::Keep(_)
+            | Word::BringOwn(..)
             | Word::Accepted
             | Word::Bytes(_)
             | Word::Whole
@@ -97,7 +103,8 @@ impl Arrival {
         lease.map_or(Ok(()), |lease| lease.grant(LEADS))?;
         if let Some(path) = &self.record {
             self.before = Some(Record::load(path).unwrap_or_default());
-            Record::now(Way::From, &self.passed.node, self.passed.is_leased).save(path)?;
+            let came = Record::now(Way::From, &self.passed.node, self.passed.is_leased);
+            Record { unsaid: self.passed.is_own, ..came }.save(path)?;
         }
         Ok(copied)
     }
@@ -138,6 +145,11 @@ impl Arrival {
         if let Some(record) = self.record.as_ref().filter(|_| self.targets.is_some()) {
             // That it came is noted: what is noted of its disks says nothing more.
             let _ = std::fs::remove_file(partial::beside(record));
+        }
+        if let (true, Some(guest)) = (self.passed.is_own, &self.guest) {
+            // Its agent says so later where this does not: who hears that it runs need not ask whether it is
+            // wanted.
+            let _ = want(&self.passed.agent, &guest.0, true, Some(guest.1));
         }
         // It does, whether somebody hears that or not.
         let _ = self.channel.say(&Word::Runs);

@@ -283,6 +283,8 @@ impl Read for Incoming<'_> {
                 Word::Failed(why) => return Err(Error::other(why.what)),
                 other @ (Word::Offer(_)
                 | Word::Bring(..)
+                | Word::Keep(_)
+                | Word::BringOwn(..)
                 | Word::Accepted
                 | Word::Whole
                 | Word::Go

@@ -5,6 +5,7 @@
 //! then on it is there, whatever is heard of it: it never goes on here by itself.
 
 use super::barrier::{Advance, Barrier, Step};
+use super::broken::Broken;
 use super::calling::call;
 use super::channel::{Channel, Outgoing};
 use super::convergence::{Convergence, Next};
@@ -209,7 +210,7 @@ impl Leaving {
         }
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.machine.origin().description.name
     }
 
@@ -224,9 +225,10 @@ impl Leaving {
         };
         let sizes = self.machine.origin().disks().iter();
         let sizes = sizes.map(|disk| Some(disk.size()).filter(|_| !disk.is_read_only()));
-        let (asked, most) = match with_disks {
-            true => (Word::Bring(offer, sizes.collect()), ANSWERS),
-            false => (Word::Offer(offer), BEGINS),
+        let (asked, most) = match (with_disks, self.is_own()) {
+            (true, false) => (Word::Bring(offer, sizes.collect()), ANSWERS),
+            (true, true) => (Word::BringOwn(offer, sizes.collect()), ANSWERS),
+            (false, _) => (Word::Offer(offer), BEGINS),
         };
         say(&mut channel, &asked).map_err(Outcome::Stays)?;
         expect(&mut channel, most, &Word::Accepted).map_err(Outcome::Stays)?;
@@ -398,7 +400,7 @@ impl Leaving {
         if together.is_none() {
             self.is_given().map_err(Outcome::Stays)?;
         }
-        self.note(road, None).map_err(Outcome::Stays)?;
+        self.want_no_more().and_then(|()| self.note(road, None)).map_err(|why| self.keep(why))?;
         if let Some(loan) = &self.settings.loan {
             // An agent that does not hear it waits to the end of the lease.
             let _ = loan.give_back();
@@ -422,12 +424,11 @@ impl Leaving {
             Outcome::Unheard(Failure::failed(what).left("It does not run here any more.").next(next))
         };
         channel.say(&Word::Go).map_err(unheard)?;
-        match channel.hear(ANSWERS).map_err(unheard)? {
-            Word::Runs => Ok(leads),
-            Word::Failed(why) => Err(self.keep(why.failure())),
-            Word::Offer(_) | Word::Bring(..) | Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go => {
-                Err(unheard(std::io::ErrorKind::InvalidData.into()))
-            }
+        match channel.hear(ANSWERS) {
+            Ok(Word::Runs) => Ok(leads),
+            Ok(Word::Failed(why)) => Err(self.keep(why.failure())),
+            Ok(_) => Err(unheard(std::io::ErrorKind::InvalidData.into())),
+            Err(error) => Err(unheard(error)),
         }
     }
 
@@ -453,6 +454,7 @@ impl Leaving {
         // What is left there says that it was given away: whoever starts it by hand is told.
         let _ = self.settings.record.as_ref().map(std::fs::remove_file);
         self.settings.loan.iter().for_each(Loan::take_again);
+        self.want_again();
         Outcome::Stays(why)
     }
 
@@ -470,21 +472,6 @@ impl Leaving {
         shared.view = json!({ "to": self.settings.node, "phase": phase, "round": round,
                               "done": done, "total": total, "throttled": throttled });
         if shared.is_cancelled { Err(std::io::Error::other("it was cancelled")) } else { Ok(()) }
-    }
-}
-
-/// What ends a copy.
-#[derive(Debug)]
-pub enum Broken {
-    /// What is here.
-    Here(Failure),
-    /// The connection, or who ends the move.
-    Wire(std::io::Error),
-}
-
-impl From<std::io::Error> for Broken {
-    fn from(error: std::io::Error) -> Self {
-        Self::Wire(error)
     }
 }
 

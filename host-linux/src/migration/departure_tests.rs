@@ -60,6 +60,8 @@ fn other_end(listener: &TcpListener, does: Does, with_disks: bool, tell: &Sender
         Word::Offer(offer) if !with_disks => offer,
         word @ (Word::Offer(_)
         | Word::Bring(..)
+        | Word::Keep(_)
+        | Word::BringOwn(..)
         | Word::Accepted
         | Word::Bytes(_)
         | Word::Whole

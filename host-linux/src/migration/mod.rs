@@ -13,12 +13,14 @@
 //!    [`calling`]: how a guest's process has one, and [`relay`]: by its agent.
 //! 3. [`departure`]: where the guest leaves; [`convergence`]: when it is to stand still, and how much it is
 //!    slowed down before; [`barrier`]: how guests wait for each other that leave [`together`];
-//!    [`moved`]: how it went.
-//! 4. [`disks`]: what is on its disks, where that goes with it.
+//!    [`broken`], [`moved`]: what ends a copy, and how it went.
+//! 4. [`disks`]: what is on its disks, where that goes with it; [`own`]: its own volume, before it;
+//!    [`wanting`]: which pair wants it, when.
 //! 5. [`reception`]: where it is let in; [`passing`]: to the process that [`arrival`] is of.
 
 pub mod arrival;
 pub mod barrier;
+pub mod broken;
 pub mod calling;
 pub mod channel;
 pub mod convergence;
@@ -27,10 +29,12 @@ pub mod disks;
 pub mod hello;
 pub mod moved;
 pub mod opening;
+pub mod own;
 pub mod passing;
 pub mod reception;
 pub mod relay;
 pub mod saying;
 pub mod socket;
 pub mod together;
+pub mod wanting;
 pub mod words;

@@ -42,6 +42,9 @@ pub struct Passed {
     pub volumes: PathBuf,
     /// What of its disks comes with it; `None`: nothing.
     pub disks: Option<Sizes>,
+    /// It has a volume of its own, which is there.
+    #[serde(default)]
+    pub is_own: bool,
 }
 
 /// Hands it over.
@@ -105,6 +108,7 @@ mod tests {
             agent: "/run/a.sock".into(),
             volumes: "/run/nbd.sock".into(),
             disks: Some(vec![Some(4096), None]),
+            is_own: true,
         };
         let (to, from) = UnixStream::pair().unwrap();
         let wire = Socket::from(wire);

@@ -5,6 +5,7 @@ use super::channel::Channel;
 use super::disks::volumes;
 use super::hello::{HELLO_LEN, Hello, Keys};
 use super::opening::End;
+use super::own::Keeper;
 use super::passing::{self, Passed};
 use super::relay;
 use super::words::{Offer, Refusal, Sizes, Word};
@@ -113,26 +114,45 @@ impl Reception {
         let is_node = !from.duty.is_witness() && from.id != self.me.id;
         let (wire, keys) = is_node.then(|| self.end.answer(wire, &hello))?.ok()?;
         let mut channel = Channel::arriving(relay::near(wire).ok()?, &keys).ok()?;
-        let (offer, disks) = match channel.hear(PATIENCE).ok()? {
-            Word::Offer(offer) => (offer, None),
-            Word::Bring(offer, sizes) => (offer, Some(sizes)),
+        let keeper = Keeper { agent: &self.agent, homes: &self.homes, me: &self.me.name };
+        let comes = match channel.hear(PATIENCE).ok()? {
+            Word::Offer(offer) => Ok((offer, None, false)),
+            Word::Bring(offer, sizes) => Ok((offer, Some(sizes), false)),
+            Word::BringOwn(offer, sizes) => Ok((offer, Some(sizes), true)),
+            Word::Keep(files) => Err(files),
             Word::Accepted | Word::Bytes(_) | Word::Whole | Word::Go | Word::Runs | Word::Failed(_) => {
                 return None;
             }
         };
-        match self.home(&offer, disks.as_ref()) {
+        let (offer, disks, is_own) = match comes {
+            Ok(guest) => guest,
+            Err(files) => {
+                if let Err(why) = keeper.take(&from.name, &files, &mut channel) {
+                    let _ = channel.say(&Word::Failed(Refusal::of(&why)));
+                }
+                channel.finish();
+                return None;
+            }
+        };
+        let own = is_own.then_some((keeper, from.name.as_str()));
+        match self.home(&offer, disks.as_ref(), own) {
             Err(why) => {
                 let _ = channel.say(&Word::Failed(Refusal::of(&why)));
                 channel.finish();
                 None
             }
-            Ok(home) => self.begin(&home, (&offer, disks), from, keys, channel),
+            Ok(home) => self.begin(&home, (&offer, disks, is_own), from, keys, channel),
         }
     }
 
     /// Where the guest is to be, as it is described; or, if its disks come with it, as far as it is described
     /// here already: where these are, and its files.
-    fn home(&self, offer: &Offer, disks: Option<&Sizes>) -> Result<Home, Failure> {
+    fn home(
+        &self,
+        offer: &Offer,
+        disks: Option<&Sizes>,
+        own: Option<(Keeper<'_>, &str)>,
+    ) -> Result<Home, Failure> {
         let wrong = |why| Failure::failed(format!("its description makes no sense here: {why}"));
         let described = Description::parse(&offer.description, Path::new("/")).map_err(wrong)?;
         let known = self.homes.find(&described.name).ok();
@@ -141,7 +161,10 @@ impl Reception {
             return Err(Failure::refused(what));
         }
         if let Some(sizes) = disks {
-            let home = self.expecting(&described, known)?;
+            let home = match own {
+                Some((keeper, from)) => keeper.home(&described, from)?,
+                None => self.expecting(&described, known)?,
+            };
             let here = Description::read(&home.description())?;
             return volumes::make(&self.agent, &here, sizes, offer.is_leased).map(|()| home);
         }
@@ -184,7 +207,7 @@ impl Reception {
     fn begin(
         &self,
         home: &Home,
-        (offer, disks): (&Offer, Option<Sizes>),
+        (offer, disks, is_own): (&Offer, Option<Sizes>, bool),
         from: &Member,
         keys: Keys,
         mut channel: Channel,
@@ -210,6 +233,7 @@ impl Reception {
             agent: self.agent.clone(),
             volumes: self.volumes.clone(),
             disks,
+            is_own,
         };
         if passing::pass(to, &passed, &wire).is_err() {
             // It has ended already: nothing came to it.

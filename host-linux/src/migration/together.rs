@@ -2,8 +2,9 @@
 //! until all are ready, and it stands still until all are whole (X15).
 
 use super::barrier::{Barrier, HELD_MAX, Step};
+use super::broken::Broken;
 use super::channel::{Channel, Outgoing};
-use super::departure::{Broken, Leaving};
+use super::departure::Leaving;
 use super::saying::told;
 use crate::cluster::client::Client;
 use crate::cluster::request::Request;

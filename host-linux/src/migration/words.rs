@@ -9,6 +9,9 @@
 //!      ◀────────── Runs ──
 //! ```
 //!
+//! A guest with a volume of its own has that brought before, by a connection of its own (`own.rs`): `Keep`,
+//! `Accepted`, its files in `Bytes`, `Whole`. Then it comes with `BringOwn` in place of `Bring`.
+//!
 //! Either says `Failed` in place of what it would say next. Before `Go` the guest is here, whatever is heard
 //! or not; after it, there.
 
@@ -34,10 +37,27 @@ pub enum Word<'a> {
     Failed(Refusal),
     /// This guest would come, and what is on its disks with it.
     Bring(Offer, Sizes),
+    /// This is the guest's own volume, whose files follow: the guest itself comes by another connection.
+    Keep(Files),
+    /// As `Bring`, of a guest whose own volume is there already.
+    BringOwn(Offer, Sizes),
 }
 
 /// Bytes of each disk of a guest that come with it; `None`: none of it, for the guest only reads it.
 pub type Sizes = Vec<Option<u64>>;
+
+/// What is in the own volume of a guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// Its description: the text of its file.
+    pub description: String,
+    /// Bytes of its kernel, which come first.
+    pub kernel: u64,
+    /// Bytes of its first files, which come behind that, if it has some.
+    pub initrd: Option<u64>,
+    /// How many blocks the volume has.
+    pub blocks: u64,
+}
 
 /// The guest that would come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +105,8 @@ mod tests {
     fn version_1_never_changes() {
         let offer = Offer { description: "x".into(), is_leased: true, is_paused: false };
         let refusal = Refusal { is_refused: true, what: "w".into(), next: "n".into() };
-        let all: [(Word<'_>, &[u8]); 8] = [
+        let files = Files { description: "x".into(), kernel: 300, initrd: Some(2), blocks: 3 };
+        let all: [(Word<'_>, &[u8]); 10] = [
             (Word::Offer(offer.clone()), b"\0\x01x\x01\0"),
             (Word::Accepted, b"\x01"),
             (Word::Bytes(b"ab"), b"\x02\x02ab"),
@@ -93,7 +114,9 @@ mod tests {
             (Word::Go, b"\x04"),
             (Word::Runs, b"\x05"),
             (Word::Failed(refusal), b"\x06\x01\x01w\x01n"),
-            (Word::Bring(offer, vec![Some(300), None]), b"\x07\x01x\x01\0\x02\x01\xac\x02\0"),
+            (Word::Bring(offer.clone(), vec![Some(300), None]), b"\x07\x01x\x01\0\x02\x01\xac\x02\0"),
+            (Word::Keep(files), b"\x08\x01x\xac\x02\x01\x02\x03"),
+            (Word::BringOwn(offer, vec![None]), b"\x09\x01x\x01\0\x01\0"),
         ];
         for (word, bytes) in all {
             assert_eq!(postcard::to_extend(&word, Vec::new()).unwrap(), bytes);

@@ -17,6 +17,8 @@ mod certificates;
 mod common;
 mod copied;
 mod copied_ends;
+mod copied_own;
+mod copied_own_ends;
 mod damage;
 mod failover;
 mod full;

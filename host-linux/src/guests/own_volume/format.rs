@@ -6,7 +6,7 @@
 //! | at | len | table | value |
 //! |---:|----:|-------|-------|
 //! | 0 | 8 | magic | "BHOWNVOL" |
-//! | 8 | 4 | version | 1 |
+//! | 8 | 4 | version | 2 if it has a part of kind 5; else 1 |
 //! | 12 | 4 | entries | how many there are, 31 at most |
 //! | 16 | 8 | generation | one more than in the table before; not 0 |
 //! | 32 | 128 each | entry | |
@@ -14,7 +14,7 @@
 //!
 //! | at | len | entry | value |
 //! |---:|----:|-------|-------|
-//! | 0 | 4 | kind | 1 description, 2 kernel, 3 initrd, 4 snapshot |
+//! | 0 | 4 | kind | 1 description, 2 kernel, 3 initrd, 4 snapshot; 5 where it moves (`moving.rs`) |
 //! | 4 | 4 | name length | of a snapshot 1 to 64; else 0 |
 //! | 8 | 8 | first | its first block, of 4096 bytes |
 //! | 16 | 8 | length | its bytes; the rest of its last block is zero |
@@ -25,8 +25,10 @@
 use super::table::{BLOCK, ENTRIES_MAX, Entry, Nonsense, Table, What};
 use bulkhead_core::volume::name::Name;
 
-/// The version that this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The newest version that this program writes and reads.
+pub const VERSION: u32 = 2;
+/// The version of a table without anything that a release before does not know.
+const PLAIN: u32 = 1;
 const MAGIC: [u8; 8] = *b"BHOWNVOL";
 const HEADER: usize = 32;
 const ENTRY: usize = 128;
@@ -62,7 +64,8 @@ pub enum Unsound {
 pub fn encode(table: &Table) -> Vec<u8> {
     let mut block = Vec::with_capacity(BLOCK);
     block.extend(MAGIC);
-    block.extend(VERSION.to_le_bytes());
+    let version = if table.find(&What::Move).is_some() { VERSION } else { PLAIN };
+    block.extend(version.to_le_bytes());
     block.extend(u32::try_from(table.entries().len()).unwrap_or(u32::MAX).to_le_bytes());
     block.extend(table.generation.to_le_bytes());
     block.resize(HEADER, 0);
@@ -73,6 +76,7 @@ pub fn encode(table: &Table) -> Vec<u8> {
             What::Kernel => (2, ""),
             What::Initrd => (3, ""),
             What::Snapshot(name) => (4, name.as_str()),
+            What::Move => (5, ""),
         };
         block.extend(kind.to_le_bytes());
         block.extend(u32::try_from(name.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -107,7 +111,7 @@ pub fn parse(block: &[u8; BLOCK], blocks: u64) -> Result<Table, Unsound> {
         return Err(Unsound::Damaged);
     }
     let version = fields.u32();
-    if version != VERSION {
+    if ![PLAIN, VERSION].contains(&version) {
         return Err(Unsound::Version(version));
     }
     let count = fields.u32();
@@ -120,15 +124,19 @@ pub fn parse(block: &[u8; BLOCK], blocks: u64) -> Result<Table, Unsound> {
         return Err(Unsound::Field("generation"));
     }
     let reserved = fields.u64();
-    let entries = (0..count).map(|_| entry(&mut fields)).collect::<Result<Vec<_>, _>>()?;
+    let entries = (0..count).map(|_| entry(&mut fields, version)).collect::<Result<Vec<_>, _>>()?;
     let rest = fields.0.len().checked_sub(4).and_then(|rest| fields.0.get(..rest)).unwrap_or_default();
+    // What has one form is read in one.
+    if (version == VERSION) != entries.iter().any(|entry| entry.what == What::Move) {
+        return Err(Unsound::Field("version"));
+    }
     if reserved != 0 || rest.iter().any(|byte| *byte != 0) {
         return Err(Unsound::Field("reserved part"));
     }
     Ok(Table::new(generation, entries, blocks)?)
 }
 
-fn entry(fields: &mut Fields<'_>) -> Result<Entry, Unsound> {
+fn entry(fields: &mut Fields<'_>, version: u32) -> Result<Entry, Unsound> {
     let (kind, length) = (fields.u32(), usize::try_from(fields.u32()).unwrap_or(usize::MAX));
     let (first, bytes, at) = (fields.u64(), fields.u64(), fields.u64());
     let (digest, name) = (fields.bytes::<32>(), fields.bytes::<64>());
@@ -145,6 +153,7 @@ fn entry(fields: &mut Fields<'_>) -> Result<Entry, Unsound> {
             let name = str::from_utf8(name).ok().and_then(|name| Name::new(name).ok());
             What::Snapshot(name.ok_or_else(nonsense)?)
         }
+        (5, []) if version == VERSION => What::Move,
         (1..=3, _) => return Err(nonsense()),
         (0 | 5.., _) => return Err(Unsound::Field("kind of a part")),
     };

@@ -67,6 +67,30 @@ fn version_1_never_changes() {
     assert_eq!(parse(&bytes, BLOCKS), Ok(table()));
 }
 
+/// These bytes are in the field, too. A release before says which version it is, and reads nothing of it.
+#[test]
+fn version_2_has_where_a_guest_moves() {
+    let mut moving = table();
+    assert!(moving.put(entry(What::Move, 100, 50)));
+    let bytes = block(&moving);
+    assert_eq!((bytes[8], &bytes[544..552]), (2, &[5, 0, 0, 0, 0, 0, 0, 0][..]));
+    assert_eq!(parse(&bytes, BLOCKS), Ok(moving.clone()));
+    let crc = |mut bytes: [u8; BLOCK]| {
+        let crc = crc32c::crc32c(&bytes[..CRC_AT]).to_le_bytes();
+        bytes[CRC_AT..].copy_from_slice(&crc);
+        parse(&bytes, BLOCKS)
+    };
+    let with = |at: usize, byte| {
+        let mut bytes = bytes;
+        bytes[at] = byte;
+        crc(bytes)
+    };
+    assert_eq!(with(8, 1), Err(Unsound::Field("kind of a part")), "version 1 has no such part");
+    assert_eq!(with(548, 1), Err(Unsound::Field("kind of a part")), "it has no name");
+    moving.remove(&What::Move);
+    assert_eq!(block(&moving)[8], 1, "it can be read by a release before again");
+}
+
 #[test]
 fn what_is_no_table_is_told_apart() {
     assert_eq!(parse(&[0; BLOCK], BLOCKS), Err(Unsound::Empty));
@@ -75,13 +99,14 @@ fn what_is_no_table_is_told_apart() {
     torn[512..].fill(0);
     assert_eq!(parse(&torn, BLOCKS), Err(Unsound::Damaged));
     assert_eq!(parse(&block(&table()), 27), Err(Nonsense::Beyond(snapshot("last")).into()));
-    assert_eq!(resealed(|bytes| bytes[8] = 2), Err(Unsound::Version(2)));
+    assert_eq!(resealed(|bytes| bytes[8] = 3), Err(Unsound::Version(3)));
+    assert_eq!(resealed(|bytes| bytes[8] = 2), Err(Unsound::Field("version")), "nothing of it is there");
     assert_eq!(resealed(|bytes| bytes[12] = 32), Err(Nonsense::Entries(32).into()));
     assert_eq!(resealed(|bytes| bytes[16] = 0), Err(Unsound::Field("generation")));
     for at in [24, 32 + 4 * 128, CRC_AT - 1] {
         assert_eq!(resealed(|bytes| bytes[at] = 1), Err(Unsound::Field("reserved part")), "{at}");
     }
-    for kind in [0, 5] {
+    for kind in [0, 5, 6] {
         assert_eq!(resealed(|bytes| bytes[32] = kind), Err(Unsound::Field("kind of a part")));
     }
     let name = Err(Unsound::Field("name of a part"));

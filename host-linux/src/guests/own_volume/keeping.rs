@@ -4,6 +4,7 @@
 use super::super::home::{Home, Homes};
 use super::contents::{Change, Contents};
 use super::medium::Medium;
+use super::moving::Moving;
 use super::name;
 use super::table::{TABLES, Table, What, blocks};
 use crate::durable;
@@ -111,12 +112,49 @@ pub fn put<M: Medium>(
         Some(initrd) => put_file(&mut change, What::Initrd, initrd, name, progress)?,
         None => drop(change.remove(&What::Initrd)),
     }
+    finish(change, name, &text)
+}
+
+/// Puts a guest there that comes from another pair, in place of what is there: its kernel and its first
+/// files, of so many bytes, one behind the other. It is noted with it that it comes.
+///
+/// # Errors
+///
+/// What comes does not make a guest, or is not taken: what was there is there still.
+pub fn take<M: Medium>(
+    contents: Contents<M>,
+    described: &Description,
+    (kernel, initrd): (u64, Option<u64>),
+    from: &mut impl Read,
+    moving: &Moving,
+) -> Result<Contents<M>, Failure> {
+    let name = &described.name;
+    let loaded = described.loading(Path::new("kernel"), Path::new("initrd"));
+    let text = loaded.map_err(|why| Failure::failed(format!("guest {name}: {why}")))?.text;
+    if initrd.is_some() != described.initrd.is_some() {
+        return Err(Failure::failed(format!("the files of guest {name} are not those that it names")));
+    }
+    let mut change = contents.change();
+    let mut put = || {
+        change.put(What::Kernel, now(), kernel, from)?;
+        match initrd {
+            Some(length) => change.put(What::Initrd, now(), length, from)?,
+            None => drop(change.remove(&What::Initrd)),
+        }
+        moving.put(&mut change)
+    };
+    put().map_err(|error| failed(name, &error))?;
+    finish(change, name, &text)
+}
+
+/// Puts the description there, and all of the change in force.
+fn finish<M: Medium>(mut change: Change<M>, guest: &str, text: &str) -> Result<Contents<M>, Failure> {
     let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
     if DESCRIPTION_MAX < length {
-        return Err(Failure::usage(format!("the description of guest {name} is too long: {length} bytes")));
+        return Err(Failure::usage(format!("the description of guest {guest} is too long: {length} bytes")));
     }
     let put = change.put(What::Description, now(), length, &mut text.as_bytes());
-    put.and_then(|()| change.commit()).map_err(|error| failed(name, &error))
+    put.and_then(|()| change.commit()).map_err(|error| failed(guest, &error))
 }
 
 fn put_file<M: Medium>(

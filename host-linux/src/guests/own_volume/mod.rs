@@ -6,12 +6,14 @@
 //! 1. [`table`]: what is in it and where, in numbers; [`format`](mod@format): that in bytes.
 //! 2. [`medium`]: blocks; [`stream`]: content on its way; [`contents`]: a volume, read and changed.
 //! 3. [`served`]: a volume as the agent serves it; [`pair`]: which there are, made and deleted.
-//! 4. [`keeping`]: a guest in it, and from there in its directory; [`state`]: its snapshots.
+//! 4. [`keeping`]: a guest in it, and from there in its directory; [`state`]: its snapshots;
+//!    [`moving`]: where it goes with what is on its disks, or came from.
 
 pub mod contents;
 pub mod format;
 pub mod keeping;
 pub mod medium;
+pub mod moving;
 pub mod pair;
 pub mod served;
 pub mod state;

@@ -10,6 +10,7 @@ use crate::cluster::status::Status;
 use crate::failover::room;
 use crate::failover::wanted::{Failover, Needs, Wanted};
 use crate::failure::Failure;
+use crate::vmm::description::Description;
 use crate::volume::orders::Listing;
 use bulkhead_core::volume::name::Name;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,15 @@ pub struct Says {
     pub failover: Failover,
     /// What it takes.
     pub needs: Needs,
+}
+
+impl Says {
+    /// Of a guest that is described so.
+    #[must_use]
+    pub fn of(described: &Description) -> Self {
+        let needs = Needs::of(described.memory, described.processors);
+        Self { failover: described.failover, needs }
+    }
 }
 
 /// An agent that serves the volumes of its pair.
@@ -68,6 +78,13 @@ impl Pair {
         &self.status
     }
 
+    /// Whether a guest is to run in this pair.
+    #[must_use]
+    pub fn wants(&self, guest: &str) -> bool {
+        let volume = name(guest).ok().and_then(|name| self.listing.volume(name.as_str()).ok());
+        volume.and_then(|volume| volume.guest).is_some_and(|wanted| wanted.running)
+    }
+
     /// Whether this node leads.
     ///
     /// # Errors
@@ -97,19 +114,28 @@ impl Pair {
     ///
     /// As there; or there is a guest in it.
     pub fn make(&mut self, guest: &str, blocks: u64) -> Result<Contents<Served>, Failure> {
+        let contents = self.find_or_make(guest, blocks)?;
+        if contents.table().entries().is_empty() {
+            return Ok(contents);
+        }
+        let what = format!("there is a guest called {guest} already, in volume {}", name(guest)?);
+        let next = format!("`bulkhead vm show {guest}` shows it; `vm update` describes it anew.");
+        Err(Failure::refused(what).next(next))
+    }
+
+    /// The same, whatever is in it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn find_or_make(&mut self, guest: &str, blocks: u64) -> Result<Contents<Served>, Failure> {
         self.leads()?;
         let volume = name(guest)?;
         if self.volume(guest).is_none() {
             self.client.ask(&Request::VolumeCreate { name: volume.to_string(), blocks })?;
         }
         let served = Served::connect(&self.socket, &volume, Access::Change)?;
-        let contents = Contents::open_new(served).map_err(|why| unusable(guest, &volume, &why))?;
-        if contents.table().entries().is_empty() {
-            return Ok(contents);
-        }
-        let what = format!("there is a guest called {guest} already, in volume {volume}");
-        let next = format!("`bulkhead vm show {guest}` shows it; `vm update` describes it anew.");
-        Err(Failure::refused(what).next(next))
+        Contents::open_new(served).map_err(|why| unusable(guest, &volume, &why))
     }
 
     /// Deletes the own volume of a guest, and all that is in it.

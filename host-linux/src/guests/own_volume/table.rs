@@ -21,6 +21,8 @@ pub enum What {
     Initrd,
     /// All of it at one moment.
     Snapshot(Name),
+    /// To which pair it moves, or from which (`moving.rs`).
+    Move,
 }
 
 impl std::fmt::Display for What {
@@ -30,6 +32,7 @@ impl std::fmt::Display for What {
             Self::Kernel => f.write_str("the kernel"),
             Self::Initrd => f.write_str("the initrd"),
             Self::Snapshot(name) => write!(f, "the snapshot {name}"),
+            Self::Move => f.write_str("the note of its move"),
         }
     }
 }

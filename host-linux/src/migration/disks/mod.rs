@@ -50,13 +50,16 @@ pub fn may_go(
         let what = format!("{} has the volumes of guest {name} already: both are of one pair", road.name);
         return Err(Failure::refused(what).next("leave --copy-disks out."));
     }
-    if record.is_some_and(|record| record.with_file_name(ORIGIN).exists()) {
-        let what = format!("guest {name} is in a volume of its own, and any node of this pair may begin it");
-        let next = format!(
-            "make it a guest of this node alone: `bulkhead vm delete {name}`, which leaves its disks, and \
-             `vm create FILE --local`."
-        );
+    if is_own(record) && !is_leased {
+        let what = format!("guest {name} is in a volume of its own, and runs by nobody's lease");
+        let next = format!("stop it, and start it by the lease of this node: `bulkhead vm start {name}`.");
         return Err(Failure::refused(what).next(next));
     }
     Ok(())
+}
+
+/// Whether the guest whose record is there has a volume of its own.
+#[must_use]
+pub fn is_own(record: Option<&Path>) -> bool {
+    record.is_some_and(|record| record.with_file_name(ORIGIN).exists())
 }

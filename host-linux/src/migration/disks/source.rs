@@ -1,7 +1,7 @@
 //! The disks of a guest where it leaves: all of them once while it runs, without their holes, and again what
 //! is written meanwhile.
 
-use super::super::departure::Broken;
+use super::super::broken::Broken;
 use super::ask;
 use super::piece::{Content as On, DATA_MAX, Piece};
 use crate::failure::Failure;
