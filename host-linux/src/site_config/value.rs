@@ -24,20 +24,20 @@ impl TryFrom<String> for Time {
     }
 }
 
-/// Reads a time: a whole number and one of `us`, `ms`, `s`, `m`, `h`.
+/// Reads a time: a whole number and one of `us`, `ms`, `s`, `min` or `m`, `h`.
 ///
 /// # Errors
 ///
 /// What a time looks like.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let wrong =
-        || format!("`{text}` is not a time; write a whole number with us, ms, s, m or h, such as 250ms");
+        || format!("`{text}` is not a time; write a whole number with us, ms, s, min or h, such as 250ms");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let micros = match text.strip_prefix(digits).unwrap_or_default() {
         "us" => 1_u64,
         "ms" => 1_000,
         "s" => 1_000_000,
-        "m" => 60_000_000,
+        "m" | "min" => 60_000_000,
         "h" => 3_600_000_000,
         _ => return Err(wrong()),
     };
@@ -253,6 +253,7 @@ mod tests {
             assert_eq!(parse_time(text), Ok(Duration::from_micros(micros)));
             assert_eq!(time(Duration::from_micros(micros)), text);
         }
+        assert_eq!(parse_time("10min"), parse_time("10m"), "as help and documents have it");
         for text in ["", "5", "s", "-1s", "1.5s", "99999999999999999h", "5 parsecs"] {
             assert!(parse_time(text).is_err(), "{text}");
         }
