@@ -126,13 +126,15 @@ enum Pace {
 ///
 /// kill: its power fails. start: its power returns. pause: it sleeps without knowing it. resume: it
 /// wakes. cut: nothing gets from one part to another any more. slow: whatever it sends and receives
-/// is held up for a while, which ends by itself. heal: all links carry again.
+/// is held up for a while, which ends by itself. heal: all links carry again, or the one between two
+/// parts.
 ///
 /// Examples:
 ///   bulkhead playground fault kill a1
 ///   bulkhead playground fault cut a1 b1
 ///   bulkhead playground fault slow a1 --for 10s --delay 120ms
 ///   bulkhead playground fault heal
+///   bulkhead playground fault heal a1 witness
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct FaultArgs {
@@ -355,6 +357,7 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
     let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
     match (fault, &names[..]) {
         (Fault::Heal, []) => site.heal(),
+        (Fault::Heal, [one, other]) => site.mend(site.place(one)?, site.place(other)?)?,
         (Fault::Cut, [one, other]) => {
             let (one, other) = (site.place(one)?, site.place(other)?);
             site.cut(one, other)?;
@@ -389,7 +392,7 @@ fn apply(site: &mut Site, line: &str) -> Result<(), Failure> {
             | Fault::Resume,
             _,
         ) => {
-            let what = "heal takes no part, cut takes two, all others take one";
+            let what = "heal takes no part or two, cut takes two, all others take one";
             return Err(Failure::usage(what));
         }
     }

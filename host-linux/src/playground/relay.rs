@@ -112,6 +112,12 @@ impl Relay {
         lock(&self.weather).cut.extend(lanes);
     }
 
+    /// Everything between two nodes gets through again; other links stay as they are.
+    pub fn mend(&self, a: u16, b: u16) {
+        let is_theirs = |lane: &Lane| (lane.0, lane.1) == (a, b) || (lane.0, lane.1) == (b, a);
+        lock(&self.weather).cut.retain(|lane| !is_theirs(lane));
+    }
+
     /// Until `span` is over, each datagram from or to `node` is held up for `delay`, and up to a quarter of
     /// it longer by chance.
     pub fn slow(&self, node: u16, delay: Duration, span: Duration) {
@@ -221,4 +227,29 @@ fn due(lane: &Lane, weather: &Mutex<Weather>, chance: &mut u64) -> Option<Option
     let quarter = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX) / 4;
     let jitter = chance.checked_rem(quarter.max(1)).unwrap_or(0);
     Some(now.checked_add(delay.saturating_add(Duration::from_micros(jitter))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_link_is_mended_and_the_others_stay_cut() {
+        let exit = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let exits = (1..=3).flat_map(|node| (0..2).map(move |network| ((node, network), exit(1))));
+        let relay = Relay::start(&exits.collect(), None, &BTreeSet::new()).unwrap();
+        let carries = |one, other| {
+            let lanes = (0..2).flat_map(|network| [(one, other, network), (other, one, network)]);
+            let mut carried = lanes.map(|lane| held_until(&lane, &relay.weather).is_some());
+            let first = carried.next();
+            assert!(carried.all(|next| Some(next) == first), "both networks, in both directions");
+            first == Some(true)
+        };
+        relay.part(1, 2);
+        relay.part(1, 3);
+        relay.mend(2, 1);
+        assert!(carries(1, 2) && !carries(1, 3) && carries(2, 3));
+        relay.heal();
+        assert!(carries(1, 3));
+    }
 }

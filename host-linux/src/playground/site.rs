@@ -141,6 +141,19 @@ impl Site {
         Ok(())
     }
 
+    /// Everything between two parts gets through again; other links stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// No relay is between them.
+    pub fn mend(&self, one: usize, other: usize) -> Result<(), Failure> {
+        self.has_weather()?;
+        if let (Some(one), Some(other)) = (self.parts.get(one), self.parts.get(other)) {
+            self.relay.mend(one.node, other.node);
+        }
+        Ok(())
+    }
+
     /// Everything from and to a part takes `delay` longer, until `span` is over (X07).
     ///
     /// # Errors
