@@ -12,6 +12,7 @@ pub mod database;
 pub mod disk;
 pub mod lab;
 pub mod limit;
+pub mod losses;
 pub mod machine;
 pub mod mutants;
 pub mod node;

@@ -13,6 +13,7 @@ mod firmware_fence;
 mod guest;
 mod guest_qemu;
 mod harness;
+mod losses;
 mod secure_boot;
 mod site;
 mod witness;

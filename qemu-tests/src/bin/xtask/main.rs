@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod demo;
 mod doctor;
+mod losses;
 mod mutants;
 mod soak;
 mod test;

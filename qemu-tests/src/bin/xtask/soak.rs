@@ -1,14 +1,17 @@
 //! `cargo xtask soak`: the simulator for as long as told, on all cores. What CI runs in five minutes, for a
 //! night. And the models within wider bounds, to their end.
 
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
+use bulkhead::site_config::value::parse_time;
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, Outcome, run};
+use qemu_tests::losses::fault::Loss;
 use qemu_tests::tooling::setup;
 use qemu_tests::tooling::toolchain::own_cargo;
 use qemu_tests::tooling::workspace::Workspace;
@@ -22,14 +25,18 @@ const SHOWN_EVERY: Duration = Duration::from_secs(10);
     cargo xtask soak --minutes 480         a night\n  \
     cargo xtask soak --seed 20000          begin after the seeds that CI runs\n  \
     cargo xtask soak --models              every order of events, a few minutes\n  \
-    cargo xtask soak --witness             the firmware witness: 400 power cuts, a flood of 1 million")]
+    cargo xtask soak --witness             the firmware witness: 400 power cuts, a flood of 1 million\n  \
+    cargo xtask soak --losses --for 2h     guests, and every pair of losses; then by chance\n  \
+    cargo xtask soak --losses --seed 7 --json > report.json\n  \
+    cargo xtask soak --losses --only power-leads,witness --for 1min")]
 pub struct Arguments {
     /// How long.
     #[arg(long, default_value_t = 10)]
     minutes: u64,
-    /// The first seed; a new one each day finds more than the same one every day.
-    #[arg(long, default_value_t = 20_000)]
-    seed: u64,
+    /// The first seed, 20000 unless said; a new one each day finds more than the same one every day. With
+    /// `--losses` another one each time, which is shown.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Nodes in each compartment.
     #[arg(long, default_value_t = 1)]
     nodes: u16,
@@ -40,7 +47,34 @@ pub struct Arguments {
     /// CI.
     #[arg(long, conflicts_with_all = ["minutes", "seed", "nodes", "models"])]
     witness: bool,
+    /// Instead: guests on a pair of nodes on this machine (`/dev/kvm`), which loses links, nodes, agents,
+    /// stores and its witness: each, all pairs in both orders, then by chance.
+    #[arg(long, conflicts_with_all = ["minutes", "nodes", "models", "witness"])]
+    losses: bool,
+    /// With `--losses`: how long, such as 90s, 10min or 2h.
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, default_value = "10min",
+        requires = "losses")]
+    pub span: Duration,
+    /// With `--losses`: these alone, again and again, in this order.
+    #[arg(long, value_name = "LOSS,LOSS", value_delimiter = ',', requires = "losses")]
+    pub only: Vec<Loss>,
+    /// With `--losses`: this `bulkhead`, in place of one that is built as it is shipped.
+    #[arg(long, value_name = "PATH", requires = "losses")]
+    pub program: Option<PathBuf>,
+    /// With `--losses`: the report as JSON on standard output; progress is on standard error.
+    #[arg(long, requires = "losses")]
+    pub json: bool,
 }
+
+impl Arguments {
+    /// The seed that was said.
+    pub const fn seed(&self) -> Option<u64> {
+        self.seed
+    }
+}
+
+/// The first seed behind those that CI runs.
+const SEED: u64 = 20_000;
 
 #[derive(Default)]
 struct Sum {
@@ -65,8 +99,11 @@ pub fn soak(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if arguments.witness {
         return witness(workspace);
     }
+    if arguments.losses {
+        return super::losses::losses(workspace, arguments);
+    }
     let (begun, end) = (Instant::now(), Duration::from_secs(arguments.minutes.saturating_mul(60)));
-    let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(arguments.seed));
+    let (sum, next) = (Mutex::new(Sum::default()), AtomicU64::new(arguments.seed.unwrap_or(SEED)));
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| while begun.elapsed() < end && one(arguments, &sum, &next, begun) {});
