@@ -92,7 +92,7 @@ fn volumes(status: &Status, view: &View, all: &mut All) {
     let (me, my_name) = (u32::from(status.node.id), status.node.name.as_str());
     let pair = of_pair(status);
     let of = format!("pair {pair}");
-    if view.state == State::Waiting {
+    if nobody_leads(view, me) {
         let why = view.waits.as_deref().unwrap_or("its holders are agreeing on one");
         let what = format!("nobody leads the volumes of {of}, and their guests wait or are down: {why}");
         let next = "`bulkhead volume list` on its nodes says what each of them has";
@@ -133,6 +133,14 @@ fn volumes(status: &Status, view: &View, all: &mut All) {
         all.add(Kind::ReplicaBehind, u32::from(holder.node), &name, what, &next);
     }
     cached(view, pair, all);
+}
+
+/// Whether nobody leads, as far as this holder knows. One that missed writes, and that the voters would have
+/// lead, knows it, too; one that an operator took out hears of no primary while another holder leads.
+fn nobody_leads(view: &View, me: u32) -> bool {
+    let is_out = view.holders.iter().any(|holder| u32::from(holder.node) == me && holder.removed);
+    let is_stale = view.state == State::Stale && view.primary.is_none() && view.waits.is_some();
+    view.state == State::Waiting || (is_stale && !is_out)
 }
 
 /// Volumes that are cached in a pair that is resilient (S0-20).

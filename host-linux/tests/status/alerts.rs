@@ -63,11 +63,28 @@ fn nothing_is_wrong_with_a_site_that_is_well() {
     assert_eq!(found(&at_home), []);
 }
 
+/// The voters would have a1 lead, which missed writes: nobody else is there (F18).
+fn stale(status: &mut Status) {
+    let view = view(status);
+    (view.leads, view.state, view.primary) = (false, State::Stale, None);
+    view.waits = Some("it missed writes".into());
+}
+
+/// One that was taken out hears of nobody who leads, and is not asked about that.
+#[test]
+fn who_was_taken_out_does_not_say_that_nobody_leads() {
+    let mut status = well();
+    stale(&mut status);
+    view(&mut status).holders[0].removed = true;
+    assert_eq!(found(&status), []);
+}
+
 /// A change of a site that is well, what is told of it, with whom, and words of the sentence.
 type Case = (fn(&mut Status), &'static str, &'static str, &'static [&'static str]);
 
 const CASES: &[Case] = &[
     (|s| view(s).state = State::Waiting, "nobody-leads", "pair 1", &["guests wait or are down"]),
+    (stale, "nobody-leads", "pair 1", &["guests wait or are down: it missed writes"]),
     (|s| view(s).scrub.damaged_blocks = 3, "damaged", "a1", &["3 blocks", "store of a1"]),
     (|s| s.guests[1].state = "waiting".into(), "guests-down", "pair 1", &["guest db is to run and does not"]),
     (
