@@ -10,6 +10,7 @@ use bulkhead::cluster::client::Client;
 use bulkhead::cluster::request::Request;
 use bulkhead::cluster::status::Status;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::fault::{Fault, Kind, Lost, Node};
 use crate::process::{Owned, Run};
@@ -90,6 +91,26 @@ impl Plant {
     pub fn status(&self, node: Node) -> Option<Status> {
         let socket = self.directory.join(format!("{}.sock", node.name()));
         Client::connect_for(&socket, ANSWERS).ok()?.ask_for(&Request::Status, "status").ok()
+    }
+
+    /// Who decides which node leads the volumes, if events of a node say so that are newer than the one with
+    /// the number `after`; and the number of the newest. The status says it of the pair's master alone.
+    #[must_use]
+    pub fn voters(&self, node: Node, after: u64) -> (u64, Option<Vec<u16>>) {
+        let socket = self.directory.join(format!("{}.sock", node.name()));
+        let ask = || {
+            Client::connect_for(&socket, ANSWERS).ok()?.ask(&Request::Events { after, follow: false }).ok()
+        };
+        let answer = ask().unwrap_or_default();
+        let events = answer.get("events").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let newest = events.last().and_then(|event| event.get("seq")?.as_u64()).unwrap_or(after);
+        let is_it = |event: &&Value| {
+            let is = |key: &str, word: &str| event.get(key).is_some_and(|found| found == word);
+            is("kind", "voters") && is("office", "storage")
+        };
+        let voters = events.iter().rev().find(is_it).and_then(|event| event.get("voters")?.as_array());
+        let number = |voter: &Value| u16::try_from(voter.as_u64()?).ok();
+        (newest, voters.map(|voters| voters.iter().filter_map(number).collect()))
     }
 
     /// Where a guest's files are on a node.

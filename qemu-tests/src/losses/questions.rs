@@ -43,6 +43,8 @@ pub struct Questions<'a> {
     /// What is lost now.
     pub lost: Lost,
     said: [Said; 2],
+    /// The last event of each node that was read, and how long its agent ran by then.
+    read: [(u64, u64); 2],
 }
 
 impl<'a> Questions<'a> {
@@ -50,7 +52,7 @@ impl<'a> Questions<'a> {
     #[must_use]
     pub fn new(plant: &'a Plant, watch: &'a Watch) -> Self {
         let nothing = || Said { voters: Part::ALL.to_vec(), in_sync: true };
-        Self { plant, watch, lost: Lost::default(), said: [nothing(), nothing()] }
+        Self { plant, watch, lost: Lost::default(), said: [nothing(), nothing()], read: Default::default() }
     }
 
     /// Looks at all nodes that run, and remembers what they say of who decides and who has all writes.
@@ -58,10 +60,15 @@ impl<'a> Questions<'a> {
         let lost = &self.lost;
         let status = |node| lost.runs(Part::Node(node)).then(|| self.plant.status(node)).flatten();
         let statuses = Node::ALL.map(status);
-        for (status, said) in statuses.iter().zip(&mut self.said) {
-            let pair = status.as_ref().and_then(|status| Some((status, status.pairs.first()?)));
-            if let Some((status, pair)) = pair {
-                said.voters = pair.voters.iter().filter_map(|voter| part(status, *voter)).collect();
+        let all = statuses.iter().zip(&mut self.said).zip(&mut self.read).zip(Node::ALL);
+        for (((status, said), (read, uptime)), node) in all {
+            let Some(status) = status else { continue };
+            // One that began anew counts from one again.
+            let after = if status.uptime_ms < *uptime { 0 } else { *read };
+            let (last, voters) = self.plant.voters(node, after);
+            (*read, *uptime) = (last, status.uptime_ms);
+            if let Some(voters) = voters {
+                said.voters = voters.into_iter().filter_map(|voter| part(status, voter)).collect();
             }
         }
         for status in statuses.iter().flatten().filter(|status| leads(status)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::fault::{Fault, Loss};
+use super::fault::{Fault, Loss, Node};
 use super::plant::Plant;
 use super::questions::{Questions, Service};
 use super::report::{Failed, Report};
@@ -42,13 +42,14 @@ pub struct Settings {
 pub fn run(settings: &Settings, tell: &mut dyn FnMut(&str)) -> Result<Report> {
     let begun = Instant::now();
     let script = Script::new(settings.scope.clone(), settings.seed);
-    let (must, pairs) = (script.must(), script.pairs());
+    let (must, pairs, all) = (script.must(), script.pairs(), script.all());
     let mut report = Report { seed: settings.seed, pairs: [0, pairs], ..Report::default() };
     tell(&format!("seed {}: two nodes, a witness, and guests that number their writes", settings.seed));
     let plant = Plant::start(&settings.bulkhead, &settings.kernel, &settings.directory)?;
     let watch = Watch::start(&plant)?;
-    let mut stage = Stage { questions: Questions::new(&plant, &watch), plant: &plant, watch: &watch, begun };
-    let planned = |place: usize| place < pairs + must;
+    let mut questions = Questions::new(&plant, &watch);
+    let leads = questions.whole()?;
+    let mut stage = Stage { questions, plant: &plant, watch: &watch, begun, leads };
     for (place, act) in script.enumerate() {
         if must <= place && settings.span < begun.elapsed() {
             break;
@@ -60,9 +61,9 @@ pub fn run(settings: &Settings, tell: &mut dyn FnMut(&str)) -> Result<Report> {
             steps.push(step);
         });
         report.acts += 1;
-        report.pairs[0] += usize::from(act.losses.len() == 2 && planned(place));
+        report.pairs[0] += usize::from(act.losses.len() == 2 && 0 < pairs && place < all);
         if let Err(error) = done {
-            steps.extend([plant.tail(super::fault::Node::A, 15), plant.tail(super::fault::Node::B, 15)]);
+            steps.extend(Node::ALL.map(|node| plant.tail(node, 15)));
             report.failed = Some(Failed { act: act.name(), steps, what: format!("{error:#}") });
             break;
         }
@@ -79,11 +80,13 @@ struct Stage<'a> {
     watch: &'a Watch,
     questions: Questions<'a>,
     begun: Instant,
+    /// The node that leads, as nothing was lost.
+    leads: Node,
 }
 
 impl Stage<'_> {
     fn play(&mut self, act: &Act, report: &mut Report, tell: &mut dyn FnMut(String)) -> Result<()> {
-        let leads = self.questions.whole()?;
+        let leads = self.leads;
         let mut tell = |begun: Instant, what: &str| {
             tell(format!("{:7.1} s  {what}", begun.elapsed().as_secs_f64()));
         };
@@ -114,7 +117,7 @@ impl Stage<'_> {
         }
         let since = Instant::now();
         report.ask(WHOLE);
-        self.questions.whole()?;
+        self.leads = self.questions.whole()?;
         report.whole.add(since.elapsed());
         Ok(())
     }

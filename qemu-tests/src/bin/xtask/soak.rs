@@ -11,7 +11,7 @@ use anyhow::{Result, bail, ensure};
 use bulkhead::site_config::value::parse_time;
 use bulkhead_sim::plan::PROFILES;
 use bulkhead_sim::run::{Options, Outcome, run};
-use qemu_tests::losses::fault::Loss;
+use qemu_tests::losses::script::{Act, parse_act};
 use qemu_tests::tooling::setup;
 use qemu_tests::tooling::toolchain::own_cargo;
 use qemu_tests::tooling::workspace::Workspace;
@@ -55,9 +55,9 @@ pub struct Arguments {
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time, default_value = "10min",
         requires = "losses")]
     pub span: Duration,
-    /// With `--losses`: these alone, again and again, in this order.
-    #[arg(long, value_name = "LOSS,LOSS", value_delimiter = ',', requires = "losses")]
-    pub only: Vec<Loss>,
+    /// With `--losses`: these alone, in this order, again and again; several of these, in turn.
+    #[arg(long, value_name = "LOSS,LOSS", value_parser = parse_act, requires = "losses")]
+    pub only: Vec<Act>,
     /// With `--losses`: this `bulkhead`, in place of one that is built as it is shipped.
     #[arg(long, value_name = "PATH", requires = "losses")]
     pub program: Option<PathBuf>,
