@@ -146,6 +146,7 @@ impl Group {
             Told::Recover => self.step(Event::Recover),
             Told::Damaged(why) => self.fail(why),
             Told::Mend => self.ask_for_mends(),
+            Told::Mended(block) => self.catalogue_mended(block),
             Told::Stop => self.is_over = true,
         }
     }

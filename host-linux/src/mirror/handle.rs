@@ -60,6 +60,8 @@ pub enum Told {
     Damaged(String),
     /// Somebody waits for what is damaged in the store.
     Mend,
+    /// This block of the catalogue was damaged in the store, and is there again.
+    Mended(u64),
     /// By the filler of this number, which fills a holder's store.
     Filler(NodeId, u64, super::filler::Said),
     /// An operator has it lead with what it has, whoever has more.

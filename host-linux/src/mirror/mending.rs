@@ -1,15 +1,19 @@
 //! What the thread of a group does about damaged blocks: asks another holder for its own, and has others'
 //! answered (V5, V14; F4, F7, F10).
 
+use super::backing::How;
+use super::dirty::Found;
 use super::given::Given;
 use super::group::Group;
+use super::handle::lock;
 use super::store::Damaged;
 use crate::replication::words::{Blocks, Frame, Stream};
 use crate::storage::buffers::Piece;
 use bulkhead_core::id::{Epoch, NodeId};
-use bulkhead_core::log::Seq;
 use bulkhead_core::log::batch::{BlockIndex, Write};
+use bulkhead_core::log::{BLOCK_LEN, Seq};
 use bulkhead_core::mirror::secondary::{Following, Mode};
+use bulkhead_core::volume::CATALOGUE;
 use std::sync::Arc;
 
 /// Questions of one holder that wait, at most. It asks for one block in each of its threads.
@@ -40,6 +44,24 @@ impl Group {
             let blocks = Blocks { volume: damaged.volume, first: BlockIndex(damaged.block), count: 1 };
             self.streams.send(stream, vec![Frame::Wants { epoch, upto: self.apply.visible(), blocks }]);
         }
+    }
+
+    /// A block of the catalogue is in the store again. It was damaged, or gone, as this holder started, which
+    /// then knows nothing of its volume; what the log has is newer, and known.
+    pub(super) fn catalogue_mended(&mut self, block: u64) {
+        let parts = lock(&self.shared.dirty).look(CATALOGUE, block, 1);
+        if !self.has_store() || parts.iter().any(|part| !matches!(part.found, Found::Store)) {
+            return;
+        }
+        let mut content = [0; BLOCK_LEN];
+        // One that cannot be read is damaged once more, and found once more.
+        if self.shared.store.read(CATALOGUE, block, &mut content, How::Waiting).is_err() {
+            return;
+        }
+        if let Err(failure) = lock(&self.shared.catalogue).take(block, &content) {
+            self.last_error = Some(failure.what);
+        }
+        self.catalogue_changed();
     }
 
     /// Somebody who has every acknowledged write, and the epoch of this one or the other as primary.

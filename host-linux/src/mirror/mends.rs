@@ -19,6 +19,7 @@ use super::handle::{Shared, Told, lock};
 use super::store::Damaged;
 use crate::cluster::clock;
 use bulkhead_core::id::NodeId;
+use bulkhead_core::volume::CATALOGUE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Error;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -185,6 +186,9 @@ pub fn heal(shared: &Shared, damaged: Damaged) -> Result<(), Error> {
         let place = shared.store.directory().display();
         shared.tell(Told::Damaged(format!("{place} failed: {damaged}, and cannot be mended: {error}")));
         return Err(error);
+    }
+    if damaged.volume == CATALOGUE {
+        shared.tell(Told::Mended(damaged.block));
     }
     let mut state = lock(&mends.state);
     state.tally.damaged.remove(&damaged);

@@ -7,8 +7,11 @@ use crate::nbd::export::Errno;
 use bulkhead_core::log::batch::Volume;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::time::Duration;
 
 const MEBI: u64 = 1 << 20;
+/// Longer than a log remembers what is in the store.
+const FORGETS: Duration = Duration::from_secs(3);
 /// A pair with a volume of so many blocks, all of it in both stores; who leads, the volume, and what it has.
 fn stored(site: &mut Site, blocks: u64, seed: u64) -> (u16, Volume, Known) {
     let mut known = Known::by_chance(seed);
@@ -64,6 +67,28 @@ fn what_nobody_reads_is_found() {
     let other = site.await_leader(|view| view.primary == Some(3 - leads));
     known.check(&site, other, volume, 2_000);
     assert_eq!(site.handle(other).view().scrub.damaged_blocks, 0);
+}
+
+/// F15, V5: the list of volumes is gone from a store while its node is down. What the other node has is
+/// mended, and known from then on: the node leads with its volumes, and not with none.
+#[test]
+fn a_list_of_volumes_that_was_lost_is_known_again() {
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 6);
+    let other = 3 - leads;
+    // Its log forgets what is in the store, and says nothing of the list at the next start.
+    std::thread::sleep(FORGETS);
+    site.kill(other);
+    let list = site.directory.path().join(format!("{other}/volumes/volume-0"));
+    File::options().write(true).open(list).unwrap().set_len(0).unwrap();
+    site.start(other);
+    until(&site, other, |view| view.state == State::Synced);
+    site.handle(other).scrub();
+    let is_known = |view: &View| view.volumes.iter().any(|one| one.name == "vm1");
+    until(&site, other, |view| !view.scrub.hurried && is_known(view));
+    site.kill(leads);
+    let next = site.await_leader(|view| view.primary == Some(other));
+    known.check(&site, next, volume, 2_000);
 }
 
 /// Both copies of a block are damaged: an error, never anything else, until a guest writes it again. What
