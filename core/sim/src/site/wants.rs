@@ -32,7 +32,8 @@ impl World {
             _ => Failover::Restart,
         };
         let priority = self.chance.one_of(&[0, 50, 100, 100, 100, 200, 255]);
-        Guest { is_wanted: !self.chance.happens(100), failover, priority, home: None, apart: None }
+        let is_wanted = !self.chance.happens(100);
+        Guest { is_wanted, failover, priority, home: None, apart: None, needs: None }
     }
 
     /// What a block of the catalogue says.
