@@ -163,6 +163,7 @@ impl Group {
     fn catalogue_written(&mut self, write: &Write, piece: Option<&Piece>) {
         let bytes = piece.map(|piece| piece.bytes()).unwrap_or_default();
         for (number, block) in (write.first().0..).zip(bytes.chunks(BLOCK_LEN)) {
+            self.damaged.remove(&number);
             let taken = lock(&self.shared.catalogue).take(number, block);
             match taken {
                 Ok(Change::Same | Change::Resized { .. }) => {}
@@ -234,6 +235,7 @@ impl Group {
                     self.remove_others(&catalogue);
                 }
                 *lock(&self.shared.catalogue) = catalogue;
+                self.damaged.clear();
             }
             Err(failure) => self.last_error = Some(failure.what),
         }

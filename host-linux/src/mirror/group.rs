@@ -33,7 +33,7 @@ use bulkhead_core::log::writer::Log;
 use bulkhead_core::mirror::membership::{self, Membership, Policy};
 use bulkhead_core::mirror::secondary::Following;
 use bulkhead_core::time::{Instant, earliest};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +92,9 @@ pub struct Group {
     pub(super) tenant: Option<Tenant>,
     /// Why the store takes nothing now.
     pub(super) full: Option<String>,
+    /// Blocks of the catalogue that were damaged in the store as that was opened, and that nobody has given
+    /// since: volumes may be missing.
+    pub(super) damaged: BTreeSet<u64>,
     /// What failed while an action was carried out.
     pub(super) failed: Option<String>,
     pub(super) is_over: bool,
@@ -360,7 +363,8 @@ impl Group {
         let reign = until.zip(self.holder.primary()).map(|(until, primary)| Reign {
             epoch: Some(primary.epoch()),
             until,
-            is_readable: self.led_from.is_some_and(|from| self.apply.shows_all(from)),
+            is_readable: self.damaged.is_empty()
+                && self.led_from.is_some_and(|from| self.apply.shows_all(from)),
         });
         lock(&self.shared.throne).set(reign.unwrap_or_default());
     }

@@ -58,6 +58,7 @@ impl Group {
         if self.shared.store.read(CATALOGUE, block, &mut content, How::Waiting).is_err() {
             return;
         }
+        self.damaged.remove(&block);
         if let Err(failure) = lock(&self.shared.catalogue).take(block, &content) {
             self.last_error = Some(failure.what);
         }

@@ -23,7 +23,7 @@
 //! 6. `group`: the thread; `act`, `apply`, `flow`, `peer`, `fill`, `orders`, `settings`: its parts.
 //! 7. `compare`: where two stores differ; `touched`: where guests wrote meanwhile; `filler`: who fills.
 //! 8. `mends`: what is damaged in the store, and what others have there; `mending`, `given`: how they are
-//!    asked, and answered; `scrub`: who looks for it.
+//!    asked, and answered; `scrub`: who looks for it; `missing`: what was lost while nobody had it open.
 //! 9. [`open`]: how it starts.
 
 mod acks;
@@ -45,6 +45,7 @@ mod logged;
 mod mailbox;
 mod mending;
 mod mends;
+mod missing;
 pub mod open;
 mod orders;
 mod peer;

@@ -14,6 +14,7 @@ use super::handle::{Handle, Latencies, Shared, Told, lock};
 use super::logged::{LogFile, Reader};
 use super::mailbox::Mailbox;
 use super::mends::Mends;
+use super::missing;
 use super::placeholder::Placeholder;
 use super::read_cache::TooLarge as NoMemory;
 use super::reader::Readers;
@@ -45,7 +46,7 @@ use bulkhead_core::log::ring::{RING_AT, Ring};
 use bulkhead_core::log::scan::Outcome;
 use bulkhead_core::log::superblock::{Fault as Unusable, Identity};
 use bulkhead_core::log::{Life, Seq};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -225,7 +226,7 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     let mut acts = Vec::new();
     let holder = Holder::new(machine, recovered, &mut |action| acts.extend(Act::of(action)));
     let applied = holder.applied();
-    let wanted = Asked::by(&lock(&shared.catalogue));
+    let damaged = look(settings, shared, applied)?;
     let mut group = Group {
         holder,
         space,
@@ -248,13 +249,14 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
         logged: None,
         acks: Acks::default(),
         policy: machine.policy,
-        wanted,
+        wanted: Asked::by(&lock(&shared.catalogue)),
         moved: Vec::new(),
         decided_on: None,
         next_read: 0,
         waits: None,
         shown_at: None,
-        last_error: shared.store.claims().note(),
+        last_error: unserved(&damaged, &shared.store).or_else(|| shared.store.claims().note()),
+        damaged,
         placeholder: Placeholder::default(),
         tenant: settings.is_shared.then(Tenant::default),
         full: None,
@@ -263,6 +265,31 @@ fn begin(settings: &Settings, shared: &Arc<Shared>, connect: Connect) -> Result<
     };
     group.carry_out(acts);
     Ok(group)
+}
+
+/// What is damaged of the list of volumes; it is mended as soon as somebody has it. A store that others reach
+/// is looked at when it is taken.
+fn look(settings: &Settings, shared: &Shared, applied: Seq) -> Result<BTreeSet<u64>, Failure> {
+    if settings.is_shared {
+        return Ok(BTreeSet::new());
+    }
+    missing::check(&shared.store, &lock(&shared.catalogue), applied)?;
+    let damaged = missing::damaged(&shared.store)?;
+    if !damaged.is_empty() {
+        shared.scrub.hurry();
+    }
+    Ok(damaged)
+}
+
+/// What is said while volumes may be missing.
+fn unserved(damaged: &BTreeSet<u64>, store: &Store) -> Option<String> {
+    let (count, place) = (damaged.len(), store.directory().display());
+    (count != 0).then(|| {
+        format!(
+            "the list of volumes in {place} has damaged blocks ({count}): should this node lead, it serves \
+             nothing before its log or another holder has given it what was there"
+        )
+    })
 }
 
 /// What is dirty may lie in the log from now on, for guests and for the store.

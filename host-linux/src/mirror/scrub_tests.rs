@@ -3,6 +3,7 @@
 use super::site_tests::Known;
 use super::testing::{Site, read, until};
 use super::view::{BlockView, State, View};
+use super::words::Order;
 use crate::nbd::export::Errno;
 use bulkhead_core::log::batch::Volume;
 use std::fs::File;
@@ -89,6 +90,79 @@ fn a_list_of_volumes_that_was_lost_is_known_again() {
     site.kill(leads);
     let next = site.await_leader(|view| view.primary == Some(other));
     known.check(&site, next, volume, 2_000);
+}
+
+/// F15, V5, V7: the list is lost on both: whoever leads serves nothing, and makes no volume in the place of
+/// one that it does not know any more.
+#[test]
+fn a_list_of_volumes_that_both_lost_is_not_an_empty_one() {
+    let mut site = Site::new(16 * MEBI);
+    stored(&mut site, 2_048, 7);
+    std::thread::sleep(FORGETS);
+    for node in [1, 2] {
+        site.kill(node);
+    }
+    for node in [1, 2] {
+        let list = site.directory.path().join(format!("{node}/volumes/volume-0"));
+        File::options().write(true).open(list).unwrap().set_len(0).unwrap();
+    }
+    for node in [1, 2] {
+        site.start(node);
+    }
+    let leads = site.await_leader(|view| view.primary.is_some());
+    let view = until(&site, leads, |view| view.scrub.damaged_blocks != 0);
+    assert!(view.last_error.unwrap().contains("the list of volumes"));
+    let (asked, answer) = std::sync::mpsc::channel();
+    let create = Order::Create { name: "new".into(), blocks: 1 };
+    site.handle(leads).order(create, move |done| drop(asked.send(done)));
+    let made = answer.recv_timeout(Duration::from_secs(2));
+    assert!(!matches!(made, Ok(Ok(_))), "{made:?}");
+}
+
+/// F14, F15: what is gone as a whole is said, and nothing is taken for never written.
+#[test]
+fn files_that_are_gone_are_named() {
+    type Lose = fn(&std::path::Path);
+    let cases: [(Lose, &str); 3] = [
+        (|store| std::fs::remove_file(store.join("volume-1")).unwrap(), "volume-1 is gone"),
+        (|store| std::fs::remove_file(store.join("volume-0")).unwrap(), "volume-0 is gone"),
+        (
+            |store| {
+                let files = std::fs::read_dir(store).unwrap();
+                files.for_each(|file| std::fs::remove_file(file.unwrap().path()).unwrap());
+            },
+            "is empty, and its log says",
+        ),
+    ];
+    let mut site = Site::new(16 * MEBI);
+    let (leads, volume, mut known) = stored(&mut site, 2_048, 8);
+    // A log that has all of it still makes an empty store whole.
+    std::thread::sleep(FORGETS);
+    let other = 3 - leads;
+    let store = site.directory.path().join(format!("{other}/volumes"));
+    let kept = site.directory.path().join("kept");
+    for (lose, what) in cases {
+        site.kill(other);
+        let copy = |from: &std::path::Path, to: &std::path::Path| {
+            let _ = std::fs::remove_dir_all(to);
+            std::fs::create_dir(to).unwrap();
+            for file in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+                std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+            }
+        };
+        copy(&store, &kept);
+        lose(&store);
+        site.start(other);
+        let view = until(&site, other, |view| view.state == State::Failed);
+        let why = view.last_error.unwrap();
+        assert!(why.contains(what), "{what}: {why}");
+        // As it was, it is of use again.
+        site.kill(other);
+        copy(&kept, &store);
+        site.start(other);
+        until(&site, other, |view| view.state == State::Synced);
+    }
+    known.check(&site, leads, volume, 2_000);
 }
 
 /// Both copies of a block are damaged: an error, never anything else, until a guest writes it again. What

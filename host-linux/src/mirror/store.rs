@@ -405,7 +405,7 @@ impl Store {
         kept.sums.clear()
     }
 
-    fn sums_path(&self, volume: Volume) -> PathBuf {
+    pub(super) fn sums_path(&self, volume: Volume) -> PathBuf {
         self.directory.join(format!("volume-{}.sums", volume.0))
     }
 

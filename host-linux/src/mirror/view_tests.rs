@@ -9,6 +9,8 @@ fn the_names_of_the_fields_never_change() {
         mode: Mode::Leading,
         state: State::Resyncing,
         policy: Policy::Back,
+        voters: vec![1, 3],
+        uncounted: vec![3],
         cache: CacheView { algorithm: Algorithm::Off, ..CacheView::default() },
         holders: vec![HolderView { node: 1, in_sync: true, ..HolderView::default() }],
         placeholder: PlaceholderView {
@@ -33,7 +35,7 @@ fn the_names_of_the_fields_never_change() {
     };
     let expected = serde_json::json!({
         "mode": "leading", "state": "resyncing", "epoch": 0, "leads": false, "primary": null,
-        "waits": null, "wanted": "through", "policy": "back",
+        "waits": null, "wanted": "through", "policy": "back", "voters": [1, 3], "uncounted": [3],
         "holders": [{
             "node": 1, "inSync": true, "connected": false, "encrypted": null, "has": null, "lag": null,
             "removed": false, "fill": null
