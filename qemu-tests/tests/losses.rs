@@ -1,7 +1,7 @@
 //! Guests on a pair of nodes that loses each kind of what it can lose, and pairs of them in both orders: the
 //! short form of `cargo xtask soak --losses` (S0-07, S3-01, S3-11, X09; V1, V4, V5, V19, V23; I5).
-//! `BULKHEAD_SEED` says which pairs, and repeats them. Where this machine runs no guests, that is said, and
-//! nothing is tested.
+//! `BULKHEAD_SEED` says which pairs, and repeats them; without it they are the same each time, so that a run
+//! can be judged by what was changed. Where this machine runs no guests, that is said, and nothing is tested.
 
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use qemu_tests::losses::run::{Settings, run};
 use qemu_tests::losses::script::Scope;
 use qemu_tests::tooling::bare_guest::bare_guest;
 
-/// What is not begun by then is left to other runs, whose seeds are others.
+/// Of the pairs that are tried where nobody says which.
+const SEED: u64 = 1;
+/// What is not begun by then is left to longer runs.
 const SPAN: Duration = Duration::from_secs(150);
 
 #[test]
@@ -30,7 +32,7 @@ fn guests_run_where_they_can_whatever_is_lost() -> Result<()> {
             kernel: bare_guest(&lab.workspace)?,
             directory: artefacts.path("plant"),
             scope: Scope::Short,
-            seed: seed.unwrap_or_else(|| std::process::id().into()),
+            seed: seed.unwrap_or(SEED),
             span: SPAN,
         };
         let report = run(&settings, &mut |line| println!("{line}"))?;

@@ -35,6 +35,7 @@ mod migrate_veiled;
 mod own_volume;
 #[path = "../common/plant.rs"]
 mod plant;
+mod readme;
 mod room;
 mod shared;
 mod snapshot;
