@@ -322,8 +322,9 @@ impl Work {
         }
         let home = self.names.get(&guest).and_then(|name| self.settings.homes.find(name).ok());
         let Some(Ok(of)) = home.map(|home| Description::read(&home.description())) else { return };
-        let needs = Some(Needs::of(of.memory, of.processors).into());
-        self.group.order(Order::Guest { volume: guest, guest: Guest { needs, ..wanted } }, drop);
+        let needs = Needs::of(of.memory, of.processors).into();
+        // It is asked again until it is so. By then something else may be wanted of the guest.
+        self.group.order(Order::Count { volume: guest, needs }, drop);
     }
 
     fn show(&mut self) {

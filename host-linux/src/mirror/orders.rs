@@ -74,6 +74,7 @@ impl Group {
                 }
                 Order::Delete { volume } => catalogue.delete(volume).map(of),
                 Order::Guest { volume, guest } => catalogue.guest(volume, guest).map(of),
+                Order::Count { volume, needs } => catalogue.count(volume, needs).map(of),
                 Order::Seal { volume, seal } => catalogue.seal(volume, Some(seal)).map(of),
             };
             match block {

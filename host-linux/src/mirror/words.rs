@@ -10,7 +10,7 @@ use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::register::record::Payload;
 use bulkhead_core::register::seat::Verdict;
 use bulkhead_core::time::Instant;
-use bulkhead_core::volume::guest::Guest;
+use bulkhead_core::volume::guest::{Guest, Needs};
 use bulkhead_core::volume::record::Seal;
 use std::num::NonZeroU64;
 
@@ -104,6 +104,13 @@ pub enum Order {
         volume: Volume,
         /// What.
         guest: Guest,
+    },
+    /// What the guest takes of its node whose own volume it is (S3-15).
+    Count {
+        /// Which.
+        volume: Volume,
+        /// What.
+        needs: Needs,
     },
     /// A holder is to be no secondary any more (S4-02, S4-12).
     Dismiss(NodeId),

@@ -21,7 +21,7 @@ use bulkhead_core::log::BLOCK_LEN;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership::Policy;
 use bulkhead_core::volume::group::{Group, REMOVED_MAX};
-use bulkhead_core::volume::guest::Guest;
+use bulkhead_core::volume::guest::{Guest, Needs};
 use bulkhead_core::volume::name::Name;
 use bulkhead_core::volume::record::{Record, Seal, State, Uuid};
 use bulkhead_core::volume::{BLOCKS_MAX, CATALOGUE, NUMBER_MAX};
@@ -274,6 +274,24 @@ impl Catalogue {
     pub fn guest(&self, volume: Volume, guest: Guest) -> Result<Record, Failure> {
         let record = self.present(volume)?;
         Ok(Record { guest: Some(guest), change: self.next_change(), ..record.clone() })
+    }
+
+    /// The record of a guest's own volume with what the guest takes of its node, to be written to the
+    /// catalogue: whatever else is wanted of it by then stays so.
+    ///
+    /// # Errors
+    ///
+    /// There is no such volume, or it is no guest's own, or what the guest takes is known.
+    pub fn count(&self, volume: Volume, needs: Needs) -> Result<Record, Failure> {
+        let record = self.present(volume)?;
+        let known = record.guest.filter(|guest| guest.needs.is_none());
+        let guest = known.ok_or_else(|| {
+            let what =
+                format!("volume {} is no own volume of a guest that is yet to be counted", record.name);
+            unchanged(Failure::refused(what))
+        })?;
+        let guest = Some(Guest { needs: Some(needs), ..guest });
+        Ok(Record { guest, change: self.next_change(), ..record.clone() })
     }
 
     /// The group's record with another algorithm of the read caches, to be written to the catalogue.

@@ -135,6 +135,32 @@ fn when_all_numbers_were_used_the_one_deleted_first_is_used_again() {
     assert_eq!(all.make("none", 1, uuid(4)).unwrap_err().exit, Exit::Refused);
 }
 
+/// S3-15, S3-19: a guest that is counted stays what it was told to be meanwhile; it is counted once.
+#[test]
+fn counting_a_guest_changes_nothing_else_of_it() {
+    use bulkhead_core::volume::guest::Failover;
+    let mut all = Catalogue::new();
+    let made = all.make("web1.guest", 10, uuid(1)).unwrap();
+    write(&mut all, &made);
+    let needs = |mib| Needs { memory: mib, processors: std::num::NonZeroU8::MIN };
+    let [one, two] = [1, 2].map(|mib| needs(std::num::NonZeroU32::new(mib).unwrap()));
+    assert_eq!(all.count(Volume(1), one).unwrap_err().exit, Exit::Refused, "nothing is wanted of it");
+    let off = Guest {
+        is_wanted: false,
+        failover: Failover::Resume,
+        priority: 9,
+        home: None,
+        apart: None,
+        needs: None,
+    };
+    let wanted = all.guest(Volume(1), off).unwrap();
+    write(&mut all, &wanted);
+    let counted = all.count(Volume(1), one).unwrap();
+    write(&mut all, &counted);
+    assert_eq!(all.get(Volume(1)).unwrap().guest, Some(Guest { needs: Some(one), ..off }));
+    assert!(all.count(Volume(1), two).is_err() && all.count(Volume(2), two).is_err());
+}
+
 #[test]
 fn blocks_that_are_no_records_change_nothing() {
     let mut all = Catalogue::new();
