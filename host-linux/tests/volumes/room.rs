@@ -1,11 +1,15 @@
 //! S3-14 to S3-18, S1-40, X16: guests take what their node has for them: none is started without room, here
 //! or after a loss, and none begins without it; who waits begins when there is room.
 
-use super::failover::{alerts, counts, events, forecast, start};
+use super::failover::{alerts, counts, events, forecast, start, wanted};
 use super::migrate::{Site, counter, ok, runs_guests, vm};
 use super::plant::Plant;
 use super::{bulkhead, roles, within};
-use serde_json::Value;
+use bulkhead::cluster::client::Client;
+use bulkhead::cluster::request::Request;
+use bulkhead::failover::wanted::{Failover, Wanted};
+use serde_json::{Value, json};
+use std::path::Path;
 
 /// A guest of the pair, as the node says that leads: its state, and why.
 fn seen(plant: &Plant, node: &str, name: &str) -> (String, String) {
@@ -16,6 +20,20 @@ fn seen(plant: &Plant, node: &str, name: &str) -> (String, String) {
     let word = |guest: &Value, key: &str| guest[key].as_str().unwrap().to_owned();
     let guest = guests.iter().find(|guest| guest["name"] == name);
     guest.map_or_else(Default::default, |guest| (word(guest, "state"), word(guest, "why")))
+}
+
+/// One that was started before anybody counted is counted as it runs.
+fn is_counted_as_it_runs(plant: &Plant) {
+    let counted = json!({ "memoryMib": 64, "processors": 1 });
+    assert_eq!(wanted(plant, "a1", "low")["needs"], counted);
+    let socket = Path::new(plant.part("a1")["socket"].as_str().unwrap());
+    let failover = Failover { priority: 11, ..Failover::default() };
+    let wants = Request::GuestWanted { name: "low.guest".into(), wanted: Wanted::of(true, failover, None) };
+    Client::connect(socket).unwrap().ask(&wants).unwrap();
+    within("it to be counted again", || {
+        let known = wanted(plant, "b1", "low");
+        (known["priority"] == 11 && known["needs"] == counted).then_some(())
+    });
 }
 
 #[test]
@@ -33,6 +51,7 @@ fn the_most_important_guests_get_the_room_that_is_left() {
     }
     let directory = tempfile::tempdir().unwrap();
     start(&plant, "a1", "low", "[failover]\npriority = 10\n", directory.path());
+    is_counted_as_it_runs(&plant);
     std::fs::write(directory.path().join("vmlinuz"), counter()).unwrap();
     for (name, priority) in [("high", 200), ("none", 5)] {
         let file = directory.path().join(format!("{name}.toml"));
