@@ -62,7 +62,10 @@ impl Plant {
     }
 
     /// The node that leads, once all is in sync.
-    fn leads(&self) -> Result<Node> {
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub fn leads(&self) -> Result<Node> {
         let begun = Instant::now();
         while begun.elapsed() < BEGINS {
             let is_whole = |status: &Status| status.protected;

@@ -7,6 +7,7 @@ mod fleet;
 mod log;
 mod mirror;
 mod served;
+mod site;
 mod size;
 mod vmm;
 mod witness;
@@ -31,6 +32,7 @@ enum What {
     Failover(failover::Failover),
     Log(log::Log),
     Mirror(mirror::Mirror),
+    Site(site::Site),
     Size(size::Size),
     Vmm(vmm::Vmm),
     Witness(witness::Witness),
@@ -42,6 +44,7 @@ pub fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         What::Failover(failover) => failover::figures(workspace, failover),
         What::Log(log) => log::figures(workspace, log),
         What::Mirror(mirror) => mirror::figures(workspace, mirror),
+        What::Site(site) => site::figures(workspace, site),
         What::Size(size) => size::figures(workspace, size),
         What::Vmm(vmm) => vmm::figures(workspace, vmm),
         What::Witness(witness) => witness::figures(workspace, witness),
