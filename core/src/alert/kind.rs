@@ -30,6 +30,8 @@ pub enum Kind {
     Damaged,
     /// Guests that are to run do not.
     GuestsDown,
+    /// The heartbeat of guests is lost (S3-03).
+    GuestsSilent,
     /// A node or a witness is not heard.
     NodeAway,
     /// A witness that is heard does not vote.
@@ -56,10 +58,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, the gravest first.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NobodyLeads,
         Self::Damaged,
         Self::GuestsDown,
+        Self::GuestsSilent,
         Self::NodeAway,
         Self::NoVote,
         Self::ReplicaBehind,
@@ -79,6 +82,7 @@ impl Kind {
             Self::NobodyLeads => "nobody-leads",
             Self::Damaged => "damaged",
             Self::GuestsDown => "guests-down",
+            Self::GuestsSilent => "guests-silent",
             Self::NodeAway => "node-away",
             Self::NoVote => "no-vote",
             Self::ReplicaBehind => "replica-behind",
@@ -97,7 +101,8 @@ impl Kind {
     pub const fn gravity(self) -> Gravity {
         match self {
             Self::NobodyLeads | Self::Damaged | Self::GuestsDown => Gravity::Critical,
-            Self::NodeAway
+            Self::GuestsSilent
+            | Self::NodeAway
             | Self::NoVote
             | Self::ReplicaBehind
             | Self::StoreFull
@@ -116,7 +121,8 @@ impl Kind {
     pub const fn raised_after(self) -> Duration {
         match self {
             Self::Damaged | Self::NoVote | Self::StoreFull => Duration::ZERO,
-            Self::NodeAway
+            Self::GuestsSilent
+            | Self::NodeAway
             | Self::Together
             | Self::Crowded
             | Self::Cached
@@ -135,6 +141,7 @@ impl Kind {
             Self::NobodyLeads
             | Self::Damaged
             | Self::GuestsDown
+            | Self::GuestsSilent
             | Self::StoreFull
             | Self::GuestsAway
             | Self::Together

@@ -178,6 +178,7 @@ fn guests(status: &Status, all: &mut All) {
             "`bulkhead status` says what each of them waits for; `bulkhead vm log NAME` what it said last";
         all.add(Kind::GuestsDown, subject, &of, what, next);
     }
+    silent(status, subject, &of, all);
     crowded(status, all);
     for guest in status.guests.iter().filter(|guest| guest.state == "adrift") {
         let what = format!("guest {} was {}", guest.name, guest.why);
@@ -196,6 +197,20 @@ fn guests(status: &Status, all: &mut All) {
         let next = "keep the disks of one of them in another pair: guests run where their volumes are led";
         all.add(Kind::Together, crc32c(group.as_bytes()), group, what, next);
     }
+}
+
+/// Guests that run and do not beat (S3-03).
+fn silent(status: &Status, subject: u32, of: &str, all: &mut All) {
+    let is_silent = |guest: &&Guest| guest.silent_ms.is_some();
+    let names: Vec<&str> = status.guests.iter().filter(is_silent).map(|guest| guest.name.as_str()).collect();
+    if names.is_empty() {
+        return;
+    }
+    let (count, s) = (names.len(), if names.len() == 1 { "" } else { "s" });
+    let what = format!("the heartbeat of {count} guest{s} is lost: {}", list(&names));
+    let next = "`bulkhead vm console NAME` shows whether it hangs; `lost` of its [heartbeat] says what is to \
+                follow, and `bulkhead vm stop NAME --now` and `start` begin it anew";
+    all.add(Kind::GuestsSilent, subject, of, what, next);
 }
 
 /// Guests that would find no room if this node, which leads, were lost now (S3-16, S3-18).

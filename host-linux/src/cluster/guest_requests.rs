@@ -13,6 +13,7 @@ use super::clock;
 use super::request::Answer;
 use super::run::Agent;
 use crate::failure::Failure;
+use crate::vmm::description::Lost;
 use crate::volume::orders::no_storage;
 use crate::volume::serve::NBD_SOCKET;
 use bulkhead_core::node::message::Office;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The answer to [`Request::GuestLease`](super::request::Request::GuestLease): guests may run here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +86,16 @@ impl Agent {
             self.step(Event::Storage(storage::Event::Returned { until }));
         }
         Answer::done("guestReturn", json!({}))
+    }
+
+    /// The heartbeat of a guest here is lost for so long, or is not (S3-03).
+    pub(super) fn guest_heartbeat(&mut self, guest: &str, lost_ms: Option<u64>, follows: Lost) -> Answer {
+        let now = clock::now();
+        if let Some(volumes) = &mut self.volumes {
+            let news = volumes.hearts.hear(now, guest, lost_ms.map(Duration::from_millis), follows);
+            let _ = news.map(|news| self.hands.log.say(news));
+        }
+        Answer::done("guestHeartbeat", json!({}))
     }
 
     /// Until when guests may run here; refused while another node leads, failed while none does.

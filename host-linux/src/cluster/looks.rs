@@ -32,7 +32,7 @@ impl Agent {
             profile: self.chooser.show(),
             resources: self.resources.show(),
             storage: self.storage_view(),
-            guests: self.volumes.as_ref().map(Volumes::guests_seen).unwrap_or_default(),
+            guests: self.volumes.as_ref().map(|volumes| volumes.guests_seen(now)).unwrap_or_default(),
             witnesses: &self.hands.witnesses,
             alerts: self.alerts.show(now),
         };

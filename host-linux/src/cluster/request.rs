@@ -4,6 +4,7 @@
 use crate::failover::wanted::Wanted;
 use crate::failure::Failure;
 use crate::mirror::view::{Algorithm, Policy};
+use crate::vmm::description::Lost;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -159,6 +160,16 @@ pub enum Request {
     GuestReturn {
         /// What it was called.
         lease: String,
+    },
+    /// How the heartbeat of a guest of this node is (S3-03).
+    GuestHeartbeat {
+        /// Its name.
+        guest: String,
+        /// Milliseconds since it was lost; `None`: it is not.
+        #[serde(default, rename = "lostMs", skip_serializing_if = "Option::is_none")]
+        lost_ms: Option<u64>,
+        /// What follows when it is.
+        follows: Lost,
     },
     /// How a guest of this node comes to another one (X15).
     GuestRoad {

@@ -26,6 +26,10 @@ fn requests_of_guests_are_one_form() {
         (r#"{"request":"guest-lease","lease":"x"}"#, Request::GuestLease { lease: Some("x".into()) }),
         (r#"{"request":"guest-return","lease":"x"}"#, Request::GuestReturn { lease: "x".into() }),
         (
+            r#"{"request":"guest-heartbeat","guest":"web1","lostMs":7,"follows":"reset"}"#,
+            Request::GuestHeartbeat { guest: "web1".into(), lost_ms: Some(7), follows: Lost::Reset },
+        ),
+        (
             r#"{"request":"guest-road","node":"b1","leased":true}"#,
             Request::GuestRoad { node: "b1".into(), leased: true },
         ),

@@ -377,6 +377,9 @@ impl Agent {
             }
             Request::GuestLease { lease } => self.guest_lease(lease.as_deref()),
             Request::GuestReturn { lease } => self.guest_return(lease),
+            Request::GuestHeartbeat { guest, lost_ms, follows } => {
+                self.guest_heartbeat(guest, *lost_ms, *follows)
+            }
             Request::GuestRoad { node, leased } => self.guest_road(node, *leased),
             Request::GuestKeys { hello, welcome } => self.guest_keys(hello, welcome),
             Request::ForceQuorum { lost } => self.force_quorum(lost),

@@ -196,6 +196,9 @@ pub struct Guest {
     pub failures: u8,
     /// Its last failure, in words; kept until it runs.
     pub why: String,
+    /// It runs, and its heartbeat has been lost for so many milliseconds (S3-03).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<u64>,
 }
 
 /// A node or a witness.

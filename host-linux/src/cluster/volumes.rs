@@ -7,6 +7,7 @@ use super::pressure::Lack;
 use super::status::Guest;
 use super::storage::Group;
 use super::wake::Wake;
+use crate::failover::hearts::Hearts;
 use crate::failover::room::amounts;
 use crate::failover::service as failover;
 use crate::failure::Failure;
@@ -26,6 +27,7 @@ use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
 use bulkhead_core::failover::room::UNBOUNDED;
 use bulkhead_core::id::{GroupId, NodeId, PairId};
 use bulkhead_core::mirror::membership::HOLDERS_MAX;
+use bulkhead_core::time::Instant;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ pub struct Volumes {
     tls_is_required: bool,
     /// What guests were told.
     pub(super) lent: Lent,
+    /// Which of them do not beat.
+    pub(super) hearts: Hearts,
     /// Who looks after them; `None`: the agent stops.
     guests: Option<failover::Service>,
 }
@@ -131,8 +135,8 @@ impl Volumes {
         let tls_is_required = tls.is_some_and(|tls| tls.is_required);
         let names = holders.iter().map(|member| (member.id, member.name.clone())).collect();
         let guests = Some(guests(config, running.handle(), wake)?);
-        let lent = Lent::default();
-        Ok(Some(Self { service, running, streams: begun, names, tls_is_required, lent, guests }))
+        let (lent, hearts) = (Lent::default(), Hearts::default());
+        Ok(Some(Self { service, running, streams: begun, names, tls_is_required, lent, hearts, guests }))
     }
 
     /// Whether clients in the network must encrypt.
@@ -146,8 +150,13 @@ impl Volumes {
     }
 
     /// The guests of these volumes, where this node leads.
-    pub fn guests_seen(&self) -> Vec<Guest> {
-        self.guests.as_ref().map(failover::Service::seen).unwrap_or_default()
+    pub fn guests_seen(&self, now: Instant) -> Vec<Guest> {
+        let mut guests = self.guests.as_ref().map(failover::Service::seen).unwrap_or_default();
+        for guest in guests.iter_mut().filter(|guest| guest.state == "running") {
+            let silent = self.hearts.silent(now, &guest.name);
+            guest.silent_ms = silent.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        }
+        guests
     }
 
     /// No guest is begun here any more: whoever leads next begins them.

@@ -7,7 +7,7 @@
 //! 1. [`wanted`]: what is wanted of a guest, as people and programs say it.
 //! 2. [`service`]: the agent's thread that looks, and has guests begun.
 //! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at; [`came`]: one has come from another pair;
-//!    [`adrift`]: one went, and was not heard of.
+//!    [`adrift`]: one went, and was not heard of; [`hearts`]: one does not beat.
 //! 4. [`room`]: who has room, and whether one more may be started.
 //! 5. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
 
@@ -16,6 +16,7 @@ pub mod begin;
 pub mod came;
 pub mod drill;
 pub mod forecast;
+pub mod hearts;
 pub mod homing;
 pub mod room;
 pub mod service;

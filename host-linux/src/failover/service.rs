@@ -341,7 +341,8 @@ impl Work {
                 ),
             };
             let (priority, failures) = (life.wanted().priority, life.failures());
-            Seen { name, state: state.into(), priority, failures, why: why.unwrap_or_default() }
+            let why = why.unwrap_or_default();
+            Seen { name, state: state.into(), priority, failures, why, silent_ms: None }
         });
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.collect();
     }

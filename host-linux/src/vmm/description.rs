@@ -126,7 +126,8 @@ pub struct Heartbeat {
 }
 
 /// What follows when a guest's heartbeat is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Lost {
     /// It is said, and no more.
     #[default]

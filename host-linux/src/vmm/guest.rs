@@ -9,6 +9,7 @@ use super::lease::{Harness, Keeper, Loan, Reins};
 use super::listener::{Heard, Listener};
 use super::machine::Machine;
 pub use super::order::{Answer, Event, Leave, Order};
+use super::reporter::Reporter;
 use super::sandbox::Sandbox;
 use super::snapshot::task::{self, Task};
 use super::throttle::Pace;
@@ -109,7 +110,9 @@ impl Guest {
         let keeper = lease.map(|lease| lease.keep(reins, lose)).transpose()?;
         self.loan = keeper.as_ref().map(Keeper::loan);
         let described = &origin.description;
-        let mut listener = Listener::new(described.name.clone(), described.heartbeat.lost);
+        let (name, lost) = (&described.name, described.heartbeat.lost);
+        let reporter = self.agent.as_deref().map(|agent| Reporter::start(name, agent, lost));
+        let mut listener = Listener::new(name.clone(), lost, reporter.transpose().map_err(unreported)?);
         // What a reset needs is done under it the first time already.
         self.sandbox.map_or(Ok(()), Sandbox::enter)?;
         for number in 0_u64.. {
@@ -372,6 +375,11 @@ impl Guest {
             "config": machine.origin().description.json(),
         })
     }
+}
+
+fn unreported(error: std::io::Error) -> Failure {
+    Failure::failed(format!("no thread to say how its heartbeat is: {error}"))
+        .left("The guest was not started.")
 }
 
 fn no_thread(error: std::io::Error) -> Failure {

@@ -61,6 +61,15 @@ pub enum Pulse {
 }
 
 impl Pulse {
+    /// For how long it has been lost; `None`: it is not.
+    #[must_use]
+    pub const fn lost(self) -> Option<Duration> {
+        match self {
+            Self::Lost(ago) => Some(ago),
+            Self::None | Self::Awaited | Self::Beats => None,
+        }
+    }
+
     /// One word.
     #[must_use]
     pub const fn name(self) -> &'static str {

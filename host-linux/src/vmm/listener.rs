@@ -4,6 +4,9 @@
 use super::description::Lost;
 use super::heartbeat::Pulse;
 use super::machine::Machine;
+use super::permit::before;
+use super::reporter::{Change, Reporter};
+use crate::cluster::clock;
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::time::Duration;
@@ -24,6 +27,8 @@ pub struct Listener {
     /// How often it was lost.
     count: u64,
     lines: u32,
+    /// Who says it to the agent; `None`: there is none.
+    reporter: Option<Reporter>,
 }
 
 /// What was heard.
@@ -38,15 +43,17 @@ pub enum Heard {
 }
 
 impl Listener {
-    /// For the guest of this name; what is to follow when its heartbeat is lost.
+    /// For the guest of this name; what is to follow when its heartbeat is lost, and who says so to an agent.
     #[must_use]
-    pub const fn new(guest: String, lost: Lost) -> Self {
-        Self { guest, lost, since: None, count: 0, lines: 0 }
+    pub const fn new(guest: String, lost: Lost, reporter: Option<Reporter>) -> Self {
+        Self { guest, lost, since: None, count: 0, lines: 0, reporter }
     }
 
     /// The guest has begun anew.
-    pub const fn begin(&mut self) {
-        self.since = None;
+    pub fn begin(&mut self) {
+        if self.since.take().is_some() {
+            self.report(None);
+        }
     }
 
     /// Listens.
@@ -57,7 +64,12 @@ impl Listener {
         }
         let ran = machine.ran();
         let look = machine.heartbeat().look(ran);
-        let (line, heard) = self.hear(machine.heartbeat().pulse(ran), ran);
+        let was_lost = self.since.is_some();
+        let pulse = machine.heartbeat().pulse(ran);
+        let (line, heard) = self.hear(pulse, ran);
+        if was_lost != self.since.is_some() {
+            self.report(pulse.lost());
+        }
         if let Some(line) = line {
             // Nobody may read it.
             let _ = writeln!(std::io::stderr(), "bulkhead: {line}");
@@ -70,10 +82,7 @@ impl Listener {
     /// follow.
     fn hear(&mut self, pulse: Pulse, ran: Duration) -> (Option<String>, Option<Heard>) {
         let before = self.since;
-        self.since = match pulse {
-            Pulse::Lost(ago) => Some(ran.saturating_sub(ago)),
-            Pulse::None | Pulse::Awaited | Pulse::Beats => None,
-        };
+        self.since = pulse.lost().map(|ago| ran.saturating_sub(ago));
         let after = |since: Duration| ran.saturating_sub(since).as_secs();
         match (before, pulse) {
             (None, Pulse::Lost(_)) => {
@@ -96,6 +105,12 @@ impl Listener {
         }
     }
 
+    /// Has the agent told for how long it has been lost; `None`: it is not.
+    fn report(&self, lost: Option<Duration>) {
+        let change = lost.map_or(Change::Back, |lost| Change::Lost(before(clock::now(), lost)));
+        let _ = self.reporter.as_ref().map(|reporter| reporter.say(change));
+    }
+
     /// A line, unless there were too many.
     fn line(&mut self, what: &str) -> Option<String> {
         self.lines = self.lines.saturating_add(1);
@@ -107,10 +122,7 @@ impl Listener {
     #[must_use]
     pub fn json(&self, machine: &Machine) -> Value {
         let pulse = machine.heartbeat().pulse(machine.ran());
-        let lost_ms = match pulse {
-            Pulse::Lost(ago) => Some(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
-            Pulse::None | Pulse::Awaited | Pulse::Beats => None,
-        };
+        let lost_ms = pulse.lost().map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
         json!({ "state": pulse.name(), "lost_ms": lost_ms, "lost_count": self.count })
     }
 }
@@ -130,7 +142,7 @@ mod tests {
             (Lost::Stop, None, Some(Heard::Stop)),
         ];
         for (lost, said, follows) in rows {
-            let mut listener = Listener::new("web1".into(), lost);
+            let mut listener = Listener::new("web1".into(), lost, None);
             let mut hear = |pulse, ran| {
                 let (line, heard) = listener.hear(pulse, SECOND(ran));
                 (line, heard, listener.count)
@@ -155,7 +167,7 @@ mod tests {
     /// I11: a guest that loses its heartbeat for ever on purpose fills no disk.
     #[test]
     fn lines_are_bounded() {
-        let mut listener = Listener::new("web1".into(), Lost::Report);
+        let mut listener = Listener::new("web1".into(), Lost::Report, None);
         let mut lines = Vec::new();
         for round in 0..2000 {
             lines.extend(listener.hear(Pulse::Lost(Duration::ZERO), SECOND(round)).0);

@@ -14,7 +14,8 @@
 //!    network's frames go, and [`mac`], its address; [`traffic`]: what both have carried; [`console`]: where
 //!    the line goes, into a [`log`] and to who is [`attach`]ed, and [`keys`], what is typed there.
 //! 6. [`guest`]: a guest's life over its resets; [`order`]: what it is told, and [`api`]: by whom;
-//!    [`listener`]: what a lost heartbeat comes to; [`in_use`]: once on a node.
+//!    [`listener`]: what a lost heartbeat comes to, [`reporter`]: who tells the agent; [`in_use`]: once on
+//!    a node.
 //! 7. [`snapshot`]: its state in bytes, and how it goes on from there.
 //! 8. [`lease`]: that it runs only while its node leads its volumes; [`permit`]: for how long that is,
 //!    [`deadline`]: the kernel's own end of it.
@@ -49,6 +50,7 @@ pub mod pages;
 pub mod permit;
 pub mod ports;
 pub mod registers;
+pub mod reporter;
 #[cfg(test)]
 pub(crate) mod said;
 pub mod sandbox;

@@ -10,7 +10,7 @@ use crate::nbd::uri::Uri;
 use bulkhead_core::id::NodeId;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::mirror::membership;
-use bulkhead_core::volume::name::Name;
+use bulkhead_core::volume::name::{BadName, Name};
 use bulkhead_core::volume::record::Seal;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -88,9 +88,7 @@ impl Listing {
         let number = |name: &str| self.volume(name).map(|volume| Volume(volume.number));
         let order = match request {
             Request::VolumeCreate { name, blocks } => {
-                let bad =
-                    |why| unchanged(Failure::usage(format!("a volume cannot be called {name:?}: {why}")));
-                Name::new(name).map_err(|why| bad(why).next("choose another name."))?;
+                Name::new(name).map_err(|why| misnamed(name, &why))?;
                 Order::Create { name: name.clone(), blocks: *blocks }
             }
             Request::VolumeResize { name, blocks } => {
@@ -145,6 +143,7 @@ impl Listing {
             | Request::VolumeList
             | Request::GuestLease { .. }
             | Request::GuestReturn { .. }
+            | Request::GuestHeartbeat { .. }
             | Request::GuestRoad { .. }
             | Request::GuestKeys { .. }
             | Request::VolumeRecover { .. }
@@ -286,6 +285,12 @@ impl Listing {
 pub fn no_storage(name: &str) -> Failure {
     let failure = unchanged(Failure::failed(format!("{name} has no log, and so no volumes")));
     failure.next("run it on a node whose configuration has `[local.storage]`, or add it (docs/volumes.md).")
+}
+
+/// A volume is not to be called so.
+fn misnamed(name: &str, why: &BadName) -> Failure {
+    let failure = Failure::usage(format!("a volume cannot be called {name:?}: {why}"));
+    unchanged(failure).next("choose another name.")
 }
 
 /// Whether something of a volume stays in the read caches; `None`: as of the others.

@@ -22,6 +22,7 @@ pub fn well() -> Status {
         priority: 100,
         failures: 0,
         why: String::new(),
+        silent_ms: None,
     };
     let runs = [("web1", "running"), ("db", "running"), ("test", "running"), ("old", "off")];
     status.guests = runs.map(guest).to_vec();
@@ -98,6 +99,12 @@ const CASES: &[Case] = &[
         "guests-down",
         "pair 1",
         &["3 guests", "web1, db, test"],
+    ),
+    (
+        |s| s.guests[1].silent_ms = Some(3000),
+        "guests-silent",
+        "pair 1",
+        &["the heartbeat of 1 guest is lost: db"],
     ),
     (|s| s.nodes[1].verdict = "silent".into(), "node-away", "b1", &["the node b1 is not heard"]),
     (|s| s.nodes[2].verdict = "unknown".into(), "node-away", "witness", &["the witness"]),

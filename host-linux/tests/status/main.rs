@@ -379,6 +379,7 @@ fn guests_that_are_down_are_shown() {
         priority: 100,
         failures,
         why: why.into(),
+        silent_ms: None,
     };
     let all = [
         ("db", "running", 0, ""),

@@ -22,6 +22,7 @@ mod copied_own_ends;
 mod damage;
 mod failover;
 mod full;
+mod heartbeat;
 mod holes;
 #[allow(dead_code, reason = "other tests need the rest of it")]
 #[path = "../../src/vmm/testing.rs"]
