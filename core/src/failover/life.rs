@@ -116,12 +116,17 @@ impl Life {
             // What is under way comes to its end first.
             (_, false) if self.mode != Mode::Starting => self.mode = Mode::Off,
             // It may run already: who wants it starts it, as a rule.
-            (false, true) if self.mode != Mode::Starting => *self = Self::new(wanted),
+            (false, true) if self.mode != Mode::Starting => self.begin_anew(),
             (true, true) if self.mode == Mode::Left && before.failover != wanted.failover => {
-                *self = Self::new(wanted);
+                self.begin_anew();
             }
             (_, false) | (false, true) | (true, true) => {}
         }
+    }
+
+    /// Nothing is known of it any more, but that it may be there: then it has its room until it is not.
+    const fn begin_anew(&mut self) {
+        *self = Self { is_there: self.is_there, ..Self::new(self.wanted) };
     }
 
     /// Whether it is to be looked at, and not only now and then.

@@ -210,7 +210,11 @@ impl World {
             Happens::Wanted(of, Some(guest)) => {
                 self.wanted.insert(of, Guest { needs: needs(of.into()), ..guest });
             }
-            Happens::Wanted(of, None) => drop(self.wanted.remove(&of)),
+            Happens::Wanted(of, None) => {
+                self.wanted.remove(&of);
+                // One that is made afterwards is another guest: this one is not seen by its name.
+                self.sights.remove(&of);
+            }
             Happens::Dies(of, own) if self.runs(of) => {
                 self.sights.insert(of, if own { Sight::Ended } else { Sight::Gone });
             }
