@@ -64,6 +64,17 @@ impl Left {
     }
 }
 
+/// What guests take that find room on a node which has so much, and no guest yet: by what each of them needs,
+/// the most important first.
+pub fn taken_by(room: Room, guests: impl Iterator<Item = Option<Needs>>) -> Room {
+    let mut left = Left::of(room);
+    for needs in guests {
+        // Who does not fit is passed over, as when they begin.
+        let _ = left.fit(needs);
+    }
+    room.minus(left.amounts())
+}
+
 #[cfg(test)]
 mod tests {
     use core::num::{NonZeroU8, NonZeroU32};
@@ -88,6 +99,16 @@ mod tests {
         assert_eq!(left.fit(None), Ok(()), "nobody counts it");
         left.take(needs(5000, 1));
         assert_eq!(left.amounts(), Amounts::NONE, "no debts");
+    }
+
+    /// S4-04: what is kept for guests is what they will take, and no more than there is.
+    #[test]
+    fn what_is_taken_is_what_finds_room() {
+        let guests = || [600, 500, 400].map(|memory| needs(memory, 1)).into_iter();
+        assert_eq!(taken_by(Amounts([1000, 4]), guests()), Amounts([1000, 2]), "the second one waits");
+        assert_eq!(taken_by(Amounts([999, 4]), guests()), Amounts([600, 1]));
+        assert_eq!(taken_by(UNBOUNDED, guests()), Amounts([1500, 3]));
+        assert_eq!(taken_by(UNBOUNDED, [None].into_iter()), Amounts::NONE, "nobody counts it");
     }
 
     /// A node of which nothing was said has room for all that there may be.

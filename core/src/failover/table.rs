@@ -6,7 +6,7 @@ use core::cmp::Reverse;
 use heapless::Vec;
 
 use super::life::{How, Life, Mode, Sight};
-use super::room::{Left, Room, UNBOUNDED};
+use super::room::{Left, Room, UNBOUNDED, taken};
 use crate::bug::{Bug, is_planted};
 use crate::log::batch::Volume;
 use crate::time::Instant;
@@ -114,6 +114,13 @@ impl<const GUESTS: usize> Table<GUESTS> {
     /// All guests, in the order of their volumes.
     pub fn guests(&self) -> impl Iterator<Item = (Volume, &Life)> {
         self.guests.iter().map(|(volume, life)| (*volume, life))
+    }
+
+    /// What the guests take that are to be begun here and have room, and were not yet: it is kept for them.
+    pub fn awaited(&self) -> Room {
+        let awaited = |(_, life): &&(Volume, Life)| life.wants_room() && life.lacks().is_none();
+        let all = self.guests.iter().filter(awaited);
+        all.fold(Room::NONE, |sum, (_, life)| sum.plus(taken(life.wanted().needs)))
     }
 
     /// Says of each guest that is to be begun whether there is room for it.

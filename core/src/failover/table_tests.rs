@@ -117,6 +117,24 @@ fn who_has_no_room_waits_for_it() {
     assert_eq!(lacking(&table), [(4, 1)]);
 }
 
+/// S4-04: what is kept for guests whose turn comes is what those take that have room and were not begun yet.
+#[test]
+fn room_is_kept_until_their_turn_comes() {
+    let mut table = crowded(10, &[(5, 3), (9, 4), (1, 2), (1, 9)]);
+    table.at_once = 1;
+    let kept = |table: &Table<MANY>| table.awaited();
+    assert_eq!(all_next(&mut table, at(0)), [2]);
+    assert_eq!(kept(&table), Amounts([5, 2]), "guests 1 and 3; there is no room for guest 4");
+    table.begun(at(1), Volume(2), true);
+    assert_eq!((all_next(&mut table, at(1)), kept(&table)), (vec![1], Amounts([2, 1])));
+    table.begun(at(2), Volume(1), false);
+    assert_eq!((all_next(&mut table, at(2)), kept(&table)), (vec![1], Amounts([2, 1])), "it is tried again");
+    table.begun(at(3), Volume(1), false);
+    assert_eq!((all_next(&mut table, at(3)), kept(&table)), (vec![3], Amounts([3, 1])), "and waits then");
+    table.lose();
+    assert_eq!(kept(&table), Amounts::NONE);
+}
+
 /// Who is there already is not sent away; who fails keeps its room.
 #[test]
 fn room_is_kept_for_those_that_have_it() {

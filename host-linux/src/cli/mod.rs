@@ -21,6 +21,7 @@ mod image_disk;
 mod image_flash;
 mod logs;
 mod node;
+mod placeholder;
 mod plan;
 mod playground;
 mod playground_demo;
@@ -147,6 +148,8 @@ enum Noun {
     #[command(subcommand)]
     Vm(vm::Verb),
     Vmm(vmm::Vmm),
+    #[command(hide = true)]
+    Placeholder(placeholder::Placeholder),
     Timers(timers::TimersArgs),
     /// A whole cluster on this machine, to try and to hurt
     #[command(subcommand)]
@@ -215,6 +218,7 @@ fn run(noun: Noun, common: &Common) -> Result<Report, Failure> {
         Noun::Playground(verb) => playground::run(verb, common),
         Noun::Vm(verb) => vm::run(&verb, common.json, common.voice()),
         Noun::Vmm(args) => vmm::run(&args, common),
+        Noun::Placeholder(args) => placeholder::run(args),
         Noun::Timers(args) => timers::timers(&args),
         Noun::Sim(args) => sim::sim(&args, common),
         Noun::Completions(completions) => Ok(completions::run(&completions)),

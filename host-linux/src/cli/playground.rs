@@ -50,7 +50,7 @@ pub(super) enum Verb {
 ///   bulkhead playground run --nodes 2 --volumes=3
 ///   bulkhead playground run --volumes --shared
 ///   bulkhead playground run --volumes --pairs 2
-///   bulkhead playground run --volumes --room 512MiB,256MiB
+///   bulkhead playground run --volumes --room 512MiB,256MiB --placeholder
 ///   bulkhead playground run --witness 10.0.1.9:7901,10.0.2.9:7901 --here 10.0.1.1,10.0.2.1
 ///   bulkhead playground fault kill a1 --dir /tmp/pg
 #[derive(Debug, Args)]
@@ -85,6 +85,9 @@ pub(super) struct Run {
     /// first and those of the second compartment
     #[arg(long, value_name = "SIZE[,SIZE]", requires = "volumes", value_parser = parse_rooms)]
     room: Option<Rooms>,
+    /// Keep as much of that free as the guests would take that may come
+    #[arg(long, requires = "room")]
+    placeholder: bool,
     #[command(flatten)]
     outside: Outside,
 }
@@ -183,7 +186,7 @@ fn parse_rooms(text: &str) -> Result<Rooms, String> {
     let room = |text: &str| {
         let mib = u32::try_from(parse_size(text)? >> 20).ok().and_then(NonZeroU32::new);
         let memory = mib.ok_or_else(|| format!("{text} is no room for guests; 512MiB is, say"))?;
-        Ok::<_, String>(Room { memory: Some(memory), processors: None })
+        Ok::<_, String>(Room { memory: Some(memory), processors: None, placeholder: false })
     };
     Ok(Rooms([room(first)?, room(second)?]))
 }
@@ -206,7 +209,9 @@ fn run_until_stopped(args: &Run, common: &Common) -> Result<Report, Failure> {
     }
     let (is_shared, is_direct) = (args.shared, args.direct);
     let (pairs, per_side) = (args.pairs, args.nodes);
-    let rooms = args.room.map_or([None; 2], |Rooms(rooms)| rooms.map(Some));
+    let placeholder = args.placeholder;
+    let rooms =
+        args.room.map_or([None; 2], |Rooms(rooms)| rooms.map(|room| Some(Room { placeholder, ..room })));
     let wanted = Wanted { pairs, per_side, preset, elsewhere, holders, is_shared, is_direct, rooms };
     let mut site = Site::start(&args.dir, &wanted)?;
     let listener = listen(&args.dir)?;

@@ -18,7 +18,7 @@ const OOM_SCORE: &str = "-1000";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lack {
     /// What, in one word: `memory`, `scheduling`, `oom`, `watchdog`, `network`, `relay`, `fences`,
-    /// `volumes`, `streams`.
+    /// `volumes`, `streams`, `store`, `placeholder`.
     pub what: &'static str,
     /// What it means and how to get it: one sentence.
     pub why: String,

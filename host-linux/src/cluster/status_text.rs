@@ -1,6 +1,7 @@
 //! The status in words: one screen, the answer first. Made here only, pinned by golden files.
 
 use super::status::{Guest, Node, PathState, Resource, Status};
+use crate::mirror::view::PlaceholderView;
 use crate::output::size;
 use std::fmt::Write as _;
 
@@ -48,6 +49,7 @@ pub fn text(status: &Status) -> String {
     }
     resources(&status.resources, &mut out);
     guests(&status.guests, &mut out);
+    kept(status, &mut out);
     nodes(status, &mut out);
     healths(status, &mut out);
     configurations(status, &mut out);
@@ -123,6 +125,21 @@ fn guests(all: &[Guest], out: &mut String) {
             count => format!(", failed {count} times in a row: {why}"),
         };
         let _ = writeln!(out, "! {name:width$}  {state}{times}");
+    }
+}
+
+/// Memory that is kept for guests that would come to this node.
+fn kept(status: &Status, out: &mut String) {
+    let Some(storage) = &status.storage else { return };
+    let PlaceholderView { guests_bytes, guests_held_bytes, .. } = storage.placeholder;
+    if let (Some(wanted @ 1..), Some(held)) = (guests_bytes, guests_held_bytes) {
+        let mark = if held < wanted { "! " } else { "" };
+        let _ = writeln!(
+            out,
+            "\n{mark}kept for guests that may come: {} of {} of memory",
+            size(held),
+            size(wanted)
+        );
     }
 }
 

@@ -6,9 +6,10 @@ use super::control::Question;
 use super::request::{Answer, Request};
 use super::run::Agent;
 use super::view::{in_force, in_force_on};
+use super::volumes::Volumes;
 use crate::failure::Failure;
 use crate::mirror::handle::Handle;
-use crate::mirror::view::View;
+use crate::mirror::view::{PlaceholderView, View};
 use crate::site_config::Member;
 use crate::volume::orders::{Listing, Place, no_storage};
 use crate::volume::serve::NBD_SOCKET;
@@ -77,7 +78,14 @@ impl Agent {
         };
         let record = self.node.post(Office::Storage).and_then(|post| post.seat().known());
         let (voters, uncounted) = record.map(|record| in_force_on(&self.node, record)).unwrap_or_default();
-        Some(View { waits, voters, uncounted, ..view })
+        let kept = self.volumes.as_ref().and_then(Volumes::kept);
+        let bytes = |mib: u64| mib.saturating_mul(1 << 20);
+        let placeholder = PlaceholderView {
+            guests_bytes: kept.as_ref().map(|kept| bytes(kept.wanted)),
+            guests_held_bytes: kept.map(|kept| bytes(kept.held)),
+            ..view.placeholder
+        };
+        Some(View { waits, voters, uncounted, placeholder, ..view })
     }
 
     /// Why nobody who is here can have the register, if it is so (X04).

@@ -8,6 +8,7 @@ use super::status::Guest;
 use super::storage::Group;
 use super::wake::Wake;
 use crate::failover::hearts::Hearts;
+use crate::failover::placeholder::{self, Placeholder};
 use crate::failover::room::amounts;
 use crate::failover::service as failover;
 use crate::failure::Failure;
@@ -25,7 +26,7 @@ use crate::tls::keeper::Keeper;
 use crate::volume::route;
 use crate::volume::serve::{self, Bell, NBD_SOCKET, Service};
 use bulkhead_core::failover::room::UNBOUNDED;
-use bulkhead_core::id::{GroupId, NodeId, PairId};
+use bulkhead_core::id::{GroupId, NodeId, PairId, SiteId};
 use bulkhead_core::mirror::membership::HOLDERS_MAX;
 use bulkhead_core::time::Instant;
 use std::sync::{Arc, OnceLock, Weak};
@@ -96,21 +97,9 @@ impl Volumes {
             queue_max: streams::QUEUE_MAX,
             timing: streams::Timing::default(),
         };
-        let settings = open::Settings {
-            site: config.site,
-            group,
-            me: me.id,
-            // One node may, and every file names the same.
-            is_founder: holders.iter().map(|member| member.id).min() == Some(me.id),
-            log: storage.log.clone(),
-            log_bytes: storage.log_size,
-            volumes: storage.volumes.clone(),
-            is_shared: storage.is_shared,
-            backing: storage.backing.clone(),
-            memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
-            read_cache: storage.read_cache,
-            late: LATE,
-        };
+        // One node may, and every file names the same.
+        let is_founder = holders.iter().map(|member| member.id).min() == Some(me.id);
+        let settings = opened(config.site, group, me.id, is_founder, storage);
         let tls = both.map(|(tls, keeper)| Tls { keeper, is_required: tls.is_required });
         let bell = Bell::default();
         let ring = bell.clone();
@@ -159,6 +148,11 @@ impl Volumes {
         guests
     }
 
+    /// Memory that is kept for guests that are not here; `None`: none is to be.
+    pub fn kept(&self) -> Option<placeholder::Seen> {
+        self.guests.as_ref()?.kept()
+    }
+
     /// No guest is begun here any more: whoever leads next begins them.
     pub fn leave_guests(&mut self) {
         self.guests = None;
@@ -187,7 +181,37 @@ impl Volumes {
         let full = self.running.handle().view().full;
         let why = |why| format!("{why}; guests go on until the log is full, too: make room there");
         lacks.extend(full.map(|full| Lack { what: "store", why: why(full) }));
+        let kept = self.kept();
+        let short = kept.and_then(|kept| Some((kept.held, kept.wanted, kept.lack?)));
+        lacks.extend(short.map(|(held, wanted, lack)| {
+            let why = format!("{held} of {wanted} MiB are kept for guests that may come: {lack}");
+            Lack { what: placeholder::VERB, why }
+        }));
         lacks
+    }
+}
+
+/// How the node's log and store are opened.
+fn opened(
+    site: SiteId,
+    group: GroupId,
+    me: NodeId,
+    is_founder: bool,
+    storage: &site_config::Storage,
+) -> open::Settings {
+    open::Settings {
+        site,
+        group,
+        me,
+        is_founder,
+        log: storage.log.clone(),
+        log_bytes: storage.log_size,
+        volumes: storage.volumes.clone(),
+        is_shared: storage.is_shared,
+        backing: storage.backing.clone(),
+        memory: usize::try_from(storage.memory).unwrap_or(usize::MAX),
+        read_cache: storage.read_cache,
+        late: LATE,
     }
 }
 
@@ -195,7 +219,9 @@ impl Volumes {
 fn guests(config: &SiteConfig, group: Handle, wake: &Wake) -> Result<failover::Service, Failure> {
     let room = config.me().and_then(|me| me.room);
     let is_of_pair = |member: &Member| config.me().is_some_and(|me| me.duty.pair() == member.duty.pair());
+    let is_kept = room.is_some_and(|room| room.placeholder);
     let settings = failover::Settings {
+        placeholder: is_kept.then(Placeholder::start).transpose()?.map(Arc::new),
         homes: Homes::at(&config.local.guests),
         agent: config.local.socket.clone(),
         volumes: config.local.state.join(NBD_SOCKET),

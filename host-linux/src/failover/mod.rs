@@ -8,7 +8,8 @@
 //! 2. [`service`]: the agent's thread that looks, and has guests begun.
 //! 3. [`begin`]: one guest is begun; [`sight`]: one is looked at; [`came`]: one has come from another pair;
 //!    [`adrift`]: one went, and was not heard of; [`hearts`]: one does not beat.
-//! 4. [`room`]: who has room, and whether one more may be started.
+//! 4. [`room`]: who has room, and whether one more may be started; [`placeholder`]: memory that is kept for
+//!    those who would begin here.
 //! 5. [`forecast`]: what would follow a loss; [`drill`]: what did; [`homing`]: the way home.
 
 pub mod adrift;
@@ -18,6 +19,7 @@ pub mod drill;
 pub mod forecast;
 pub mod hearts;
 pub mod homing;
+pub mod placeholder;
 pub mod room;
 pub mod service;
 pub mod sight;

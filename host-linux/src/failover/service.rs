@@ -7,6 +7,7 @@
 use super::adrift::{self, Adrift, Unwanted};
 use super::begin::{Begun, begin};
 use super::came;
+use super::placeholder::{self, Placeholder};
 use super::room::lacking;
 use super::sight::look;
 use super::wanted::Needs;
@@ -21,15 +22,16 @@ use crate::mirror::handle::Handle;
 use crate::mirror::words::Order;
 use crate::vmm::description::Description;
 use bulkhead_core::failover::life::{Life, Mode, Sight};
-use bulkhead_core::failover::room::Room;
+use bulkhead_core::failover::room::{MEMORY, Room, taken_by};
 use bulkhead_core::failover::table::{Begin, Table};
 use bulkhead_core::id::Epoch;
 use bulkhead_core::log::batch::Volume;
 use bulkhead_core::placement::amounts::Shortage;
 use bulkhead_core::time::Instant;
 use bulkhead_core::volume::NUMBER_MAX;
-use bulkhead_core::volume::guest::Guest;
+use bulkhead_core::volume::guest::{Failover, Guest};
 use serde_json::json;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Child;
@@ -42,6 +44,10 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_millis(20);
 /// How often all guests are looked at.
 const LOOK_AT_ALL: Duration = Duration::from_millis(250);
+/// How often a node that does not lead looks for whom it keeps memory.
+const KEEP: Duration = Duration::from_secs(1);
+/// Memory that was kept for a guest is waited for so long: it is given back sooner.
+const GIVEN_BACK: Duration = Duration::from_secs(1);
 /// How often it is tried to say that a guest came, where that fails.
 const SAY_AGAIN: Duration = Duration::from_secs(1);
 /// Guests that are begun at once: each reads its kernel from the volumes, and boots.
@@ -61,6 +67,8 @@ pub struct Settings {
     pub room: Room,
     /// What guests take is counted: a node of the pair says what it has.
     pub is_counted: bool,
+    /// Memory is kept for those who would begin here.
+    pub placeholder: Option<Arc<Placeholder>>,
 }
 
 /// What the thread is told.
@@ -81,6 +89,7 @@ pub struct Service {
     tell: Sender<Told>,
     news: Receiver<News>,
     seen: Arc<Mutex<Vec<Seen>>>,
+    placeholder: Option<Arc<Placeholder>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -94,6 +103,7 @@ impl Service {
         let (tell, heard) = channel();
         let (say, news) = channel();
         let seen = Arc::default();
+        let placeholder = settings.placeholder.clone();
         let work = Work {
             group,
             wake,
@@ -109,17 +119,24 @@ impl Service {
             says: None,
             say_at: Instant::ZERO,
             adrift: Adrift::default(),
+            kept_at: Instant::ZERO,
             settings,
         };
         let thread = std::thread::Builder::new().name("guests".into()).stack_size(4 * STACK);
         let thread = thread.spawn(move || work.run(&heard));
         let failed = |error| Failure::failed(format!("nobody looks after guests: {error}"));
-        Ok(Self { tell, news, seen, thread: Some(thread.map_err(failed)?) })
+        Ok(Self { tell, news, seen, placeholder, thread: Some(thread.map_err(failed)?) })
     }
 
     /// What happened since, one after the other.
     pub fn news(&self) -> Option<News> {
         self.news.try_recv().ok()
+    }
+
+    /// Memory that is kept for guests that are not here; `None`: none is to be.
+    #[must_use]
+    pub fn kept(&self) -> Option<placeholder::Seen> {
+        self.placeholder.as_ref().map(|placeholder| placeholder.seen())
     }
 
     /// The guests, as they were seen last; none while this node does not lead.
@@ -166,6 +183,7 @@ struct Work {
     says: Option<String>,
     say_at: Instant,
     adrift: Adrift,
+    kept_at: Instant,
 }
 
 impl Work {
@@ -204,7 +222,8 @@ impl Work {
         self.processes.retain_mut(|process| matches!(process.try_wait(), Ok(None)));
         let Some((epoch, catalogue)) = self.group.settled() else {
             self.reign = None;
-            return self.table.lose();
+            self.table.lose();
+            return self.keep_for_all(now);
         };
         if self.reign.is_none_or(|reign| reign.epoch != epoch) {
             self.table.lose();
@@ -227,9 +246,35 @@ impl Work {
             self.see(now, volume, before);
         }
         while let Some(next) = self.table.next(now) {
+            // Its room is its own when it begins: no later than it is asked for.
+            self.keep(self.table.awaited());
             self.begin(next);
         }
+        self.keep(self.table.awaited());
         self.say_who_has_no_room();
+    }
+
+    /// Room is kept for all that would begin here if this node came to lead.
+    fn keep_for_all(&mut self, now: Instant) {
+        if self.settings.placeholder.is_none() || now.since(self.kept_at) < KEEP {
+            return;
+        }
+        self.kept_at = now;
+        let catalogue = self.group.catalogue();
+        let begins = |guest: &Guest| guest.is_wanted && guest.failover != Failover::Stay;
+        let mut guests: Vec<_> = catalogue
+            .list()
+            .filter_map(|record| Some((record.guest.filter(begins)?, record.volume)))
+            .map(|(guest, volume)| (Reverse(guest.priority), volume, guest.needs))
+            .collect();
+        guests.sort_unstable_by_key(|(priority, volume, _)| (*priority, *volume));
+        self.keep(taken_by(self.settings.room, guests.into_iter().map(|(_, _, needs)| needs)));
+    }
+
+    fn keep(&self, room: Room) {
+        if let Some(placeholder) = &self.settings.placeholder {
+            placeholder.want(room.0.get(usize::from(MEMORY.0)).copied().unwrap_or_default());
+        }
     }
 
     /// Says it once of each guest, and again when it had room in between.
@@ -368,7 +413,10 @@ impl Work {
         let (name, settings, tell) =
             (self.names.get(&guest).cloned().unwrap_or_default(), self.settings.clone(), self.tell.clone());
         let again = self.tell.clone();
-        let work = move || drop(tell.send(Told::Begun(guest, begin(&settings, &name, how))));
+        let work = move || {
+            let _ = settings.placeholder.as_ref().map(|placeholder| placeholder.wait(GIVEN_BACK));
+            drop(tell.send(Told::Begun(guest, begin(&settings, &name, how))));
+        };
         let thread = std::thread::Builder::new().name("guest-begins".into()).stack_size(STACK);
         if let Err(error) = thread.spawn(work) {
             let failed = Failure::failed(format!("no thread to begin it: {error}"));

@@ -52,5 +52,6 @@ fn look(shared: &Shared, log_blocks: u64) -> PlaceholderView {
         store_bytes: store,
         store_used_bytes: room.map(|room| room.used),
         store_free_bytes: room.map(|room| room.free),
+        ..PlaceholderView::default()
     }
 }

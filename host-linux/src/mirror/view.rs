@@ -310,6 +310,12 @@ pub struct PlaceholderView {
     pub store_used_bytes: Option<u64>,
     /// What its file system has left.
     pub store_free_bytes: Option<u64>,
+    /// Memory that is to be kept for guests that would begin here; `None`: none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests_bytes: Option<u64>,
+    /// As much of it as is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests_held_bytes: Option<u64>,
 }
 
 impl PlaceholderView {

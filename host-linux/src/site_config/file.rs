@@ -117,6 +117,8 @@ pub(super) struct NodeTable {
 pub(super) struct RoomTable {
     pub memory: Option<Size>,
     pub processors: Option<u16>,
+    #[serde(default)]
+    pub placeholder: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -173,6 +173,8 @@ pub struct Room {
     pub memory: Option<NonZeroU32>,
     /// Processors of guests; `None`: as many as they want.
     pub processors: Option<NonZeroU16>,
+    /// Memory is kept for guests that would begin there (S4-04).
+    pub placeholder: bool,
 }
 
 /// The board of a witness on a microcontroller. Only `bulkhead witness provision` looks at it.

@@ -116,8 +116,9 @@ fn member(member: &Member, out: &mut String) {
     if let Some(room) = &member.room {
         let memory = room.memory.map(|mib| format!("memory = \"{}\"", size_text(u64::from(mib.get()) << 20)));
         let processors = room.processors.map(|processors| format!("processors = {processors}"));
-        let both: Vec<_> = [memory, processors].into_iter().flatten().collect();
-        let _ = writeln!(out, "room = {{ {} }}", both.join(", "));
+        let placeholder = room.placeholder.then(|| "placeholder = true".to_owned());
+        let all: Vec<_> = [memory, processors, placeholder].into_iter().flatten().collect();
+        let _ = writeln!(out, "room = {{ {} }}", all.join(", "));
     }
 }
 
@@ -310,9 +311,13 @@ mod tests {
             config.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 10_809)));
             config.local.guests = if is_shared { "/g \"g\"".into() } else { GUESTS.into() };
             config.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 7902)));
-            config.members[0].room =
-                Some(Room { memory: NonZeroU32::new(49_152), processors: NonZeroU16::new(64) });
-            config.members[1].room = Some(Room { memory: None, processors: NonZeroU16::new(1) });
+            config.members[0].room = Some(Room {
+                memory: NonZeroU32::new(49_152),
+                processors: NonZeroU16::new(64),
+                placeholder: false,
+            });
+            config.members[1].room =
+                Some(Room { memory: None, processors: NonZeroU16::new(1), placeholder: true });
             let text = config.to_toml();
             assert_eq!(SiteConfig::parse(at, &text).unwrap(), config, "{text}");
         }
@@ -331,7 +336,7 @@ mod tests {
         two.members[0].nbd = Some(SocketAddr::from(([10, 0, 1, 1], 9)));
         two.members[0].guests = Some(SocketAddr::from(([10, 0, 1, 1], 8)));
         assert_eq!(one.digest(), two.digest());
-        two.members[0].room = Some(Room { memory: NonZeroU32::new(1), processors: None });
+        two.members[0].room = Some(Room { memory: NonZeroU32::new(1), processors: None, placeholder: false });
         assert_ne!(one.digest(), two.digest(), "what a forecast is made of");
         two.members[0].room = None;
         two.members[0].voter = false;

@@ -178,7 +178,7 @@ pub(super) fn room(table: &NodeTable, problems: &mut Problems) -> Option<Room> {
     let room = table.room.as_ref()?;
     let name = &table.name.as_ref().0;
     let mut wrong = |what: String, remedy| problems.push(Problem::new(room.span(), what, remedy));
-    let RoomTable { memory, processors } = room.as_ref();
+    let RoomTable { memory, processors, placeholder } = room.as_ref();
     let mib = memory.as_ref().map(|memory| u32::try_from(memory.0 >> 20).map(NonZeroU32::new));
     let (memory, processors) = match (mib, processors.map(NonZeroU16::new)) {
         _ if table.witness => {
@@ -203,7 +203,7 @@ pub(super) fn room(table: &NodeTable, problems: &mut Problems) -> Option<Room> {
         }
         (memory, processors) => (memory.and_then(|mib| mib.ok().flatten()), processors.flatten()),
     };
-    Some(Room { memory, processors })
+    Some(Room { memory, processors, placeholder: *placeholder })
 }
 
 /// Two nodes serve at two places.

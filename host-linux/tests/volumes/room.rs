@@ -8,6 +8,7 @@ use super::{bulkhead, roles, within};
 use bulkhead::cluster::client::Client;
 use bulkhead::cluster::request::Request;
 use bulkhead::failover::wanted::{Failover, Wanted};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -96,4 +97,66 @@ fn the_most_important_guests_get_the_room_that_is_left() {
     ok(&plant, "b1", &["stop", "high", "--now"]);
     counts(&plant, "b1", "low");
     ok(&plant, "b1", &["stop", "low", "--now"]);
+}
+
+/// S4-04: the placeholder's process of a node, and how many MiB it has, all of them locked.
+fn placeholder(plant: &Plant, node: &str) -> Option<(Pid, u64)> {
+    let agent = plant.part(node)["pid"].as_u64()?;
+    let line = |pid: u32, key: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key).map(str::to_owned))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let processes =
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut pids = processes.filter_map(|name| name.parse::<u32>().ok());
+    let holds = |pid: &u32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.ends_with(b"\0placeholder\0") && line(*pid, "PPid:") == Some(agent)
+    };
+    let pid = pids.find(holds)?;
+    // What is mapped and not there counts as locked, too.
+    let has = line(pid, "VmRSS:")?.min(line(pid, "VmLck:")?);
+    Some((Pid::from_raw(i32::try_from(pid).ok()?)?, has >> 10))
+}
+
+/// S4-04: the node that does not lead keeps the memory of the guests that would come, for nobody else and
+/// locked; it is theirs when they do.
+#[test]
+fn memory_is_kept_for_guests_that_may_come() {
+    if !runs_guests() {
+        return;
+    }
+    let plant = Site(Plant::of(&["--volumes", "--room", "200MiB", "--placeholder"]));
+    let (here, there) = roles(&plant);
+    let directory = tempfile::tempdir().unwrap();
+    let kept = |node: &str| {
+        // An agent that was begun just now answers nobody yet.
+        let said: Value = serde_json::from_str(&plant.volume(node, &["list"]).out).unwrap_or_default();
+        let said = &said["group"]["storage"]["placeholder"];
+        Some((said["guestsBytes"].as_u64()? >> 20, said["guestsHeldBytes"].as_u64()? >> 20))
+    };
+    start(&plant, here, "web1", "", directory.path());
+    start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
+    within("memory to be kept", || (kept(there) == Some((64, 64))).then_some(()));
+    assert_eq!(kept(here), Some((0, 0)), "they are here");
+    let (process, has) = placeholder(&plant, there).unwrap();
+    assert!((64..90).contains(&has), "{has} MiB");
+    // Somebody ends it: it is there again.
+    kill_process(process, Signal::KILL).unwrap();
+    within("another one", || {
+        let (other, has) = placeholder(&plant, there)?;
+        (other != process && 64 <= has && kept(there) == Some((64, 64))).then_some(())
+    });
+
+    plant.fault(&["kill", here]);
+    counts(&plant, there, "web1");
+    within("the memory to be the guest's", || {
+        let (_, has) = placeholder(&plant, there)?;
+        (kept(there) == Some((0, 0)) && has < 64).then_some(())
+    });
+    plant.fault(&["start", here]);
+    within("memory to be kept where it was", || (kept(here) == Some((64, 64))).then_some(()));
+    ok(&plant, there, &["stop", "web1", "--now"]);
+    within("nothing to be kept for whom nobody wants", || (kept(here) == Some((0, 0))).then_some(()));
 }
