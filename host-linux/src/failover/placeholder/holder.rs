@@ -51,18 +51,27 @@ impl Said {
 ///
 /// # Errors
 ///
-/// This process may not lock memory, or nobody hears it.
+/// Nobody hears it, or the system has no thread.
 pub fn run(orders: impl BufRead + Send + 'static, says: &mut dyn Write) -> Result<(), Failure> {
-    // What it maps from now on; of the program itself nothing.
-    mlockall(MlockAllFlags::FUTURE).map_err(|error| {
-        let next = "grant the agent CAP_IPC_LOCK or LimitMEMLOCK=infinity.";
-        Failure::failed(format!("memory for guests cannot be locked: {error}")).next(next).left("")
-    })?;
     let (tell, told) = channel();
     let thread = std::thread::Builder::new().name("orders".into());
     let failed = |error| Failure::failed(format!("no memory is held for guests: {error}"));
     thread.spawn(move || read(orders, &tell)).map_err(failed)?;
-    Hold::default().obey(&told, says, &available).map_err(failed)
+    // What it maps from now on; of the program itself nothing.
+    let done = match mlockall(MlockAllFlags::FUTURE) {
+        Ok(()) => Hold::default().obey(&told, says, &available),
+        Err(error) => hold_nothing(&told, says, &error.to_string()),
+    };
+    done.map_err(failed)
+}
+
+/// It may not lock memory, and what is not locked is nobody's.
+fn hold_nothing(told: &Receiver<u64>, says: &mut dyn Write, error: &str) -> std::io::Result<()> {
+    let why = format!("it cannot be locked ({error}): grant CAP_IPC_LOCK or LimitMEMLOCK=infinity");
+    writeln!(says, "{}", Said { held: 0, short: Some(why) }.line())?;
+    says.flush()?;
+    told.iter().for_each(drop);
+    Ok(())
 }
 
 fn read(orders: impl BufRead, tell: &Sender<u64>) {
@@ -198,8 +207,13 @@ mod tests {
         let mut said = Vec::new();
         Hold::default().obey(&told, &mut said, &|| 1000).unwrap();
         let said = String::from_utf8(said).unwrap();
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines.first(), Some(&"held 0"));
-        assert!(lines.iter().all(|line| Said::parse(line).is_some()), "{said}");
+        assert_eq!(said.lines().collect::<Vec<_>>(), ["held 0", "held 16"], "the last word counts");
+        let (tell, told) = channel();
+        tell.send(48).unwrap();
+        drop(tell);
+        let mut said = Vec::new();
+        hold_nothing(&told, &mut said, "no").unwrap();
+        let said = Said::parse(std::str::from_utf8(&said).unwrap().trim_end()).unwrap();
+        assert!(said.held == 0 && said.short.is_some_and(|why| why.contains("CAP_IPC_LOCK")));
     }
 }
