@@ -44,6 +44,11 @@ impl<const GUESTS: usize> Table<GUESTS> {
         Self { guests: Vec::new(), at_once: if at_once == 0 { 1 } else { at_once }, room }
     }
 
+    /// The node has so much room from now on. Who has more of it already keeps that.
+    pub fn resize(&mut self, room: Room) {
+        self.room = room;
+    }
+
     /// This node leads the volumes, and these are the guests, in the order of their volumes. Those that are
     /// not among them are none any more.
     pub fn lead(&mut self, wanted: impl Iterator<Item = (Volume, Guest)>) {

@@ -117,6 +117,20 @@ fn who_has_no_room_waits_for_it() {
     assert_eq!(lacking(&table), [(4, 1)]);
 }
 
+/// S3-18: a node that has more room begins who waited; who runs goes on where it has less.
+#[test]
+fn a_node_has_more_room_or_less() {
+    let mut table = crowded(4, &[(9, 4), (5, 3)]);
+    assert_eq!((all_next(&mut table, at(0)), lacking(&table)), (vec![1], vec![(2, 3)]));
+    table.begun(at(0), Volume(1), true);
+    table.resize(Amounts([7, 64]));
+    assert_eq!((all_next(&mut table, at(1)), lacking(&table)), (vec![2], vec![]));
+    table.begun(at(1), Volume(2), true);
+    table.resize(Amounts([1, 64]));
+    assert_eq!(all_next(&mut table, at(2)), []);
+    assert!(table.guests().all(|(_, life)| life.mode() == Mode::Running));
+}
+
 /// S4-04: what is kept for guests whose turn comes is what those take that have room and were not begun yet.
 #[test]
 fn room_is_kept_until_their_turn_comes() {

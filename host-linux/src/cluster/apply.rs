@@ -113,6 +113,7 @@ impl Agent {
         let config = Arc::new(config);
         self.hands.fencer.set_config(Arc::clone(&config));
         self.hands.switchboard.set_config(Arc::clone(&config));
+        let _ = self.volumes.as_ref().map(|volumes| volumes.recount(&config));
         self.hands.config = config;
         self.step(Event::Timeout);
         let texts = news.iter().map(|one| one.text.clone()).collect();

@@ -8,7 +8,7 @@ use super::status::Guest;
 use super::storage::Group;
 use super::wake::Wake;
 use crate::failover::hearts::Hearts;
-use crate::failover::placeholder::{self, Placeholder};
+use crate::failover::placeholder;
 use crate::failover::room::amounts;
 use crate::failover::service as failover;
 use crate::failure::Failure;
@@ -153,6 +153,11 @@ impl Volumes {
         self.guests.as_ref()?.kept()
     }
 
+    /// Guests are counted as `config` says from now on.
+    pub fn recount(&self, config: &SiteConfig) {
+        let _ = self.guests.as_ref().map(|guests| guests.count(counts(config)));
+    }
+
     /// No guest is begun here any more: whoever leads next begins them.
     pub fn leave_guests(&mut self) {
         self.guests = None;
@@ -217,18 +222,25 @@ fn opened(
 
 /// Who looks after the guests of these volumes.
 fn guests(config: &SiteConfig, group: Handle, wake: &Wake) -> Result<failover::Service, Failure> {
-    let room = config.me().and_then(|me| me.room);
-    let is_of_pair = |member: &Member| config.me().is_some_and(|me| me.duty.pair() == member.duty.pair());
-    let is_kept = room.is_some_and(|room| room.placeholder);
     let settings = failover::Settings {
-        placeholder: is_kept.then(Placeholder::start).transpose()?.map(Arc::new),
+        counts: counts(config),
+        placeholder: Arc::default(),
         homes: Homes::at(&config.local.guests),
         agent: config.local.socket.clone(),
         volumes: config.local.state.join(NBD_SOCKET),
-        room: room.map_or(UNBOUNDED, |room| amounts(room.memory, room.processors)),
-        is_counted: config.members.iter().any(|member| member.room.is_some() && is_of_pair(member)),
     };
     failover::Service::start(group, settings, wake.clone())
+}
+
+/// How guests are counted on this node.
+fn counts(config: &SiteConfig) -> failover::Counts {
+    let room = config.me().and_then(|me| me.room);
+    let is_of_pair = |member: &Member| config.me().is_some_and(|me| me.duty.pair() == member.duty.pair());
+    failover::Counts {
+        room: room.map_or(UNBOUNDED, |room| amounts(room.memory, room.processors)),
+        is_counted: config.members.iter().any(|member| member.room.is_some() && is_of_pair(member)),
+        is_kept: room.is_some_and(|room| room.placeholder),
+    }
 }
 
 /// The certificates of this node.

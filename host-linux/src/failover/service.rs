@@ -63,12 +63,21 @@ pub struct Settings {
     pub agent: PathBuf,
     /// Its NBD socket.
     pub volumes: PathBuf,
+    /// How they are counted.
+    pub counts: Counts,
+    /// Memory that is kept for those who would begin here.
+    pub placeholder: Arc<Placeholder>,
+}
+
+/// How guests are counted: the agent may be told otherwise while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
     /// What this node has for guests.
     pub room: Room,
     /// What guests take is counted: a node of the pair says what it has.
     pub is_counted: bool,
     /// Memory is kept for those who would begin here.
-    pub placeholder: Option<Arc<Placeholder>>,
+    pub is_kept: bool,
 }
 
 /// What the thread is told.
@@ -79,6 +88,8 @@ enum Told {
     Came(String, Result<String, Failure>),
     /// It was looked where these guests are that nobody wants here.
     Adrift(Vec<(Unwanted, Option<String>)>),
+    /// They are counted so from now on.
+    Counts(Counts),
     /// End.
     Stop,
 }
@@ -89,7 +100,7 @@ pub struct Service {
     tell: Sender<Told>,
     news: Receiver<News>,
     seen: Arc<Mutex<Vec<Seen>>>,
-    placeholder: Option<Arc<Placeholder>>,
+    placeholder: Arc<Placeholder>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -103,13 +114,14 @@ impl Service {
         let (tell, heard) = channel();
         let (say, news) = channel();
         let seen = Arc::default();
-        let placeholder = settings.placeholder.clone();
+        let placeholder = Arc::clone(&settings.placeholder);
+        placeholder.keep(settings.counts.is_kept);
         let work = Work {
             group,
             wake,
             say,
             tell: tell.clone(),
-            table: Box::new(Table::in_room(AT_ONCE, settings.room)),
+            table: Box::new(Table::in_room(AT_ONCE, settings.counts.room)),
             names: BTreeMap::new(),
             processes: Vec::new(),
             failures: BTreeMap::new(),
@@ -136,7 +148,13 @@ impl Service {
     /// Memory that is kept for guests that are not here; `None`: none is to be.
     #[must_use]
     pub fn kept(&self) -> Option<placeholder::Seen> {
-        self.placeholder.as_ref().map(|placeholder| placeholder.seen())
+        self.placeholder.seen()
+    }
+
+    /// Guests are counted so from now on.
+    pub fn count(&self, counts: Counts) {
+        // One that has ended counts nobody.
+        let _ = self.tell.send(Told::Counts(counts));
     }
 
     /// The guests, as they were seen last; none while this node does not lead.
@@ -201,6 +219,12 @@ impl Work {
                     self.adrift.found(Some(found));
                     None
                 }
+                Ok(Told::Counts(counts)) => {
+                    self.settings.counts = counts;
+                    self.settings.placeholder.keep(counts.is_kept);
+                    self.table.resize(counts.room);
+                    None
+                }
                 Err(RecvTimeoutError::Timeout) => None,
             };
             let now = clock::now();
@@ -256,7 +280,7 @@ impl Work {
 
     /// Room is kept for all that would begin here if this node came to lead.
     fn keep_for_all(&mut self, now: Instant) {
-        if self.settings.placeholder.is_none() || now.since(self.kept_at) < KEEP {
+        if !self.settings.counts.is_kept || now.since(self.kept_at) < KEEP {
             return;
         }
         self.kept_at = now;
@@ -268,13 +292,11 @@ impl Work {
             .map(|(guest, volume)| (Reverse(guest.priority), volume, guest.needs))
             .collect();
         guests.sort_unstable_by_key(|(priority, volume, _)| (*priority, *volume));
-        self.keep(taken_by(self.settings.room, guests.into_iter().map(|(_, _, needs)| needs)));
+        self.keep(taken_by(self.settings.counts.room, guests.into_iter().map(|(_, _, needs)| needs)));
     }
 
     fn keep(&self, room: Room) {
-        if let Some(placeholder) = &self.settings.placeholder {
-            placeholder.want(room.0.get(usize::from(MEMORY.0)).copied().unwrap_or_default());
-        }
+        self.settings.placeholder.want(room.0.get(usize::from(MEMORY.0)).copied().unwrap_or_default());
     }
 
     /// Says it once of each guest, and again when it had room in between.
@@ -362,7 +384,7 @@ impl Work {
     fn count(&mut self, guest: Volume) {
         let Some(life) = self.life(guest).filter(|life| life.mode() == Mode::Running) else { return };
         let wanted = life.wanted();
-        if !self.settings.is_counted || wanted.needs.is_some() || !wanted.is_wanted {
+        if !self.settings.counts.is_counted || wanted.needs.is_some() || !wanted.is_wanted {
             return;
         }
         let home = self.names.get(&guest).and_then(|name| self.settings.homes.find(name).ok());
@@ -414,7 +436,7 @@ impl Work {
             (self.names.get(&guest).cloned().unwrap_or_default(), self.settings.clone(), self.tell.clone());
         let again = self.tell.clone();
         let work = move || {
-            let _ = settings.placeholder.as_ref().map(|placeholder| placeholder.wait(GIVEN_BACK));
+            settings.placeholder.wait(GIVEN_BACK);
             drop(tell.send(Told::Begun(guest, begin(&settings, &name, how))));
         };
         let thread = std::thread::Builder::new().name("guest-begins".into()).stack_size(STACK);

@@ -120,6 +120,18 @@ fn placeholder(plant: &Plant, node: &str) -> Option<(Pid, u64)> {
     Some((Pid::from_raw(i32::try_from(pid).ok()?)?, has >> 10))
 }
 
+/// Has a node take this for that in its site's file.
+fn apply(plant: &Plant, node: &str, was: &str, is: &str) {
+    let file = plant.part(node)["config"].as_str().unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(was), "{text}");
+    std::fs::write(file, text.replace(was, is)).unwrap();
+    let mut command =
+        bulkhead(&["config", "apply", "--socket", plant.part(node)["socket"].as_str().unwrap()]);
+    let answer = command.output().unwrap();
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
 /// S4-04: the node that does not lead keeps the memory of the guests that would come, for nobody else and
 /// locked; it is theirs when they do.
 #[test]
@@ -140,8 +152,22 @@ fn memory_is_kept_for_guests_that_may_come() {
     start(&plant, here, "test", "[failover]\npolicy = \"stay\"\n", directory.path());
     within("memory to be kept", || (kept(there) == Some((64, 64))).then_some(()));
     assert_eq!(kept(here), Some((0, 0)), "they are here");
-    let (process, has) = placeholder(&plant, there).unwrap();
+    let (_, has) = placeholder(&plant, there).unwrap();
     assert!((64..90).contains(&has), "{has} MiB");
+    // An operator says otherwise while the agents run.
+    let room = |mib: u32, more: &str| format!("room = {{ memory = \"{mib}MiB\"{more} }}");
+    let keeps = ", placeholder = true";
+    for (was, is, expected) in [
+        (room(200, keeps), room(32, keeps), Some((0, 0))),
+        (room(32, keeps), room(200, ""), None),
+        (room(200, ""), room(200, keeps), Some((64, 64))),
+    ] {
+        for node in [here, there] {
+            apply(&plant, node, &was, &is);
+        }
+        within(&is, || (kept(there) == expected).then_some(()));
+    }
+    let (process, _) = placeholder(&plant, there).unwrap();
     // Somebody ends it: it is there again.
     kill_process(process, Signal::KILL).unwrap();
     within("another one", || {

@@ -9,9 +9,7 @@
 
 pub mod holder;
 
-use crate::failure::Failure;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +21,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const STACK: usize = 128 << 10;
 
 /// The memory. Dropped, it is given back.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Placeholder(Arc<Shared>);
 
 /// How much it is.
@@ -45,33 +43,40 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
+    is_kept: bool,
+    /// There is somebody who sees to it that it is.
+    is_begun: bool,
     seen: Seen,
     orders: Option<ChildStdin>,
     is_over: bool,
 }
 
 impl Placeholder {
-    /// Keeps nothing yet.
-    ///
-    /// # Errors
-    ///
-    /// There is no thread to be had.
-    pub fn start() -> Result<Self, Failure> {
-        let failed = |error| Failure::failed(format!("no memory can be kept for guests: {error}"));
-        let program = std::env::current_exe().map_err(failed)?;
-        let shared = Arc::<Shared>::default();
-        let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name(VERB.into()).stack_size(STACK);
-        thread.spawn(move || own.run(&program)).map_err(failed)?;
-        Ok(Self(shared))
+    /// Whether anything is to be kept at all. A process is begun for the first of it.
+    pub fn keep(&self, is_kept: bool) {
+        self.0.lock().is_kept = is_kept;
+        if !is_kept {
+            self.want(0);
+        }
     }
 
-    /// So many MiB are to be kept from now on.
+    /// So many MiB are to be kept from now on, if anything is.
     pub fn want(&self, mib: u64) {
         let mut state = self.0.lock();
-        if state.seen.wanted != mib {
-            state.seen.wanted = mib;
-            state.order();
+        let mib = if state.is_kept { mib } else { 0 };
+        if state.seen.wanted == mib {
+            return;
+        }
+        state.seen.wanted = mib;
+        state.order();
+        if !state.is_begun {
+            let own = Arc::clone(&self.0);
+            let thread = std::thread::Builder::new().name(VERB.into()).stack_size(STACK);
+            match thread.spawn(move || own.run()) {
+                Ok(_) => state.is_begun = true,
+                // It is tried again when something else is wanted.
+                Err(error) => state.seen.lack = Some(format!("there is no thread for it: {error}")),
+            }
         }
     }
 
@@ -81,10 +86,11 @@ impl Placeholder {
         drop(self.0.changed.wait_timeout_while(self.0.lock(), most, is_held));
     }
 
-    /// How much it is now.
+    /// How much it is now; `None`: nothing is to be kept.
     #[must_use]
-    pub fn seen(&self) -> Seen {
-        self.0.lock().seen.clone()
+    pub fn seen(&self) -> Option<Seen> {
+        let state = self.0.lock();
+        state.is_kept.then(|| state.seen.clone())
     }
 }
 
@@ -114,11 +120,13 @@ impl Shared {
     }
 
     /// Begins who holds the memory, again and again, and hears what he says.
-    fn run(&self, program: &PathBuf) {
+    fn run(&self) {
+        let begin = || {
+            let program = std::env::current_exe()?;
+            Command::new(program).arg(VERB).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        };
         loop {
-            let command =
-                |pipe: fn() -> Stdio| Command::new(program).arg(VERB).stdin(pipe()).stdout(pipe()).spawn();
-            let why = match command(Stdio::piped) {
+            let why = match begin() {
                 Ok(mut holder) => {
                     self.attend(&mut holder);
                     "the process that holds it has ended".to_owned()

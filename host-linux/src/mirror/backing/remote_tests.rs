@@ -181,12 +181,13 @@ fn everything_that_was_flushed_survives_a_server_that_dies_all_the_time() {
             site.again();
         }
         awaits("it is connected again", || remote.trouble().is_none());
+        // On a machine that is busy with other things, few were, so far.
+        awaits("many blocks are flushed", || 100 < lock(&flushed).len());
         is_over.store(true, Ordering::SeqCst);
     });
     site.kill();
     site.again();
     let flushed = lock(&flushed);
-    assert!(100 < flushed.len());
     for (block, stamp) in flushed.iter() {
         assert_eq!(read(&remote, *block).unwrap(), *stamp, "block {block}");
     }
