@@ -23,7 +23,7 @@ use crate::register::message::{Fenced, Leased};
 use crate::register::seat::Why;
 use crate::time::{Instant, earliest};
 
-pub use words::{Action, CANDIDATES_MAX, Candidate, Event, Reason, Role, Saying, Settings};
+pub use words::{Action, CANDIDATES_MAX, Candidate, Event, Heir, Reason, Role, Saying, Settings};
 
 /// The machine's mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -237,7 +237,7 @@ impl Pair {
         self.enter(Mode::Slave { master }, Reason::MasterHeard { master }, todo);
     }
 
-    /// Asks for the register, in turn: first the instance across, then the others, each in its order.
+    /// Asks for the register, in turn: first those of the [`Heir`]'s compartment, each in its order.
     fn contend(&mut self, now: Instant, reason: Reason, todo: &mut Todo) {
         let ahead = u32::try_from(self.ahead(reason)).unwrap_or(u32::MAX);
         let from = now.after(self.settings.stagger.saturating_mul(ahead));
@@ -264,8 +264,11 @@ impl Pair {
         };
         let side = |node| self.settings.candidates.iter().find(|one| one.node == node).map(|one| one.side);
         let lost = gone.and_then(side);
-        // The compartment that lost its master may have lost more: the one across asks first.
-        let order = |candidate: &Candidate| (Some(candidate.side) == lost, Some(candidate.node) == gone);
+        let is_later = |candidate: &Candidate| match self.settings.heir {
+            Heir::Across => Some(candidate.side) == lost,
+            Heir::Near => lost.is_some_and(|lost| candidate.side != lost),
+        };
+        let order = |candidate: &Candidate| (Some(candidate.node) == gone, is_later(candidate));
         let all = self.settings.candidates.iter().enumerate();
         let Some((my_place, mine)) = all.clone().find(|(_, one)| one.node == self.settings.me) else {
             return 0;

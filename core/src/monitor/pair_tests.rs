@@ -19,6 +19,7 @@ fn settings() -> Settings {
     Settings {
         me: ME,
         candidates: Vec::from_iter(candidates).into_iter().collect(),
+        heir: Heir::Across,
         listen: Duration::from_millis(300),
         leave: Duration::from_millis(300),
         stagger: Duration::from_millis(50),
@@ -241,6 +242,36 @@ fn who_answers_is_activated_first() {
         let actions: Vec<_> =
             pair.step(Instant::from_millis(1_310), Event::Timeout).iter().map(short).collect();
         assert_eq!(actions, [format!("activate {}", activated.0)], "{alive:?} are heard");
+    }
+}
+
+/// S1-17, S0-08: who is to be heir asks at once when the master is silent, and the other one a turn later; it
+/// asks at once where the heir is silent, too.
+#[test]
+fn the_heir_asks_first() {
+    for (heir, me, heard, waits) in [
+        (Heir::Across, Side::B, true, 0),
+        (Heir::Across, Side::A, true, 50),
+        (Heir::Across, Side::A, false, 0),
+        (Heir::Near, Side::B, true, 50),
+        (Heir::Near, Side::B, false, 0),
+        (Heir::Near, Side::A, true, 0),
+    ] {
+        let other = Candidate { node: THIRD, side: me.other() };
+        let [gone, me] = [(PEER, Side::A), (ME, me)].map(|(node, side)| Candidate { node, side });
+        let candidates = [gone, other, me].into_iter().collect();
+        let mut pair = Pair::new(Settings { heir, candidates, ..settings() });
+        let _ = pair.step(Instant::ZERO, Event::Started);
+        for (node, role) in [(PEER, Role::Master), (THIRD, Role::Slave)] {
+            let _ = pair.step(Instant::ZERO, Event::Heard { node, alive: true });
+            let _ = pair.step(Instant::ZERO, Event::Said { node, saying: Saying { role, epoch: Epoch(4) } });
+        }
+        let now = Instant::from_millis(1000);
+        let _ = pair.step(now, Event::Heard { node: THIRD, alive: heard });
+        let _ = pair.step(now, Event::Heard { node: PEER, alive: false });
+        let from = now.after(Duration::from_millis(waits));
+        let expected = Mode::Contending { from, asking: waits == 0 };
+        assert_eq!(pair.mode(), expected, "{heir:?} {me:?} heard {heard}");
     }
 }
 

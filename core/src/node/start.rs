@@ -12,7 +12,7 @@ use super::settings::{CONTROLLER, Member, Settings, Unsound, first_pair, infra_r
 use super::speech::Speech;
 use crate::link::links::{self, Links};
 use crate::link::suspicion::Limits;
-use crate::monitor::pair;
+use crate::monitor::pair::{self, Heir};
 use crate::register::acceptor::{self, Acceptor};
 use crate::register::message::Start;
 use crate::register::seat::{self, Seat};
@@ -149,6 +149,10 @@ impl<
             candidates: match office {
                 Office::Infra | Office::Storage => settings.candidates(pair),
                 Office::Controller => settings.everybody(),
+            },
+            heir: match office {
+                Office::Storage => Heir::Near,
+                Office::Infra | Office::Controller => Heir::Across,
             },
             listen: timers.listen,
             // Guests may run by the lease of a mirror group to its end.

@@ -4,11 +4,11 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 
 use super::message::Office;
-use super::settings::storage_register;
+use super::settings::{Member, Settings, storage_register};
 use super::storage;
 use super::testing::{A, B, Group, S, Site, W};
 use super::words::{Command, Event};
-use crate::id::{NodeId, PairId};
+use crate::id::{NodeId, PairId, Side};
 use crate::register::record::Payload;
 use crate::register::seat::Verdict;
 use crate::time::Instant;
@@ -61,6 +61,38 @@ fn what_the_record_says_survives_its_holder() {
     let register = storage_register(PairId(0));
     let voted = site.nodes[&W].voter().unwrap().accepted(register).unwrap();
     assert_eq!(voted.payload, [9, 9, 2, 1]);
+}
+
+/// S0-08: the volumes are led within the compartment that lost its primary, where another holder there has
+/// every acknowledged write; the other compartment leads them where that is lost, too, or may not lead.
+#[test]
+fn a_holder_beside_the_lost_primary_is_its_heir() {
+    const BESIDE: NodeId = NodeId(4);
+    let one_more = |settings: &mut Settings| {
+        let beside = Member { node: BESIDE, pair: PairId(0), side: Some(Side::A), votes: false };
+        settings.members.push(beside).unwrap();
+    };
+    for (beside_is_in_sync, beside_is_lost, heir) in
+        [(true, false, BESIDE), (false, false, B), (true, true, B)]
+    {
+        let mut site = Site::new(&[]);
+        for node in [A, B, BESIDE, W] {
+            site.other.insert(node, one_more);
+        }
+        for (node, is_in_sync) in [(A, true), (B, true), (BESIDE, beside_is_in_sync)] {
+            site.groups.insert(node, Group { is_in_sync, ..Group::default() });
+        }
+        [A, B, BESIDE, W].into_iter().for_each(|node| site.start(node));
+        site.pass(5 * S);
+        assert_eq!((primary(&site), site.masters()), (Some(A), [A].to_vec()));
+        site.stop(A);
+        if beside_is_lost {
+            site.stop(BESIDE);
+        }
+        site.pass(5 * S);
+        assert_eq!(primary(&site), Some(heir), "{beside_is_in_sync} {beside_is_lost}");
+        assert_eq!(site.masters(), [B], "the infra instance across is master, S1-17");
+    }
 }
 
 /// X14: whoever is wanted first and may not lead is no obstacle to the other, and lives on as its secondary.

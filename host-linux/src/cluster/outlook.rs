@@ -90,12 +90,13 @@ pub fn majority(pair: &Pair, nodes: &[Node], stays: impl Fn(&Node) -> bool) -> b
     pair.voters.len() < heard.saturating_mul(2)
 }
 
-/// Those of `pair` that run and could be master, but for `lost`.
-fn heirs<'a>(pair: &'a Pair, nodes: &'a [Node], lost: u16) -> impl Iterator<Item = &'a Node> {
+/// Who of `pair` would be master after `lost`: of those that run, one across first (S1-17).
+fn heir<'a>(pair: &Pair, nodes: &'a [Node], lost: &Node) -> Option<&'a Node> {
     let runs = |node: &Node| matches!(node.role.as_str(), "slave" | "master" | "contending" | "starting");
     nodes
         .iter()
-        .filter(move |node| node.pair == Some(pair.pair) && node.id != lost && is_up(node) && runs(node))
+        .filter(|node| node.pair == Some(pair.pair) && node.id != lost.id && is_up(node) && runs(node))
+        .min_by_key(|node| node.side == lost.side)
 }
 
 fn loss_of(lost: &Node, pair: &Pair, nodes: &[Node], takeover: &str) -> (bool, String) {
@@ -114,7 +115,7 @@ fn loss_of(lost: &Node, pair: &Pair, nodes: &[Node], takeover: &str) -> (bool, S
             }
         };
     }
-    let Some(heir) = heirs(pair, nodes, lost.id).next() else {
+    let Some(heir) = heir(pair, nodes, lost) else {
         return (false, format!("pair {} stops: no other instance of it runs", pair.pair));
     };
     match decides {

@@ -220,7 +220,7 @@ fn crowded<'a>(
     leads.into_iter().flat_map(on).collect()
 }
 
-/// The holders that could lead then.
+/// The holders that could lead then; those beside who leads now come first, as they ask first (S0-08).
 fn heirs<'a>(status: &'a Status, storage: &View, is_lost: &dyn Fn(u16) -> bool) -> Vec<&'a Node> {
     // A node that follows knows of itself what the voters know, and of others what it was told.
     let is_synced_here = |id: u16| id == status.node.id && storage.state == State::Synced;
@@ -231,7 +231,10 @@ fn heirs<'a>(status: &'a Status, storage: &View, is_lost: &dyn Fn(u16) -> bool) 
     let could = |node: &&Node| {
         is_up(node) && has_all(node.id) && !is_lost(node.id) && storage.primary != Some(node.id)
     };
-    status.nodes.iter().filter(could).collect()
+    let mut heirs: Vec<&Node> = status.nodes.iter().filter(could).collect();
+    let side = storage.primary.and_then(|primary| status.find(primary)).map(|primary| &primary.side);
+    heirs.sort_by_key(|node| Some(&node.side) != side);
+    heirs
 }
 
 /// The voters in force on the register of the volumes. What a node of a release before says of them is not

@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::time::Duration;
 
 use bulkhead_core::id::{Epoch, NodeId, Side};
-use bulkhead_core::monitor::pair::{Action, Candidate, Event, Pair, Role, Saying, Settings};
+use bulkhead_core::monitor::pair::{Action, Candidate, Event, Heir, Pair, Role, Saying, Settings};
 use bulkhead_core::register::message::{Fenced, Leased, Millis, Start};
 use bulkhead_core::register::seat::Why;
 use bulkhead_core::time::Instant;
@@ -69,6 +69,7 @@ fn instance(place: usize, fencing: bool, lends: bool) -> Pair {
     Pair::new(Settings {
         me: id(place),
         candidates: candidates.into_iter().collect(),
+        heir: Heir::Across,
         listen: ticks(1),
         leave: ticks(if lends { 1 + u64::from(LEASE_TICKS) } else { 1 }),
         stagger: ticks(1),

@@ -155,6 +155,15 @@ pub struct Candidate {
     pub side: Side,
 }
 
+/// Who asks first for the role of a master that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Heir {
+    /// The compartment across: the one that lost its master may have lost more (S1-17).
+    Across,
+    /// What is left of the same compartment: guests go no further than they must (S0-08).
+    Near,
+}
+
 /// What the machine must know from its configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
@@ -163,6 +172,8 @@ pub struct Settings {
     /// Who can take the role, most wanted first. One compartment's come before the other's where nothing else
     /// is wanted.
     pub candidates: Vec<Candidate, CANDIDATES_MAX>,
+    /// Who of them asks first for the role of one that is gone.
+    pub heir: Heir,
     /// How long to listen for a master after a start: at least one silence.
     pub listen: Duration,
     /// How long who gives the role away leaves it to the other before it asks again: as long as that one may
